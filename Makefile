@@ -1,0 +1,66 @@
+# The clone's commands. `make` alone lists them; the work is in tools/.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: setup
+setup: ## make this machine ready: packages, .venv, Docker Engine, device image, collection
+	@tools/setup
+
+.PHONY: demo
+demo: setup ## roll models out over emulated ARM devices, good ones and bad ones
+	@.venv/bin/python examples/digits/demo.py
+
+.PHONY: test
+test: ## set up, then lint, unit and molecule; say where the time went
+	@tools/test
+
+.PHONY: lint
+lint: ## check the style of everything, with no rule skipped
+	ruff check .
+	ruff format --check .
+	yamllint --strict .
+	shellcheck --external-sources --check-sourced tools/setup
+	shellcheck --external-sources tools/clean tools/collection tools/lock tools/test molecule/shared/device/*-rootfs
+	mypy
+	ansible-lint --offline --profile production --strict
+
+.PHONY: unit
+unit: ## run the tests that need no device
+	pytest tests/unit tests/integration
+
+.PHONY: molecule
+molecule: ## run every Molecule scenario on emulated devices
+	molecule test --all
+
+.PHONY: collection
+collection: ## build the collection's tarball and install it into .ansible/collections
+	@tools/collection
+
+.PHONY: fleet-up
+fleet-up: ## start the quickstart's devices, pristine
+	ansible-playbook molecule/shared/create.yml
+
+.PHONY: fleet-down
+fleet-down: ## remove the quickstart's devices
+	ansible-playbook molecule/shared/destroy.yml
+
+.PHONY: lock
+lock: ## lock the newest versions that requirements-dev.in allows
+	@tools/lock
+
+.PHONY: clean
+clean: ## remove what the set-up made in this clone and in the Docker Engine
+	@tools/clean
+
+.PHONY: distclean
+distclean: ## clean, and remove the cached root file system of the devices
+	@tools/clean --cache

@@ -1,0 +1,64 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Controller's side of ``model_swap``: reads the release, and sends the blobs that the device says it lacks."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._repository import Repository
+
+
+class ActionModule(ActionBase):
+    """One module call where the device has the blobs; with blobs to send, a second one after the transfer."""
+
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module on the device, with the manifest from the repository and the blobs that it asks for."""
+        super().run(tmp, task_vars)
+        args = dict(self._task.args)
+        repository = Repository(os.path.expanduser(args["repository"])) if args.get("repository") else None
+        fetches = args.get("state", "active") in ("present", "active")
+        try:
+            if repository and fetches and args.get("manifest") is None:
+                args["manifest"] = dict(repository.release(str(args.get("model")), str(args.get("version"))).document)
+            result = self._call(args, task_vars)
+            missing = result.get("missing_blobs") or []
+            if missing and repository and not self._task.check_mode and not result.get("failed"):
+                args["staged_blobs"] = self._send(repository, missing)
+                result = self._call(args, task_vars)
+        except EdgemlError as error:
+            raise AnsibleActionFail(str(error), result={"refused": True}) from error
+        missing = result.get("missing_blobs") or []
+        if missing and not self._task.check_mode and not result.get("failed"):
+            result.update(
+                failed=True,
+                refused=True,
+                msg=f"The device lacks {len(missing)} blobs of {args.get('model')} {args.get('version')}: "
+                f"set 'repository'. Live now: {result.get('live') or 'no version'}",
+            )
+        return result
+
+    def _call(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        return self._execute_module(
+            module_name="edgeml.fleet.model_swap", module_args=args, task_vars=task_vars, wrap_async=False
+        )
+
+    def _send(self, repository: Repository, missing: list[dict[str, Any]]) -> str:
+        """Send the blobs to a temporary directory on the device and return its path."""
+        shell = self._connection._shell
+        directory = shell.tmpdir or self._make_tmp_path()
+        paths = [shell.join_path(directory, blob["sha256"]) for blob in missing]
+        for blob, path in zip(missing, paths):
+            self._transfer_file(repository.blob_path(blob["sha256"]), path)
+        self._fixup_perms2((directory, *paths), execute=False)
+        return directory

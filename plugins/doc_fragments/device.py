@@ -1,0 +1,27 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation that the modules which run on a device share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options of every module that works on a device's store and server."""
+
+    DOCUMENTATION = r"""
+options:
+  store:
+    description: Path of the device's store, as the role P(edgeml.fleet.provision#role) makes it.
+    type: path
+    default: /var/lib/edgeml/store
+  server_socket:
+    description: Unix socket of the inference server on the device.
+    type: path
+    default: /run/edgeml/server.sock
+requirements:
+  - Python 3.8 or later on the device; its standard library only
+author:
+  - The edgeml.fleet authors (@edgeml)
+"""

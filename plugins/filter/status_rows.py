@@ -1,0 +1,75 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``status_rows``."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Mapping
+
+DOCUMENTATION = r"""
+name: status_rows
+short_description: Which versions each device holds and serves
+version_added: 0.1.0
+author: The edgeml.fleet authors (@edgeml)
+description:
+  - Turns what the playbook C(edgeml.fleet.status) registered for each device into one row for each device and model.
+options:
+  _input:
+    description: The variables of the devices, with the result of M(edgeml.fleet.model_info) in C(status).
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the models as a table
+  ansible.builtin.debug:
+    msg: "{{ ansible_play_hosts_all | map('extract', hostvars) | edgeml.fleet.status_rows | edgeml.fleet.text_table }}"
+"""
+
+RETURN = r"""
+_value:
+  description: One row for each device and model.
+  type: list
+  elements: dict
+"""
+
+
+def status_rows(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each device and model: what is live, active, previous, and how accurate it was found."""
+    rows = []
+    for device in devices:
+        name, status = device["inventory_hostname"], device.get("status") or {}
+        for model in status.get("models") or [{"name": "-"}]:
+            probe = model.get("probe")
+            rows.append(
+                {
+                    "device": name,
+                    "answers": _answers(status),
+                    "model": model["name"],
+                    "live": model.get("live"),
+                    "active": model.get("active"),
+                    "previous": model.get("previous"),
+                    "variant": model.get("variant"),
+                    "accuracy": f"{probe['accuracy']:.4f}" if probe else None,
+                }
+            )
+    return rows
+
+
+def _answers(status: Mapping[str, Any]) -> str:
+    if status.get("unreachable") or not status:
+        return "away"
+    if status.get("failed"):
+        return "error"
+    return "yes" if status.get("server_live") else "no server"
+
+
+class FilterModule:
+    """The filter for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name the filter."""
+        return {"status_rows": status_rows}

@@ -1,0 +1,55 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``text_table``."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, Sequence
+
+DOCUMENTATION = r"""
+name: text_table
+short_description: Align rows as a table for people
+version_added: 0.1.0
+author: The edgeml.fleet authors (@edgeml)
+description:
+  - Aligns the values of the rows in columns, under the names of the first row's keys.
+options:
+  _input:
+    description: The rows. All have the keys of the first one.
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show two devices as a table
+  ansible.builtin.debug:
+    msg: "{{ [{'device': 'edge-s1', 'live': '1.1.0'}, {'device': 'edge-l1', 'live': '1.1.0'}] | edgeml.fleet.text_table }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines of the table, the heading first; none without rows.
+  type: list
+  elements: str
+"""
+
+
+def text_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows as aligned lines, under a heading made of the first row's keys."""
+    if not rows:
+        return []
+    cells = [[str(name) for name in rows[0]]]
+    cells += [["-" if row.get(name) is None else str(row[name]) for name in rows[0]] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
+
+
+class FilterModule:
+    """The filter for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name the filter."""
+        return {"text_table": text_table}

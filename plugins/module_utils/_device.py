@@ -1,0 +1,88 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What a device is: its architecture, the memory it may use, and the inference runtimes installed on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+RUNTIME_PACKAGES = ("onnxruntime", "ai-edge-litert")
+SITE_PACKAGES = "/opt/edgeml/venv/lib"
+
+
+def device_facts(site_packages_root: str = SITE_PACKAGES) -> dict[str, Any]:
+    """Return ``architecture`` (as ``uname -m``), ``memory_bytes``, ``memory_available_bytes``, ``cpu_count``,
+    ``python_version``, ``board`` (text, empty when unknown) and ``runtimes`` (package name to version).
+
+    ``memory_bytes`` is the least of the machine's memory and the memory limits of the control groups around
+    this process, so that a container is judged by what it may use.
+    """
+    meminfo = _meminfo()
+    limits = [meminfo["MemTotal"]] + _cgroup_limits()
+    return {
+        "architecture": platform.machine(),
+        "memory_bytes": min(limits),
+        "memory_available_bytes": min(meminfo["MemAvailable"], min(limits)),
+        "cpu_count": os.cpu_count() or 1,
+        "python_version": platform.python_version(),
+        "board": _read("/proc/device-tree/model").rstrip("\0\n"),
+        "runtimes": installed_runtimes(site_packages_root),
+    }
+
+
+def installed_runtimes(site_packages_root: str = SITE_PACKAGES) -> dict[str, str]:
+    """Return the versions of the inference runtimes in the service's virtual environment, by package name."""
+    paths = [
+        os.path.join(site_packages_root, name, "site-packages")
+        for name in (os.listdir(site_packages_root) if os.path.isdir(site_packages_root) else ())
+    ]
+    found = {}
+    for distribution in metadata.distributions(path=paths):
+        name = (distribution.metadata["Name"] or "").lower().replace("_", "-")
+        if name in RUNTIME_PACKAGES:
+            found[name] = distribution.version
+    return found
+
+
+def _meminfo() -> dict[str, int]:
+    amounts = {}
+    for line in _read("/proc/meminfo").splitlines():
+        name, value = line.split(":", 1)
+        amounts[name] = int(value.split()[0]) * 1024
+    return amounts
+
+
+def _cgroup_limits() -> list[int]:
+    """Memory limits, in bytes, of this process's control groups (v1 and v2), from its own up to the root."""
+    limits = []
+    for line in _read("/proc/self/cgroup").splitlines():
+        _hierarchy, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, name = "/sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            base, name = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        while True:
+            text = _read(f"{base}{path}/{name}").strip()
+            if text.isdigit():
+                limits.append(int(text))
+            if path in ("", "/"):
+                break
+            path = os.path.dirname(path)
+    return limits
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

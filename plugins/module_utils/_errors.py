@@ -1,0 +1,41 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Typed errors. Utilities raise them; only a module's main() turns them into a failed task."""
+
+from __future__ import annotations
+
+
+class EdgemlError(Exception):
+    """Base of every error that the collection raises on purpose; its text is meant for the operator."""
+
+
+class ManifestError(EdgemlError):
+    """A release manifest breaks the format; the text names the field, what was expected and what was found."""
+
+
+class IncompatibleError(EdgemlError):
+    """No variant of the release can run on the device; the text says why, variant by variant."""
+
+
+class StoreError(EdgemlError):
+    """The device's store is absent, damaged, locked, or asked for something that it does not hold."""
+
+
+class IntegrityError(StoreError):
+    """Bytes differ from what the manifest promises; the text names path, expected and actual."""
+
+
+class ServerError(EdgemlError):
+    """The inference server could not be reached or refused a call."""
+
+
+class SwapError(EdgemlError):
+    """A swap did not reach its goal. ``live`` is the version that serves now (None when none does)."""
+
+    def __init__(self, message: str, live: str | None) -> None:
+        super().__init__(message)
+        self.live = live

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""A client of the Open Inference Protocol (REST) for the server on this device, over its Unix socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Any, Mapping
+
+from ._errors import ServerError
+
+TIMEOUT_SECONDS = 60.0
+
+
+class Server:
+    """The inference server that listens on the Unix socket ``path``. Each call raises ServerError when it fails."""
+
+    def __init__(self, path: str, timeout: float = TIMEOUT_SECONDS) -> None:
+        self.path = path
+        self.timeout = timeout
+
+    def is_live(self) -> bool:
+        """Whether a server answers at all."""
+        try:
+            return self._request("GET", "/v2/health/live")[0] == 200
+        except ServerError:
+            return False
+
+    def serving_version(self, model: str) -> str | None:
+        """The version that answers for ``model`` now; None when the model is not served or no server answers."""
+        try:
+            status, body = self._request("GET", f"/v2/models/{model}")
+        except ServerError:
+            return None
+        if status != 200:
+            return None
+        versions = _json(body, "metadata").get("versions") or [None]
+        return versions[-1]
+
+    def load(self, model: str) -> None:
+        """Have the server serve the store's active version of ``model``; the old one serves until that works."""
+        self._expect_ok("POST", f"/v2/repository/models/{model}/load", {})
+
+    def unload(self, model: str) -> None:
+        """Have the server stop serving ``model``."""
+        self._expect_ok("POST", f"/v2/repository/models/{model}/unload", {})
+
+    def is_ready(self, model: str, version: str) -> bool:
+        """Whether this version of ``model`` is served and ready."""
+        return self._request("GET", f"/v2/models/{model}/versions/{version}/ready")[0] == 200
+
+    def infer(self, model: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One inference; ``request`` and the returned reply are the protocol's JSON objects."""
+        return _json(self._expect_ok("POST", f"/v2/models/{model}/infer", request), "infer")
+
+    def metrics(self) -> str:
+        """The server's metrics in Prometheus' text format."""
+        return self._expect_ok("GET", "/metrics").decode("utf-8")
+
+    def _expect_ok(self, method: str, url: str, document: Any = None) -> bytes:
+        status, body = self._request(method, url, document)
+        if status != 200:
+            raise ServerError(f"{self.path}: {method} {url}: expected status 200; found {status}: {_reason(body)}")
+        return body
+
+    def _request(self, method: str, url: str, document: Any = None) -> tuple[int, bytes]:
+        connection = _UnixConnection(self.path, self.timeout)
+        try:
+            if document is None:
+                connection.request(method, url)
+            else:
+                connection.request(method, url, json.dumps(document), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"{self.path}: {method} {url}: no answer from the server: {error!r}") from error
+        finally:
+            connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _json(body: bytes, what: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(body.decode("utf-8"))
+    except ValueError as error:
+        raise ServerError(f"{what}: expected JSON from the server; {error}") from error
+    if not isinstance(document, Mapping):
+        raise ServerError(f"{what}: expected a JSON object from the server; found {type(document).__name__}")
+    return document
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return str(json.loads(body.decode("utf-8"))["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode("utf-8", errors="replace")

@@ -1,0 +1,93 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What is measured on a serving model: its accuracy on the labelled probe set, and the server's own metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any, Mapping
+
+from ._errors import StoreError
+from ._oip import Server
+
+BATCH_ROWS = 32
+
+_SAMPLE = re.compile(r'(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)\Z')
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+def probe_accuracy(server: Server, model: str, probe_path: str) -> dict[str, Any]:
+    """Send the labelled probe set to the server and compare its answers with the labels.
+
+    Returns ``version`` (which answered), ``samples``, ``correct``, ``accuracy`` (0 to 1) and
+    ``latency_seconds`` (the median time of one batch of at most 32 rows, as seen from this device).
+    Raises StoreError for a damaged probe set and ServerError when a request fails.
+    """
+    source, labels, output = _read_probe(probe_path)
+    rows, shape = len(labels), source["shape"]
+    row_size = len(source["data"]) // rows
+    correct, times, version = 0, [], None
+    for start in range(0, rows, BATCH_ROWS):
+        count = min(BATCH_ROWS, rows - start)
+        batch = {**source, "shape": [count, *shape[1:]]}
+        batch["data"] = source["data"][start * row_size : (start + count) * row_size]
+        began = time.monotonic()
+        reply = server.infer(model, {"inputs": [batch], "outputs": [{"name": output}]})
+        times.append(time.monotonic() - began)
+        version = reply.get("model_version")
+        scores = reply["outputs"][0]["data"]
+        classes = len(scores) // count
+        for row in range(count):
+            row_scores = scores[row * classes : (row + 1) * classes]
+            correct += row_scores.index(max(row_scores)) == labels[start + row]
+    return {
+        "version": version,
+        "samples": rows,
+        "correct": correct,
+        "accuracy": round(correct / rows, 6),
+        "latency_seconds": round(sorted(times)[len(times) // 2], 6),
+    }
+
+
+def request_counts(metrics: str, model: str, version: str) -> dict[str, Any]:
+    """What the server counted for one version of a model: ``requests``, ``errors`` (status 500 and above) and
+    ``latency_seconds_sum``, from its metrics in Prometheus' text format."""
+    counts: dict[str, Any] = {"requests": 0, "errors": 0, "latency_seconds_sum": 0.0}
+    for name, labels, value in parse_metrics(metrics):
+        if (labels.get("model"), labels.get("version")) != (model, version):
+            continue
+        if name == "edgeml_inference_requests_total":
+            counts["requests"] += int(value)
+            counts["errors"] += int(value) if labels.get("code", "").startswith("5") else 0
+        elif name == "edgeml_inference_duration_seconds_sum":
+            counts["latency_seconds_sum"] = value
+    return counts
+
+
+def parse_metrics(text: str) -> list[tuple[str, dict[str, str], float]]:
+    """The samples of Prometheus' text format: name, labels, value."""
+    samples = []
+    for line in text.splitlines():
+        match = None if line.startswith("#") else _SAMPLE.match(line)
+        if match:
+            labels = dict(_LABEL.findall(match["labels"] or ""))
+            samples.append((match["name"], labels, float(match["value"])))
+    return samples
+
+
+def _read_probe(path: str) -> tuple[Mapping[str, Any], list[int], str]:
+    try:
+        with open(path, "rb") as file:
+            document = json.loads(file.read().decode("utf-8"))
+        source, labels, output = document["inputs"][0], document["labels"], document["output"]
+        if not labels or source["shape"][0] != len(labels) or len(source["data"]) % len(labels):
+            raise ValueError(f"{len(labels)} labels for shape {source['shape']} with {len(source['data'])} values")
+        return source, labels, output
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise StoreError(f"{path}: damaged probe set: {error!r}") from error

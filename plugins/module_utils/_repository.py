@@ -1,0 +1,63 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The model repository, as static files: ``<model>/<version>/manifest.json`` and ``blobs/sha256/<digest>``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from ._errors import IntegrityError, ManifestError
+from ._manifest import MANIFEST_BYTES_MAX, File, Release, check_name, parse_release_json
+
+CHUNK_BYTES = 1 << 20
+
+
+class Repository:
+    """The model repository in the directory ``root``."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def release(self, model: str, version: str) -> Release:
+        """Read and check a release's manifest. Raises ManifestError when it is absent, damaged or another's."""
+        path = os.path.join(
+            self.root, check_name(model, "model"), check_name(version, "version"), "manifest.json"
+        )
+        try:
+            with open(path, "rb") as file:
+                release = parse_release_json(file.read(MANIFEST_BYTES_MAX + 1), path)
+        except OSError as error:
+            raise ManifestError(f"{path}: expected the manifest of {model} {version}; {error.strerror}") from error
+        if (release.model, release.version) != (model, version):
+            raise ManifestError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
+        return release
+
+    def blob_path(self, sha256: str) -> str:
+        """Path of the blob with this digest."""
+        return os.path.join(self.root, "blobs", "sha256", sha256)
+
+    def verify(self, release: Release) -> int:
+        """Read every file of the release; return their bytes in all. Raises IntegrityError at the first wrong one."""
+        for file in release.all_files():
+            self._verify_file(file)
+        return sum(file.size for file in release.all_files())
+
+    def _verify_file(self, file: File) -> None:
+        path = self.blob_path(file.sha256)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with open(path, "rb") as source:
+                for chunk in iter(lambda: source.read(CHUNK_BYTES), b""):
+                    digest.update(chunk)
+                    size += len(chunk)
+        except OSError as error:
+            raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; {error.strerror}") from error
+        if size != file.size:
+            raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; found {size}")
+        if digest.hexdigest() != file.sha256:
+            raise IntegrityError(f"{path}: {file.path}: expected SHA-256 {file.sha256}; found {digest.hexdigest()}")

@@ -1,0 +1,418 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The device's store: content-addressed blobs, the versions built from them, and which one is active.
+
+::
+
+    blobs/sha256/<digest>                      verified bytes, written once
+    models/<model>/state.json                  active and previous version: the one truth, replaced atomically
+    models/<model>/journal.jsonl               every transition, appended
+    models/<model>/versions/<version>/         version.json and hard links to the blobs, under their own names
+    staging/                                   what is being written; on the same filesystem, never read
+
+Whatever becomes visible was written in ``staging``, verified, fsynced (file and directory) and put in place by
+one rename. A process killed at any point leaves either the old or the new, and rubbish only in ``staging``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Iterable, Iterator, Mapping
+
+from ._errors import IntegrityError, ManifestError, StoreError
+from ._manifest import File, Release, Variant, check_name, parse_release
+
+SCHEMA = 1
+CHUNK_BYTES = 1 << 20
+LOCK_SECONDS = 60
+_DIRECTORY_MODE = 0o750
+_STATE_MODE = 0o640
+_CONTENT_MODE = 0o440
+
+
+@dataclass(frozen=True)
+class State:
+    """Which version of a model is active, and which one was before it."""
+
+    active: str | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that the store holds, complete with the variant that was chosen for this device."""
+
+    model: str
+    version: str
+    variant: str
+    format: str
+    digest: str
+    directory: str
+    release: Release
+    chosen: Variant
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """The files in the version's directory, beside version.json."""
+        return self.release.files(self.chosen)
+
+    @property
+    def entrypoint_path(self) -> str:
+        """Path of the file that the runtime opens."""
+        return os.path.join(self.directory, self.chosen.entrypoint)
+
+    @property
+    def golden_path(self) -> str | None:
+        """Path of the golden inputs and outputs, if the release has them."""
+        return os.path.join(self.directory, self.release.golden.path) if self.release.golden else None
+
+    @property
+    def probe_path(self) -> str | None:
+        """Path of the labelled probe set, if the release has one."""
+        return os.path.join(self.directory, self.release.probe.path) if self.release.probe else None
+
+
+class Store:
+    """The store below ``root``, a directory that must exist. Its group may read everything; only its owner writes."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._models = os.path.join(root, "models")
+        self._blobs = os.path.join(root, "blobs", "sha256")
+        self._staging = os.path.join(root, "staging")
+
+    # ---- reading ----
+
+    def models(self) -> list[str]:
+        """Names of the models that have a state, sorted."""
+        if not os.path.isdir(self._models):
+            return []
+        return sorted(name for name in os.listdir(self._models) if os.path.exists(self._state_path(name)))
+
+    def state(self, model: str) -> State:
+        """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""
+        path = self._state_path(model)
+        document = _read_json(path, missing={"schema": SCHEMA, "active": None, "previous": None})
+        try:
+            if document["schema"] != SCHEMA:
+                raise StoreError(f"{path}: expected schema {SCHEMA}; found {document['schema']!r}")
+            for field in ("active", "previous"):
+                if document[field] is not None:
+                    check_name(document[field], field)
+            return State(active=document["active"], previous=document["previous"])
+        except (KeyError, TypeError, ManifestError) as error:
+            raise StoreError(f"{path}: damaged: {error!r}") from error
+
+    def versions(self, model: str) -> list[str]:
+        """Versions of the model that the store holds, sorted as text."""
+        path = os.path.join(self._model_path(model), "versions")
+        return sorted(os.listdir(path)) if os.path.isdir(path) else []
+
+    def version(self, model: str, version: str) -> Version:
+        """One version that the store holds. Raises StoreError when it is absent or its record damaged."""
+        directory = self._version_path(model, version)
+        path = os.path.join(directory, "version.json")
+        if not os.path.isdir(directory):
+            held = ", ".join(self.versions(model)) or "none"
+            raise StoreError(f"{directory}: the store does not hold {model} {version}; it holds {held}")
+        document = _read_json(path)
+        try:
+            release = parse_release(document["release"])
+            chosen = next(variant for variant in release.variants if variant.name == document["variant"])
+        except (KeyError, TypeError, StopIteration, ManifestError) as error:
+            raise StoreError(f"{path}: damaged: {error!r}") from error
+        if (release.model, release.version) != (model, version):
+            raise StoreError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
+        return Version(
+            model=model,
+            version=version,
+            variant=chosen.name,
+            format=chosen.format,
+            digest=release.digest,
+            directory=directory,
+            release=release,
+            chosen=chosen,
+        )
+
+    def history(self, model: str) -> list[dict[str, Any]]:
+        """The model's transitions, oldest first. A line that a power cut left incomplete is passed over."""
+        try:
+            with open(self._journal_path(model), "rb") as file:
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return []
+        entries = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
+        return entries
+
+    def activation(self, model: str) -> dict[str, Any] | None:
+        """The journal's entry that made the model's active version active; None if there is none."""
+        active = self.state(model).active
+        found = (entry for entry in reversed(self.history(model)) if entry.get("event") == "activate")
+        return next((entry for entry in found if entry.get("to") == active), None)
+
+    def missing(self, files: Iterable[File]) -> list[File]:
+        """The files whose blob the store does not hold, each digest once."""
+        absent = {file.sha256: file for file in files if not self._blob_is_complete(file)}
+        return list(absent.values())
+
+    def check_sizes(self, version: Version) -> None:
+        """Raise IntegrityError unless each file of the version is there with its promised size. Reads no content."""
+        for file in version.files:
+            path = os.path.join(version.directory, file.path)
+            try:
+                size = os.stat(path).st_size
+            except FileNotFoundError as error:
+                raise IntegrityError(f"{path}: expected {file.size} bytes; the file is missing") from error
+            if size != file.size:
+                raise IntegrityError(f"{path}: expected {file.size} bytes; found {size}")
+
+    def verify(self, version: Version) -> None:
+        """Read every file of the version and raise IntegrityError unless all have their promised SHA-256."""
+        self.check_sizes(version)
+        for file in version.files:
+            path = os.path.join(version.directory, file.path)
+            with open(path, "rb") as source:
+                actual = _copy_and_hash(source, None, file.size, path)
+            if actual != file.sha256:
+                raise IntegrityError(f"{path}: expected SHA-256 {file.sha256}; found {actual}")
+
+    # ---- writing (hold the lock) ----
+
+    @contextlib.contextmanager
+    def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the store's lock, waiting at most ``seconds``. A killed holder lets go by itself (flock)."""
+        if not os.path.isdir(self.root):
+            raise StoreError(f"{self.root}: no store here; the role edgeml.fleet.provision makes it")
+        descriptor = os.open(os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + seconds
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() >= deadline:
+                        raise StoreError(
+                            f"{self.root}: another swap has held the store's lock for {seconds:g} s; try again when it ended"
+                        ) from error
+                    time.sleep(0.1)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def clean_staging(self) -> None:
+        """Remove what an interrupted write left behind."""
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def add_blob(self, file: File, source: BinaryIO, origin: str) -> None:
+        """Take ``file``'s bytes from ``source``: verified while they are written, visible only when they are right.
+
+        ``origin`` names the source in errors. Raises IntegrityError on a wrong size or digest.
+        """
+        self._directory(self._staging)
+        self._directory(self._blobs)
+        staged = os.path.join(self._staging, file.sha256)
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "wb") as target:
+                actual = _copy_and_hash(source, target, file.size, origin)
+                if actual != file.sha256:
+                    raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
+                self._seal(target, _CONTENT_MODE)
+            os.rename(staged, self._blob_path(file))
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            raise
+        _fsync_directory(self._blobs)
+
+    def install(self, release: Release, variant: Variant) -> bool:
+        """Make the version's directory from blobs that the store holds. Return False if it is there already.
+
+        Raises StoreError if the store holds another release under the same version: a release is immutable.
+        """
+        directory = self._version_path(release.model, release.version)
+        if os.path.isdir(directory):
+            held = self.version(release.model, release.version)
+            if held.digest != release.digest:
+                raise StoreError(
+                    f"{directory}: the store holds {release.model} {release.version} with manifest digest {held.digest}; "
+                    f"this release has {release.digest}. A release is immutable: publish the change as a new version"
+                )
+            if held.variant == variant.name:
+                return False
+            shutil.rmtree(directory)
+        staged = os.path.join(self._staging, f"{release.model}@{release.version}")
+        shutil.rmtree(staged, ignore_errors=True)
+        self._directory(staged)
+        for file in release.files(variant):
+            os.link(self._blob_path(file), os.path.join(staged, file.path))
+        record = {"schema": SCHEMA, "variant": variant.name, "release": release.document}
+        self._write(os.path.join(staged, "version.json"), _json_bytes(record), _CONTENT_MODE)
+        _fsync_directory(staged)
+        parent = os.path.dirname(directory)
+        self._directory(parent)
+        os.rename(staged, directory)
+        _fsync_directory(parent)
+        return True
+
+    def activate(self, model: str, state: State, entry: Mapping[str, Any]) -> None:
+        """Make ``state`` the model's state in one atomic step, then append ``entry`` to its journal."""
+        self._directory(self._model_path(model))
+        self._directory(self._staging)
+        staged = os.path.join(self._staging, f"{model}.state.json")
+        document = {"schema": SCHEMA, "active": state.active, "previous": state.previous}
+        self._write(staged, _json_bytes(document), _STATE_MODE)
+        os.rename(staged, self._state_path(model))
+        _fsync_directory(self._model_path(model))
+        self.record(model, entry)
+
+    def record(self, model: str, entry: Mapping[str, Any]) -> None:
+        """Append one entry, with the time (UTC), to the model's journal."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = _json_bytes({"time": stamp, **entry})
+        descriptor = os.open(
+            self._journal_path(model), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE
+        )
+        with open(descriptor, "ab") as journal:
+            journal.write(line)
+            self._seal(journal, _STATE_MODE)
+
+    def remove(self, model: str, version: str) -> None:
+        """Forget a version and the blobs that only it used. Raises StoreError for the active or previous version."""
+        state = self.state(model)
+        if version in (state.active, state.previous):
+            role = "active" if version == state.active else "previous"
+            raise StoreError(f"{model} {version} is the {role} version on this device: it is never removed")
+        directory = self._version_path(model, version)
+        self._directory(self._staging)
+        doomed = os.path.join(self._staging, f"removed-{model}@{version}")
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(directory, doomed)
+        _fsync_directory(os.path.dirname(directory))
+        shutil.rmtree(doomed)
+        self._remove_unused_blobs()
+
+    def prune(self, model: str, keep: int, spare: Iterable[str] = ()) -> list[str]:
+        """Remove all but the active, the previous, the spared and the ``keep`` newest other versions; return them."""
+        state = self.state(model)
+        kept = {state.active, state.previous, *spare}
+        others = [version for version in self.versions(model) if version not in kept]
+        others.sort(key=lambda version: os.stat(self._version_path(model, version)).st_mtime, reverse=True)
+        for version in others[keep:]:
+            self.remove(model, version)
+        return others[keep:]
+
+    # ---- the parts ----
+
+    def _model_path(self, model: str) -> str:
+        return os.path.join(self._models, check_name(model, "model"))
+
+    def _version_path(self, model: str, version: str) -> str:
+        return os.path.join(self._model_path(model), "versions", check_name(version, "version"))
+
+    def _state_path(self, model: str) -> str:
+        return os.path.join(self._model_path(model), "state.json")
+
+    def _journal_path(self, model: str) -> str:
+        return os.path.join(self._model_path(model), "journal.jsonl")
+
+    def _blob_path(self, file: File) -> str:
+        return os.path.join(self._blobs, file.sha256)
+
+    def _blob_is_complete(self, file: File) -> bool:
+        try:
+            return os.stat(self._blob_path(file)).st_size == file.size
+        except FileNotFoundError:
+            return False
+
+    def _remove_unused_blobs(self) -> None:
+        for name in os.listdir(self._blobs) if os.path.isdir(self._blobs) else ():
+            path = os.path.join(self._blobs, name)
+            if os.stat(path).st_nlink == 1:
+                os.unlink(path)
+        _fsync_directory(self._blobs)
+
+    def _directory(self, path: str) -> None:
+        """Make a directory of the store and the ones above it, open to the store's group, fsynced."""
+        if os.path.isdir(path):
+            return
+        if path != self.root:
+            self._directory(os.path.dirname(path))
+        os.mkdir(path, _DIRECTORY_MODE)
+        os.chmod(path, _DIRECTORY_MODE)
+        os.chown(path, -1, os.stat(self.root).st_gid)
+        _fsync_directory(os.path.dirname(path))
+
+    def _write(self, path: str, content: bytes, mode: int) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            self._seal(file, mode)
+
+    def _seal(self, file: Any, mode: int) -> None:
+        """Give an open file its group and mode, and bring it to the disk."""
+        file.flush()
+        os.fchown(file.fileno(), -1, os.stat(self.root).st_gid)
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+
+
+def _copy_and_hash(source: BinaryIO, target: BinaryIO | None, size: int, origin: str) -> str:
+    """Read ``source`` to its end, copying it to ``target`` if given; return its SHA-256.
+
+    Raises IntegrityError as soon as there are more than ``size`` bytes, or at the end when there are fewer.
+    """
+    digest = hashlib.sha256()
+    total = 0
+    while True:
+        chunk = source.read(CHUNK_BYTES)
+        if not chunk:
+            break
+        total += len(chunk)
+        if total > size:
+            raise IntegrityError(f"{origin}: expected {size} bytes; found more")
+        digest.update(chunk)
+        if target is not None:
+            target.write(chunk)
+    if total != size:
+        raise IntegrityError(f"{origin}: expected {size} bytes; found {total}")
+    return digest.hexdigest()
+
+
+def _json_bytes(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True).encode("utf-8") + b"\n"
+
+
+def _read_json(path: str, missing: Any = None) -> Any:
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read().decode("utf-8"))
+    except FileNotFoundError as error:
+        if missing is not None:
+            return missing
+        raise StoreError(f"{path}: missing") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: damaged: {error}") from error
+
+
+def _fsync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,218 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_info
+short_description: Tell which model versions a device holds and serves, and how well
+version_added: 0.1.0
+description:
+  - Reads the device's store and asks its inference server. Changes nothing.
+  - With O(probe=true) the labelled probe set of the active version is sent to the server, and its accuracy measured.
+options:
+  model:
+    description: Name of the model. All models of the device if not given.
+    type: str
+  probe:
+    description: Whether to measure the accuracy of the active version on its release's probe set.
+    type: bool
+    default: false
+  history:
+    description: How many of the last transitions to return for each model.
+    type: int
+    default: 0
+extends_documentation_fragment:
+  - edgeml.fleet.device
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in either mode.
+  diff_mode:
+    support: N/A
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+seealso:
+  - module: edgeml.fleet.model_swap
+"""
+
+EXAMPLES = r"""
+- name: Read all models of a device
+  edgeml.fleet.model_info:
+  register: device
+
+- name: Measure the accuracy of the version that digits serves
+  edgeml.fleet.model_info:
+    model: digits
+    probe: true
+  register: measured
+"""
+
+RETURN = r"""
+models:
+  description: What the device says of each model, sorted by name.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the model.
+      type: str
+      returned: always
+      sample: digits
+    active:
+      description: The version that the store names as active.
+      type: str
+      returned: always
+      sample: 1.1.0
+    previous:
+      description: The version that was active before.
+      type: str
+      returned: always
+      sample: 1.0.0
+    versions:
+      description: The versions that the store holds.
+      type: list
+      elements: str
+      returned: always
+      sample: [1.0.0, 1.1.0]
+    live:
+      description: The version that the server answers with; none if it does not serve the model.
+      type: str
+      returned: always
+      sample: 1.1.0
+    variant:
+      description: The variant of the active version.
+      type: str
+      returned: when a version is active
+      sample: onnx-fp32
+    digest:
+      description: The digest of the active version's manifest.
+      type: str
+      returned: when a version is active
+      sample: 0d3e...
+    replaced:
+      description: The version that the active one replaced.
+      type: str
+      returned: when a version is active
+      sample: 1.0.0
+    rollout_id:
+      description: The rollout that made the active version active.
+      type: str
+      returned: when a version is active
+      sample: digits-1.1.0-20261121T101500Z
+    baseline:
+      description: How the replaced version answered the active version's probe set, just before the switch.
+      type: dict
+      returned: when a version is active
+      sample: {version: 1.0.0, samples: 360, correct: 331, accuracy: 0.919444, latency_seconds: 0.004}
+    requests:
+      description: What the server has counted for the active version since it was loaded.
+      type: dict
+      returned: when a version is active and the server answers
+      sample: {requests: 812, errors: 0, latency_seconds_sum: 1.9}
+    probe:
+      description: How the active version answers its probe set now; none if its release has no probe set.
+      type: dict
+      returned: when O(probe=true) and the active version is live
+      sample: {version: 1.1.0, samples: 360, correct: 354, accuracy: 0.983333, latency_seconds: 0.004}
+    history:
+      description: The last transitions, oldest first.
+      type: list
+      elements: dict
+      returned: when O(history) is above 0
+      sample: [{time: "2026-11-21T10:15:09Z", event: activate, from: 1.0.0, to: 1.1.0, rollout_id: null, actor: ansible, why: ""}]
+model:
+  description: The entry of RV(models) for O(model).
+  returned: when O(model) is given
+  type: dict
+device:
+  description: Architecture, memory in bytes, processor count, Python version, board, and the inference runtimes installed.
+  returned: always
+  type: dict
+  sample: {architecture: aarch64, memory_bytes: 1073741824, cpu_count: 4, python_version: 3.11.2, runtimes: {onnxruntime: 1.27.0}}
+server_live:
+  description: Whether the inference server answers.
+  returned: always
+  type: bool
+  sample: true
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._probe import probe_accuracy, request_counts
+from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "model": {"type": "str"},
+            "probe": {"type": "bool", "default": False},
+            "history": {"type": "int", "default": 0},
+            "store": {"type": "path", "default": "/var/lib/edgeml/store"},
+            "server_socket": {"type": "path", "default": "/run/edgeml/server.sock"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    store, server = Store(params["store"]), Server(params["server_socket"])
+    result: dict[str, Any] = {"changed": False}
+    try:
+        result["server_live"] = server.is_live()
+        names = [params["model"]] if params["model"] else store.models()
+        result["models"] = [
+            describe(store, server if result["server_live"] else None, name, params["probe"], params["history"])
+            for name in names
+        ]
+        if params["model"]:
+            result["model"] = result["models"][0]
+        result["device"] = device_facts()
+    except (EdgemlError, OSError) as error:
+        module.fail_json(msg=str(error), **result)
+    module.exit_json(**result)
+
+
+def describe(store: Store, server: Server | None, name: str, probe: bool, history: int) -> dict[str, Any]:
+    """What the store and the server (None when it does not answer) say of one model."""
+    state = store.state(name)
+    live = server.serving_version(name) if server else None
+    entry: dict[str, Any] = {
+        "name": name,
+        "active": state.active,
+        "previous": state.previous,
+        "versions": store.versions(name),
+        "live": live,
+    }
+    if state.active is not None:
+        version = store.version(name, state.active)
+        activation = store.activation(name) or {}
+        entry.update(
+            variant=version.variant,
+            digest=version.digest,
+            replaced=activation.get("from"),
+            rollout_id=activation.get("rollout_id"),
+            baseline=activation.get("baseline"),
+        )
+        if server and probe and live == state.active:
+            entry["probe"] = probe_accuracy(server, name, version.probe_path) if version.probe_path else None
+        if server:
+            # After the probe, so that a version that nobody asked anything yet has been asked something.
+            entry["requests"] = request_counts(server.metrics(), name, state.active)
+    if history > 0:
+        entry["history"] = store.history(name)[-history:]
+    return entry
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A small inference server for devices: Open Inference Protocol (REST) over TCP and a Unix socket.
+
+::
+
+    config.py            /etc/edgeml/server.json, checked
+    server.py            the process: sockets, start, drain, exit
+    app.py               HTTP: routes, limits, replies, metrics
+    repository.py        the models that are served; loading, swapping and freeing them
+    golden.py            the smoke test that a model passes before it serves
+    inference.py         one inference: request bytes to reply bytes
+    tensors.py           the protocol's tensors as NumPy arrays and back
+    backend.py           what a model runtime must offer; backend_onnx.py is ONNX Runtime
+    executor.py          the bounded pool in which inferences run
+    systemd.py           readiness, status and watchdog
+    metrics.py, log.py, json_codec.py, memory.py, errors.py
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,355 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The HTTP interface: routes, limits, replies and their metrics. Every error is ``{"error": "…"}``."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Mapping
+from concurrent.futures import Executor
+from typing import Any, Callable, NamedTuple
+
+from . import __version__, json_codec
+from .errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RequestError,
+    TooLargeError,
+    UnavailableError,
+)
+from .executor import InferenceExecutor
+from .inference import infer
+from .log import Log
+from .metrics import CONTENT_TYPE, Metrics
+from .repository import ModelRepository, ServedModel
+from .tensors import TensorSpec, shown
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+SERVER_NAME = "edgeml"
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
+LOCAL = "edgeml_local"
+"""Key of ``scope["state"]``: whether the request came in by the Unix socket."""
+
+_JSON = b"application/json"
+_RETRY_AFTER_SECONDS = b"1"
+# Requests of the largest size that may be in memory at once.
+_LARGEST_BODIES = 4
+_LENGTH_DIGITS = 18
+
+_log = Log(__name__)
+
+
+class Request(NamedTuple):
+    """What a handler needs of a request."""
+
+    receive: Receive
+    headers: Mapping[bytes, bytes]
+    model: str = ""
+    version: str | None = None
+
+
+class Response(NamedTuple):
+    """What a handler answers."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = _JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Route(NamedTuple):
+    """The handler of a URL, its one method, and the model and version in the URL."""
+
+    method: str
+    handler: Handler
+    model: str = ""
+    version: str | None = None
+    local_only: bool = False
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class Application:
+    """The ASGI application. ``phase`` is ``starting``, ``serving`` or ``stopping``; whoever runs it sets it."""
+
+    def __init__(
+        self,
+        repository: ModelRepository,
+        executor: InferenceExecutor,
+        operator: Executor,
+        metrics: Metrics,
+        max_request_bytes: int,
+    ) -> None:
+        self._repository = repository
+        self._executor = executor
+        self._operator = operator
+        self._metrics = metrics
+        self._max_request_bytes = max_request_bytes
+        self._body_bytes = 0
+        self.phase = "starting"
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            response = await self._answer(scope, receive)
+        except ClientGoneError:
+            return
+        except RequestError as error:
+            response = _error_response(error)
+        except asyncio.CancelledError:
+            # Uvicorn cancels what is not done when the time to drain is over.
+            response = _error_response(UnavailableError("the server stopped before the request was done"))
+        except Exception as error:
+            _log.error("internal error", traceback=True, method=scope["method"], path=scope["path"])
+            response = _error_response(RequestError(f"internal error: {error}"))
+        headers = [
+            (b"content-type", response.content_type),
+            (b"content-length", b"%d" % len(response.body)),
+            *response.headers,
+        ]
+        if self.phase == "stopping":
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> Response:
+        path: str = scope["path"]
+        route = self._route(path)
+        if route is None:
+            raise NotFoundError(f"no such URL: {shown(path)}")
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if method != route.method:
+            allowed = "GET, HEAD" if route.method == "GET" else route.method
+            raise MethodNotAllowedError(f"{path}: expected {allowed}; found {scope['method']}", allowed)
+        if route.local_only and not scope["state"][LOCAL]:
+            raise ForbiddenError("models are loaded and unloaded over the server's Unix socket only")
+        return await route.handler(Request(receive, dict(scope["headers"]), route.model, route.version))
+
+    def _route(self, path: str) -> Route | None:
+        parts = path.split("/")
+        if parts[1:2] != ["v2"]:
+            return Route("GET", self._metrics_page) if path == "/metrics" else None
+        rest = parts[2:]
+        if rest in ([], [""]):
+            return Route("GET", self._server_metadata)
+        if rest[0] == "models" and len(rest) > 1:
+            return self._model_route(rest[1], rest[2:])
+        if rest[:2] == ["repository", "models"] and len(rest) == 4 and rest[3] in ("load", "unload"):
+            handler = self._load if rest[3] == "load" else self._unload
+            return Route("POST", handler, rest[2], local_only=True)
+        return {
+            "health/live": Route("GET", self._live),
+            "health/ready": Route("GET", self._ready),
+            "repository/index": Route("POST", self._index, local_only=True),
+        }.get("/".join(rest))
+
+    def _model_route(self, model: str, rest: list[str]) -> Route | None:
+        version = None
+        if rest[:1] == ["versions"] and len(rest) > 1:
+            version, rest = rest[1], rest[2:]
+        if not rest:
+            return Route("GET", self._model_metadata, model, version)
+        if rest == ["ready"]:
+            return Route("GET", self._model_ready, model, version)
+        if rest == ["infer"]:
+            return Route("POST", self._infer, model, version)
+        return None
+
+    # ---- health and metadata ----
+
+    async def _live(self, _request: Request) -> Response:
+        return _json_response({"live": True})
+
+    async def _ready(self, _request: Request) -> Response:
+        reason = self._reason_not_ready()
+        if reason is None:
+            return _json_response({"live": True, "ready": True})
+        return _json_response({"live": True, "ready": False, "error": reason}, 503)
+
+    async def _server_metadata(self, _request: Request) -> Response:
+        return _json_response({"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS})
+
+    async def _model_ready(self, request: Request) -> Response:
+        try:
+            served = self._lease(request)
+        except UnavailableError as error:
+            return _json_response({"name": request.model, "ready": False, "error": str(error)}, 503)
+        served.release()
+        return _json_response({"name": request.model, "ready": True})
+
+    async def _model_metadata(self, request: Request) -> Response:
+        served = self._lease(request)
+        try:
+            document = {
+                "name": served.name,
+                "versions": [served.version],
+                "platform": served.backend.platform,
+                "inputs": [_metadata_of(spec) for spec in served.backend.inputs],
+                "outputs": [_metadata_of(spec) for spec in served.backend.outputs],
+            }
+        finally:
+            served.release()
+        return _json_response(document)
+
+    async def _metrics_page(self, _request: Request) -> Response:
+        return Response(self._metrics.exposition(), content_type=CONTENT_TYPE.encode("ascii"))
+
+    # ---- inference ----
+
+    async def _infer(self, request: Request) -> Response:
+        labels = ("", "")
+        code = 500
+        size = 0
+        try:
+            header_length = _header_length(request.headers)
+            encoding = request.headers.get(b"content-encoding", b"identity")
+            if encoding != b"identity":
+                raise InvalidRequestError(f"Content-Encoding: expected none; found {shown(encoding)}")
+            body = await self._read_body(request)
+            size = len(body)
+            started = time.perf_counter()
+            served = self._lease(request)
+            labels = (served.name, served.version)
+            job = functools.partial(infer, served.backend, served.name, served.version, body, header_length)
+            try:
+                future = self._executor.submit(job, at_end=served.release)
+            except UnavailableError:
+                served.release()
+                raise
+            reply = await asyncio.wrap_future(future)
+            code = 200
+            self._metrics.duration.labels(*labels).observe(time.perf_counter() - started)
+        except RequestError as error:
+            code = error.status
+            raise
+        except asyncio.CancelledError:
+            code = UnavailableError.status
+            raise
+        except ClientGoneError:
+            code = 0
+            raise
+        finally:
+            self._body_bytes -= size
+            if code:
+                self._metrics.requests.labels(*labels, str(code)).inc()
+        if reply.header_length is None:
+            return Response(reply.body)
+        headers = ((b"inference-header-content-length", b"%d" % reply.header_length),)
+        return Response(reply.body, content_type=b"application/octet-stream", headers=headers)
+
+    # ---- the model repository extension ----
+
+    async def _index(self, request: Request) -> Response:
+        options = await self._read_options(request, {"ready"})
+        entries = await self._as_operator(self._repository.index)
+        if options.get("ready"):
+            entries = [entry for entry in entries if entry["state"] == "READY"]
+        return _json_response(entries)
+
+    async def _load(self, request: Request) -> Response:
+        await self._read_options(request, {"parameters"})
+        served = await self._as_operator(self._repository.load, request.model)
+        return _json_response({"name": served.name, "version": served.version, "digest": served.digest})
+
+    async def _unload(self, request: Request) -> Response:
+        await self._read_options(request, {"parameters"})
+        await self._as_operator(self._repository.unload, request.model)
+        return _json_response({"name": request.model})
+
+    async def _as_operator(self, call: Callable[..., Any], *arguments: str) -> Any:
+        """Run what may take long in the one thread that changes what is served."""
+        return await asyncio.get_running_loop().run_in_executor(self._operator, call, *arguments)
+
+    async def _read_options(self, request: Request, known: set[str]) -> Mapping[str, Any]:
+        body = await self._read_body(request)
+        self._body_bytes -= len(body)
+        if not body:
+            return {}
+        try:
+            options = json_codec.loads(body)
+        except ValueError as error:
+            raise InvalidRequestError(f"expected JSON or nothing: {error}") from error
+        if not isinstance(options, dict) or set(options) - known:
+            raise InvalidRequestError(f"expected an object with {', '.join(known)}; found {shown(options)}")
+        return options
+
+    # ---- the parts ----
+
+    def _lease(self, request: Request) -> ServedModel:
+        try:
+            return self._repository.lease(request.model, request.version)
+        except NotFoundError:
+            if self.phase == "starting":
+                raise UnavailableError("the server is starting: not all models are loaded yet") from None
+            raise
+
+    def _reason_not_ready(self) -> str | None:
+        if self.phase != "serving":
+            return f"the server is {self.phase}"
+        failures = self._repository.failures()
+        return "; ".join(f"model {model!r}: {reason}" for model, reason in failures.items()) or None
+
+    async def _read_body(self, request: Request) -> bytes:
+        """Return the whole body. Its size counts in ``_body_bytes``; the caller takes it off when done with it."""
+        declared = request.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._max_request_bytes:
+            raise TooLargeError(f"expected a body of at most {self._max_request_bytes} bytes; found {int(declared)}")
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    raise ClientGoneError
+                chunk: bytes = message.get("body", b"")
+                size += len(chunk)
+                self._body_bytes += len(chunk)
+                if size > self._max_request_bytes:
+                    raise TooLargeError(f"expected a body of at most {self._max_request_bytes} bytes; found more")
+                if self._body_bytes > _LARGEST_BODIES * self._max_request_bytes:
+                    raise UnavailableError(f"busy: {self._body_bytes} bytes of requests are in memory; try again")
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        except BaseException:
+            self._body_bytes -= size
+            raise
+
+
+def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
+    value = headers.get(b"inference-header-content-length")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+        raise InvalidRequestError(f"Inference-Header-Content-Length: expected a number; found {shown(value)}")
+    return int(value)
+
+
+def _metadata_of(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+
+
+def _json_response(document: Any, status: int = 200) -> Response:
+    return Response(json_codec.dumps(document), status)
+
+
+def _error_response(error: RequestError) -> Response:
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, UnavailableError):
+        headers = ((b"retry-after", _RETRY_AFTER_SECONDS),)
+    elif isinstance(error, MethodNotAllowedError):
+        headers = ((b"allow", error.allowed.encode("ascii")),)
+    return Response(json_codec.dumps({"error": str(error)}), error.status, headers=headers)

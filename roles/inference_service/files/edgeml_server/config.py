@@ -1,0 +1,85 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The server's configuration file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names the file, the key, what was expected and what was found."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the server is told: the keys of ``server.json``. Each has a default except ``store`` and ``socket``."""
+
+    store: str
+    socket: str
+    listen_address: str = "127.0.0.1"
+    listen_port: int = 8080
+    threads: int = 1
+    workers: int = 0
+    max_request_bytes: int = 16 << 20
+    max_pending: int = 64
+    drain_seconds: int = 10
+    log_level: str = "info"
+
+    @property
+    def inference_workers(self) -> int:
+        """Inferences that may run at once: ``workers``, or as many as the processors allow when that is 0."""
+        return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
+
+
+_LEAST = {"listen_port": 0, "threads": 1, "workers": 0, "max_request_bytes": 1, "max_pending": 1, "drain_seconds": 0}
+_MOST = {"listen_port": 65535}
+
+
+def read_config(path: str) -> Config:
+    """Read and check the JSON file at ``path``. Raises ConfigError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return parse_config(document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse_config(document: Any) -> Config:
+    """Check parsed JSON in full and return it as a Config. Raises ConfigError."""
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"expected an object; found {type(document).__name__}")
+    known = {field.name: field.type for field in fields(Config)}
+    unknown = sorted(set(document) - set(known))
+    if unknown:
+        raise ConfigError(f"unknown key {', '.join(unknown)}; expected some of {', '.join(known)}")
+    for key in ("store", "socket"):
+        if key not in document:
+            raise ConfigError(f"{key}: missing")
+    for key, value in document.items():
+        if known[key] == "int":
+            _check_number(key, value)
+        elif not isinstance(value, str) or not value:
+            raise ConfigError(f"{key}: expected a text; found {value!r}")
+    config = Config(**document)
+    if config.log_level not in LOG_LEVELS:
+        raise ConfigError(f"log_level: expected one of {', '.join(LOG_LEVELS)}; found {config.log_level!r}")
+    return config
+
+
+def _check_number(key: str, value: Any) -> None:
+    least, most = _LEAST[key], _MOST.get(key, 1 << 40)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(f"{key}: expected a whole number from {least} to {most}; found {value!r}")

@@ -1,0 +1,57 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Errors that become replies: each has an HTTP status and a text for whoever sent the request."""
+
+from __future__ import annotations
+
+
+class RequestError(Exception):
+    """A request that is answered with ``status`` and ``{"error": str(self)}``."""
+
+    status = 500
+
+
+class InvalidRequestError(RequestError):
+    """The request breaks the protocol or does not fit the model."""
+
+    status = 400
+
+
+class ForbiddenError(RequestError):
+    """The request is not allowed on the listener that it came in by."""
+
+    status = 403
+
+
+class NotFoundError(RequestError):
+    """No such URL, model or version."""
+
+    status = 404
+
+
+class MethodNotAllowedError(RequestError):
+    """The URL exists, but not with this method. ``allowed`` is the value of the reply's header ``Allow``."""
+
+    status = 405
+
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class TooLargeError(RequestError):
+    """The request's body is larger than the server takes."""
+
+    status = 413
+
+
+class UnavailableError(RequestError):
+    """Not now: the server is busy, starting or stopping, or the model is not ready. Worth another try."""
+
+    status = 503
+
+
+class ModelError(InvalidRequestError):
+    """A model cannot be loaded or failed its test; the text says what was wrong, expected and found."""

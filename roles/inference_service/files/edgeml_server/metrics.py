@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the server counts, for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    exposition,
+)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+_omit_created_series: Callable[[], None] = disable_created_metrics
+
+
+class Metrics:
+    """All series of one server. ``in_flight`` tells how many inferences wait or run."""
+
+    def __init__(self, in_flight: Callable[[], int]) -> None:
+        _omit_created_series()
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        self.requests = Counter(
+            "edgeml_inference_requests_total",
+            "Inference requests answered, by HTTP status code; model and version are empty when unknown.",
+            ["model", "version", "code"],
+            registry=self._registry,
+        )
+        self.duration = Histogram(
+            "edgeml_inference_duration_seconds",
+            "Time from the arrival of an inference request's last byte to its reply, waiting included; successes only.",
+            ["model", "version"],
+            buckets=_DURATION_BUCKETS,
+            registry=self._registry,
+        )
+        Gauge(
+            "edgeml_inference_in_flight_requests",
+            "Inferences that wait or run.",
+            registry=self._registry,
+        ).set_function(in_flight)
+        self.model_info = Gauge(
+            "edgeml_model_info",
+            "1 for the version of each model that serves now; digest is that of the release's manifest.",
+            ["model", "version", "variant", "digest"],
+            registry=self._registry,
+        )
+        self.load_duration = Gauge(
+            "edgeml_model_load_duration_seconds",
+            "Time that loading, warming up and testing the version that serves now took.",
+            ["model", "version"],
+            registry=self._registry,
+        )
+        self.swaps = Counter(
+            "edgeml_model_swaps_total",
+            "Attempts to serve another version of a model, by outcome: succeeded or failed.",
+            ["model", "outcome"],
+            registry=self._registry,
+        )
+
+    def exposition(self) -> bytes:
+        """Return all series in Prometheus' text format."""
+        return exposition.generate_latest(self._registry)

@@ -1,0 +1,253 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The models that are served: loaded from the store, swapped without a gap, freed when their last request is done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Callable
+
+from edgeml_device._errors import EdgemlError
+from edgeml_device._store import Store, Version
+
+from .backend import Backend, BackendOptions, backend_for
+from .errors import ModelError, NotFoundError, UnavailableError
+from .golden import check_golden, warm_up
+from .log import Log
+from .memory import trim_heap
+from .metrics import Metrics
+
+_log = Log(__name__)
+
+
+class ServedModel:
+    """One loaded version. Whoever uses ``backend`` holds a lease; ``retire`` frees it once nobody does."""
+
+    def __init__(self, version: Version, backend: Backend) -> None:
+        self.name = version.model
+        self.version = version.version
+        self.variant = version.variant
+        self.digest = version.digest
+        self.backend = backend
+        self._lock = threading.Lock()
+        self._leases = 0
+        self._retired = False
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def is_same(self, version: Version) -> bool:
+        """Whether this is that very release and variant."""
+        return (self.version, self.variant, self.digest) == (version.version, version.variant, version.digest)
+
+    def lease(self) -> None:
+        """Keep the model loaded until ``release`` is called."""
+        with self._lock:
+            self._leases += 1
+            self._idle.clear()
+
+    def release(self) -> None:
+        """End a lease. Of a model that was retired while in use, the last one's end frees it."""
+        with self._lock:
+            self._leases -= 1
+            if self._leases:
+                return
+            self._idle.set()
+            retired = self._retired
+        if retired:
+            self._free()
+
+    def retire(self, seconds: float) -> bool:
+        """Free the model, which nobody can lease any more, waiting for its leases to end. Return whether they did."""
+        self._idle.wait(seconds)
+        with self._lock:
+            self._retired = True
+            in_use = self._leases > 0
+        if not in_use:
+            self._free()
+        return not in_use
+
+    def _free(self) -> None:
+        self.backend.close()
+        trim_heap()
+
+
+class ModelRepository:
+    """The served version of each model of the store. ``load`` and ``unload`` are to be called one at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        options: BackendOptions,
+        metrics: Metrics,
+        drain_seconds: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._metrics = metrics
+        self._drain_seconds = drain_seconds
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._served: dict[str, ServedModel] = {}
+        self._failures: dict[str, str] = {}
+
+    # ---- for requests ----
+
+    def lease(self, model: str, version: str | None) -> ServedModel:
+        """Return what serves ``model`` (exactly ``version``, unless None), leased: call its ``release``.
+
+        Raises NotFoundError, or UnavailableError for a model that should be served but could not be loaded.
+        """
+        with self._lock:
+            served = self._served.get(model)
+            if served is not None and version in (None, served.version):
+                served.lease()
+                return served
+            reason = self._failures.get(model)
+        if served is not None:
+            raise NotFoundError(f"model {model!r} version {version!r} is not served; {served.version} is")
+        if reason is not None:
+            raise UnavailableError(f"model {model!r} is not ready: {reason}")
+        raise NotFoundError(f"model {model!r} is not served")
+
+    def serving(self) -> dict[str, str]:
+        """The version of each model that serves."""
+        with self._lock:
+            return {name: served.version for name, served in sorted(self._served.items())}
+
+    def failures(self) -> dict[str, str]:
+        """Why models that should be served are not."""
+        with self._lock:
+            return dict(sorted(self._failures.items()))
+
+    # ---- for the operator ----
+
+    def load_all(self) -> None:
+        """Load the active version of every model of the store. One that fails is logged and does not stop the others.
+
+        Raises OSError when the store cannot be read at all.
+        """
+        for model in self._store.models():
+            try:
+                self.load(model)
+            except NotFoundError as error:
+                _log.info("model not loaded", model=model, reason=error)
+            except Exception as error:
+                _log.error("model not loaded", model=model, error=error)
+
+    def load(self, model: str) -> ServedModel:
+        """Serve the store's active version of ``model``; what serves now goes on until the new one proved itself.
+
+        Returns once the old one is freed, or drain_seconds after the switch. Raises NotFoundError when the store
+        has no such model, ModelError when it cannot be loaded or fails its test.
+        """
+        current = self._served.get(model)
+        try:
+            version = self._active(model)
+            if current is not None and current.is_same(version):
+                return current
+            candidate, seconds = self._prepare(version)
+        except NotFoundError:
+            self._failures.pop(model, None)
+            raise
+        except Exception as error:
+            self._failed(model, current, error)
+            raise
+        with self._lock:
+            self._served[model] = candidate
+            self._failures.pop(model, None)
+        self._metrics.model_info.labels(candidate.name, candidate.version, candidate.variant, candidate.digest).set(1)
+        self._forget_metrics(current)
+        self._metrics.load_duration.labels(candidate.name, candidate.version).set(seconds)
+        self._metrics.swaps.labels(model, "succeeded").inc()
+        self._changed(
+            "model loaded", current, model=model, version=candidate.version, variant=candidate.variant, seconds=seconds
+        )
+        return candidate
+
+    def unload(self, model: str) -> None:
+        """Stop serving ``model``. Raises NotFoundError when neither the server nor the store knows it."""
+        with self._lock:
+            current = self._served.pop(model, None)
+            failed = self._failures.pop(model, None)
+        if current is None and failed is None and model not in self._store.models():
+            raise NotFoundError(f"model {model!r} is not served, and the store does not have it")
+        self._forget_metrics(current)
+        self._changed("model unloaded", current, model=model)
+
+    def index(self) -> list[dict[str, str]]:
+        """The repository extension's index: each model, its version, state and the state's reason."""
+        serving, failures = self.serving(), self.failures()
+        entries = []
+        for model in sorted({*serving, *failures, *self._store.models()}):
+            entry = {"name": model, "version": serving.get(model) or self._active_version(model)}
+            if model in serving:
+                entries.append({**entry, "state": "READY", "reason": ""})
+            else:
+                entries.append({**entry, "state": "UNAVAILABLE", "reason": failures.get(model, "not loaded")})
+        return entries
+
+    # ---- the parts ----
+
+    def _active(self, model: str) -> Version:
+        try:
+            active = self._store.state(model).active
+            if active is None:
+                raise NotFoundError(f"model {model!r}: the store has no active version of it")
+            version = self._store.version(model, active)
+            self._store.check_sizes(version)
+        except EdgemlError as error:
+            raise ModelError(str(error)) from error
+        return version
+
+    def _prepare(self, version: Version) -> tuple[ServedModel, float]:
+        runtime = backend_for(version.format)
+        started = time.monotonic()
+        backend = runtime(version.entrypoint_path, self._options)
+        try:
+            if version.golden_path is not None:
+                check_golden(backend, version.golden_path)
+            else:
+                self._warm_up(version, backend)
+        except Exception:
+            backend.close()
+            trim_heap()
+            raise
+        return ServedModel(version, backend), time.monotonic() - started
+
+    def _warm_up(self, version: Version, backend: Backend) -> None:
+        try:
+            warm_up(backend)
+        except Exception as error:
+            _log.warning("no warm-up: no golden test, and zeros do not fit", model=version.model, error=error)
+
+    def _failed(self, model: str, current: ServedModel | None, error: Exception) -> None:
+        self._metrics.swaps.labels(model, "failed").inc()
+        if current is None:
+            with self._lock:
+                self._failures[model] = str(error)
+            self._on_change()
+        else:
+            _log.error("swap failed, the old version serves on", model=model, version=current.version, error=error)
+
+    def _changed(self, event: str, old: ServedModel | None, **fields: object) -> None:
+        self._on_change()
+        _log.info(event, **fields)
+        if old is not None and not old.retire(self._drain_seconds):
+            _log.warning(
+                "the old version is still in use", model=old.name, version=old.version, seconds=self._drain_seconds
+            )
+
+    def _forget_metrics(self, old: ServedModel | None) -> None:
+        if old is not None:
+            self._metrics.model_info.remove(old.name, old.version, old.variant, old.digest)
+            self._metrics.load_duration.remove(old.name, old.version)
+
+    def _active_version(self, model: str) -> str:
+        try:
+            return self._store.state(model).active or ""
+        except EdgemlError:
+            return ""

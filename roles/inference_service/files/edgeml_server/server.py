@@ -1,0 +1,195 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The process: listens, loads, serves, drains and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import uvicorn
+from edgeml_device._store import Store
+
+from . import __version__
+from .app import Application
+from .backend import BackendOptions
+from .config import Config
+from .executor import InferenceExecutor
+from .http_protocol import protocol_class
+from .log import Log
+from .metrics import Metrics
+from .repository import ModelRepository
+from .sockets import listen_tcp, listen_unix, remove_unix
+from .systemd import Notifier
+
+_log = Log(__name__)
+_CANCELLED_SECONDS = 1.0
+
+
+class StartError(Exception):
+    """The server cannot serve anything; the text says why."""
+
+
+class InferenceServer:
+    """One server process with its parts."""
+
+    def __init__(self, config: Config, notifier: Notifier) -> None:
+        self._config = config
+        self._notifier = notifier
+        self._executor = InferenceExecutor(config.inference_workers, config.max_pending)
+        # One thread: models are loaded and freed one after the other.
+        self._operator = ThreadPoolExecutor(1, thread_name_prefix="operator")
+        metrics = Metrics(in_flight=lambda: self._executor.pending)
+        self._repository = ModelRepository(
+            Store(config.store), BackendOptions(config.threads), metrics, config.drain_seconds, self._report
+        )
+        self._app = Application(self._repository, self._executor, self._operator, metrics, config.max_request_bytes)
+
+    def run(self) -> bool:
+        """Serve until SIGTERM or SIGINT. Return whether every request was answered.
+
+        Raises ListenError when an address cannot be had, StartError when the store cannot be read.
+        """
+        loop = _new_event_loop()
+        try:
+            asyncio.set_event_loop(loop)
+            return loop.run_until_complete(self._serve())
+        finally:
+            loop.close()
+
+    async def _serve(self) -> bool:
+        listeners = [listen_unix(self._config.socket)]
+        try:
+            listeners.append(listen_tcp(self._config.listen_address, self._config.listen_port))
+            server = _Uvicorn(self._app, self._config.drain_seconds)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop, server)
+            serving = loop.create_task(server.serve(sockets=listeners))
+            await server.listening.wait()
+            address, port = listeners[1].getsockname()[:2]
+            _log.info(
+                "listening",
+                socket=self._config.socket,
+                address=address,
+                port=port,
+                version=__version__,
+                pid=os.getpid(),
+                workers=self._config.inference_workers,
+                loop=type(loop).__module__,
+                http=server.config.http_protocol_class.__name__,
+            )
+            starting = loop.create_task(self._start(server))
+            watching = loop.create_task(self._feed_watchdog())
+            await serving
+            watching.cancel()
+            starting.cancel()
+            await asyncio.wait([starting])
+            if not starting.cancelled():
+                starting.result()
+            if server.server_state.tasks:
+                await asyncio.wait(server.server_state.tasks, timeout=_CANCELLED_SECONDS)
+        finally:
+            remove_unix(self._config.socket)
+            self._operator.shutdown(wait=False, cancel_futures=True)
+            self._executor.close()
+        abandoned = self._executor.pending
+        _log.info("stopped", abandoned_requests=abandoned)
+        return abandoned == 0
+
+    async def _start(self, server: uvicorn.Server) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._operator, self._repository.load_all)
+        except OSError as error:
+            server.should_exit = True
+            raise StartError(f"cannot read the store: {error}") from error
+        if self._app.phase == "starting":
+            self._app.phase = "serving"
+            self._notifier.notify(READY="1", STATUS=self._status())
+            _log.info("ready", status=self._status())
+
+    def _stop(self, server: uvicorn.Server) -> None:
+        if self._app.phase != "stopping":
+            self._app.phase = "stopping"
+            server.should_exit = True
+            self._notifier.notify(STOPPING="1", STATUS="finishing the requests in flight")
+            _log.info("stopping", requests_in_flight=self._executor.pending)
+
+    async def _feed_watchdog(self) -> None:
+        """Tell systemd that the server makes progress: the event loop runs this, and no inference hangs."""
+        period = self._notifier.watchdog_seconds
+        stalled = False
+        while period:
+            seconds = self._executor.longest_run_seconds()
+            if seconds < period:
+                self._notifier.notify(WATCHDOG="1")
+                if stalled:
+                    self._report()
+            else:
+                self._notifier.notify(STATUS=f"an inference has run for {seconds:.1f} s: not feeding the watchdog")
+                _log.error("inference hangs, watchdog not fed", seconds=seconds, limit=period)
+            stalled = seconds >= period
+            await asyncio.sleep(period / 2)
+
+    def _report(self) -> None:
+        if self._app.phase == "serving":
+            self._notifier.notify(STATUS=self._status())
+
+    def _status(self) -> str:
+        serving = [f"{model} {version}" for model, version in self._repository.serving().items()]
+        failures = [f"{model} not ready: {reason}" for model, reason in self._repository.failures().items()]
+        return "; ".join([f"serving {', '.join(serving) or 'no model'}", *failures])[:512]
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn as a part: it tells when it listens and leaves signals to the process."""
+
+    def __init__(self, app: Application, drain_seconds: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol_class(),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=drain_seconds,
+            )
+        )
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it is installed and works, else asyncio's own."""
+    try:
+        loop: asyncio.AbstractEventLoop = importlib.import_module("uvloop").new_event_loop()
+    except (ImportError, OSError) as error:
+        _log.info("without uvloop", reason=error)
+        return asyncio.new_event_loop()
+    return loop
+
+
+def end_process(code: int) -> None:
+    """End at once: a runtime that hangs in a worker thread must not keep the process."""
+    sys.stderr.flush()
+    os._exit(code)

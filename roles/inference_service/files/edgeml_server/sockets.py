@@ -1,0 +1,69 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The listening sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+
+BACKLOG = 512
+_UMASK = 0o117
+
+
+class ListenError(Exception):
+    """The server cannot listen; the text names the address and the reason."""
+
+
+def listen_unix(path: str) -> socket.socket:
+    """Listen on the Unix socket ``path``, for the process's user and group. Replaces a dead server's socket file.
+
+    Raises ListenError.
+    """
+    try:
+        _remove_stale(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        previous = os.umask(_UMASK)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(previous)
+        listener.listen(BACKLOG)
+        return listener
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+
+
+def listen_tcp(address: str, port: int) -> socket.socket:
+    """Listen on an IPv4 or IPv6 ``address``; port 0 takes a free one. Raises ListenError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=BACKLOG, dualstack_ipv6=address == "::")
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address} port {port}: {error.strerror or error}") from error
+
+
+def remove_unix(path: str) -> None:
+    """Remove the socket file, if it is still there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ListenError(f"cannot listen on {path}: expected a socket or nothing; found another file")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise ListenError(f"cannot listen on {path}: another server answers there")

@@ -1,0 +1,44 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What systemd is told (Type=notify): that the server is ready, what it serves, that it is alive."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+from .log import Log
+
+_log = Log(__name__)
+
+
+class Notifier:
+    """Sends notifications to the socket that systemd names in the environment; without one, does nothing."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        # A leading @ stands for the zero byte of the abstract namespace.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.watchdog_seconds = _watchdog_seconds(environment) if address else 0.0
+        """Time after which systemd takes a silent server for dead; 0 when it does not watch."""
+
+    def notify(self, **variables: str) -> None:
+        """Send ``KEY=value`` lines, such as ``READY="1"``. A failure is logged, not raised."""
+        if not self._address:
+            return
+        message = "\n".join(f"{key}={value}" for key, value in variables.items()).encode("utf-8")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify_socket:
+            notify_socket.setblocking(False)
+            try:
+                notify_socket.sendto(message, self._address)
+            except OSError as error:
+                _log.warning("cannot notify systemd", error=error)
+
+
+def _watchdog_seconds(environment: Mapping[str, str]) -> float:
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    return int(environment.get("WATCHDOG_USEC", "0")) / 1e6

@@ -1,0 +1,292 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A real server process with a real store, a client for it, and a stand-in for systemd's notification socket."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from edgeml_device._manifest import parse_release
+from edgeml_device._store import State, Store
+from links import PYTHON_PATH
+from prometheus_client.parser import text_string_to_metric_families
+from releases import make_release, variant_entry
+
+GUARD_SECONDS = 60
+"""How long to wait for what must come, before the test is given up."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP reply."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body, which must be JSON and say so."""
+        assert self.headers["content-type"] == "application/json", (self.headers, self.body)
+        return json.loads(self.body)
+
+
+class Lines:
+    """What something says, one message after the other; ``wait_for`` blocks until it has said a certain thing."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._lines: list[str] = []
+        self._ended = False
+
+    def add(self, line: str) -> None:
+        """Note a message."""
+        with self._condition:
+            self._lines.append(line)
+            self._condition.notify_all()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        with self._condition:
+            self._ended = True
+            self._condition.notify_all()
+
+    def all(self) -> list[str]:
+        """The messages so far."""
+        with self._condition:
+            return list(self._lines)
+
+    def wait_for(self, wanted: Callable[[list[str]], Any]) -> list[str]:
+        """Wait until ``wanted(messages so far)`` is true and return the messages."""
+        with self._condition:
+            came = self._condition.wait_for(lambda: self._ended or wanted(self._lines), GUARD_SECONDS)
+            assert came and wanted(self._lines), "\n".join(["did not come; what came:", *self._lines])
+            return list(self._lines)
+
+    def wait_for_text(self, text: str) -> str:
+        """Wait for a message with ``text`` in it and return the message."""
+        lines = self.wait_for(lambda lines: any(text in line for line in lines))
+        return next(line for line in lines if text in line)
+
+
+class NotifySocket:
+    """Receives what a service tells systemd. ``address`` is the value for NOTIFY_SOCKET."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.messages = Lines()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self._thread = threading.Thread(target=self._receive)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop receiving."""
+        self._socket.shutdown(socket.SHUT_RD)
+        self._thread.join()
+        self._socket.close()
+
+    def _receive(self) -> None:
+        while message := self._socket.recv(4096):
+            self.messages.add(message.decode("utf-8"))
+
+
+class Device:
+    """A directory with a store and, when started, a server that serves from it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket_path = str(directory / "server.sock")
+        self.log = Lines()
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        root = directory / "store"
+        root.mkdir()
+        self.store = Store(str(root))
+
+    # ---- the store ----
+
+    def publish(self, model: str, version: str, content: bytes, golden: Any = None, model_format: str = "onnx") -> None:
+        """Put a release into the store and make it active there; the server is not told."""
+        files = {"model.onnx": content}
+        golden_content = None if golden is None else json.dumps(golden).encode("utf-8")
+        variant = variant_entry(files, name=f"{model_format}-fp32", format=model_format)
+        made = make_release(version, model, files, golden_content, variants=[variant])
+        release = parse_release(made.document)
+        with self.store.lock():
+            for file in self.store.missing(release.all_files()):
+                self.store.add_blob(file, io.BytesIO(made.blobs[file.sha256]), "test")
+            self.store.install(release, release.variants[0])
+            self.activate(model, version)
+
+    def activate(self, model: str, version: str | None) -> None:
+        """Make a version that the store holds the active one."""
+        self.store.activate(model, State(active=version, previous=self.store.state(model).active), {"event": "test"})
+
+    # ---- the process ----
+
+    def start(self, environment: Mapping[str, str] | None = None, **config: Any) -> None:
+        """Start the server with ``config`` (its defaults changed) and wait until it is ready."""
+        self.spawn(environment, **config)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until the server, once spawned, is ready."""
+        self.log.wait_for_text("info ready")
+        listening = next(line for line in self.log.all() if line.startswith("info listening"))
+        self.port = int(dict(part.split("=", 1) for part in listening.split()[2:])["port"])
+
+    def spawn(self, environment: Mapping[str, str] | None = None, hidden_by: str | None = None, **config: Any) -> None:
+        """Start the server and wait for nothing. Packages in the directory ``hidden_by`` hide installed ones."""
+        settings = {"store": self.store.root, "socket": self.socket_path, "listen_port": 0, **config}
+        path = self.directory / "server.json"
+        path.write_text(json.dumps(settings))
+        clean = {key: value for key, value in os.environ.items() if key not in ("JOURNAL_STREAM", "NOTIFY_SOCKET")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "edgeml_server", "--config", str(path)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **clean,
+                "PYTHONPATH": os.pathsep.join(filter(None, [hidden_by, str(PYTHON_PATH)])),
+                **(environment or {}),
+            },
+        )
+        self._reader = threading.Thread(target=self._read_log)
+        self._reader.start()
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Wait for the server's end and return its exit code."""
+        assert self._process is not None and self._reader is not None
+        code = self._process.wait(GUARD_SECONDS)
+        self._reader.join()
+        return code
+
+    def stop(self) -> None:
+        """End the server, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self.wait()
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def _read_log(self) -> None:
+        assert self._process is not None and self._process.stderr is not None
+        with self._process.stderr as stderr:
+            for line in stderr:
+                self.log.add(line.rstrip("\n"))
+        self.log.end()
+
+    # ---- the client ----
+
+    def connect(self, local: bool = False) -> http.client.HTTPConnection:
+        """Open a connection: over TCP, or over the Unix socket if ``local``."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=GUARD_SECONDS)
+        if local:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(GUARD_SECONDS)
+            connection.sock.connect(self.socket_path)
+        else:
+            connection.connect()
+        return connection
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        local: bool = False,
+    ) -> Reply:
+        """Send one request on its own connection. A ``body`` that is not bytes is sent as JSON."""
+        connection = self.connect(local)
+        try:
+            content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode("utf-8")
+            connection.request(method, path, content, dict(headers or {}))
+            return read_reply(connection)
+        finally:
+            connection.close()
+
+    def get(self, path: str, local: bool = False) -> Reply:
+        """GET."""
+        return self.request("GET", path, local=local)
+
+    def post(self, path: str, body: Any = None, local: bool = False) -> Reply:
+        """POST."""
+        return self.request("POST", path, body, local=local)
+
+    def load(self, model: str) -> Reply:
+        """Tell the server to serve the store's active version."""
+        return self.post(f"/v2/repository/models/{model}/load", local=True)
+
+    def infer(self, model: str, *rows: list[float], **more: Any) -> Reply:
+        """Ask an ``onnx_models.plus`` for the results of ``rows``."""
+        return self.post(f"/v2/models/{model}/infer", {"inputs": [plus_input(*rows)], **more})
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """The value of a series, or None if there is no such series."""
+        page = self.get("/metrics").body.decode("utf-8")
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return float(sample.value)
+        return None
+
+    def series(self, name: str) -> dict[tuple[str, ...], float]:
+        """The values of all series of one name, by their labels' values in the order of the labels' names."""
+        page = self.get("/metrics").body.decode("utf-8")
+        return {
+            tuple(value for _label, value in sorted(sample.labels.items())): float(sample.value)
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == name
+        }
+
+    def wait_in_flight(self, count: int) -> None:
+        """Wait until ``count`` inferences are in flight."""
+        while self.metric("edgeml_inference_in_flight_requests") != count:
+            pass
+
+
+def read_reply(connection: http.client.HTTPConnection) -> Reply:
+    """Read the reply to what was sent on ``connection``."""
+    response = connection.getresponse()
+    return Reply(response.status, {key.lower(): value for key, value in response.getheaders()}, response.read())
+
+
+def plus_input(*rows: list[float]) -> dict[str, Any]:
+    """The input of ``onnx_models.plus`` for ``rows`` of two numbers."""
+    return {"name": "x", "datatype": "FP32", "shape": [len(rows), 2], "data": list(rows)}
+
+
+def repeat_request(count: int) -> dict[str, Any]:
+    """A request for ``onnx_models.repeat``."""
+    return {
+        "inputs": [
+            {"name": "count", "datatype": "INT64", "shape": [], "data": [count]},
+            {"name": "x", "datatype": "FP32", "shape": [1], "data": [0.0]},
+        ]
+    }

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Releases made for a test: their manifests, the bytes of their files, and repositories that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import Release, parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._store import State, Store
+
+
+def sha256(content: bytes) -> str:
+    """The digest that names ``content``."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_entry(path: str, content: bytes) -> dict[str, Any]:
+    """A manifest's entry of a file."""
+    return {"path": path, "size": len(content), "sha256": sha256(content)}
+
+
+def variant_entry(files: Mapping[str, bytes], name: str = "onnx-fp32", **changes: Any) -> dict[str, Any]:
+    """A manifest's entry of a variant; the first of ``files`` is its entrypoint."""
+    return {
+        "name": name,
+        "format": "onnx",
+        "architectures": ["aarch64", "x86_64"],
+        "runtime": {"name": "onnxruntime", "minimum": "1.17.0"},
+        "memory_bytes": 1 << 20,
+        "entrypoint": next(iter(files)),
+        "files": [file_entry(path, content) for path, content in files.items()],
+        **changes,
+    }
+
+
+@dataclass(frozen=True)
+class Made:
+    """A release and the bytes of its files, by digest."""
+
+    document: dict[str, Any]
+    blobs: Mapping[str, bytes]
+
+    @property
+    def release(self) -> Release:
+        """The parsed manifest."""
+        return parse_release(self.document)
+
+
+def make_release(
+    version: str = "1.0.0",
+    model: str = "digits",
+    files: Mapping[str, bytes] | None = None,
+    golden: bytes | None = None,
+    probe: bytes | None = None,
+    **changes: Any,
+) -> Made:
+    """A release of one variant. Its content differs with its version, unless ``files`` are given."""
+    files = files or {"model.onnx": f"{model} {version} ".encode() * 1000}
+    document: dict[str, Any] = {"schema": 1, "model": model, "version": version, "variants": [variant_entry(files)]}
+    contents = list(files.values())
+    for name, content in (("golden", golden), ("probe", probe)):
+        if content is not None:
+            document[name] = file_entry(f"{name}.json", content)
+            contents.append(content)
+    return Made({**document, **changes}, {sha256(content): content for content in contents})
+
+
+def publish(made: Made, repository: Path) -> Path:
+    """Write a release into the model repository in the directory ``repository``; return its manifest's path."""
+    manifest = repository / made.document["model"] / made.document["version"] / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps(made.document))
+    blobs = repository / "blobs" / "sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    for digest, content in made.blobs.items():
+        (blobs / digest).write_bytes(content)
+    return manifest
+
+
+def put(store: Store, made: Made) -> None:
+    """Bring a release into a store, without its lock."""
+    release = made.release
+    for file in store.missing(release.files(release.variants[0])):
+        store.add_blob(file, io.BytesIO(made.blobs[file.sha256]), "test")
+    store.install(release, release.variants[0])
+
+
+def activate(store: Store, model: str, active: str | None, previous: str | None = None, **entry: Any) -> None:
+    """Make a version the active one of a store, without its lock."""
+    before = store.state(model).active
+    store.activate(model, State(active, previous), {"event": "activate", "from": before, "to": active, **entry})

@@ -1,0 +1,159 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The parts of the server that need no server: configuration, log lines, the pool."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edgeml_server.config import Config, ConfigError, parse_config, read_config
+from edgeml_server.errors import UnavailableError
+from edgeml_server.executor import InferenceExecutor
+from edgeml_server.log import LineFormatter
+from edgeml_server.systemd import Notifier
+
+MINIMAL = {"store": "/store", "socket": "/run/server.sock"}
+
+
+def test_configuration_defaults() -> None:
+    config = parse_config(MINIMAL)
+    assert config == Config(store="/store", socket="/run/server.sock")
+    assert (config.listen_address, config.listen_port, config.threads) == ("127.0.0.1", 8080, 1)
+    assert (config.max_request_bytes, config.max_pending, config.drain_seconds) == (16777216, 64, 10)
+
+
+def test_workers_follow_the_processors_unless_told() -> None:
+    assert parse_config({**MINIMAL, "workers": 3}).inference_workers == 3
+    assert parse_config({**MINIMAL, "threads": 1 << 20}).inference_workers == 1
+    assert parse_config(MINIMAL).inference_workers >= 1
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ([], "expected an object; found list"),
+        ({"store": "/store"}, "socket: missing"),
+        ({**MINIMAL, "prot": 1}, "unknown key prot"),
+        ({**MINIMAL, "listen_port": "8080"}, "listen_port: expected a whole number from 0 to 65535; found '8080'"),
+        ({**MINIMAL, "listen_port": 65536}, "listen_port: expected"),
+        ({**MINIMAL, "threads": 0}, "threads: expected a whole number from 1"),
+        ({**MINIMAL, "threads": True}, "threads: expected"),
+        ({**MINIMAL, "socket": ""}, "socket: expected a text"),
+        ({**MINIMAL, "log_level": "loud"}, "log_level: expected one of debug, info, warning, error; found 'loud'"),
+    ],
+)
+def test_a_wrong_configuration_names_the_key(document: Any, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "server.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match=r".") as caught:
+        read_config(str(path))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_an_unreadable_configuration_names_the_file(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "server.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=r"server\.json"):
+        read_config(str(path))
+
+
+def log_line(journald: bool, message: str, **fields: object) -> str:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        exception = sys.exc_info() if fields.pop("exception", False) else None
+    record = logging.LogRecord("name", logging.ERROR, "file", 1, message, None, exception)
+    record.fields = fields
+    return LineFormatter(journald).format(record)
+
+
+def test_log_lines() -> None:
+    assert log_line(False, "it broke", model="a", seconds=1 / 3) == "error it broke model=a seconds=0.333333"
+    assert log_line(True, "it broke", reason="a b") == '<3>it broke reason="a b"'
+    assert log_line(True, "it\nbroke", a='"', b="x=y", c="") == r'<3>it broke a="\"" b="x=y" c=""'
+    assert "\n" not in log_line(True, "it broke", exception=True)
+    assert "ValueError: two" in log_line(True, "it broke", exception=True)
+
+
+def nothing() -> None:
+    pass
+
+
+def test_the_pool_is_bounded_and_knows_what_hangs() -> None:
+    executor = InferenceExecutor(workers=1, max_pending=2)
+    started, finish = threading.Event(), threading.Event()
+
+    def hang() -> str:
+        started.set()
+        finish.wait()
+        return "done"
+
+    assert executor.longest_run_seconds() == 0
+    first, second = executor.submit(hang, nothing), executor.submit(hang, nothing)
+    started.wait()
+    assert executor.pending == 2
+    earlier = executor.longest_run_seconds()
+    assert executor.longest_run_seconds() > earlier > 0
+    with pytest.raises(UnavailableError, match="2 inferences are pending"):
+        executor.submit(hang, nothing)
+    finish.set()
+    assert (first.result(), second.result()) == ("done", "done")
+    assert (executor.pending, executor.longest_run_seconds()) == (0, 0)
+    executor.close()
+
+
+def test_a_job_that_fails_leaves_its_place() -> None:
+    executor = InferenceExecutor(workers=1, max_pending=1)
+    ended = []
+
+    def fail() -> None:
+        raise KeyError("reason")
+
+    for _ in range(3):
+        future = executor.submit(fail, lambda: ended.append(1))
+        with pytest.raises(KeyError, match="reason"):
+            future.result()
+    assert len(ended) == 3
+    executor.close()
+
+
+def test_a_job_that_is_cancelled_leaves_its_place() -> None:
+    executor = InferenceExecutor(workers=1, max_pending=2)
+    started, finish = threading.Event(), threading.Event()
+    ended = []
+
+    def hang() -> None:
+        started.set()
+        finish.wait()
+
+    running = executor.submit(hang, lambda: ended.append("running"))
+    started.wait()
+    waiting = executor.submit(hang, lambda: ended.append("waiting"))
+    assert waiting.cancel()
+    assert (executor.pending, ended) == (1, ["waiting"])
+    finish.set()
+    running.result()
+    assert (executor.pending, ended) == (0, ["waiting", "running"])
+    executor.close()
+
+
+def test_without_systemd_nothing_is_notified() -> None:
+    notifier = Notifier({"WATCHDOG_USEC": "1000000"})
+    assert notifier.watchdog_seconds == 0
+    notifier.notify(READY="1")
+
+
+def test_a_lost_notification_is_no_failure(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).notify(READY="1")
+    assert "cannot notify systemd" in caplog.text

@@ -30,6 +30,7 @@ lint: ## check the style of everything, with no rule skipped
 	yamllint --strict .
 	shellcheck --external-sources --check-sourced tools/setup
 	shellcheck --external-sources tools/clean tools/collection tools/lock tools/test molecule/shared/device/*-rootfs
+	python tests/support/links.py
 	mypy
 	ansible-lint --offline --profile production --strict
 
@@ -39,7 +40,8 @@ unit: ## run the tests that need no device
 
 .PHONY: molecule
 molecule: ## run every Molecule scenario on emulated devices
-	molecule test --all
+	@rm -rf .ansible/tmp/molecule.* # a killed run would have it believe that the devices are there
+	MOLECULE_COMMAND_BORDERS=false molecule test --all
 
 .PHONY: collection
 collection: ## build the collection's tarball and install it into .ansible/collections

@@ -4,8 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make the image of an emulated device from its root file system and give it to the Docker Engine.
 
-The image is written as an archive for `docker load`: that needs neither a builder nor a registry, and every engine and
-client keeps the architecture that it says, which `docker import` and some builders do not.
+The image is written as an archive for `docker load`: that needs neither a builder nor a registry,
+and every engine keeps the architecture that it says, which `docker import` does not.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def image_tag() -> str:
 
 
 def architecture_of(client: docker.DockerClient, tag: str) -> str | None:
-    """Return the architecture that the engine reports for an image, or None when it has no such image."""
+    """Return the architecture that the engine reports for an image, None when it has no such one."""
     try:
         return str(client.images.get(tag).attrs["Architecture"])
     except docker.errors.ImageNotFound:
@@ -75,7 +75,7 @@ def write_overlay(layer: pathlib.Path) -> None:
 
 
 def write_archive(archive: pathlib.Path, rootfs: pathlib.Path, tag: str) -> None:
-    """Write an archive that `docker load` understands: the layers, the image's configuration and a manifest."""
+    """Write an archive for `docker load`: the layers, the image's configuration and a manifest."""
     overlay = archive.with_name("overlay.tar")
     write_overlay(overlay)
     layers = [rootfs, overlay]
@@ -109,7 +109,7 @@ def load(client: docker.DockerClient, rootfs: pathlib.Path) -> None:
     """Make the image and load it into the engine.
 
     Raises:
-        SystemExit: when the engine has the image afterwards under another architecture, or not at all.
+        SystemExit: when the engine then has the image under another architecture, or not at all.
     """
     tag = image_tag()
     with tempfile.TemporaryDirectory(dir=rootfs.parent) as directory:
@@ -119,7 +119,7 @@ def load(client: docker.DockerClient, rootfs: pathlib.Path) -> None:
             client.images.load(stream)
     architecture = architecture_of(client, tag)
     if architecture != ARCHITECTURE:
-        sys.exit(f"{tag}: expected an image for {ARCHITECTURE}, the Docker Engine says {architecture}")
+        sys.exit(f"{tag}: expected architecture {ARCHITECTURE}, actual {architecture}")
 
 
 def remove(client: docker.DockerClient) -> None:
@@ -141,7 +141,7 @@ def main() -> int:
     actions.add_parser("exists", help="succeed when the engine has the image")
     actions.add_parser("remove", help="remove the device images that no container uses")
     load_parser = actions.add_parser("load", help="make the image and load it into the engine")
-    load_parser.add_argument("rootfs", type=pathlib.Path, help="tar of the device's root file system")
+    load_parser.add_argument("rootfs", type=pathlib.Path, help="tar of the root file system")
     arguments = parser.parse_args()
 
     if arguments.action == "tag":

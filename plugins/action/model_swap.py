@@ -12,7 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError, IntegrityError
 from ansible_collections.edgeml.fleet.plugins.module_utils._repository import Repository
 
 
@@ -33,15 +33,18 @@ class ActionModule(ActionBase):
                 args["manifest"] = dict(repository.release(str(args.get("model")), str(args.get("version"))).document)
             result = self._call(args, task_vars)
             missing = result.get("missing_blobs") or []
-            if missing and repository and not self._task.check_mode and not result.get("failed"):
-                args["staged_blobs"] = self._send(repository, missing)
-                result = self._call(args, task_vars)
+            if missing and repository and not result.get("failed"):
+                _check_there(repository, missing)
+                if not self._task.check_mode:
+                    args["staged_blobs"] = self._send(repository, missing)
+                    result = self._call(args, task_vars)
         except EdgemlError as error:
             raise AnsibleActionFail(str(error), result={"refused": True}) from error
         missing = result.get("missing_blobs") or []
-        if missing and not self._task.check_mode and not result.get("failed"):
+        if missing and not (repository and self._task.check_mode) and not result.get("failed"):
             result.update(
                 failed=True,
+                changed=False,
                 refused=True,
                 msg=f"The device lacks {len(missing)} blobs of {args.get('model')} {args.get('version')}: "
                 f"set 'repository'. Live now: {result.get('live') or 'no version'}",
@@ -62,3 +65,10 @@ class ActionModule(ActionBase):
             self._transfer_file(repository.blob_path(blob["sha256"]), path)
         self._fixup_perms2((directory, *paths), execute=False)
         return directory
+
+
+def _check_there(repository: Repository, blobs: list[dict[str, Any]]) -> None:
+    for blob in blobs:
+        path = repository.blob_path(blob["sha256"])
+        if not os.path.isfile(path):
+            raise IntegrityError(f"{path}: {blob['path']}: expected {blob['size']} bytes; the file is missing")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Mapping
 
@@ -79,6 +80,8 @@ def outcome(swap: Mapping[str, Any], read: Mapping[str, Any]) -> str:
         return REFUSED if swap.get("refused") else FAILED
     if read.get("unreachable") or read.get("failed") or "model" not in read:
         return SILENT
+    if read["model"].get("live") != swap.get("version"):
+        return FAILED
     return UPDATED if swap.get("changed") else ALREADY
 
 
@@ -183,7 +186,8 @@ def _worst_stratum(
             missing.append(item.name)
         else:
             values.setdefault(item.stratum, []).append(value)
-    means = {stratum: sum(found) / len(found) for stratum, found in values.items()}
+    # Rounded, so that a loss of exactly the limit is one also where binary fractions are not exact.
+    means = {stratum: round(math.fsum(found) / len(found), 9) for stratum, found in values.items()}
     if not means:
         return None, "no stratum", missing
     value = worst(means.values())

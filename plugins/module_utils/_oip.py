@@ -41,6 +41,8 @@ class Server:
         if status != 200:
             return None
         versions = _json(body, "metadata").get("versions") or [None]
+        if not isinstance(versions, list):
+            raise ServerError(f"metadata: expected a list of versions; found {type(versions).__name__}")
         return versions[-1]
 
     def load(self, model: str) -> None:
@@ -98,7 +100,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def _json(body: bytes, what: str) -> Mapping[str, Any]:
     try:
         document = json.loads(body.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ServerError(f"{what}: expected JSON from the server; {error}") from error
     if not isinstance(document, Mapping):
         raise ServerError(f"{what}: expected a JSON object from the server; found {type(document).__name__}")
@@ -108,5 +110,5 @@ def _json(body: bytes, what: str) -> Mapping[str, Any]:
 def _reason(body: bytes) -> str:
     try:
         return str(json.loads(body.decode("utf-8"))["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body[:200].decode("utf-8", errors="replace")

@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 from typing import Any, Mapping
 
-from ._errors import StoreError
+from ._errors import ServerError, StoreError
 from ._oip import Server
 
 BATCH_ROWS = 32
@@ -41,11 +42,8 @@ def probe_accuracy(server: Server, model: str, probe_path: str) -> dict[str, Any
         reply = server.infer(model, {"inputs": [batch], "outputs": [{"name": output}]})
         times.append(time.monotonic() - began)
         version = reply.get("model_version")
-        scores = reply["outputs"][0]["data"]
-        classes = len(scores) // count
-        for row in range(count):
-            row_scores = scores[row * classes : (row + 1) * classes]
-            correct += row_scores.index(max(row_scores)) == labels[start + row]
+        answers = _answers(reply, count, f"{server.path}: {model}")
+        correct += sum(answer == label for answer, label in zip(answers, labels[start:]))
     return {
         "version": version,
         "samples": rows,
@@ -74,11 +72,25 @@ def parse_metrics(text: str) -> list[tuple[str, dict[str, str], float]]:
     """The samples of Prometheus' text format: name, labels, value."""
     samples = []
     for line in text.splitlines():
-        match = None if line.startswith("#") else _SAMPLE.match(line)
+        match = _SAMPLE.match(line)
         if match:
-            labels = dict(_LABEL.findall(match["labels"] or ""))
-            samples.append((match["name"], labels, float(match["value"])))
+            with contextlib.suppress(ValueError):
+                labels = dict(_LABEL.findall(match["labels"] or ""))
+                samples.append((match["name"], labels, float(match["value"])))
     return samples
+
+
+def _answers(reply: Mapping[str, Any], rows: int, origin: str) -> list[int]:
+    """The class with the highest score in each row of a reply's first output."""
+    try:
+        scores = reply["outputs"][0]["data"]
+        classes, rest = divmod(len(scores), rows)
+        if rest:
+            raise ValueError(f"{len(scores)} scores")
+        table = [scores[row * classes : (row + 1) * classes] for row in range(rows)]
+        return [row.index(max(row)) for row in table]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ServerError(f"{origin}: expected scores for {rows} rows; found no such output: {error!r}") from error
 
 
 def _read_probe(path: str) -> tuple[Mapping[str, Any], list[int], str]:
@@ -86,8 +98,11 @@ def _read_probe(path: str) -> tuple[Mapping[str, Any], list[int], str]:
         with open(path, "rb") as file:
             document = json.loads(file.read().decode("utf-8"))
         source, labels, output = document["inputs"][0], document["labels"], document["output"]
-        if not labels or source["shape"][0] != len(labels) or len(source["data"]) % len(labels):
-            raise ValueError(f"{len(labels)} labels for shape {source['shape']} with {len(source['data'])} values")
+        data, shape = source["data"], source["shape"]
+        if not (isinstance(labels, list) and isinstance(data, list) and isinstance(shape, list)):
+            raise TypeError("labels, data and shape: expected lists")
+        if not labels or not data or shape[0] != len(labels) or len(data) % len(labels):
+            raise ValueError(f"{len(labels)} labels for shape {shape} with {len(data)} values")
         return source, labels, output
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise StoreError(f"{path}: damaged probe set: {error!r}") from error

@@ -145,8 +145,14 @@ class Store:
             chosen=chosen,
         )
 
+    def surplus(self, model: str, keep: int, needed: Iterable[str | None]) -> list[str]:
+        """The versions beyond the ``needed`` ones and the ``keep`` newest others, newest first."""
+        others = set(self.versions(model)).difference(needed)
+        age = {version: os.stat(self._version_path(model, version)).st_mtime for version in others}
+        return sorted(others, key=lambda version: (age[version], version), reverse=True)[keep:]
+
     def history(self, model: str) -> list[dict[str, Any]]:
-        """The model's transitions, oldest first. A line that a power cut left incomplete is passed over."""
+        """The model's transitions, oldest first. A line that a power cut left incomplete or damaged is passed over."""
         try:
             with open(self._journal_path(model), "rb") as file:
                 lines = file.read().splitlines()
@@ -154,9 +160,9 @@ class Store:
             return []
         entries = []
         for line in lines:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 entries.append(json.loads(line))
-        return entries
+        return [entry for entry in entries if isinstance(entry, dict)]
 
     def activation(self, model: str) -> dict[str, Any] | None:
         """The journal's entry that made the model's active version active; None if there is none."""
@@ -241,7 +247,8 @@ class Store:
         _fsync_directory(self._blobs)
 
     def install(self, release: Release, variant: Variant) -> bool:
-        """Make the version's directory from blobs that the store holds. Return False if it is there already.
+        """Make the version's directory from blobs that the store holds. Return False if it is there already,
+        with whichever variant: it may be serving.
 
         Raises StoreError if the store holds another release under the same version: a release is immutable.
         """
@@ -253,9 +260,7 @@ class Store:
                     f"{directory}: the store holds {release.model} {release.version} with manifest digest {held.digest}; "
                     f"this release has {release.digest}. A release is immutable: publish the change as a new version"
                 )
-            if held.variant == variant.name:
-                return False
-            shutil.rmtree(directory)
+            return False
         staged = os.path.join(self._staging, f"{release.model}@{release.version}")
         shutil.rmtree(staged, ignore_errors=True)
         self._directory(staged)
@@ -286,14 +291,19 @@ class Store:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = _json_bytes({"time": stamp, **entry})
         descriptor = os.open(
-            self._journal_path(model), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE
+            self._journal_path(model), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE
         )
         with open(descriptor, "ab") as journal:
-            journal.write(line)
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            journal.write(b"\n" + line if torn else line)
             self._seal(journal, _STATE_MODE)
 
-    def remove(self, model: str, version: str) -> None:
-        """Forget a version and the blobs that only it used. Raises StoreError for the active or previous version."""
+    def remove(self, model: str, version: str, needed: Iterable[File] = ()) -> None:
+        """Forget a version and the blobs that only it used, except the ``needed`` ones.
+
+        Raises StoreError for the active or previous version.
+        """
         state = self.state(model)
         if version in (state.active, state.previous):
             role = "active" if version == state.active else "previous"
@@ -305,17 +315,7 @@ class Store:
         os.rename(directory, doomed)
         _fsync_directory(os.path.dirname(directory))
         shutil.rmtree(doomed)
-        self._remove_unused_blobs()
-
-    def prune(self, model: str, keep: int, spare: Iterable[str] = ()) -> list[str]:
-        """Remove all but the active, the previous, the spared and the ``keep`` newest other versions; return them."""
-        state = self.state(model)
-        kept = {state.active, state.previous, *spare}
-        others = [version for version in self.versions(model) if version not in kept]
-        others.sort(key=lambda version: os.stat(self._version_path(model, version)).st_mtime, reverse=True)
-        for version in others[keep:]:
-            self.remove(model, version)
-        return others[keep:]
+        self._remove_unused_blobs({file.sha256 for file in needed})
 
     # ---- the parts ----
 
@@ -340,10 +340,10 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def _remove_unused_blobs(self) -> None:
-        for name in os.listdir(self._blobs) if os.path.isdir(self._blobs) else ():
+    def _remove_unused_blobs(self, spare: set[str]) -> None:
+        for name in os.listdir(self._blobs):
             path = os.path.join(self._blobs, name)
-            if os.stat(path).st_nlink == 1:
+            if name not in spare and os.stat(path).st_nlink == 1:
                 os.unlink(path)
         _fsync_directory(self._blobs)
 
@@ -406,7 +406,7 @@ def _read_json(path: str, missing: Any = None) -> Any:
         if missing is not None:
             return missing
         raise StoreError(f"{path}: missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: damaged: {error}") from error
 
 

@@ -27,13 +27,15 @@ HEALTH_INTERVAL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call would do: the states before and after, what is served now, and the blobs that must come first."""
+    """What a call would do: the states before and after, what is served now, the blobs that must come first, and the
+    versions that make room."""
 
     before: State
     after: State
     live: str | None
     variant: Variant | None = None
     missing: tuple[File, ...] = ()
+    surplus: tuple[str, ...] = ()
     stages: bool = False
     tells_server: bool = False
 
@@ -79,8 +81,10 @@ class Swap:
 
     # ---- plans: read, change nothing ----
 
-    def plan_present(self, release: Release, device: Mapping[str, Any]) -> Plan:
-        """Plan to hold ``release`` in the store. Raises IncompatibleError or StoreError where it cannot be."""
+    def plan_present(self, release: Release, device: Mapping[str, Any], keep: int) -> Plan:
+        """Plan to hold ``release`` in the store, and ``keep`` others beside the active and the previous one.
+
+        Raises IncompatibleError or StoreError where it cannot be."""
         before = self.store.state(self.model)
         variant = choose_variant(release, device)
         held = release.version in self.store.versions(self.model)
@@ -94,22 +98,26 @@ class Swap:
             self.store.check_sizes(version)
             variant = version.chosen
         missing = () if held else tuple(self.store.missing(release.files(variant)))
-        return Plan(before, before, self.live(), variant, missing, stages=not held)
+        surplus = () if held else self._surplus(before, release, keep)
+        return Plan(before, before, self.live(), variant, missing, surplus, stages=not held)
 
-    def plan_active(self, release: Release, device: Mapping[str, Any]) -> Plan:
-        """Plan to make ``release`` the active version."""
-        present = self.plan_present(release, device)
+    def plan_active(self, release: Release, device: Mapping[str, Any], keep: int) -> Plan:
+        """Plan to make ``release`` the active version. Raises ServerError when a server that must be told is down."""
+        present = self.plan_present(release, device, keep)
         before = present.before
         after = before if before.active == release.version else State(release.version, before.active)
         tells = self.server is not None and (after != before or present.live != release.version)
-        return Plan(before, after, present.live, present.variant, present.missing, present.stages, tells)
+        if self.server is not None and tells and not self.server.is_live():
+            raise ServerError(f"{self.server.path}: the inference server does not answer")
+        surplus = () if after == before else self._surplus(after, release, keep)
+        return Plan(before, after, present.live, present.variant, present.missing, surplus, present.stages, tells)
 
     def plan_leave(self, version: str) -> Plan:
-        """Plan to go back from ``version`` to the version before it; nothing to do when it is not active."""
+        """Plan to go back from ``version`` to the version before it; nothing to do when it is neither active nor live."""
         before = self.store.state(self.model)
         live = self.live()
         if before.active != version:
-            return Plan(before, before, live)
+            return Plan(before, before, live, tells_server=live == version)
         after = State(active=before.previous, previous=version)
         return Plan(before, after, live, tells_server=self.server is not None)
 
@@ -122,14 +130,17 @@ class Swap:
 
     # ---- acts: hold the store's lock ----
 
-    def stage(self, release: Release, plan: Plan, blobs: str | None, keep: int) -> None:
+    def stage(self, release: Release, plan: Plan, blobs: str | None) -> None:
         """Bring ``release`` into the store from ``blobs``, a directory of files named by their digest.
 
         Older versions make room first. Raises IntegrityError before anything of the release is visible if a byte
         is wrong, and StoreError if the disk cannot hold it.
         """
         self.store.clean_staging()
-        self.store.prune(self.model, keep, spare=[release.version])
+        assert plan.variant is not None
+        for version in plan.surplus:
+            if version not in (plan.before.active, plan.before.previous):
+                self.store.remove(self.model, version, needed=release.files(plan.variant))
         needed, free = sum(file.size for file in plan.missing), shutil.disk_usage(self.store.root).free
         if needed > free:
             raise StoreError(f"{self.store.root}: {self.model} {release.version} needs {needed} bytes; {free} are free")
@@ -140,7 +151,6 @@ class Swap:
                     self.store.add_blob(file, source, path)
             except FileNotFoundError as error:
                 raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing") from error
-        assert plan.variant is not None
         self.store.install(release, plan.variant)
 
     def activate(self, plan: Plan, health_seconds: float) -> dict[str, Any] | None:
@@ -171,7 +181,8 @@ class Swap:
         """Go back to the version before; with none before, stop serving the model. Needs no download."""
         if plan.after.active is not None:
             self.store.verify(self.store.version(self.model, plan.after.active))
-        self.store.activate(self.model, plan.after, self.context.entry("revert", plan.before, plan.after))
+        if plan.after != plan.before:
+            self.store.activate(self.model, plan.after, self.context.entry("revert", plan.before, plan.after))
         try:
             self._tell(plan.after)
         except ServerError as error:
@@ -183,7 +194,15 @@ class Swap:
         self.store.remove(self.model, version)
         self.store.record(self.model, self.context.entry("remove", plan.before, plan.after, version=version))
 
+    def make_room(self, plan: Plan) -> None:
+        """Remove what the plan has no more need for, after it was carried out."""
+        for version in set(plan.surplus) & set(self.store.versions(self.model)):
+            self.store.remove(self.model, version)
+
     # ---- the parts ----
+
+    def _surplus(self, state: State, release: Release, keep: int) -> tuple[str, ...]:
+        return tuple(self.store.surplus(self.model, keep, (state.active, state.previous, release.version)))
 
     def _baseline(self, plan: Plan, version: Version) -> dict[str, Any] | None:
         if self.server is None or plan.live is None or version.probe_path is None or plan.live == version.version:

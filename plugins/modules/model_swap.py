@@ -224,7 +224,8 @@ def _run(swap: Swap, params: dict[str, Any], result: dict[str, Any], act: bool) 
     if state in ("present", "active"):
         release = _release(swap, params)
         device = device_facts()
-        plan = swap.plan_present(release, device) if state == "present" else swap.plan_active(release, device)
+        make_plan = swap.plan_present if state == "present" else swap.plan_active
+        plan = make_plan(release, device, params["keep"])
         result["variant"] = plan.variant.name if plan.variant else None
         result["missing_blobs"] = [vars(file) for file in plan.missing]
         if act and plan.missing and params["staged_blobs"] is None:
@@ -233,10 +234,11 @@ def _run(swap: Swap, params: dict[str, Any], result: dict[str, Any], act: bool) 
             return
         versions_before = swap.store.versions(params["model"])
         if act and plan.stages:
-            swap.stage(release, plan, params["staged_blobs"], params["keep"])
+            swap.stage(release, plan, params["staged_blobs"])
             result["missing_blobs"] = []
         if act and state == "active" and (plan.tells_server or plan.before != plan.after):
             result["baseline"] = swap.activate(plan, params["health_seconds"])
+            swap.make_room(plan)
     else:
         plan = swap.plan_leave(version) if state == "previous" else swap.plan_absent(version)
         versions_before = swap.store.versions(params["model"])
@@ -266,8 +268,9 @@ def _describe(
 ) -> None:
     """Fill in what the plan says of before and after, with the diff."""
     held = swap.store.versions(swap.model) if versions_before is None else versions_before
-    after = sorted(set(held) - {version}) if state == "absent" else sorted({*held, *([version] if plan.stages else [])})
-    serves = plan.after.active if plan.tells_server else plan.live
+    gone = {version} if state == "absent" else set(plan.surplus)
+    after = sorted({*held, *([version] if plan.stages else [])} - gone)
+    serves = plan.after.active if plan.tells_server or swap.server is None else plan.live
     result.update(
         changed=plan.changed,
         before=vars(plan.before),

@@ -69,10 +69,11 @@ EXAMPLES = r"""
     strata:
       edge-s1: small
     swaps:
-      edge-s1: {changed: true}
+      edge-s1: {changed: true, version: 1.1.0}
     reads:
       edge-s1:
         model:
+          live: 1.1.0
           replaced: 1.0.0
           baseline: {accuracy: 0.92, latency_seconds: 0.004}
           probe: {accuracy: 0.98, latency_seconds: 0.004}

@@ -74,6 +74,14 @@ def make_release(
     return Made({**document, **changes}, {sha256(content): content for content in contents})
 
 
+def read_release(repository: Path, model: str, version: str) -> Made:
+    """A release that a model repository holds."""
+    document = json.loads((repository / model / version / "manifest.json").read_text())
+    files = parse_release(document).all_files()
+    blobs = repository / "blobs" / "sha256"
+    return Made(document, {file.sha256: (blobs / file.sha256).read_bytes() for file in files})
+
+
 def publish(made: Made, repository: Path) -> Path:
     """Write a release into the model repository in the directory ``repository``; return its manifest's path."""
     manifest = repository / made.document["model"] / made.document["version"] / "manifest.json"

@@ -65,7 +65,7 @@ def test_an_empty_store_holds_nothing(store: Store) -> None:
     assert store.versions("digits") == []
     assert store.history("digits") == []
     assert store.activation("digits") is None
-    assert store.prune("digits", 0) == []
+    assert store.surplus("digits", 0, []) == []
     assert tree(store) == []
 
 
@@ -374,7 +374,9 @@ def test_several_models_live_side_by_side(store: Store) -> None:
     assert store.models() == ["digits", "faces"]
     activate(store, "faces", None)
     put(store, make_release("8", model="faces"))
-    assert store.prune("faces", 0) == ["7", "8"] or store.prune("faces", 0) == ["8", "7"]
+    for version in store.surplus("faces", 0, []):
+        store.remove("faces", version)
+    assert store.versions("faces") == []
     store.verify(store.version("digits", "1.0.0"))
 
 
@@ -461,26 +463,17 @@ def make_old(store: Store, version: str, age: int) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 2, 5])
-def test_pruning_keeps_the_active_the_previous_and_the_newest_others(store: Store, keep: int) -> None:
+def test_the_oldest_versions_that_nobody_needs_are_surplus(store: Store, keep: int) -> None:
     for age, version in enumerate(["5", "4", "3", "2", "1"]):
         put(store, make_release(version))
         make_old(store, version, age)
-    activate(store, "digits", "1", "3")
     others = ["5", "4", "2"]
-    assert store.prune("digits", keep) == others[keep:]
-    assert store.versions("digits") == sorted(["1", "3", *others[:keep]])
-
-
-def test_pruning_spares_what_it_is_told_to(store: Store) -> None:
-    for version in ("1", "2", "3"):
-        put(store, make_release(version))
-    assert store.prune("digits", 0, spare=["2"]) in (["1", "3"], ["3", "1"])
-    assert store.versions("digits") == ["2"]
+    assert store.surplus("digits", keep, ["1", "3", None]) == others[keep:]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from("abcdef"), unique=True), st.data(), st.integers(0, 3))
-def test_pruning_never_takes_the_active_or_the_previous(
+def test_removing_the_surplus_leaves_what_is_needed_whole(
     tmp_path_factory: pytest.TempPathFactory, versions: list[str], data: st.DataObject, keep: int
 ) -> None:
     store = Store(str(tmp_path_factory.mktemp("store")))
@@ -489,22 +482,23 @@ def test_pruning_never_takes_the_active_or_the_previous(
     choice = st.sampled_from([None, *versions])
     state = State(data.draw(choice), data.draw(choice))
     store.activate("digits", state, {})
-    store.prune("digits", keep)
-    held = set(store.versions("digits"))
     needed = {version for version in (state.active, state.previous) if version}
+    for version in store.surplus("digits", keep, needed):
+        store.remove("digits", version)
+    held = set(store.versions("digits"))
     assert needed <= held
     assert len(held - needed) == min(keep, len(set(versions) - needed))
     for version in held:
         store.verify(store.version("digits", version))
 
 
-def test_pruning_for_a_release_leaves_the_blobs_that_it_needs(store: Store) -> None:
+def test_removing_for_a_release_leaves_the_blobs_that_it_needs(store: Store) -> None:
     # The plan counted on them: they are not sent again.
     put(store, make_release("1.0.0", files={"m": CONTENT}))
     coming = make_release("1.1.0", files={"m": CONTENT}).release
     files = coming.files(coming.variants[0])
     assert store.missing(files) == []
-    assert store.prune("digits", 0, needed=files) == ["1.0.0"]
+    store.remove("digits", "1.0.0", needed=files)
     assert store.missing(files) == []
     store.install(coming, coming.variants[0])
     store.verify(store.version("digits", "1.1.0"))
@@ -606,7 +600,8 @@ for number in itertools.count():
         if release.version == before.active:
             continue
         store.clean_staging()
-        store.prune("digits", 0, spare=[release.version], needed=release.files(variant))
+        for version in store.surplus("digits", 0, [release.version, before.active, before.previous]):
+            store.remove("digits", version, needed=release.files(variant))
         for file in store.missing(release.files(variant)):
             store.add_blob(file, io.BytesIO(blobs[file.sha256].encode()), "test")
         store.install(release, variant)

@@ -15,7 +15,7 @@ begin_rootfs() {
         return
     fi
     say "Debian 12 for arm64, emulated: three to four minutes, in the background (log: $logs/rootfs.log)"
-    rm -rf --one-file-system "$work"
+    rm -rf --one-file-system "$work" "$cache"/*.part.tar
     install -d "$cache" "$work"
     TMPDIR=$work launch "$logs/rootfs.log" molecule/shared/device/build-rootfs "$rootfs"
     rootfs_pid=$launched

@@ -68,7 +68,7 @@ await() {
         sleep 0.2
         if ((SECONDS - shown >= 10)); then
             shown=$SECONDS
-            printf '    … %3d s  %s\n' "$((SECONDS - current_start))" "$(tail -n 1 "$log" | tail -c 90)"
+            printf '    … %3d s  %s\n' "$((SECONDS - current_start))" "$(tail -n 1 "$log" | cut -c 1-90)"
         fi
     done
     wait "$pid" || code=$?

@@ -26,10 +26,12 @@ def device(tmp_path: Path) -> Iterator[Device]:
 def shared_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """A serving device for tests that change nothing: models ``plus``, ``identities``, ``repeat``, ``gather``."""
     device = Device(tmp_path_factory.mktemp("device"))
-    device.publish("plus", "1.0.0", onnx_models.plus(1))
-    device.publish("identities", "1.0.0", onnx_models.identities())
-    device.publish("repeat", "1.0.0", onnx_models.repeat())
-    device.publish("gather", "1.0.0", onnx_models.gather())
-    device.start(max_request_bytes=100_000)
-    yield device
-    device.stop()
+    try:
+        device.publish("plus", "1.0.0", onnx_models.plus(1))
+        device.publish("identities", "1.0.0", onnx_models.identities())
+        device.publish("repeat", "1.0.0", onnx_models.repeat())
+        device.publish("gather", "1.0.0", onnx_models.gather())
+        device.start(max_request_bytes=100_000)
+        yield device
+    finally:
+        device.stop()

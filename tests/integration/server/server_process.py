@@ -73,7 +73,8 @@ class Lines:
         """Wait until ``wanted(messages so far)`` is true and return the messages."""
         with self._condition:
             came = self._condition.wait_for(lambda: self._ended or wanted(self._lines), GUARD_SECONDS)
-            assert came and wanted(self._lines), "\n".join(["did not come; what came:", *self._lines])
+            came = came and wanted(self._lines)
+            assert came, "\n".join(["did not come; what came:", *self._lines])
             return list(self._lines)
 
     def wait_for_text(self, text: str) -> str:
@@ -146,8 +147,12 @@ class Device:
 
     def wait_ready(self) -> None:
         """Wait until the server, once spawned, is ready."""
+        self.wait_listening()
         self.log.wait_for_text("info ready")
-        listening = next(line for line in self.log.all() if line.startswith("info listening"))
+
+    def wait_listening(self) -> None:
+        """Wait until the server, once spawned, answers; maybe that it is not ready."""
+        listening = self.log.wait_for_text("info listening")
         self.port = int(dict(part.split("=", 1) for part in listening.split()[2:])["port"])
 
     def spawn(self, environment: Mapping[str, str] | None = None, hidden_by: str | None = None, **config: Any) -> None:
@@ -176,7 +181,8 @@ class Device:
 
     def wait(self) -> int:
         """Wait for the server's end and return its exit code."""
-        assert self._process is not None and self._reader is not None
+        assert self._process is not None
+        assert self._reader is not None
         code = self._process.wait(GUARD_SECONDS)
         self._reader.join()
         return code
@@ -194,7 +200,8 @@ class Device:
         return self._process.pid
 
     def _read_log(self) -> None:
-        assert self._process is not None and self._process.stderr is not None
+        assert self._process is not None
+        assert self._process.stderr is not None
         with self._process.stderr as stderr:
             for line in stderr:
                 self.log.add(line.rstrip("\n"))

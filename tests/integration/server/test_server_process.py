@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import stat
@@ -26,7 +27,25 @@ def send_endless_request(device: Device) -> Any:
     return connection
 
 
+def assert_refuses_what_is_not_http(device: Device) -> None:
+    with socket.create_connection(("127.0.0.1", device.port)) as client:
+        client.sendall(b"not http\r\n\r\n")
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert response.status == 400
+        assert list(json.loads(response.read())) == ["error"]
+
+
 # ---- start ----
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_it_answers_on_both_sockets(shared_device: Device, local: bool) -> None:
+    assert shared_device.get("/v2/health/ready", local).status == 200
+
+
+def test_what_is_not_http_is_400(shared_device: Device) -> None:
+    assert_refuses_what_is_not_http(shared_device)
 
 
 def test_the_socket_is_for_the_service_and_its_group(shared_device: Device) -> None:
@@ -84,12 +103,29 @@ def test_a_server_without_its_c_extensions_serves_all_the_same(device: Device) -
     assert device.post("/v2/repository/index").status == 403
     for body in (b"{", b'{"inputs": [NaN]}', b"[" * 900):
         assert device.post("/v2/models/plus/infer", body).status == 400
+    assert_refuses_what_is_not_http(device)
     connection = device.connect()
     connection.request("POST", "/v2/models/plus/infer", b" " * 1001)
     assert read_reply(connection).status == 413
     connection.request("POST", "/v2/models/plus/infer", json.dumps({"inputs": [plus_input([1, 2])]}))
     assert read_reply(connection).status == 200
     connection.close()
+
+
+def test_while_models_load_it_answers_and_is_not_ready(device: Device) -> None:
+    endless = repeat_request(FOREVER)
+    outputs = [{"name": "y", "datatype": "FP32", "shape": [1], "data": [0]}]
+    golden = {**endless, "outputs": outputs, "tolerance": {"absolute": 0, "relative": 0}}
+    device.publish("repeat", "1.0.0", onnx_models.repeat(), golden)
+    device.spawn()
+    device.wait_listening()
+    assert device.get("/v2/health/live").status == 200
+    ready = device.get("/v2/health/ready")
+    assert (ready.status, ready.json()) == (503, {"live": True, "ready": False, "error": "the server is starting"})
+    assert device.get("/v2/models/repeat/ready").status == 503
+    assert device.infer("repeat", [1, 2]).status == 503
+    device.terminate()
+    assert device.wait() == 0
 
 
 # ---- limits ----

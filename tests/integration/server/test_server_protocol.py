@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 from typing import Any
 
 import numpy as np
@@ -259,6 +257,18 @@ def test_an_input_that_fails_while_the_model_runs_is_an_error_of_the_request(sha
     assert "out of data bounds" in error_of(reply)
 
 
+def test_a_clients_mistakes_do_not_fill_the_journal(device: Device) -> None:
+    device.publish("gather", "1.0.0", onnx_models.gather())
+    device.start()
+    before = device.log.all()
+    for body in (b"{", {"inputs": [{"name": "index", "datatype": "INT64", "shape": [1], "data": [9]}]}):
+        assert device.post("/v2/models/gather/infer", body).status == 400
+    assert device.get("/none").status == 404
+    device.terminate()
+    assert device.wait() == 0
+    assert [line.split()[1] for line in device.log.all()[len(before) :]] == ["stopping", "stopped"]
+
+
 def test_a_compressed_body_is_refused(shared_device: Device) -> None:
     reply = shared_device.request("POST", "/v2/models/plus/infer", b"...", {"Content-Encoding": "gzip"})
     assert reply.status == 400
@@ -407,15 +417,6 @@ def test_too_large_a_body_is_413_and_the_connection_lives(shared_device: Device,
     connection.request("GET", "/v2/health/live")
     assert read_reply(connection).status == 200
     connection.close()
-
-
-def test_what_is_not_http_is_400(shared_device: Device) -> None:
-    with socket.create_connection(("127.0.0.1", shared_device.port)) as client:
-        client.sendall(b"not http\r\n\r\n")
-        response = http.client.HTTPResponse(client)
-        response.begin()
-        assert response.status == 400
-        assert list(json.loads(response.read())) == ["error"]
 
 
 def test_a_client_that_leaves_early_disturbs_nobody(shared_device: Device) -> None:

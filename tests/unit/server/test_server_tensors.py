@@ -25,7 +25,7 @@ def arrays(draw: st.DrawFn) -> Any:
     dtype = DTYPES[draw(st.sampled_from(sorted(DTYPES)))]
     shape = draw(SHAPES)
     count = math.prod(shape)
-    if dtype == object:
+    if dtype.kind == "O":
         texts = draw(st.lists(st.text(), min_size=count, max_size=count))
         values = np.empty(count, dtype=object)
         values[:] = texts

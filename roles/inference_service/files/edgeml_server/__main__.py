@@ -18,7 +18,10 @@ from .systemd import Notifier
 
 
 def main() -> int:
-    """Run the server. Exit code: 0 after a complete drain, 1 if requests were abandoned, 2 if it could not start."""
+    """Run the server. Exit code: 0 after a complete drain, 1 if requests were abandoned, 2 if it could not start.
+
+    Returns only the last.
+    """
     parser = argparse.ArgumentParser(prog="edgeml_server", description="Inference server for devices.")
     parser.add_argument("--config", required=True, metavar="FILE", help="the server's configuration, JSON")
     parser.add_argument("--version", action="version", version=__version__)
@@ -35,9 +38,7 @@ def main() -> int:
     except (ListenError, StartError) as error:
         print(f"edgeml_server: {error}", file=sys.stderr)
         return 2
-    if not drained:
-        end_process(1)
-    return 0
+    end_process(0 if drained else 1)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import uvicorn
 from edgeml_device._store import Store
@@ -189,7 +190,7 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def end_process(code: int) -> None:
-    """End at once: a runtime that hangs in a worker thread must not keep the process."""
+def end_process(code: int) -> NoReturn:
+    """End at once: a runtime that hangs or still loads in a thread must not keep the process."""
     sys.stderr.flush()
     os._exit(code)

@@ -1,0 +1,311 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection's main job on the quickstart's emulated ARM fleet, from pristine devices to a rejected release.
+
+`make demo` runs it. Everything goes through the same playbooks that an operator runs; what they print is shown as it
+comes. At the end, what happened is compared with what should have, and the exit code is 1 where the two differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from traffic import MODEL, REPOSITORY, Report, Target, Traffic
+
+CLONE = Path(__file__).resolve().parents[2]
+GOOD, BETTER, BAD, DAMAGED = "1.0.0", "1.1.0", "1.2.0", "1.3.0"
+REQUESTS_PER_SECOND = 4.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of the inventory, and where its server answers on this machine."""
+
+    name: str
+    hardware_class: str
+    port: int
+
+    def live_version(self) -> str:
+        """The version that the device's server answers with now, asked over HTTP."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/models/{MODEL}", timeout=30) as reply:
+            versions: list[str] = json.load(reply)["versions"]
+        return versions[-1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one playbook did: its exit code, its output, and its ledger where it wrote one."""
+
+    code: int
+    output: str
+    ledger: dict[str, Any] | None
+
+    def outcomes(self) -> dict[str, str]:
+        """The outcome of each device, by name."""
+        return {row["device"]: row["outcome"] for row in (self.ledger or {"devices": []})["devices"]}
+
+
+class StoryError(Exception):
+    """The story cannot go on; the text is what should have happened."""
+
+
+class Story:
+    """Tells what comes, measures how long each part takes, and remembers what did not go as told."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[str, float]] = []
+        self.wrong: list[str] = []
+
+    @contextmanager
+    def part(self, title: str) -> Iterator[None]:
+        """Announce a part and take its time."""
+        print(f"\n=== {title} ===", flush=True)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.times.append((title, time.monotonic() - began))
+
+    def expect(self, told: str, true: bool) -> None:
+        """Say whether something went as told."""
+        print(f"  {'as told' if true else 'NOT AS TOLD'}: {told}", flush=True)
+        if not true:
+            self.wrong.append(told)
+
+    def require(self, told: str, true: bool) -> None:
+        """Say whether something went as told, and end the story where it did not: what follows builds on it."""
+        self.expect(told, true)
+        if not true:
+            raise StoryError(told)
+
+
+def main() -> int:
+    """Tell the story; return 0 when everything went as told."""
+    parser = argparse.ArgumentParser(description="Roll models out over emulated ARM devices, good ones and bad ones.")
+    parser.add_argument("--keep", action="store_true", help="leave the devices running at the end")
+    keep: bool = parser.parse_args().keep
+    story = Story()
+    rows: list[dict[str, str]] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeml-demo-") as scratch:
+            rows = tell(story, read_inventory(), Path(scratch))
+    except StoryError:
+        print("  The rest is left out: it builds on this.")
+    finally:
+        if not keep:
+            with story.part("Remove the devices"):
+                playbook(CLONE / "molecule/shared/destroy.yml")
+    print_end(story, rows)
+    return 1 if story.wrong else 0
+
+
+def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, str]]:
+    """Run the parts in their order; return the rows of the closing table."""
+    with story.part(f"Start {len(devices)} pristine ARM devices"):
+        story.require("they start", playbook(CLONE / "molecule/shared/create.yml").code == 0)
+
+    with story.part("Provision them and install the inference service"):
+        story.require("they are provisioned", playbook("edgeml.fleet.provision").code == 0)
+
+    with story.part(f"Deploy release {GOOD}"):
+        first = rollout(GOOD, scratch, waves=[100])
+        story.require(
+            f"{GOOD} serves on all",
+            set(first.outcomes().values()) == {"updated"} and first.code == 0,
+        )
+
+    targets = [Target(device.name, "127.0.0.1", device.port) for device in devices]
+    traffic = Traffic(targets, rate=REQUESTS_PER_SECOND).start()
+    try:
+        with story.part(f"Roll out {BETTER}, more accurate, while requests flow"):
+            second = rollout(BETTER, scratch)
+            story.expect(
+                "it went out in two waves, and each passed its gate",
+                second.code == 0
+                and [wave["verdict"] for wave in (second.ledger or {"waves": []})["waves"]] == ["pass"] * 2,
+            )
+            story.expect(
+                f"{BETTER} serves on all",
+                all(device.live_version() == BETTER for device in devices),
+            )
+
+        with story.part(f"Roll out {BAD}, valid but bad: trained on wrongly scaled images"):
+            third = rollout(BAD, scratch)
+            bad_wave = (third.ledger or {"waves": [{"hosts": [], "verdict": None}]})["waves"][0]
+            canaries = {device.name for device in devices if device.name in bad_wave["hosts"]}
+            others = {device.name for device in devices} - canaries
+            seen_bad = {name for name, report in traffic.report().items() if BAD in report.versions}
+            story.expect(
+                "the gate failed the first wave, and the playbook failed",
+                bad_wave["verdict"] == "fail" and third.code != 0,
+            )
+            story.expect(
+                f"the canary ({', '.join(sorted(canaries))}) was reverted",
+                bool(canaries) and all(third.outcomes()[name] == "reverted" for name in canaries),
+            )
+            story.expect(
+                f"the others ({', '.join(sorted(others))}) never served it",
+                bool(others)
+                and not seen_bad & others
+                and all(third.outcomes()[name] == "not started" for name in others),
+            )
+
+        with story.part(f"Try {DAMAGED}, whose model file was damaged"):
+            fourth = rollout(DAMAGED, scratch, repository=damaged_repository(scratch / "damaged"))
+            story.expect(
+                "it was refused on its checksum, before any device was touched",
+                fourth.code != 0 and "expected SHA-256" in fourth.output and fourth.ledger is None,
+            )
+            story.expect(
+                f"{BETTER} still serves on all",
+                all(device.live_version() == BETTER for device in devices),
+            )
+    finally:
+        reports = traffic.stop()
+
+    story.expect(
+        f"none of {sum(report.sent for report in reports.values())} live requests failed",
+        all(report.sent > 0 and report.failed == report.resent == 0 for report in reports.values()),
+    )
+    for name, report in reports.items():
+        for error in report.first_errors:
+            print(f"  {name}: {error}")
+    before = {row["device"]: row["before"] for row in (second.ledger or {"devices": []})["devices"]}
+    return [closing_row(device, before.get(device.name, "-"), third, reports[device.name]) for device in devices]
+
+
+def read_inventory() -> list[Device]:
+    """The devices of the quickstart's inventory."""
+    listed = subprocess.run(
+        ["ansible-inventory", "--list"],
+        cwd=CLONE,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    hostvars: dict[str, dict[str, Any]] = json.loads(listed)["_meta"]["hostvars"]
+    return [
+        Device(name, variables["hardware_class"], variables["device_inference_port"])
+        for name, variables in hostvars.items()
+        if "device_inference_port" in variables
+    ]
+
+
+def rollout(
+    version: str,
+    scratch: Path,
+    waves: list[int] | None = None,
+    repository: Path = REPOSITORY,
+) -> Run:
+    """Run the rollout playbook for one version."""
+    variables: dict[str, Any] = {
+        "model_name": MODEL,
+        "model_version": version,
+        "model_repository": str(repository),
+        "rollout_ledger": str(scratch / f"{version}.json"),
+    }
+    if waves is not None:
+        variables["rollout_waves"] = waves
+    return playbook("edgeml.fleet.rollout", variables)
+
+
+def playbook(name: str | Path, variables: dict[str, Any] | None = None) -> Run:
+    """Run a playbook of the installed collection, or the one at a path, and show what it prints as it comes."""
+    command = ["ansible-playbook", str(name)]
+    if variables:
+        command += ["--extra-vars", json.dumps(variables)]
+    print(f"$ {' '.join(command)}", flush=True)
+    environment = {**os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
+    lines = []
+    with subprocess.Popen(
+        command,
+        cwd=CLONE,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.strip():
+                print(f"  {line}", end="", flush=True)
+    ledger = Path(variables["rollout_ledger"]) if variables else None
+    return Run(
+        process.returncode,
+        "".join(lines),
+        json.loads(ledger.read_text()) if ledger and ledger.exists() else None,
+    )
+
+
+def damaged_repository(target: Path) -> Path:
+    """A repository with one more release, in whose model one bit was flipped on the way."""
+    shutil.copytree(REPOSITORY, target)
+    manifest = json.loads((target / MODEL / BETTER / "manifest.json").read_text())
+    manifest["version"] = DAMAGED
+    (target / MODEL / DAMAGED).mkdir()
+    (target / MODEL / DAMAGED / "manifest.json").write_text(json.dumps(manifest))
+    blob = target / "blobs/sha256" / manifest["variants"][0]["files"][0]["sha256"]
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.chmod(0o644)
+    blob.write_bytes(content)
+    return target
+
+
+def closing_row(device: Device, before: str, bad: Run, report: Report) -> dict[str, str]:
+    """One device's row of the closing table."""
+    fate = {
+        "reverted": f"{BAD} tried and reverted",
+        "not started": f"{BAD} never came near",
+    }
+    outcome = bad.outcomes().get(device.name, "unknown")
+    return {
+        "device": device.name,
+        "class": device.hardware_class,
+        "before": before,
+        "after": device.live_version(),
+        "outcome": f"updated; {fate.get(outcome, outcome)}",
+        "requests": str(report.sent),
+        "failed": str(report.failed),
+        "p95 ms": str(report.latency_p95_ms),
+    }
+
+
+def print_end(story: Story, rows: list[dict[str, str]]) -> None:
+    """The closing table, where the time went, and what did not go as told."""
+    if rows:
+        print("\n=== What became of the devices ===")
+        print_table(rows)
+    print("\n=== Where the time went ===")
+    total = sum(seconds for _, seconds in story.times)
+    print_table([{"part": title, "seconds": f"{seconds:6.1f}"} for title, seconds in [*story.times, ("all", total)]])
+    print("\nEverything went as told." if not story.wrong else "\nNot as told:")
+    for told in story.wrong:
+        print(f"  {told}")
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Print rows that have the same keys as aligned columns."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in [{name: name for name in widths}, *rows]:
+        print("  " + "  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Devices on this machine: each with the paths of a real one in its own mount namespace, and its own server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ServerError
+from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+from links import PYTHON_PATH
+from releases import Made, activate, put
+
+GUARD_SECONDS = 60
+
+# The namespace lives as long as its input is open, so not longer than the tests.
+_HOLD_NAMESPACE = """
+set -e
+mount -t tmpfs tmpfs /var/lib
+mkdir /var/lib/edgeml
+mount --bind "$1/lib" /var/lib/edgeml
+mount -t tmpfs tmpfs /run
+mkdir /run/edgeml
+mount --bind "$1/run" /run/edgeml
+echo ready
+exec cat
+"""
+
+
+class Device:
+    """A device called ``name`` whose files are below ``directory``. As a context manager it is up, with a server."""
+
+    def __init__(self, directory: Path, name: str, hardware_class: str = "small") -> None:
+        self.directory = directory / name
+        self.name = name
+        self.hardware_class = hardware_class
+        for part in ("lib/store", "run"):
+            (self.directory / part).mkdir(parents=True)
+        self.root = self.directory / "lib" / "store"
+        self.store = Store(str(self.root))
+        self.server = Server(str(self.directory / "run" / "server.sock"), timeout=GUARD_SECONDS)
+        self._holder: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Device:
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _HOLD_NAMESPACE, "sh", str(self.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "ready\n"
+        interpreter = self.directory / "python"
+        interpreter.write_text(f'#!/bin/sh\nexec {shlex.join([*self._enter(), sys.executable])} "$@"\n')
+        interpreter.chmod(0o755)
+        self.start_server()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop_server()
+        assert self._holder is not None
+        with self._holder:
+            self._holder.communicate()
+
+    def reset(self) -> None:
+        """Make the device pristine: an empty store, and a server that serves nothing."""
+        if self._process is None:
+            self.start_server()
+        with suppress(ServerError):
+            self.server.unload("digits")
+        assert self.live is None
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir()
+
+    def start_server(self) -> None:
+        """Start the inference server and wait until it answers."""
+        config = self.directory / "server.json"
+        settings = {"store": "/var/lib/edgeml/store", "socket": "/run/edgeml/server.sock", "listen_port": 0}
+        config.write_text(json.dumps(settings))
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._enter(), sys.executable, "-m", "edgeml_server", "--config", str(config)],
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PYTHON_PATH)},
+                stderr=log,
+            )
+        deadline = time.monotonic() + GUARD_SECONDS
+        while not self.server.is_live():
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
+    def stop_server(self) -> None:
+        """Kill the inference server, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def serve(self, release: Made) -> None:
+        """Make a release active and live, as a swap by hand would."""
+        model, version = release.document["model"], release.document["version"]
+        put(self.store, release)
+        activate(self.store, model, version)
+        self.server.load(model)
+
+    @property
+    def log(self) -> Path:
+        """What the server said."""
+        return self.directory / "server.log"
+
+    @property
+    def live(self) -> str | None:
+        """The version of digits that the server answers with."""
+        return self.server.serving_version("digits")
+
+    def versions(self) -> tuple[str | None, str | None, str | None]:
+        """What is live, active and previous."""
+        state = self.store.state("digits")
+        return self.live, state.active, state.previous
+
+    def events(self) -> list[tuple[str, str | None, str | None]]:
+        """The transitions of digits: event, from, to."""
+        return [(entry["event"], entry["from"], entry["to"]) for entry in self.store.history("digits")]
+
+    def inventory(self) -> dict[str, Any]:
+        """The host's variables for Ansible."""
+        return {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": str(self.directory / "python"),
+            "ansible_become": False,
+            "hardware_class": self.hardware_class,
+        }
+
+    def snapshot(self) -> dict[str, tuple[int, int, int]]:
+        """Every file of the store with its inode, size and time of change, without the lock."""
+        found = {}
+        for path in self.root.rglob("*"):
+            status = path.stat()
+            if path.name != "lock":
+                found[str(path.relative_to(self.root))] = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return found
+
+    def _enter(self) -> list[str]:
+        assert self._holder is not None
+        return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt"]

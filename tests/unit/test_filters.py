@@ -1,0 +1,159 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filters that make tables for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.edgeml.fleet.plugins.filter import rollout_devices, status_rows, text_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+UP = {"active": "1.1.0", "previous": "1.0.0"}
+DOWN = {"active": "1.0.0", "previous": None}
+SWAPPED = {"changed": True, "before": DOWN, "after": UP, "live": "1.1.0"}
+FAILED = {"failed": True, "changed": False, "before": DOWN, "after": UP, "live": "1.0.0"}
+
+
+def test_each_plugin_names_its_filter() -> None:
+    for plugin, name in ((rollout_devices, "rollout_devices"), (status_rows, "status_rows"), (text_table, "text_table")):
+        assert plugin.FilterModule().filters() == {name: getattr(plugin, name)}
+
+
+# ---- rollout_devices ----
+
+
+def row(outcome: str | None = None, **registered: Any) -> dict[str, str]:
+    variables = {f"__rollout_{name}": value for name, value in registered.items()}
+    device = {"inventory_hostname": "edge-1", "hardware_class": "small", **variables}
+    outcomes = {"edge-1": outcome} if outcome else {}
+    (found,) = rollout_devices.rollout_devices([device], "hardware_class", outcomes)
+    assert (found.pop("device"), found.pop("class")) == ("edge-1", "small")
+    return found
+
+
+def expected(before: str, after: str, outcome: str) -> dict[str, str]:
+    return {"before": before, "after": after, "outcome": outcome}
+
+
+def test_a_device_that_was_not_reached_by_the_rollout() -> None:
+    assert row() == expected("-", "-", "not started")
+
+
+def test_a_device_in_check_mode() -> None:
+    assert row(swap=SWAPPED) == expected("1.0.0", "1.1.0", "planned")
+
+
+def test_a_device_that_was_updated() -> None:
+    assert row("updated", swap=SWAPPED) == expected("1.0.0", "1.1.0", "updated")
+
+
+def test_a_device_that_was_reverted() -> None:
+    back = {"changed": True, "before": UP, "after": DOWN}
+    assert row("updated", swap=SWAPPED, revert=back) == expected("1.0.0", "1.0.0", "reverted")
+
+
+@pytest.mark.parametrize("revert", [{"unreachable": True}, {"failed": True, "msg": "no"}])
+def test_a_device_that_could_not_be_reverted(revert: dict[str, Any]) -> None:
+    assert row("updated", swap=SWAPPED, revert=revert)["outcome"] == "not reverted"
+
+
+def test_a_device_that_had_nothing_to_revert() -> None:
+    skipped = {"changed": False, "skipped": True}
+    assert row("updated", swap=SWAPPED, revert=skipped) == expected("1.0.0", "1.1.0", "updated")
+
+
+def test_a_device_that_refused_keeps_what_is_live() -> None:
+    assert row("refused", swap=FAILED) == expected("1.0.0", "1.0.0", "refused")
+    refused = {"failed": True, "changed": False, "live": "1.0.0"}
+    assert row("refused", swap=refused) == expected("1.0.0", "1.0.0", "refused")
+
+
+@pytest.mark.parametrize("live", [{}, {"live": None}])
+def test_a_device_that_failed_without_telling_what_is_live(live: dict[str, Any]) -> None:
+    assert row("failed", swap={"failed": True, **live}) == expected("unknown", "unknown", "failed")
+
+
+def test_a_device_that_is_away() -> None:
+    assert row("away", swap={"unreachable": True, "changed": False}) == expected("-", "-", "away")
+
+
+def test_a_first_installation() -> None:
+    swap = {"changed": True, "before": {"active": None, "previous": None}, "after": DOWN}
+    assert row("updated", swap=swap) == expected("-", "1.0.0", "updated")
+
+
+def test_a_device_without_a_class() -> None:
+    (found,) = rollout_devices.rollout_devices([{"inventory_hostname": "edge-1"}], "hardware_class", {})
+    assert found["class"] == "all"
+
+
+# ---- status_rows ----
+
+
+def test_one_row_for_each_device_and_model() -> None:
+    digits = {"name": "digits", "live": "1.1.0", "active": "1.1.0", "previous": "1.0.0", "variant": "onnx-fp32"}
+    models = [
+        {**digits, "probe": {"accuracy": 0.98333}},
+        {"name": "faces", "live": None, "active": None, "previous": None, "probe": None},
+    ]
+    devices = [
+        {"inventory_hostname": "a", "status": {"models": models, "server_live": True}},
+        {"inventory_hostname": "b", "status": {"models": [], "server_live": False}},
+    ]
+    rows = status_rows.status_rows(devices)
+    assert [(found["device"], found["model"], found["live"], found["accuracy"]) for found in rows] == [
+        ("a", "digits", "1.1.0", "0.9833"),
+        ("a", "faces", None, None),
+        ("b", "-", None, None),
+    ]
+    assert len({tuple(found) for found in rows}) == 1, "all rows have the same keys"
+
+
+@pytest.mark.parametrize(
+    ("status", "answers"),
+    [
+        ({"server_live": True}, "yes"),
+        ({"server_live": False}, "no server"),
+        ({"unreachable": True}, "away"),
+        ({}, "away"),
+        (None, "away"),
+        ({"failed": True, "server_live": True}, "error"),
+    ],
+)
+def test_whether_a_device_answers(status: Any, answers: str) -> None:
+    (found,) = status_rows.status_rows([{"inventory_hostname": "a", "status": status}])
+    assert found["answers"] == answers
+
+
+# ---- text_table ----
+
+
+def test_columns_are_aligned() -> None:
+    rows = [{"device": "edge-s1", "live": "1.1.0", "n": 1}, {"device": "e", "live": None, "n": 0}]
+    assert text_table.text_table(rows) == ["device   live   n", "edge-s1  1.1.0  1", "e        -      0"]
+
+
+def test_no_rows_no_table() -> None:
+    assert text_table.text_table([]) == []
+
+
+def test_a_row_may_lack_a_column() -> None:
+    assert text_table.text_table([{"a": 1, "b": 2}, {"a": 3}]) == ["a  b", "1  2", "3  -"]
+
+
+CELLS = st.text(alphabet="ab- é", max_size=6) | st.integers() | st.none()
+
+
+@given(st.lists(st.builds(lambda one, two: {"one": one, "two": two}, CELLS, CELLS), min_size=1, max_size=5))
+def test_every_second_column_starts_at_the_same_place(rows: list[dict[str, Any]]) -> None:
+    lines = text_table.text_table(rows)
+    start = lines[0].index("two")
+    assert len(lines) == len(rows) + 1
+    for line, found in zip(lines[1:], rows, strict=True):
+        assert line[start:] == ("-" if found["two"] is None else str(found["two"])).rstrip()
+        assert line == line.rstrip()

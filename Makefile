@@ -32,7 +32,7 @@ lint: ## check the style of everything, with no rule skipped
 	shellcheck --external-sources tools/clean tools/collection tools/lock tools/test molecule/shared/device/*-rootfs
 	python tests/support/links.py
 	mypy
-	ansible-lint --offline --profile production --strict
+	ansible-lint
 
 .PHONY: unit
 unit: ## run the tests that need no device

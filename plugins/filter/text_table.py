@@ -26,7 +26,11 @@ options:
 EXAMPLES = r"""
 - name: Show two devices as a table
   ansible.builtin.debug:
-    msg: "{{ [{'device': 'edge-s1', 'live': '1.1.0'}, {'device': 'edge-l1', 'live': '1.1.0'}] | edgeml.fleet.text_table }}"
+    msg: "{{ rows | edgeml.fleet.text_table }}"
+  vars:
+    rows:
+      - {device: edge-s1, live: 1.1.0}
+      - {device: edge-l1, live: 1.1.0}
 """
 
 RETURN = r"""

@@ -14,7 +14,7 @@ from typing import Iterable, Mapping, Sequence
 
 def position(salt: str, host: str) -> float:
     """A host's place in [0, 1): fixed by ``salt`` and its name alone, spread evenly over many hosts."""
-    digest = hashlib.sha256(f"{salt}\0{host}".encode("utf-8")).digest()
+    digest = hashlib.sha256(f"{salt}\0{host}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 

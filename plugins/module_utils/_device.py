@@ -25,7 +25,7 @@ def device_facts(site_packages: str = SITE_PACKAGES) -> dict[str, Any]:
     this process, so that a container is judged by what it may use.
     """
     meminfo = _meminfo()
-    limits = [meminfo["MemTotal"]] + _cgroup_limits()
+    limits = [meminfo["MemTotal"], *_cgroup_limits()]
     return {
         "architecture": platform.machine(),
         "memory_bytes": min(limits),

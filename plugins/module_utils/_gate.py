@@ -129,9 +129,10 @@ def _coverage(wave: list[Report], serving: list[Report], limits: Limits) -> Find
 def _accuracy(serving: list[Report], limits: Limits) -> list[Finding]:
     findings = []
     if limits.accuracy_min is not None:
+        least = limits.accuracy_min
         low, where, missing = _worst_stratum(serving, lambda item: _field(item.current, "accuracy"), min)
-        reason = f"{_shown(low)} in {where} (at least {limits.accuracy_min:.4f})"
-        findings.append(_finding("accuracy", low, missing, reason, lambda value: value >= limits.accuracy_min))
+        reason = f"{_shown(low)} in {where} (at least {least:.4f})"
+        findings.append(_finding("accuracy", low, missing, reason, lambda value: value >= least))
     upgraded = [item for item in serving if item.replaced is not None]
     if limits.accuracy_drop_max is not None and upgraded:
         drop, where, missing = _worst_stratum(upgraded, _accuracy_drop, max)

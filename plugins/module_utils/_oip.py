@@ -40,10 +40,10 @@ class Server:
             return None
         if status != 200:
             return None
-        versions = _json(body, "metadata").get("versions") or [None]
+        versions = _json(body, "metadata").get("versions") or []
         if not isinstance(versions, list):
             raise ServerError(f"metadata: expected a list of versions; found {type(versions).__name__}")
-        return versions[-1]
+        return str(versions[-1]) if versions else None
 
     def load(self, model: str) -> None:
         """Have the server serve the store's active version of ``model``; the old one serves until that works."""

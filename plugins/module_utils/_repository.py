@@ -25,9 +25,7 @@ class Repository:
 
     def release(self, model: str, version: str) -> Release:
         """Read and check a release's manifest. Raises ManifestError when it is absent, damaged or another's."""
-        path = os.path.join(
-            self.root, check_name(model, "model"), check_name(version, "version"), "manifest.json"
-        )
+        path = os.path.join(self.root, check_name(model, "model"), check_name(version, "version"), "manifest.json")
         try:
             with open(path, "rb") as file:
                 release = parse_release_json(file.read(MANIFEST_BYTES_MAX + 1), path)

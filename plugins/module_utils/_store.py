@@ -213,7 +213,7 @@ class Store:
                 except BlockingIOError as error:
                     if time.monotonic() >= deadline:
                         raise StoreError(
-                            f"{self.root}: another swap has held the store's lock for {seconds:g} s; try again when it ended"
+                            f"{self.root}: another swap has held the store's lock for {seconds:g} s; try again later"
                         ) from error
                     time.sleep(0.1)
             yield
@@ -257,7 +257,7 @@ class Store:
             held = self.version(release.model, release.version)
             if held.digest != release.digest:
                 raise StoreError(
-                    f"{directory}: the store holds {release.model} {release.version} with manifest digest {held.digest}; "
+                    f"{directory}: the store holds {release.model} {release.version} with digest {held.digest}; "
                     f"this release has {release.digest}. A release is immutable: publish the change as a new version"
                 )
             return False

@@ -113,7 +113,7 @@ class Swap:
         return Plan(before, after, present.live, present.variant, present.missing, surplus, present.stages, tells)
 
     def plan_leave(self, version: str) -> Plan:
-        """Plan to go back from ``version`` to the version before it; nothing to do when it is neither active nor live."""
+        """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live."""
         before = self.store.state(self.model)
         live = self.live()
         if before.active != version:
@@ -125,7 +125,7 @@ class Swap:
         """Plan to remove ``version`` from the store. Raises StoreError when it is the active or previous one."""
         before = self.store.state(self.model)
         if version in (before.active, before.previous):
-            raise StoreError(f"{self.model} {version} is active or previous on this device: leave it before removing it")
+            raise StoreError(f"{self.model} {version} is active or previous on this device: leave it first")
         return Plan(before, before, self.live(), stages=version in self.store.versions(self.model))
 
     # ---- acts: hold the store's lock ----
@@ -186,8 +186,9 @@ class Swap:
         try:
             self._tell(plan.after)
         except ServerError as error:
-            raise SwapError(f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}",
-                            self.live()) from error
+            raise SwapError(
+                f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}", self.live()
+            ) from error
 
     def remove(self, version: str, plan: Plan) -> None:
         """Remove a version that is neither active nor previous."""

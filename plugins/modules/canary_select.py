@@ -11,9 +11,9 @@ short_description: Choose the hosts that come first, by a stable hash, with each
 version_added: 0.1.0
 description:
   - Runs on the controller and connects to no device.
-  - A host's place in [0, 1) is a hash of O(salt) and its name. It belongs to a cohort of P percent when its place is below P/100.
-    So a host gets the same answer whatever the order, the slice or the size of the inventory,
-    and each percentage contains the smaller ones.
+  - A host's place in [0, 1) is a hash of O(salt) and its name.
+    It belongs to a cohort of P percent when its place is below P/100. So a host gets the same answer
+    whatever the order, the slice or the size of the inventory, and each percentage contains the smaller ones.
   - The share of a fleet that is chosen is P percent on average. Each stratum is represented by at least one host.
 options:
   hosts:

@@ -125,16 +125,17 @@ models:
       type: list
       elements: dict
       returned: when O(history) is above 0
-      sample: [{time: "2026-11-21T10:15:09Z", event: activate, from: 1.0.0, to: 1.1.0, rollout_id: null, actor: ansible, why: ""}]
+      sample:
+        - {time: "2026-11-21T10:15:09Z", event: activate, from: 1.0.0, to: 1.1.0, actor: ansible, why: nightly}
 model:
   description: The entry of RV(models) for O(model).
   returned: when O(model) is given
   type: dict
 device:
-  description: Architecture, memory in bytes, processor count, Python version, board, and the inference runtimes installed.
+  description: Architecture, memory in bytes, processors, Python version, board, and the inference runtimes installed.
   returned: always
   type: dict
-  sample: {architecture: aarch64, memory_bytes: 1073741824, cpu_count: 4, python_version: 3.11.2, runtimes: {onnxruntime: 1.27.0}}
+  sample: {architecture: aarch64, memory_bytes: 1073741824, python_version: 3.11.2, runtimes: {onnxruntime: 1.27.0}}
 server_live:
   description: Whether the inference server answers.
   returned: always

@@ -11,11 +11,13 @@ short_description: Make a version of a model serve on a device, or keep the old 
 version_added: 0.1.0
 description:
   - Takes a device from "this release is wanted" to "this release serves", in one call.
-    Each byte is verified against the release's manifest before anything becomes visible; the switch is one atomic rename;
-    the server loads the new version beside the old and tests it with the release's golden inputs before it answers with it.
-  - If any step fails, the old version keeps serving, the store names it as active again, and the task fails with RV(ignore:live).
-  - The action plugin of the same name reads the release from O(repository) on the controller and sends the blobs that the device
-    does not hold. Nothing is sent when the device has them.
+    Each byte is verified against the release's manifest before anything becomes visible. The switch is one atomic
+    rename. The server loads the new version beside the old, and tests it with the release's golden inputs before it
+    answers with it.
+  - If any step fails, the old version keeps serving, the store names it as active again, and the task fails and
+    tells in RV(live) which version serves.
+  - The action plugin of the same name reads the release from O(repository) on the controller and sends the blobs
+    that the device does not hold. Nothing is sent when the device has them.
 options:
   model:
     description: Name of the model.
@@ -76,7 +78,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Tells exactly what would change, from the manifest, the store and the server; sends and fetches nothing.
+    description: Tells exactly what would change, from the manifest, the store and the server; sends nothing.
   diff_mode:
     support: full
     description: Shows the active and previous version, the versions held, and which one serves.

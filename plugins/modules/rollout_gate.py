@@ -11,9 +11,10 @@ short_description: Judge a wave of a rollout by what its devices measured
 version_added: 0.1.0
 description:
   - Runs on the controller and connects to no device.
-  - The verdict is V(fail) if any limit is broken; V(inconclusive) if none is, but too few devices reported or a measurement is
-    missing; else V(pass). A missing measurement never passes.
-  - Accuracy and latency are judged in each stratum, so that a fault of one kind of hardware cannot hide behind the others.
+  - The verdict is V(fail) if any limit is broken; V(inconclusive) if none is, but too few devices reported or a
+    measurement is missing; else V(pass). A missing measurement never passes.
+  - Accuracy and latency are judged in each stratum, so that a fault of one kind of hardware cannot hide behind the
+    others.
 options:
   strata:
     description: The devices of the wave, by their inventory names, each with the class of devices that it belongs to.
@@ -24,7 +25,7 @@ options:
     type: dict
     required: true
   reads:
-    description: The result of M(edgeml.fleet.model_info) of each device after the soak, also a failed or unreachable one.
+    description: The result of M(edgeml.fleet.model_info) of each device after the soak, failed or unreachable ones too.
     type: dict
     required: true
   failed_max:
@@ -36,16 +37,19 @@ options:
     type: float
     default: 0.5
   accuracy_drop_max:
-    description: Accuracy that may be lost against the replaced version, in points (0.02 is two percentage points). Empty turns it off.
+    description:
+      - Accuracy that may be lost against the replaced version, in points (0.02 is two percentage points).
+      - Not judged if not given.
     type: float
   accuracy_min:
-    description: The least accuracy on the probe set, from 0 to 1. Empty turns it off.
+    description: The least accuracy on the probe set, from 0 to 1. Not judged if not given.
     type: float
   error_rate_max:
-    description: The share of requests that the server may have failed with a status of 500 or above. Empty turns it off.
+    description:
+      - The share of requests that the server may have failed, with a status of 500 or above. Not judged if not given.
     type: float
   latency_ratio_max:
-    description: How many times the replaced version's time one batch of the probe set may take. Empty turns it off.
+    description: How many times the replaced version's time a probe batch may take. Not judged if not given.
     type: float
 requirements:
   - Python 3.8 or later; its standard library only
@@ -99,7 +103,8 @@ reasons:
   sample: ["pass: accuracy drop: -0.0600 lost in small (from 0.9200 to 0.9800; at most 0.0200)"]
 outcomes:
   description:
-    - The outcome of each device by its name - V(updated), V(already there), V(refused), V(failed), V(silent) or V(away).
+    - The outcome of each device by its name.
+    - One of V(updated), V(already there), V(refused), V(failed), V(silent) and V(away).
   returned: success
   type: dict
   sample: {edge-s1: updated}

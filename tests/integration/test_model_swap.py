@@ -71,7 +71,7 @@ def blob(version: str, path: str, repository: Path = DIGITS) -> Path:
     document = manifest(version, repository)
     entries = [document["golden"], document["probe"], *document["variants"][0]["files"]]
     (digest,) = [entry["sha256"] for entry in entries if entry["path"] == path]
-    return repository / "blobs" / "sha256" / digest
+    return repository.joinpath("blobs", "sha256", digest)
 
 
 def flip(path: Path) -> None:
@@ -152,7 +152,9 @@ def test_a_versions_life_four_ways(ansible: Ansible, device: Device) -> None:
 
 def test_a_first_version_is_left_for_none_and_removed_when_it_is_not_needed(ansible: Ansible, serving: Device) -> None:
     ansible.tasks(swap("1.1.0", "present"))
-    nothing, gone = (ways.must_be_exact() for ways in ansible.four_ways(swap(state="previous"), swap("1.1.0", "absent")))
+    nothing, gone = (
+        ways.must_be_exact() for ways in ansible.four_ways(swap(state="previous"), swap("1.1.0", "absent"))
+    )
     assert nothing.run["after"] == {"active": None, "previous": "1.0.0"}
     assert nothing.run["live"] is None
     assert serving.versions() == (None, None, "1.0.0")
@@ -249,13 +251,19 @@ def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository
     cases = [
         (swap("1.1.0", repository=None), "does not hold digits 1.1.0; it holds 1.0.0"),
         (swap("1.1.0", "present", repository=None), "does not hold digits 1.1.0; it holds 1.0.0"),
-        (swap("1.1.0", repository=None, manifest=manifest("1.1.0")), "The device lacks 2 blobs of digits 1.1.0: set 'repo"),
-        (swap("3.0.0", manifest=strange), "no variant of digits 3.0.0 runs on this device: variant onnx-fp32: built for"),
+        (
+            swap("1.1.0", repository=None, manifest=manifest("1.1.0")),
+            "The device lacks 2 blobs of digits 1.1.0: set 'repo",
+        ),
+        (
+            swap("3.0.0", manifest=strange),
+            "no variant of digits 3.0.0 runs on this device: variant onnx-fp32: built for",
+        ),
         (swap("3.0.0", manifest=huge), "needs 1099511627776 bytes of memory; the device has"),
         (swap("1.0.0", manifest=changed), "A release is immutable: publish the change as a new version"),
         (swap("1.1.0", manifest=manifest("1.0.0")), "manifest: expected digits 1.1.0; found digits 1.0.0"),
         (swap("1.1.0", manifest={"schema": 1}), "manifest: missing model, version, variants"),
-        (swap("1.0.0", "absent"), "digits 1.0.0 is active or previous on this device: leave it before removing it"),
+        (swap("1.0.0", "absent"), "digits 1.0.0 is active or previous on this device: leave it first"),
         (swap("1.0.0\n", repository=None), "version: expected 1 to 64 of the characters"),
         (swap("../x", repository=None), "version: expected 1 to 64 of the characters"),
         (swap("-rf", "previous"), "version: expected 1 to 64 of the characters"),
@@ -279,9 +287,15 @@ def test_what_the_repository_lacks_is_refused_on_the_controller(
     (repository / "digits" / "1.2.0" / "manifest.json").write_text("{")
     before = serving.snapshot()
     cases = [
-        (swap("1.1.0", repository=str(repository)), rf"{blob('1.1.0', MODEL_FILE).name}: model.onnx: expected 57067 bytes; the file is missing"),
+        (
+            swap("1.1.0", repository=str(repository)),
+            rf"{blob('1.1.0', MODEL_FILE).name}: model.onnx: expected 57067 bytes; the file is missing",
+        ),
         (swap("1.2.0", repository=str(repository)), r"digits/1\.2\.0/manifest\.json: expected JSON in UTF-8; "),
-        (swap("9.9.9", repository=str(repository)), r"digits/9\.9\.9/manifest\.json: expected the manifest of digits 9\.9"),
+        (
+            swap("9.9.9", repository=str(repository)),
+            r"digits/9\.9\.9/manifest\.json: expected the manifest of digits 9\.9",
+        ),
         (swap("1.1.0", repository="/nowhere"), r"/nowhere/digits/1\.1\.0/manifest\.json: expected the manifest"),
         (swap("../1.1.0"), r"version: expected 1 to 64 of the characters"),
     ]
@@ -315,7 +329,9 @@ def test_a_device_without_a_store(ansible: Ansible, device: Device) -> None:
 
 def test_a_damaged_state_is_named(ansible: Ansible, serving: Device) -> None:
     (serving.root / "models/digits/state.json").write_text('{"schema": 1, "active": "../x", "previous": null}')
-    for result in ansible.tasks(swap("1.1.0"), swap("1.0.0", "previous"), swap("1.1.0", "absent"), info(model="digits")):
+    for result in ansible.tasks(
+        swap("1.1.0"), swap("1.0.0", "previous"), swap("1.1.0", "absent"), info(model="digits")
+    ):
         assert "/var/lib/edgeml/store/models/digits/state.json: damaged: " in message(result)
     assert serving.live == "1.0.0"
 
@@ -351,9 +367,7 @@ def test_a_release_that_fails_its_test_is_put_back(ansible: Ansible, serving: De
         assert (result["refused"], result["live"]) == (False, "1.0.0")
     assert serving.versions() == ("1.0.0", "1.0.0", None)
     assert serving.events()[1:] == [
-        event
-        for version in versions
-        for event in (("activate", "1.0.0", version), ("put_back", version, "1.0.0"))
+        event for version in versions for event in (("activate", "1.0.0", version), ("put_back", version, "1.0.0"))
     ]
     assert "golden" in serving.store.history("digits")[2]["reason"]
     activation = serving.store.activation("digits")
@@ -468,7 +482,9 @@ def test_info_of_a_device_that_serves(ansible: Ansible, serving: Device) -> None
         swap("1.1.0", rollout_id="rollout-7"), info(), info(model="digits", probe=True, history=1)
     )
     (model,) = plain["models"]
-    assert {name: model[name] for name in ("name", "active", "previous", "live", "versions", "variant", "replaced")} == {
+    assert {
+        name: model[name] for name in ("name", "active", "previous", "live", "versions", "variant", "replaced")
+    } == {
         "name": "digits",
         "active": "1.1.0",
         "previous": "1.0.0",

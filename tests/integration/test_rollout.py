@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import waves
 from controller import DIGITS, Ansible, Run
 from device import GUARD_SECONDS, Device
 from releases import activate, make_release, publish, read_release
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import waves
 
 CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
 WAVES = [25, 100]
@@ -265,7 +266,10 @@ def test_one_device_that_refuses_stops_the_rollout(ansible: Ansible, fleet: Flee
     assert {name: device.live for name, device in fleet.items()} == {**all_of("1.0.0"), ill: None}
     assert fleet[ill].store.state("digits").active == "1.0.0"
     (wave,) = ledger(ansible)["waves"]
-    assert f"fail: failed devices: 1 of 2 devices refused, failed or fell silent (at most 0): {ill} refused" in wave["reasons"]
+    assert (
+        f"fail: failed devices: 1 of 2 devices refused, failed or fell silent (at most 0): {ill} refused"
+        in wave["reasons"]
+    )
 
 
 def test_one_device_that_fails_is_bearable_when_it_is_said_so(ansible: Ansible, fleet: Fleet) -> None:
@@ -318,9 +322,7 @@ def test_a_server_that_dies_while_it_soaks_fails_the_wave(ansible: Ansible, flee
 
 def interrupt(ansible: Ansible, fleet: Fleet, version: str) -> None:
     """Start a rollout and kill its controller while the first wave soaks."""
-    process = ansible.start(
-        "edgeml.fleet.rollout", **variables(version, ansible, rollout_soak_seconds=GUARD_SECONDS)
-    )
+    process = ansible.start("edgeml.fleet.rollout", **variables(version, ansible, rollout_soak_seconds=GUARD_SECONDS))
     with process:
         wait_for(lambda: all(fleet[name].live == version for name in FIRST))
         time.sleep(1)

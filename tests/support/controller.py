@@ -105,7 +105,10 @@ class Ansible:
         """Run each task in check mode and for real, and both again, with diff mode and the store's files between."""
         (device,) = self.devices
         command = f"find {device.root} -printf '%p %i %s %m %T@\\n'"
-        files = {"ansible.builtin.debug": {"msg": "{{ lookup('ansible.builtin.pipe', command) }}"}, "vars": {"command": command}}
+        files = {
+            "ansible.builtin.debug": {"msg": "{{ lookup('ansible.builtin.pipe', command) }}"},
+            "vars": {"command": command},
+        }
         steps: list[Mapping[str, Any]] = [files]
         for task in tasks:
             for check in (True, False, True, False):
@@ -113,10 +116,10 @@ class Ansible:
         results = self.tasks(*steps)
         found = []
         for start in range(0, len(results) - 1, 8):
+            first, second, third, fourth = results[start + 1 : start + 9 : 2]
             listings = [result["msg"] for result in results[start : start + 9 : 2]]
-            found.append(FourWays(*results[start + 1 : start + 9 : 2], files=listings))
+            found.append(FourWays(first, second, third, fourth, listings))
         return found
-
 
 
 @dataclass(frozen=True)

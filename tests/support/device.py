@@ -17,11 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from links import PYTHON_PATH
+from releases import Made, activate, put
+
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ServerError
 from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
 from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
-from links import PYTHON_PATH
-from releases import Made, activate, put
 
 GUARD_SECONDS = 60
 

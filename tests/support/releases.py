@@ -84,7 +84,7 @@ def read_release(repository: Path, model: str, version: str) -> Made:
 
 def publish(made: Made, repository: Path) -> Path:
     """Write a release into the model repository in the directory ``repository``; return its manifest's path."""
-    manifest = repository / made.document["model"] / made.document["version"] / "manifest.json"
+    manifest = repository.joinpath(made.document["model"], made.document["version"], "manifest.json")
     manifest.parent.mkdir(parents=True)
     manifest.write_text(json.dumps(made.document))
     blobs = repository / "blobs" / "sha256"

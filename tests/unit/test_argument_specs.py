@@ -28,11 +28,7 @@ def entry_points(role: Path) -> dict[str, dict[str, Any]]:
 
 def options(role: Path) -> dict[str, dict[str, Any]]:
     """Return the options of all entry points of a role by name."""
-    return {
-        name: option
-        for spec in entry_points(role).values()
-        for name, option in spec.get("options", {}).items()
-    }
+    return {name: option for spec in entry_points(role).values() for name, option in spec.get("options", {}).items()}
 
 
 @pytest.fixture(params=ROLES, ids=lambda path: path.name)
@@ -61,24 +57,16 @@ def test_options_are_typed_and_described(role: Path) -> None:
     for name, option in options(role).items():
         assert option.get("type"), f"{name} has no type"
         assert option.get("description"), f"{name} has no description"
-        assert option["type"] != "list" or option.get("elements"), (
-            f"{name} does not say what its elements are"
-        )
+        assert option["type"] != "list" or option.get("elements"), f"{name} does not say what its elements are"
         if "choices" in option and not option.get("required"):
-            assert option["default"] in option["choices"], (
-                f"{name}'s default is not among its choices"
-            )
+            assert option["default"] in option["choices"], f"{name}'s default is not among its choices"
 
 
 def test_defaults_equal_the_specs(role: Path) -> None:
-    optional = {
-        name: option for name, option in options(role).items() if not option.get("required")
-    }
+    optional = {name: option for name, option in options(role).items() if not option.get("required")}
     without_default = sorted(name for name, option in optional.items() if "default" not in option)
     assert without_default == [], "these options are neither required nor have a default"
-    assert load(role / "defaults" / "main.yml") == {
-        name: option["default"] for name, option in optional.items()
-    }
+    assert load(role / "defaults" / "main.yml") == {name: option["default"] for name, option in optional.items()}
 
 
 def test_variables_carry_the_role_name(role: Path) -> None:

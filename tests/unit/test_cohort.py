@@ -12,16 +12,19 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import cohort, position, waves
 from hypothesis import given
 from hypothesis import strategies as st
 from links import PYTHON_PATH
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import cohort, position, waves
 
 HOSTS = st.text(alphabet="abcdefghij0123456789-.é", min_size=1, max_size=12)
 FLEETS = st.dictionaries(HOSTS, st.sampled_from(["small", "large", "site-a/large"]), max_size=40)
 SALTS = st.text(max_size=8)
 PERCENTS = st.floats(min_value=0, max_value=100)
-RISING = st.lists(st.floats(min_value=0, max_value=99.9), unique=True, max_size=5).map(lambda found: [*sorted(found), 100])
+RISING = st.lists(st.floats(min_value=0, max_value=99.9), unique=True, max_size=5).map(
+    lambda found: [*sorted(found), 100]
+)
 
 
 def fleet(size: int) -> dict[str, str]:
@@ -36,7 +39,9 @@ def test_a_position_is_fixed_for_ever() -> None:
 
 def test_another_process_gives_the_same_answer() -> None:
     hosts = fleet(50)
-    code = "import json, sys; from edgeml_device._cohort import cohort; print(cohort(json.loads(sys.argv[1]), 30, 'salt'))"
+    code = (
+        "import json, sys; from edgeml_device._cohort import cohort; print(cohort(json.loads(sys.argv[1]), 30, 'salt'))"
+    )
     answers = {
         subprocess.run(
             [sys.executable, "-c", code, json.dumps(hosts)],
@@ -56,7 +61,9 @@ def test_a_position_is_a_share(salt: str, host: str) -> None:
 
 
 @given(FLEETS, PERCENTS, SALTS, st.randoms(use_true_random=False))
-def test_the_order_of_the_hosts_does_not_matter(hosts: dict[str, str], percent: float, salt: str, order: random.Random) -> None:
+def test_the_order_of_the_hosts_does_not_matter(
+    hosts: dict[str, str], percent: float, salt: str, order: random.Random
+) -> None:
     names = list(hosts)
     order.shuffle(names)
     assert cohort({name: hosts[name] for name in names}, percent, salt) == cohort(hosts, percent, salt)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
     ALREADY,
     AWAY,
@@ -26,8 +29,6 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
     outcome,
     report,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 ALL_LIMITS = Limits(
     failed_max=0,
@@ -100,7 +101,9 @@ def test_a_report_holds_what_was_measured() -> None:
     assert report("edge-1", "small", SWAPPED, READ) == good()
 
 
-@pytest.mark.parametrize("read", [{"unreachable": True, "model": GOOD_MODEL}, {"model": {**GOOD_MODEL, "live": "1.0.0"}}])
+@pytest.mark.parametrize(
+    "read", [{"unreachable": True, "model": GOOD_MODEL}, {"model": {**GOOD_MODEL, "live": "1.0.0"}}]
+)
 def test_a_device_that_does_not_serve_the_new_version_measures_nothing(read: dict[str, Any]) -> None:
     found = report("edge-1", "small", SWAPPED, read)
     assert (found.replaced, found.baseline, found.current, found.requests) == (None, None, None, None)
@@ -227,7 +230,9 @@ def test_a_fault_of_one_kind_of_hardware_does_not_hide_behind_the_others(check: 
 
 def test_a_device_is_measured_against_its_stratum() -> None:
     # One odd device among many of its kind is noise; the limit is for the kind.
-    wave = [good(f"s{number}") for number in range(99)] + [good("s99", current={"accuracy": 0.5, "latency_seconds": 0.004})]
+    wave = [good(f"s{number}") for number in range(99)] + [
+        good("s99", current={"accuracy": 0.5, "latency_seconds": 0.004})
+    ]
     assert finding("accuracy drop", wave).verdict == PASS
 
 

@@ -12,6 +12,10 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from releases import file_entry, make_release, variant_entry
+
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import IncompatibleError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import (
     FILE_BYTES_MAX,
@@ -25,9 +29,6 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import (
     parse_release,
     parse_release_json,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from releases import file_entry, make_release, variant_entry
 
 MODEL = {"model.onnx": b"model"}
 GOOD = make_release(golden=b"golden", probe=b"probe", created="2026-11-01T00:00:00Z", description="for tests").document
@@ -161,7 +162,11 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     (("version",), "../1.0.0", "version: expected 1 to 64 of the characters"),
     (("created",), 20261101, "created: expected a text"),
     (("description",), "x" * 5000, "description: expected a text of at most 4096 Unicode characters"),
-    (("description",), LONE_SURROGATE, r"description: expected a text of at most 4096 Unicode characters; found '\ud800'"),
+    (
+        ("description",),
+        LONE_SURROGATE,
+        r"description: expected a text of at most 4096 Unicode characters; found '\ud800'",
+    ),
     (("variants",), {}, "variants: expected a list of 1 to 64 entries; found {}"),
     (("variants",), [], "variants: expected a list of 1 to 64 entries; found 0 entries"),
     (("variants",), [0] * (VARIANTS_MAX + 1), "found 65 entries"),
@@ -267,14 +272,14 @@ BAD_NAMES = [
     "x" * 10_240,
     "~root",
     "$(id)",
-    "١",
+    "\u0661",
 ]
 BAD_PATHS = [*BAD_NAMES, "dir/model.onnx", "/etc/passwd", "..\\x", ".hidden", "version.json", "x" * 129]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: repr(name)[:20])
 def test_a_bad_name_is_refused(name: str) -> None:
-    with pytest.raises(ManifestError, match="^version: expected 1 to 64 of the characters"):
+    with pytest.raises(ManifestError, match=r"^version: expected 1 to 64 of the characters"):
         check_name(name, "version")
 
 
@@ -325,10 +330,9 @@ def test_any_json_is_a_release_or_a_manifest_error(document: Any) -> None:
 def test_a_manifest_with_any_value_anywhere_is_a_release_or_a_manifest_error(place: Any, value: Any) -> None:
     try:
         release = parse_release(changed(place, value))
-    except ManifestError as error:
-        assert str(error)
-    else:
-        assert isinstance(release, Release)
+    except ManifestError:
+        return
+    assert isinstance(release, Release)
 
 
 @given(st.binary(max_size=200))
@@ -339,13 +343,13 @@ def test_any_bytes_are_a_manifest_error_that_names_their_origin(text: bytes) -> 
 
 @given(st.integers(min_value=0, max_value=len(json.dumps(GOOD)) - 1))
 def test_a_truncated_manifest_is_refused(length: int) -> None:
-    with pytest.raises(ManifestError, match="^here: expected JSON in UTF-8; "):
+    with pytest.raises(ManifestError, match=r"^here: expected JSON in UTF-8; "):
         parse_release_json(json.dumps(GOOD).encode()[:length], "here")
 
 
 @pytest.mark.parametrize("text", [b"\xff{}", b"\xef\xbb\xbf{}", b"9" * 5000, b'{"schema": 1, "schema": 1}', b"NaN"])
 def test_odd_json_is_refused(text: bytes) -> None:
-    with pytest.raises(ManifestError, match="^here: "):
+    with pytest.raises(ManifestError, match=r"^here: "):
         parse_release_json(text, "here")
 
 
@@ -359,7 +363,7 @@ def test_a_field_that_is_there_twice_is_refused() -> None:
 def test_a_deeply_nested_manifest_is_refused(place: tuple[Any, ...]) -> None:
     for depth in (*range(800, 1000), 100_000):
         text = json.dumps(changed(place, "HERE")).replace('"HERE"', "[" * depth + "]" * depth)
-        with pytest.raises(ManifestError, match="^here: "):
+        with pytest.raises(ManifestError, match=r"^here: "):
             parse_release_json(text.encode(), "here")
 
 

@@ -16,6 +16,9 @@ from socketserver import ThreadingUnixStreamServer
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ServerError, StoreError
 from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
 from ansible_collections.edgeml.fleet.plugins.module_utils._probe import (
@@ -24,8 +27,6 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._probe import (
     probe_accuracy,
     request_counts,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
     def address_string(self) -> str:
         return "unix"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_message: Any) -> None:
         pass
 
     def do_GET(self) -> None:
@@ -229,9 +230,7 @@ def test_refusals(fake: FakeServer, server: Server, status: int) -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>oops</html>", b"", b"[]", b'{"error": {}}', b"\xff\xff", b"x" * 100_000])
-def test_a_refusal_without_the_protocols_error_is_shown_as_it_is(
-    fake: FakeServer, server: Server, body: bytes
-) -> None:
+def test_a_refusal_without_the_protocols_error_is_shown_as_it_is(fake: FakeServer, server: Server, body: bytes) -> None:
     fake.reply = (500, body)
     with pytest.raises(ServerError, match="found 500") as caught:
         server.load("digits")
@@ -243,9 +242,14 @@ def test_a_server_that_is_not_there(tmp_path: Path, call: str) -> None:
     server = Server(str(tmp_path / "nowhere"))
     assert not server.is_live()
     assert server.serving_version("digits") is None
-    arguments = {"load": ["digits"], "metrics": [], "is_ready": ["digits", "1"], "infer": ["digits", {}]}[call]
+    arguments: dict[str, list[Any]] = {
+        "load": ["digits"],
+        "metrics": [],
+        "is_ready": ["digits", "1"],
+        "infer": ["digits", {}],
+    }
     with pytest.raises(ServerError, match=r"nowhere: \w+ .*: no answer from the server: FileNotFoundError"):
-        getattr(server, call)(*arguments)
+        getattr(server, call)(*arguments[call])
 
 
 def test_a_server_that_hangs_up(fake: FakeServer, server: Server) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from releases import make_release, publish, sha256
+
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import IntegrityError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._repository import Repository
-from releases import make_release, publish, sha256
 
 CONTENT = b"0123456789abcdef" * 100_000
 
@@ -73,7 +74,7 @@ def test_an_absent_release_is_named(root: Path) -> None:
 @pytest.mark.parametrize("name", ["../digits", "/etc", "", "..", "x" * 10_240, "-rf", "a\nb"])
 def test_a_name_that_is_none_never_becomes_a_path(root: Path, name: str) -> None:
     for model, version in ((name, "1.0.0"), ("digits", name)):
-        with pytest.raises(ManifestError, match="^(model|version): expected 1 to 64 of the characters"):
+        with pytest.raises(ManifestError, match=r"^(model|version): expected 1 to 64 of the characters"):
             Repository(str(root)).release(model, version)
 
 

@@ -57,7 +57,9 @@ def test_the_server_answers_on_its_port_and_its_socket(host: Host) -> None:
 
 
 def test_the_release_serves(host: Host) -> None:
-    code = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/v2/models/digits').read().decode())"
+    code = (
+        "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/v2/models/digits').read().decode())"
+    )
     metadata = json.loads(host.check_output("python3 -c %s", code))
     assert metadata["versions"] == [VERSION]
 

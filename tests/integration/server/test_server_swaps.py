@@ -142,7 +142,7 @@ def test_no_request_fails_while_versions_are_swapped(device: Device) -> None:
         assert device.load("plus").json()["version"] == version
         with condition:
             target = [count + 2 for count in answered]
-            while not all(count >= least for count, least in zip(answered, target)):
+            while not all(count >= least for count, least in zip(answered, target, strict=True)):
                 assert condition.wait(GUARD_SECONDS)
     stop.set()
     for thread in threads:

@@ -60,7 +60,7 @@ def _row(device: Mapping[str, Any], stratum: str, outcomes: Mapping[str, str]) -
     if swap.get("failed"):
         after = str(swap.get("live") or "unknown")
         before = before if "before" in swap else after
-    if revert.get("unreachable") or revert.get("failed"):
+    if (revert.get("unreachable") and outcome != "away") or revert.get("failed"):
         outcome = "not reverted"
     elif revert.get("changed"):
         outcome, after = "reverted", _active(revert, "after")

@@ -276,15 +276,18 @@ class Store:
         return True
 
     def activate(self, model: str, state: State, entry: Mapping[str, Any]) -> None:
-        """Make ``state`` the model's state in one atomic step, then append ``entry`` to its journal."""
+        """Append ``entry`` to the model's journal, then make ``state`` its state in one atomic step.
+
+        In this order no version is ever active without the entry that says what it replaced.
+        """
         self._directory(self._model_path(model))
         self._directory(self._staging)
         staged = os.path.join(self._staging, f"{model}.state.json")
         document = {"schema": SCHEMA, "active": state.active, "previous": state.previous}
         self._write(staged, _json_bytes(document), _STATE_MODE)
+        self.record(model, entry)
         os.rename(staged, self._state_path(model))
         _fsync_directory(self._model_path(model))
-        self.record(model, entry)
 
     def record(self, model: str, entry: Mapping[str, Any]) -> None:
         """Append one entry, with the time (UTC), to the model's journal."""

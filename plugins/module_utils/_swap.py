@@ -113,9 +113,17 @@ class Swap:
         return Plan(before, after, present.live, present.variant, present.missing, surplus, present.stages, tells)
 
     def plan_leave(self, version: str) -> Plan:
-        """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live."""
+        """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
+
+        Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active.
+        """
         before = self.store.state(self.model)
         live = self.live()
+        rollout_id = self.context.rollout_id
+        if rollout_id is not None and before.active == version:
+            activation = self.store.activation(self.model) or {}
+            if activation.get("rollout_id") != rollout_id:
+                return Plan(before, before, live)
         if before.active != version:
             return Plan(before, before, live, tells_server=live == version)
         after = State(active=before.previous, previous=version)

@@ -67,7 +67,9 @@ options:
     type: int
     default: 1
   rollout_id:
-    description: The rollout that this call is part of; recorded in the device's journal.
+    description:
+      - The rollout that this call is part of; recorded in the device's journal.
+      - With O(state=previous), the version is left only where this rollout made it active.
     type: str
   reason:
     description: Why the call is made; recorded in the device's journal.

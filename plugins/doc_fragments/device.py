@@ -20,8 +20,4 @@ options:
     description: Unix socket of the inference server on the device.
     type: path
     default: /run/edgeml/server.sock
-requirements:
-  - Python 3.8 or later on the device; its standard library only
-author:
-  - The edgeml.fleet authors (@edgeml)
 """

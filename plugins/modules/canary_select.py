@@ -37,20 +37,8 @@ options:
     type: list
     elements: str
     default: []
-requirements:
-  - Python 3.8 or later; its standard library only
-author:
-  - The edgeml.fleet authors (@edgeml)
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in either mode.
-  diff_mode:
-    support: N/A
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: The same arguments always give the same answer.
+extends_documentation_fragment:
+  - edgeml.fleet.read_only
 """
 
 EXAMPLES = r"""

@@ -26,16 +26,7 @@ options:
     default: 0
 extends_documentation_fragment:
   - edgeml.fleet.device
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in either mode.
-  diff_mode:
-    support: N/A
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
+  - edgeml.fleet.read_only
 seealso:
   - module: edgeml.fleet.model_swap
 """

@@ -77,6 +77,10 @@ options:
     default: ""
 extends_documentation_fragment:
   - edgeml.fleet.device
+requirements:
+  - Python 3.8 or later on the device; its standard library only
+author:
+  - The edgeml.fleet authors (@edgeml)
 attributes:
   check_mode:
     support: full

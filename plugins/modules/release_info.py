@@ -29,20 +29,8 @@ options:
     description: Whether the files are read and their SHA-256 compared with the manifest.
     type: bool
     default: true
-requirements:
-  - Python 3.8 or later; its standard library only
-author:
-  - The edgeml.fleet authors (@edgeml)
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in either mode.
-  diff_mode:
-    support: N/A
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
+extends_documentation_fragment:
+  - edgeml.fleet.read_only
 seealso:
   - module: edgeml.fleet.model_swap
 """

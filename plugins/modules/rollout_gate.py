@@ -51,20 +51,8 @@ options:
   latency_ratio_max:
     description: How many times the replaced version's time a probe batch may take. Not judged if not given.
     type: float
-requirements:
-  - Python 3.8 or later; its standard library only
-author:
-  - The edgeml.fleet authors (@edgeml)
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in either mode.
-  diff_mode:
-    support: N/A
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: The same arguments always give the same answer.
+extends_documentation_fragment:
+  - edgeml.fleet.read_only
 """
 
 EXAMPLES = r"""

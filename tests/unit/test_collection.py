@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -20,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 def members(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Paths of the files in the tarball that `ansible-galaxy collection build` makes."""
     target = tmp_path_factory.mktemp("collection")
-    command = ["ansible-galaxy", "collection", "build", "--output-path", str(target), str(ROOT)]
+    galaxy = Path(sys.executable).with_name("ansible-galaxy")
+    command = [str(galaxy), "collection", "build", "--output-path", str(target), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
     (tarball,) = target.glob("*.tar.gz")
     with tarfile.open(tarball) as archive:

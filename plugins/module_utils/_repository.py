@@ -8,13 +8,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from ._errors import IntegrityError, ManifestError
+from ._integrity import read_hashed
 from ._manifest import MANIFEST_BYTES_MAX, File, Release, check_name, parse_release_json
-
-CHUNK_BYTES = 1 << 20
 
 
 class Repository:
@@ -47,15 +45,14 @@ class Repository:
 
     def _verify_file(self, file: File) -> None:
         path = self.blob_path(file.sha256)
-        digest, size = hashlib.sha256(), 0
+        origin = f"{path}: {file.path}"
         try:
             with open(path, "rb") as source:
-                for chunk in iter(lambda: source.read(CHUNK_BYTES), b""):
-                    digest.update(chunk)
-                    size += len(chunk)
+                size = os.fstat(source.fileno()).st_size
+                if size != file.size:
+                    raise IntegrityError(f"{origin}: expected {file.size} bytes; found {size}")
+                actual = read_hashed(source, file.size, origin)
         except OSError as error:
-            raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; {error.strerror}") from error
-        if size != file.size:
-            raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; found {size}")
-        if digest.hexdigest() != file.sha256:
-            raise IntegrityError(f"{path}: {file.path}: expected SHA-256 {file.sha256}; found {digest.hexdigest()}")
+            raise IntegrityError(f"{origin}: expected {file.size} bytes; {error.strerror}") from error
+        if actual != file.sha256:
+            raise IntegrityError(f"{origin}: expected SHA-256 {file.sha256}; found {actual}")

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -31,10 +30,10 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, Mapping
 
 from ._errors import IntegrityError, ManifestError, StoreError
+from ._integrity import read_hashed
 from ._manifest import File, Release, Variant, check_name, parse_release
 
 SCHEMA = 1
-CHUNK_BYTES = 1 << 20
 LOCK_SECONDS = 60
 _DIRECTORY_MODE = 0o750
 _STATE_MODE = 0o640
@@ -192,7 +191,7 @@ class Store:
         for file in version.files:
             path = os.path.join(version.directory, file.path)
             with open(path, "rb") as source:
-                actual = _copy_and_hash(source, None, file.size, path)
+                actual = read_hashed(source, file.size, path)
             if actual != file.sha256:
                 raise IntegrityError(f"{path}: expected SHA-256 {file.sha256}; found {actual}")
 
@@ -235,7 +234,7 @@ class Store:
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             with open(descriptor, "wb") as target:
-                actual = _copy_and_hash(source, target, file.size, origin)
+                actual = read_hashed(source, file.size, origin, target)
                 if actual != file.sha256:
                     raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
                 self._seal(target, _CONTENT_MODE)
@@ -373,28 +372,6 @@ class Store:
         os.fchown(file.fileno(), -1, os.stat(self.root).st_gid)
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
-
-
-def _copy_and_hash(source: BinaryIO, target: BinaryIO | None, size: int, origin: str) -> str:
-    """Read ``source`` to its end, copying it to ``target`` if given; return its SHA-256.
-
-    Raises IntegrityError as soon as there are more than ``size`` bytes, or at the end when there are fewer.
-    """
-    digest = hashlib.sha256()
-    total = 0
-    while True:
-        chunk = source.read(CHUNK_BYTES)
-        if not chunk:
-            break
-        total += len(chunk)
-        if total > size:
-            raise IntegrityError(f"{origin}: expected {size} bytes; found more")
-        digest.update(chunk)
-        if target is not None:
-            target.write(chunk)
-    if total != size:
-        raise IntegrityError(f"{origin}: expected {size} bytes; found {total}")
-    return digest.hexdigest()
 
 
 def _json_bytes(document: Any) -> bytes:

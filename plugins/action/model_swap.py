@@ -39,7 +39,9 @@ class ActionModule(ActionBase):
                     args["staged_blobs"] = self._send(repository, missing)
                     result = self._call(args, task_vars)
         except EdgemlError as error:
-            raise AnsibleActionFail(str(error), result={"refused": True}) from error
+            live = self._live(args, task_vars)
+            message = f"{error}. Live now: {live or 'no version'}"
+            raise AnsibleActionFail(message, result={"refused": True, "live": live}) from error
         missing = result.get("missing_blobs") or []
         if missing and not (repository and self._task.check_mode) and not result.get("failed"):
             result.update(
@@ -55,6 +57,15 @@ class ActionModule(ActionBase):
         return self._execute_module(
             module_name="edgeml.fleet.model_swap", module_args=args, task_vars=task_vars, wrap_async=False
         )
+
+    def _live(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> str | None:
+        """Which version the device serves, asked for where the controller itself refused; None if it cannot tell."""
+        names = {name: args[name] for name in ("model", "store", "server") if name in args}
+        told = self._execute_module(
+            module_name="edgeml.fleet.model_info", module_args=names, task_vars=task_vars, wrap_async=False
+        )
+        live: str | None = (told.get("model") or {}).get("live")
+        return live
 
     def _send(self, repository: Repository, missing: list[dict[str, Any]]) -> str:
         """Send the blobs to a temporary directory on the device and return its path."""

@@ -16,8 +16,10 @@ options:
     description: Path of the device's store, as the role P(edgeml.fleet.provision#role) makes it.
     type: path
     default: /var/lib/edgeml/store
-  server_socket:
-    description: Unix socket of the inference server on the device.
-    type: path
+  server:
+    description:
+      - Where the inference server on the device answers the Open Inference Protocol, as the path of its Unix socket
+        or C(http://host:port).
+    type: str
     default: /run/edgeml/server.sock
 """

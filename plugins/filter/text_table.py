@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._table import text_table
 
 DOCUMENTATION = r"""
 name: text_table
@@ -39,16 +41,6 @@ _value:
   type: list
   elements: str
 """
-
-
-def text_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The rows as aligned lines, under a heading made of the first row's keys."""
-    if not rows:
-        return []
-    cells = [[str(name) for name in rows[0]]]
-    cells += [["-" if row.get(name) is None else str(row[name]) for name in rows[0]] for row in rows]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
 
 
 class FilterModule:

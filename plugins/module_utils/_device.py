@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import os
 import platform
+import time
 from typing import Any
 
 RUNTIMES = ("onnxruntime", "ai-edge-litert")
@@ -25,16 +26,26 @@ def device_facts(site_packages: str = SITE_PACKAGES) -> dict[str, Any]:
     this process, so that a container is judged by what it may use.
     """
     meminfo = _meminfo()
-    limits = [meminfo["MemTotal"], *_cgroup_limits()]
+    groups = _cgroup_memory()
     return {
         "architecture": platform.machine(),
-        "memory_bytes": min(limits),
-        "memory_available_bytes": min(meminfo["MemAvailable"], min(limits)),
+        "memory_bytes": min([meminfo["MemTotal"], *(limit for limit, _used in groups)]),
+        "memory_available_bytes": min([meminfo["MemAvailable"], *(max(limit - used, 0) for limit, used in groups)]),
         "cpu_count": os.cpu_count() or 1,
         "python_version": platform.python_version(),
         "board": _read("/proc/device-tree/model").rstrip("\0\n"),
         "runtimes": installed_runtimes(site_packages),
     }
+
+
+def boot_id() -> str:
+    """What the kernel calls this boot; another after each restart of the device."""
+    return _read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def boot_seconds() -> float:
+    """Seconds since the device started, suspended ones included: no jump of the wall clock touches them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def installed_runtimes(site_packages: str = SITE_PACKAGES) -> dict[str, str]:
@@ -59,25 +70,31 @@ def _meminfo() -> dict[str, int]:
     return amounts
 
 
-def _cgroup_limits() -> list[int]:
-    """Memory limits, in bytes, of this process's control groups (v1 and v2), from its own up to the root."""
-    limits = []
+def _cgroup_memory() -> list[tuple[int, int]]:
+    """Limit and use, in bytes, of memory in this process's control groups (v1 and v2), from its own up to the root.
+
+    File pages that the kernel can drop do not count as used.
+    """
+    found = []
     for line in _read("/proc/self/cgroup").splitlines():
         _hierarchy, controllers, path = line.split(":", 2)
         if controllers == "":
-            base, name = "/sys/fs/cgroup", "memory.max"
+            base, limit_name, use_name, droppable = "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
         elif "memory" in controllers.split(","):
-            base, name = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+            base, limit_name, use_name = "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            droppable = "total_inactive_file"
         else:
             continue
         while True:
-            text = _read(f"{base}{path}/{name}").strip()
-            if text.isdigit():
-                limits.append(int(text))
+            limit, use = (_read(f"{base}{path}/{name}").strip() for name in (limit_name, use_name))
+            if limit.isdigit():
+                stat = dict(line.split(" ", 1) for line in _read(f"{base}{path}/memory.stat").splitlines())
+                used = int(use) - int(stat.get(droppable, 0)) if use.isdigit() else 0
+                found.append((int(limit), used))
             if path in ("", "/"):
                 break
             path = os.path.dirname(path)
-    return limits
+    return found
 
 
 def _read(path: str) -> str:

@@ -33,6 +33,10 @@ class ServerError(EdgemlError):
     """The inference server could not be reached or refused a call."""
 
 
+class CandidateError(EdgemlError):
+    """A candidate failed its smoke test; nothing was switched."""
+
+
 class SwapError(EdgemlError):
     """A swap did not reach its goal. ``live`` is the version that serves now (None when none does)."""
 

@@ -21,8 +21,9 @@ MANIFEST_BYTES_MAX = 1 << 20
 FILE_BYTES_MAX = 1 << 40
 VARIANTS_MAX = 64
 FILES_MAX = 1024
+SECONDS_MAX = 3600
 # Written by the store beside the release's own files.
-RESERVED_NAMES = frozenset({"version.json"})
+RESERVED_NAMES = frozenset({"version.json", "tested.json"})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
@@ -42,7 +43,8 @@ class File:
 
 @dataclass(frozen=True)
 class Variant:
-    """A release for one kind of device. ``memory_bytes`` is what serving it needs, beside the server itself."""
+    """A release for one kind of device. ``memory_bytes`` is what serving it needs, beside the server itself;
+    ``latency_seconds_max`` what one run of its golden inputs may take there, if the release says."""
 
     name: str
     format: str
@@ -52,6 +54,7 @@ class Variant:
     memory_bytes: int
     entrypoint: str
     files: tuple[File, ...]
+    latency_seconds_max: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,16 +153,17 @@ def canonical_json(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
-def choose_variant(release: Release, device: Mapping[str, Any]) -> Variant:
+def choose_variant(release: Release, device: Mapping[str, Any], headroom: int = 0) -> Variant:
     """Return the first variant, in the release's order of preference, that the device can run.
 
-    ``device`` is what ``_device.device_facts()`` returns. A runtime that is not installed (yet) is no reason
+    ``device`` is what ``_device.device_facts()`` returns; ``headroom`` the percentage of its memory that a model must
+    leave. A runtime that is not installed (yet) is no reason
     against a variant; one that is older than the variant's minimum is.
     Raises IncompatibleError with the reason against each variant.
     """
     reasons = []
     for variant in release.variants:
-        reason = _reason_against(variant, device)
+        reason = _reason_against(variant, device, headroom)
         if reason is None:
             return variant
         reasons.append(f"variant {variant.name}: {reason}")
@@ -168,12 +172,13 @@ def choose_variant(release: Release, device: Mapping[str, Any]) -> Variant:
     )
 
 
-def _reason_against(variant: Variant, device: Mapping[str, Any]) -> str | None:
+def _reason_against(variant: Variant, device: Mapping[str, Any], headroom: int) -> str | None:
     architecture = device["architecture"]
     if architecture not in variant.architectures:
         return f"built for {', '.join(variant.architectures)}; the device is {architecture}"
-    if variant.memory_bytes > device["memory_bytes"]:
-        return f"needs {variant.memory_bytes} bytes of memory; the device has {device['memory_bytes']}"
+    if variant.memory_bytes > device["memory_bytes"] * (100 - headroom) // 100:
+        spare = f", of which {headroom}% are to stay free" if headroom else ""
+        return f"needs {variant.memory_bytes} bytes of memory; the device has {device['memory_bytes']}{spare}"
     installed = device.get("runtimes", {}).get(variant.runtime)
     if installed is not None and _version_key(installed) < _version_key(variant.runtime_minimum):
         return f"needs {variant.runtime} >= {variant.runtime_minimum}; the device has {installed}"
@@ -195,6 +200,7 @@ def _variant(value: Any, field: str) -> Variant:
         value,
         field,
         required=("name", "format", "architectures", "runtime", "memory_bytes", "entrypoint", "files"),
+        optional=("latency_seconds_max",),
     )
     runtime = _fields(item["runtime"], f"{field}.runtime", required=("name", "minimum"))
     files = tuple(
@@ -217,6 +223,7 @@ def _variant(value: Any, field: str) -> Variant:
         memory_bytes=_count(item["memory_bytes"], f"{field}.memory_bytes"),
         entrypoint=item["entrypoint"],
         files=files,
+        latency_seconds_max=_seconds(item.get("latency_seconds_max"), f"{field}.latency_seconds_max"),
     )
 
 
@@ -265,6 +272,14 @@ def _count(value: Any, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= FILE_BYTES_MAX:
         raise ManifestError(f"{field}: expected a whole number from 0 to {FILE_BYTES_MAX}; found {_shown(value)}")
     return value
+
+
+def _seconds(value: Any, field: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= SECONDS_MAX:
+        raise ManifestError(f"{field}: expected seconds above 0, at most {SECONDS_MAX}; found {_shown(value)}")
+    return float(value)
 
 
 def _unique(values: Any, field: str) -> None:

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""A client of the Open Inference Protocol (REST) for the server on this device, over its Unix socket."""
+"""A client of the Open Inference Protocol (REST) for the server on this device."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ import http.client
 import json
 import socket
 from typing import Any, Mapping
+from urllib.parse import urlsplit
 
 from ._errors import ServerError
 
-TIMEOUT_SECONDS = 60.0
+# A server that answers at all answers a look in much less; a hung one must not hold up a fleet.
+LOOK_SECONDS = 10.0
+# What loading a model or one inference may take on a small board.
+WORK_SECONDS = 120.0
 
 
 class Server:
-    """The inference server that listens on the Unix socket ``path``. Each call raises ServerError when it fails."""
+    """The inference server at ``address``: the path of its Unix socket, or ``http://host:port``.
 
-    def __init__(self, path: str, timeout: float = TIMEOUT_SECONDS) -> None:
-        self.path = path
-        self.timeout = timeout
+    Each call raises ServerError when it fails. ``look_seconds`` and ``work_seconds`` bound how long a call waits.
+    """
+
+    def __init__(self, address: str, look_seconds: float = LOOK_SECONDS, work_seconds: float = WORK_SECONDS) -> None:
+        self.address = address
+        self._look_seconds = look_seconds
+        self._work_seconds = work_seconds
 
     def is_live(self) -> bool:
         """Whether a server answers at all."""
@@ -53,9 +61,10 @@ class Server:
         """Have the server stop serving ``model``."""
         self._expect_ok("POST", f"/v2/repository/models/{model}/unload", {})
 
-    def is_ready(self, model: str, version: str) -> bool:
-        """Whether this version of ``model`` is served and ready."""
-        return self._request("GET", f"/v2/models/{model}/versions/{version}/ready")[0] == 200
+    def is_ready(self, model: str, version: str | None = None) -> bool:
+        """Whether ``model`` (exactly ``version``, unless None) is served and ready."""
+        part = f"/versions/{version}" if version else ""
+        return self._request("GET", f"/v2/models/{model}{part}/ready")[0] == 200
 
     def infer(self, model: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """One inference; ``request`` and the returned reply are the protocol's JSON objects."""
@@ -68,11 +77,11 @@ class Server:
     def _expect_ok(self, method: str, url: str, document: Any = None) -> bytes:
         status, body = self._request(method, url, document)
         if status != 200:
-            raise ServerError(f"{self.path}: {method} {url}: expected status 200; found {status}: {_reason(body)}")
+            raise ServerError(f"{self.address}: {method} {url}: expected status 200; found {status}: {_reason(body)}")
         return body
 
     def _request(self, method: str, url: str, document: Any = None) -> tuple[int, bytes]:
-        connection = _UnixConnection(self.path, self.timeout)
+        connection = self._connect(self._look_seconds if method == "GET" else self._work_seconds)
         try:
             if document is None:
                 connection.request(method, url)
@@ -81,14 +90,25 @@ class Server:
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise ServerError(f"{self.path}: {method} {url}: no answer from the server: {error!r}") from error
+            raise ServerError(f"{self.address}: {method} {url}: no answer from the server: {error!r}") from error
         finally:
             connection.close()
 
+    def _connect(self, seconds: float) -> http.client.HTTPConnection:
+        if self.address.startswith("/"):
+            return _UnixConnection(self.address, seconds)
+        try:
+            url = urlsplit(self.address)
+            if url.scheme == "http" and url.hostname and url.path in ("", "/"):
+                return http.client.HTTPConnection(url.hostname, url.port or 80, timeout=seconds)
+        except ValueError:
+            pass
+        raise ServerError(f"{self.address!r}: expected the path of a Unix socket or http://host:port")
+
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:

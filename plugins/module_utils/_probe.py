@@ -42,7 +42,7 @@ def probe_accuracy(server: Server, model: str, probe_path: str) -> dict[str, Any
         reply = server.infer(model, {"inputs": [batch], "outputs": [{"name": output}]})
         times.append(time.monotonic() - began)
         version = reply.get("model_version")
-        answers = _answers(reply, count, f"{server.path}: {model}")
+        answers = _answers(reply, count, f"{server.address}: {model}")
         correct += sum(answer == label for answer, label in zip(answers, labels[start:]))
     return {
         "version": version,

@@ -9,9 +9,11 @@
 ::
 
     blobs/sha256/<digest>                      verified bytes, written once
-    models/<model>/state.json                  active and previous version: the one truth, replaced atomically
+    models/<model>/state.json                  active and previous version, trial: the one truth, replaced atomically
+    models/<model>/active                      link to the active version, for servers that read a path
     models/<model>/journal.jsonl               every transition, appended
-    models/<model>/versions/<version>/         version.json and hard links to the blobs, under their own names
+    models/<model>/versions/<version>/         version.json and hard links to the blobs, under their own names;
+                                               tested.json: how it did in its smoke test
     staging/                                   what is being written; on the same filesystem, never read
 
 Whatever becomes visible was written in ``staging``, verified, fsynced (file and directory) and put in place by
@@ -32,20 +34,15 @@ from typing import Any, BinaryIO, Iterable, Iterator, Mapping
 from ._errors import IntegrityError, ManifestError, StoreError
 from ._integrity import read_hashed
 from ._manifest import File, Release, Variant, check_name, parse_release
+from ._state import SCHEMA, State, parse_state, state_document
 
-SCHEMA = 1
 LOCK_SECONDS = 60
+# The journal's events that change which version is active.
+TRANSITIONS = ("activate", "commit", "revert", "put_back", "interrupted", "fallback")
 _DIRECTORY_MODE = 0o750
 _STATE_MODE = 0o640
 _CONTENT_MODE = 0o440
-
-
-@dataclass(frozen=True)
-class State:
-    """Which version of a model is active, and which one was before it."""
-
-    active: str | None = None
-    previous: str | None = None
+_NO_STATE: Any = object()
 
 
 @dataclass(frozen=True)
@@ -95,23 +92,13 @@ class Store:
 
     def models(self) -> list[str]:
         """Names of the models that have a state, sorted."""
-        if not os.path.isdir(self._models):
-            return []
-        return sorted(name for name in os.listdir(self._models) if os.path.exists(self._state_path(name)))
+        return [name for name in self._model_names() if os.path.exists(self._state_path(name))]
 
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""
         path = self._state_path(model)
-        document = _read_json(path, missing={"schema": SCHEMA, "active": None, "previous": None})
-        try:
-            if document["schema"] != SCHEMA:
-                raise StoreError(f"{path}: expected schema {SCHEMA}; found {document['schema']!r}")
-            for field in ("active", "previous"):
-                if document[field] is not None:
-                    check_name(document[field], field)
-            return State(active=document["active"], previous=document["previous"])
-        except (KeyError, TypeError, ManifestError) as error:
-            raise StoreError(f"{path}: damaged: {error!r}") from error
+        document = _read_json(path, missing=_NO_STATE)
+        return State() if document is _NO_STATE else parse_state(document, path)
 
     def versions(self, model: str) -> list[str]:
         """Versions of the model that the store holds, sorted as text."""
@@ -169,10 +156,35 @@ class Store:
         found = (entry for entry in reversed(self.history(model)) if entry.get("event") == "activate")
         return next((entry for entry in found if entry.get("to") == active), None)
 
+    def last_transition(self, model: str) -> dict[str, Any] | None:
+        """The newest entry of the journal that tells which version became active; None if there is none."""
+        return next((entry for entry in reversed(self.history(model)) if entry.get("event") in TRANSITIONS), None)
+
     def missing(self, files: Iterable[File]) -> list[File]:
-        """The files whose blob the store does not hold, each digest once."""
+        """The files whose blob the store does not hold with its promised size, each digest once. Reads no content."""
         absent = {file.sha256: file for file in files if not self._blob_is_complete(file)}
         return list(absent.values())
+
+    def damaged(self, version: Version) -> list[File]:
+        """The files of the version that are not there with their promised SHA-256, each digest once. Reads all."""
+        found = {}
+        for file in version.files:
+            try:
+                self._verify_file(version, file)
+            except (OSError, IntegrityError):
+                found[file.sha256] = file
+        return list(found.values())
+
+    def tested(self, version: Version) -> dict[str, Any] | None:
+        """How the version did in its smoke test, as ``note_test`` was told; None if it was not tested."""
+        document = _read_json(os.path.join(version.directory, "tested.json"), missing=_NO_STATE)
+        return document if isinstance(document, dict) else None
+
+    def unique_bytes(self, model: str, version: str) -> int:
+        """What the removal of a version would free: the sizes of the files that no other version shares."""
+        directory = self._version_path(model, version)
+        found = (os.stat(os.path.join(directory, name)) for name in os.listdir(directory))
+        return sum(status.st_size for status in found if status.st_nlink <= 2)
 
     def check_sizes(self, version: Version) -> None:
         """Raise IntegrityError unless each file of the version is there with its promised size. Reads no content."""
@@ -189,11 +201,7 @@ class Store:
         """Read every file of the version and raise IntegrityError unless all have their promised SHA-256."""
         self.check_sizes(version)
         for file in version.files:
-            path = os.path.join(version.directory, file.path)
-            with open(path, "rb") as source:
-                actual = read_hashed(source, file.size, path)
-            if actual != file.sha256:
-                raise IntegrityError(f"{path}: expected SHA-256 {file.sha256}; found {actual}")
+            self._verify_file(version, file)
 
     # ---- writing (hold the lock) ----
 
@@ -274,24 +282,60 @@ class Store:
         _fsync_directory(parent)
         return True
 
-    def activate(self, model: str, state: State, entry: Mapping[str, Any]) -> None:
+    def note_test(self, version: Version, result: Mapping[str, Any]) -> None:
+        """Keep the result of the version's smoke test with it."""
+        self._replace(os.path.join(version.directory, "tested.json"), _json_bytes(result), _CONTENT_MODE)
+
+    def heal(self, file: File) -> None:
+        """Link the blob of ``file``, just added anew, in place of each damaged copy that a version has of it."""
+        good = self._blob_path(file)
+        staged = os.path.join(self._staging, "healed")
+        for version in self._readable_versions():
+            for path in (os.path.join(version.directory, item.path) for item in version.files if item == file):
+                if os.path.exists(path) and os.path.samefile(path, good):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(staged)
+                os.link(good, staged)
+                os.rename(staged, path)
+                _fsync_directory(version.directory)
+
+    def transition(self, model: str, state: State, entry: Mapping[str, Any]) -> None:
         """Append ``entry`` to the model's journal, then make ``state`` its state in one atomic step.
 
         In this order no version is ever active without the entry that says what it replaced.
         """
         self._directory(self._model_path(model))
-        self._directory(self._staging)
-        staged = os.path.join(self._staging, f"{model}.state.json")
-        document = {"schema": SCHEMA, "active": state.active, "previous": state.previous}
-        self._write(staged, _json_bytes(document), _STATE_MODE)
         self.record(model, entry)
-        os.rename(staged, self._state_path(model))
+        self.update(model, state)
+
+    def update(self, model: str, state: State) -> None:
+        """Make ``state`` the model's state in one atomic step; the link to the active version follows."""
+        self._directory(self._model_path(model))
+        self._replace(self._state_path(model), _json_bytes(state_document(state)), _STATE_MODE)
+        self.link_active(model, state)
+
+    def link_active(self, model: str, state: State) -> bool:
+        """Have the link to the active version say what the state says. Return whether it said something else."""
+        link = os.path.join(self._model_path(model), "active")
+        wanted = os.path.join("versions", state.active) if state.active else None
+        if (os.readlink(link) if os.path.islink(link) else None) == wanted:
+            return False
+        if wanted is None:
+            os.unlink(link)
+        else:
+            self._directory(self._staging)
+            staged = os.path.join(self._staging, "active")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            os.symlink(wanted, staged)
+            os.rename(staged, link)
         _fsync_directory(self._model_path(model))
+        return True
 
     def record(self, model: str, entry: Mapping[str, Any]) -> None:
         """Append one entry, with the time (UTC), to the model's journal."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = _json_bytes({"time": stamp, **entry})
+        line = _json_bytes({"time": utc_now(), **entry})
         descriptor = os.open(
             self._journal_path(model), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE
         )
@@ -304,10 +348,10 @@ class Store:
     def remove(self, model: str, version: str, needed: Iterable[File] = ()) -> None:
         """Forget a version and the blobs that only it used, except the ``needed`` ones.
 
-        Raises StoreError for the active or previous version.
+        Raises StoreError for the active or previous version, and for those that a trial's revert returns to.
         """
         state = self.state(model)
-        if version in (state.active, state.previous):
+        if version in state.needed():
             role = "active" if version == state.active else "previous"
             raise StoreError(f"{model} {version} is the {role} version on this device: it is never removed")
         directory = self._version_path(model, version)
@@ -317,9 +361,36 @@ class Store:
         os.rename(directory, doomed)
         _fsync_directory(os.path.dirname(directory))
         shutil.rmtree(doomed)
-        self._remove_unused_blobs({file.sha256 for file in needed})
+        self.remove_unused_blobs(needed)
+
+    def remove_unused_blobs(self, needed: Iterable[File] = ()) -> None:
+        """Remove the blobs that no version uses, except the ``needed`` ones."""
+        if not os.path.isdir(self._blobs):
+            return
+        spare = {file.sha256 for file in needed}
+        for name in os.listdir(self._blobs):
+            path = os.path.join(self._blobs, name)
+            if name not in spare and os.stat(path).st_nlink == 1:
+                os.unlink(path)
+        _fsync_directory(self._blobs)
 
     # ---- the parts ----
+
+    def _model_names(self) -> list[str]:
+        return sorted(os.listdir(self._models)) if os.path.isdir(self._models) else []
+
+    def _readable_versions(self) -> Iterator[Version]:
+        for model in self._model_names():
+            for name in self.versions(model):
+                with contextlib.suppress(StoreError):
+                    yield self.version(model, name)
+
+    def _verify_file(self, version: Version, file: File) -> None:
+        path = os.path.join(version.directory, file.path)
+        with open(path, "rb") as source:
+            actual = read_hashed(source, file.size, path)
+        if actual != file.sha256:
+            raise IntegrityError(f"{path}: expected SHA-256 {file.sha256}; found {actual}")
 
     def _model_path(self, model: str) -> str:
         return os.path.join(self._models, check_name(model, "model"))
@@ -342,13 +413,6 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def _remove_unused_blobs(self, spare: set[str]) -> None:
-        for name in os.listdir(self._blobs):
-            path = os.path.join(self._blobs, name)
-            if name not in spare and os.stat(path).st_nlink == 1:
-                os.unlink(path)
-        _fsync_directory(self._blobs)
-
     def _directory(self, path: str) -> None:
         """Make a directory of the store and the ones above it, open to the store's group, fsynced."""
         if os.path.isdir(path):
@@ -358,6 +422,14 @@ class Store:
         os.mkdir(path, _DIRECTORY_MODE)
         os.chmod(path, _DIRECTORY_MODE)
         os.chown(path, -1, os.stat(self.root).st_gid)
+        _fsync_directory(os.path.dirname(path))
+
+    def _replace(self, path: str, content: bytes, mode: int) -> None:
+        """Put a whole file in place of the one at ``path``, in one atomic step."""
+        self._directory(self._staging)
+        staged = os.path.join(self._staging, os.path.basename(path))
+        self._write(staged, content, mode)
+        os.rename(staged, path)
         _fsync_directory(os.path.dirname(path))
 
     def _write(self, path: str, content: bytes, mode: int) -> None:
@@ -372,6 +444,11 @@ class Store:
         os.fchown(file.fileno(), -1, os.stat(self.root).st_gid)
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
+
+
+def utc_now() -> str:
+    """The time as the journal and the state spell it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _json_bytes(document: Any) -> bytes:

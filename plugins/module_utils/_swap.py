@@ -4,22 +4,31 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The swap: from "this release is wanted" to "this release serves, or the old one still does"."""
+"""The swap: from "this release is wanted" to "this release serves, or the old one still does".
+
+One swap runs at a time (the store's lock). Whoever holds the lock first settles what an interrupted one left.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from typing import Any, Mapping
 
-from ._errors import EdgemlError, IntegrityError, ServerError, StoreError, SwapError
+from ._device import boot_id, boot_seconds
+from ._errors import CandidateError, EdgemlError, IncompatibleError, IntegrityError, ServerError, StoreError, SwapError
 from ._manifest import File, Release, Variant, choose_variant
-from ._oip import Server
 from ._probe import probe_accuracy
-from ._store import State, Store, Version
+from ._smoke import SmokeTest, runtime_id
+from ._state import SWITCHING, WATCHING, Failure, Limits, Serving, State, Trial
+from ._store import Store, Version, utc_now
+from ._strategy import make_strategy
+from ._trial import COMMIT, REVERT, WAIT, judge_trial
+from ._units import start_watching
 
 SERVER_RETURN_SECONDS = 90.0
 HEALTH_INTERVAL_SECONDS = 0.5
@@ -28,7 +37,7 @@ HEALTH_INTERVAL_SECONDS = 0.5
 @dataclass(frozen=True)
 class Plan:
     """What a call would do: the states before and after, what is served now, the blobs that must come first, and the
-    versions that make room."""
+    versions that make room. ``settles``: an interrupted swap or a trial comes to its end first."""
 
     before: State
     after: State
@@ -37,21 +46,23 @@ class Plan:
     missing: tuple[File, ...] = ()
     surplus: tuple[str, ...] = ()
     stages: bool = False
+    switches: bool = False
     tells_server: bool = False
+    settles: bool = False
 
     @property
     def changed(self) -> bool:
         """Whether anything is to do."""
-        return self.stages or self.tells_server or self.before != self.after
+        return self.stages or self.switches or self.tells_server or self.settles or bool(self.missing)
 
 
 @dataclass(frozen=True)
 class Context:
     """Who asks for a transition, and why: recorded in the device's journal."""
 
-    rollout_id: str | None
     actor: str
-    why: str
+    why: str = ""
+    rollout_id: str | None = None
 
     def entry(self, event: str, before: State, after: State, **more: Any) -> dict[str, Any]:
         """A journal entry for the transition from ``before`` to ``after``."""
@@ -66,27 +77,260 @@ class Context:
         }
 
 
-class Swap:
-    """The transitions of one model on this device. ``server`` is None where nobody is to be told."""
+DEVICE = Context(actor="device")
 
-    def __init__(self, store: Store, server: Server | None, model: str, context: Context) -> None:
+
+@dataclass(frozen=True)
+class Wish:
+    """How a release is to be brought in: ``keep`` versions beside the needed ones, leave ``headroom`` percent of disk
+    and memory to the device, ``verify`` in full what is held, ``retry`` what failed here before, see it healthy for
+    ``health_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it at once) within ``limits``."""
+
+    keep: int = 1
+    headroom: int = 20
+    verify: bool = False
+    retry: bool = False
+    health_seconds: float = 2.0
+    trial_seconds: float = 300.0
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+
+class Swap:
+    """The transitions of one model on this device."""
+
+    def __init__(self, store: Store, model: str, context: Context, serving: Serving | None = None) -> None:
         self.store = store
-        self.server = server
         self.model = model
         self.context = context
+        self.found = store.state(model)
+        self.state = self.found
+        self.serving = serving or self.found.serving or Serving()
+        self.strategy = make_strategy(self.serving)
 
     def live(self) -> str | None:
-        """The version that answers requests now; with no server to ask, the one that the state names."""
-        return self.server.serving_version(self.model) if self.server else self.store.state(self.model).active
+        """The version that answers requests now; with nobody to ask, the one that the state names."""
+        return self.strategy.live(self.model, self.state, self.store.versions(self.model))
+
+    # ---- settling what was left ----
+
+    def settle(self, act: bool, ends_trial: bool = False) -> None:
+        """Put back what an interrupted swap left half done; with ``ends_trial``, end a trial by what is known of it.
+
+        Afterwards ``state`` is what the device has, or in check mode (without ``act``) would have. With ``act``, the
+        lock is held.
+        """
+        trial = self.state.trial
+        if trial is not None and trial.phase == SWITCHING:
+            self._settled("interrupted", self.state.reverted(), act, reason="the swap was interrupted")
+        elif trial is not None and ends_trial:
+            self._look(act, last=True)
+        if act:
+            self._settle_journal()
+            self.store.link_active(self.model, self.state)
+
+    def recover(self) -> None:
+        """Settle everything that a crash, a power cut or a restart of the device left. Hold the lock.
+
+        Raises StoreError when the active version's files are not there and there is none to fall back to.
+        """
+        self.store.clean_staging()
+        self.settle(act=True)
+        trial = self.state.trial
+        if trial is not None and trial.boot_id != boot_id():
+            begun_anew = dataclasses.replace(trial, boot_id=boot_id(), since=boot_seconds(), boots=trial.boots + 1)
+            self._update(dataclasses.replace(self.state, trial=begun_anew))
+            self._look(act=True, boot=True)
+        self._fall_back()
+
+    def look(self) -> str:
+        """Look once at a trial, and commit it, revert it or leave it. Hold the lock. Returns what was done and why."""
+        self.settle(act=True)
+        return self._look(act=True) if self.state.trial is not None else "no trial"
+
+    def crashed(self) -> None:
+        """Count a crash of the service against the trial, and revert it at once when there were too many.
+
+        The service is down then: it starts with what the state says. Hold the lock.
+        """
+        self.settle(act=True)
+        trial = self.state.trial
+        if trial is not None:
+            counted = dataclasses.replace(trial, crashes=trial.crashes + 1)
+            self._update(dataclasses.replace(self.state, trial=counted))
+            if counted.crashes > counted.limits.crashes_max:
+                reason = f"the service crashed {counted.crashes} times (at most {counted.limits.crashes_max})"
+                self._revert_trial(reason, act=True)
+
+    def service_failed(self) -> bool:
+        """Revert a trial because systemd gave the service up. Return whether there was one. Hold the lock."""
+        self.settle(act=True)
+        if self.state.trial is None:
+            return False
+        self._revert_trial("systemd gave the service up", act=True)
+        return True
+
+    def tell_if_needed(self) -> None:
+        """Tell the server what was settled here, or when it answers with another version than the state names."""
+        with contextlib.suppress(ServerError):
+            if self.strategy.answers() and (self.state.active != self.found.active or self.live() != self.state.active):
+                self.strategy.tell(self.model, self.state.active)
 
     # ---- plans: read, change nothing ----
 
-    def plan_present(self, release: Release, device: Mapping[str, Any], keep: int) -> Plan:
-        """Plan to hold ``release`` in the store, and ``keep`` others beside the active and the previous one.
+    def plan_present(self, release: Release, device: Mapping[str, Any], wish: Wish) -> Plan:
+        """Plan to hold ``release`` in the store. Raises IncompatibleError or StoreError where it cannot be."""
+        return self._plan(release, device, wish, self.state)
 
-        Raises IncompatibleError or StoreError where it cannot be."""
-        before = self.store.state(self.model)
-        variant = choose_variant(release, device)
+    def plan_active(self, release: Release, device: Mapping[str, Any], wish: Wish) -> Plan:
+        """Plan to make ``release`` the active version. Raises ServerError when a server that must be told is down."""
+        before, version = self.state, release.version
+        failure = before.failed.get(version)
+        if failure is not None and not wish.retry and before.active != version:
+            raise StoreError(
+                f"{self.model} {version} failed on this device at {failure.time}: {failure.reason}. "
+                f"It is not tried again until it is asked for with retry"
+            )
+        after = before if before.active == version else State(version, before.active)
+        plan = self._plan(release, device, wish, after)
+        switches = after != before
+        tells = switches or plan.live != version
+        if tells and not self.strategy.answers():
+            raise ServerError(f"{self.serving.server}: the inference server does not answer")
+        assert plan.variant is not None
+        if tells:
+            _check_memory(release, plan.variant, device, wish.headroom)
+        return dataclasses.replace(plan, switches=switches, tells_server=tells)
+
+    def plan_leave(self, version: str) -> Plan:
+        """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
+
+        Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active.
+        """
+        before, live, rollout_id = self.state, self.live(), self.context.rollout_id
+        plan = Plan(self.found, before, live, settles=self._settles)
+        if before.active != version:
+            return dataclasses.replace(plan, tells_server=live == version)
+        if rollout_id is not None and (self.store.activation(self.model) or {}).get("rollout_id") != rollout_id:
+            return plan
+        after = (
+            before.reverted() if before.trial else dataclasses.replace(before, active=before.previous, previous=version)
+        )
+        return dataclasses.replace(plan, after=after, switches=True, tells_server=True)
+
+    def plan_absent(self, version: str) -> Plan:
+        """Plan to remove ``version`` from the store. Raises StoreError when it is needed."""
+        if version in self.state.needed():
+            raise StoreError(f"{self.model} {version} is active or previous on this device: leave it first")
+        held = version in self.store.versions(self.model)
+        return Plan(self.found, self.state, self.live(), stages=held, settles=self._settles)
+
+    # ---- acts: hold the store's lock ----
+
+    def stage(self, release: Release, plan: Plan, blobs: str | None) -> None:
+        """Bring ``release`` into the store from ``blobs``, a directory of files named by their digest, and test it.
+
+        Older versions make room first. Raises IntegrityError before anything of the release is visible if a byte
+        is wrong, StoreError if the disk cannot hold it, CandidateError if it fails its smoke test.
+        """
+        assert plan.variant is not None
+        files = release.files(plan.variant)
+        self.store.clean_staging()
+        self.store.remove_unused_blobs(needed=files)
+        for version in plan.surplus:
+            if version not in self.state.needed():
+                self.store.remove(self.model, version, needed=files)
+        for file in plan.missing:
+            path = os.path.join(blobs or self.store.root, file.sha256)
+            try:
+                with open(path, "rb") as source:
+                    self.store.add_blob(file, source, path)
+            except FileNotFoundError as error:
+                raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing") from error
+            self.store.heal(file)
+        self.store.install(release, plan.variant)
+        self._test(self.store.version(self.model, release.version))
+
+    def activate(self, plan: Plan, wish: Wish) -> dict[str, Any] | None:
+        """Make ``plan.after.active`` serve, or put the old version back and raise SwapError.
+
+        Verifies every byte and tests the candidate where it was not tested with this runtime, measures the accuracy
+        of the version that serves now on the new release's probe set (returned; None when there is nothing to
+        measure), switches, tells the server, watches it for a while, and leaves the version on trial.
+        """
+        assert plan.after.active is not None
+        version = self.store.version(self.model, plan.after.active)
+        self._test(version, verify=True)
+        if not plan.switches:
+            self._tell_active(wish.health_seconds)
+            return None
+        baseline = self._baseline(version)
+        before = self.state
+        trial = Trial(
+            phase=SWITCHING,
+            active=before.active,
+            previous=before.previous,
+            seconds=wish.trial_seconds,
+            limits=wish.limits,
+            baseline=self.strategy.record(self.model, before.active),
+            memory_bytes=version.chosen.memory_bytes,
+            boot_id=boot_id(),
+            since=boot_seconds(),
+        )
+        start_watching()
+        switching = dataclasses.replace(
+            before.without_failure(version.version),
+            active=version.version,
+            previous=before.active,
+            trial=trial,
+            serving=self.serving,
+        )
+        try:
+            self._transition("activate", switching, baseline=baseline, trial_seconds=wish.trial_seconds)
+            self.strategy.tell(self.model, version.version)
+            self._watch(version.version, wish.health_seconds)
+            watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds())
+            self._update(dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None))
+        except (ServerError, OSError) as error:
+            live = self._put_back(before, version, str(error))
+            raise SwapError(f"{self.model} {version.version} did not become healthy: {error}", live) from error
+        return baseline
+
+    def leave(self, plan: Plan) -> None:
+        """Go back to the version before; with none before, stop serving the model. Needs no download."""
+        if plan.after.active is not None:
+            self.store.verify(self.store.version(self.model, plan.after.active))
+        if plan.switches:
+            start_watching()
+            if self.state.trial is not None:
+                self._revert_trial(self.context.why or "left by request", act=True, context=self.context)
+            else:
+                self._transition("revert", dataclasses.replace(plan.after, serving=self.serving))
+        try:
+            self.strategy.tell(self.model, plan.after.active)
+        except ServerError as error:
+            raise SwapError(
+                f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}", self.live()
+            ) from error
+
+    def remove(self, version: str) -> None:
+        """Remove a version that nobody needs."""
+        self.store.remove(self.model, version)
+        self.store.record(self.model, self.context.entry("remove", self.state, self.state, version=version))
+
+    def make_room(self, plan: Plan) -> None:
+        """Remove what the plan has no more need for, after it was carried out."""
+        for version in set(plan.surplus) & set(self.store.versions(self.model)):
+            if version not in self.state.needed():
+                self.store.remove(self.model, version)
+
+    # ---- the parts: plans ----
+
+    @property
+    def _settles(self) -> bool:
+        return self.state != self.found
+
+    def _plan(self, release: Release, device: Mapping[str, Any], wish: Wish, after: State) -> Plan:
+        variant = choose_variant(release, device, wish.headroom)
         held = release.version in self.store.versions(self.model)
         if held:
             version = self.store.version(self.model, release.version)
@@ -95,162 +339,188 @@ class Swap:
                     f"{version.directory}: the store holds manifest digest {version.digest}; this release has "
                     f"{release.digest}. A release is immutable: publish the change as a new version"
                 )
-            self.store.check_sizes(version)
             variant = version.chosen
-        missing = () if held else tuple(self.store.missing(release.files(variant)))
-        surplus = () if held else self._surplus(before, release, keep)
-        return Plan(before, before, self.live(), variant, missing, surplus, stages=not held)
+            missing = self.store.damaged(version) if wish.verify else []
+            if not wish.verify:
+                self.store.check_sizes(version)
+        else:
+            missing = self.store.missing(release.files(variant))
+        needed = {*after.needed(), release.version}
+        if wish.trial_seconds > 0:
+            needed |= self.state.needed()
+        # A version that is neither staged nor switched to makes nothing superfluous.
+        surplus = [] if held and after == self.state else self.store.surplus(self.model, wish.keep, needed)
+        self._check_disk(release, missing, surplus, wish.headroom)
+        return Plan(
+            self.found,
+            after,
+            self.live(),
+            variant,
+            tuple(missing),
+            tuple(surplus),
+            stages=not held or bool(missing),
+            settles=self._settles,
+        )
 
-    def plan_active(self, release: Release, device: Mapping[str, Any], keep: int) -> Plan:
-        """Plan to make ``release`` the active version. Raises ServerError when a server that must be told is down."""
-        present = self.plan_present(release, device, keep)
-        before = present.before
-        after = before if before.active == release.version else State(release.version, before.active)
-        tells = self.server is not None and (after != before or present.live != release.version)
-        if self.server is not None and tells and not self.server.is_live():
-            raise ServerError(f"{self.server.path}: the inference server does not answer")
-        surplus = () if after == before else self._surplus(after, release, keep)
-        return Plan(before, after, present.live, present.variant, present.missing, surplus, present.stages, tells)
+    def _check_disk(self, release: Release, missing: list[File], surplus: list[str], headroom: int) -> None:
+        if not missing:
+            return
+        needed, free = sum(file.size for file in missing), shutil.disk_usage(self.store.root).free
+        removable = [version for version in surplus if version not in self.state.needed()]
+        freed = sum(self.store.unique_bytes(self.model, version) for version in removable)
+        if needed > (free + freed) * (100 - headroom) // 100:
+            raise StoreError(
+                f"{self.store.root}: {self.model} {release.version} needs {needed} bytes; {free} are free, and "
+                f"{freed} more after pruning {', '.join(removable) or 'nothing'}; {headroom}% of that are to stay free"
+            )
 
-    def plan_leave(self, version: str) -> Plan:
-        """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
+    # ---- the parts: acts ----
 
-        Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active.
-        """
-        before = self.store.state(self.model)
-        live = self.live()
-        rollout_id = self.context.rollout_id
-        if rollout_id is not None and before.active == version:
-            activation = self.store.activation(self.model) or {}
-            if activation.get("rollout_id") != rollout_id:
-                return Plan(before, before, live)
-        if before.active != version:
-            return Plan(before, before, live, tells_server=live == version)
-        after = State(active=before.previous, previous=version)
-        return Plan(before, after, live, tells_server=self.server is not None)
+    def _transition(self, event: str, after: State, context: Context | None = None, **more: Any) -> None:
+        entry = (context or self.context).entry(event, self.state, after, **more)
+        self.store.transition(self.model, after, entry)
+        self.state = after
 
-    def plan_absent(self, version: str) -> Plan:
-        """Plan to remove ``version`` from the store. Raises StoreError when it is the active or previous one."""
-        before = self.store.state(self.model)
-        if version in (before.active, before.previous):
-            raise StoreError(f"{self.model} {version} is active or previous on this device: leave it first")
-        return Plan(before, before, self.live(), stages=version in self.store.versions(self.model))
+    def _update(self, state: State) -> None:
+        self.store.update(self.model, state)
+        self.state = state
 
-    # ---- acts: hold the store's lock ----
+    def _settled(self, event: str, after: State, act: bool, **more: Any) -> None:
+        if act:
+            self._transition(event, after, context=DEVICE, **more)
+        else:
+            self.state = after
 
-    def stage(self, release: Release, plan: Plan, blobs: str | None) -> None:
-        """Bring ``release`` into the store from ``blobs``, a directory of files named by their digest.
+    def _settle_journal(self) -> None:
+        """Name a transition that the journal announces and that never came about."""
+        last = self.store.last_transition(self.model)
+        if last is not None and last.get("to") != self.state.active:
+            announced = dataclasses.replace(self.state, active=last.get("to"))
+            entry = DEVICE.entry("interrupted", announced, self.state, reason="the switch was never made")
+            self.store.record(self.model, entry)
 
-        Older versions make room first. Raises IntegrityError before anything of the release is visible if a byte
-        is wrong, and StoreError if the disk cannot hold it.
-        """
-        self.store.clean_staging()
-        assert plan.variant is not None
-        for version in plan.surplus:
-            if version not in (plan.before.active, plan.before.previous):
-                self.store.remove(self.model, version, needed=release.files(plan.variant))
-        needed, free = sum(file.size for file in plan.missing), shutil.disk_usage(self.store.root).free
-        if needed > free:
-            raise StoreError(f"{self.store.root}: {self.model} {release.version} needs {needed} bytes; {free} are free")
-        for file in plan.missing:
-            path = os.path.join(blobs or self.store.root, file.sha256)
+    def _look(self, act: bool, last: bool = False, boot: bool = False) -> str:
+        """Judge the trial; at boot by what was counted only, because the server is not up yet."""
+        trial, active = self.state.trial, self.state.active
+        assert trial is not None
+        assert active is not None
+        reading = self.strategy.reading(self.model, active, self.store.versions(self.model))
+        unready = 0 if reading.answers or boot else trial.unready + 1
+        trial = dataclasses.replace(trial, unready=unready)
+        elapsed = boot_seconds() - trial.since if trial.boot_id == boot_id() else 0.0
+        verdict, reason = judge_trial(trial, reading, elapsed, last)
+        if verdict == COMMIT:
+            self._settled("commit", dataclasses.replace(self.state, trial=None), act, reason=reason)
+        elif verdict == REVERT:
+            self._revert_trial(reason, act)
+        elif act and verdict == WAIT and trial != self.state.trial:
+            self._update(dataclasses.replace(self.state, trial=trial))
+        return f"{verdict}: {reason}"
+
+    def _revert_trial(self, reason: str, act: bool, context: Context = DEVICE) -> None:
+        assert self.state.active is not None
+        after = self.state.reverted().with_failure(self.state.active, self._failure(self.state.active, reason))
+        if act:
+            self._transition("revert", after, context=context, reason=reason)
+        else:
+            self.state = after
+
+    def _failure(self, version: str, reason: str) -> Failure:
+        digest = ""
+        with contextlib.suppress(StoreError):
+            digest = self.store.version(self.model, version).digest
+        return Failure(reason=reason[:500], time=utc_now(), digest=digest)
+
+    def _fall_back(self) -> None:
+        """Make the previous version active where the active one's files are not there with their sizes."""
+        active, previous = self.state.active, self.state.previous
+        if active is None:
+            return
+        try:
+            self.store.check_sizes(self.store.version(self.model, active))
+        except (StoreError, OSError) as error:
+            if previous is None:
+                raise
+            self.store.verify(self.store.version(self.model, previous))
+            without = dataclasses.replace(self.state, active=previous, previous=None, trial=None)
+            after = without.with_failure(active, self._failure(active, str(error)))
+            self._transition("fallback", after, context=DEVICE, reason=str(error))
+
+    def _test(self, version: Version, verify: bool = False) -> None:
+        """Smoke-test a candidate, unless it was with this runtime; ``verify`` each byte meanwhile."""
+        tested = self.store.tested(version)
+        known = tested is not None and tested.get("runtime_id") == runtime_id()
+        if known:
+            if verify:
+                self.store.verify(version)
+            return
+        with SmokeTest(version) as test:
+            if verify:
+                self.store.verify(version)
             try:
-                with open(path, "rb") as source:
-                    self.store.add_blob(file, source, path)
-            except FileNotFoundError as error:
-                raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing") from error
-        self.store.install(release, plan.variant)
+                result = test.result()
+            except CandidateError as error:
+                failed = self.state.with_failure(version.version, self._failure(version.version, str(error)))
+                entry = self.context.entry("refused", self.state, failed, version=version.version, reason=str(error))
+                self.store.record(self.model, entry)
+                self._update(failed)
+                raise
+        if result is not None:
+            self.store.note_test(version, result)
 
-    def activate(self, plan: Plan, health_seconds: float) -> dict[str, Any] | None:
-        """Make ``plan.after.active`` serve, or put the old version back and raise SwapError.
-
-        Verifies every byte, measures the accuracy of the version that serves now on the new release's probe set
-        (returned; None when there is nothing to measure), switches, tells the server, and watches it for
-        ``health_seconds``.
-        """
-        assert plan.after.active is not None
-        version = self.store.version(self.model, plan.after.active)
-        self.store.verify(version)
-        baseline = self._baseline(plan, version)
-        if plan.after != plan.before:
-            entry = self.context.entry("activate", plan.before, plan.after, baseline=baseline)
-            self.store.activate(self.model, plan.after, entry)
-        if self.server is None:
-            return baseline
+    def _tell_active(self, health_seconds: float) -> None:
+        """Have a server that lost the active version serve it again; nothing is switched."""
+        assert self.state.active is not None
         try:
-            self.server.load(self.model)
-            self._watch(version.version, health_seconds)
-        except ServerError as error:
-            live = self._put_back(plan, str(error))
-            raise SwapError(f"{self.model} {version.version} did not become healthy: {error}", live) from error
-        return baseline
-
-    def leave(self, plan: Plan) -> None:
-        """Go back to the version before; with none before, stop serving the model. Needs no download."""
-        if plan.after.active is not None:
-            self.store.verify(self.store.version(self.model, plan.after.active))
-        if plan.after != plan.before:
-            self.store.activate(self.model, plan.after, self.context.entry("revert", plan.before, plan.after))
-        try:
-            self._tell(plan.after)
+            self.strategy.tell(self.model, self.state.active)
+            self._watch(self.state.active, health_seconds)
         except ServerError as error:
             raise SwapError(
-                f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}", self.live()
+                f"{self.model} {self.state.active} is active and not served: {error}", self.live()
             ) from error
 
-    def remove(self, version: str, plan: Plan) -> None:
-        """Remove a version that is neither active nor previous."""
-        self.store.remove(self.model, version)
-        self.store.record(self.model, self.context.entry("remove", plan.before, plan.after, version=version))
-
-    def make_room(self, plan: Plan) -> None:
-        """Remove what the plan has no more need for, after it was carried out."""
-        for version in set(plan.surplus) & set(self.store.versions(self.model)):
-            self.store.remove(self.model, version)
-
-    # ---- the parts ----
-
-    def _surplus(self, state: State, release: Release, keep: int) -> tuple[str, ...]:
-        return tuple(self.store.surplus(self.model, keep, (state.active, state.previous, release.version)))
-
-    def _baseline(self, plan: Plan, version: Version) -> dict[str, Any] | None:
-        if self.server is None or plan.live is None or version.probe_path is None or plan.live == version.version:
+    def _baseline(self, version: Version) -> dict[str, Any] | None:
+        server = self.strategy.server
+        if server is None or version.probe_path is None or self.live() in (None, version.version):
             return None
         with contextlib.suppress(EdgemlError, KeyError, ValueError):
-            return probe_accuracy(self.server, self.model, version.probe_path)
+            return probe_accuracy(server, self.model, version.probe_path)
         return None
 
-    def _tell(self, state: State) -> None:
-        if self.server is None:
-            return
-        if state.active is None:
-            self.server.unload(self.model)
-        else:
-            self.server.load(self.model)
-
     def _watch(self, version: str, seconds: float) -> None:
-        assert self.server is not None
         deadline = time.monotonic() + seconds
+        held = self.store.versions(self.model)
         while True:
-            if not self.server.is_ready(self.model, version):
-                raise ServerError(f"{self.server.path}: {self.model} {version} is not ready")
+            if not self.strategy.is_ready(self.model, version, held):
+                raise ServerError(f"{self.model} {version} is not ready")
             if time.monotonic() >= deadline:
                 return
             time.sleep(HEALTH_INTERVAL_SECONDS)
 
-    def _put_back(self, plan: Plan, reason: str) -> str | None:
+    def _put_back(self, before: State, version: Version, reason: str) -> str | None:
         """Return to the state before a failed swap; a server that died is waited for. Returns what is live then."""
-        if plan.after != plan.before:
-            entry = self.context.entry("put_back", plan.after, plan.before, reason=reason)
-            self.store.activate(self.model, plan.before, entry)
-        assert self.server is not None
+        self.state = self.store.state(self.model)
+        if self.state.active == version.version and self.state.trial is not None:
+            after = before.with_failure(version.version, self._failure(version.version, reason))
+            self._transition("put_back", after, reason=reason)
+        self._settle_journal()
         deadline = time.monotonic() + SERVER_RETURN_SECONDS
         while True:
             try:
-                self._tell(plan.before)
+                self.strategy.tell(self.model, before.active)
                 break
             except ServerError:
-                if self.server.is_live() or time.monotonic() >= deadline:
+                if self.strategy.answers() or time.monotonic() >= deadline:
                     break
                 time.sleep(HEALTH_INTERVAL_SECONDS)
         return self.live()
+
+
+def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom: int) -> None:
+    """Raise IncompatibleError unless the new version fits beside what runs now."""
+    available = device["memory_available_bytes"]
+    if variant.memory_bytes > available * (100 - headroom) // 100:
+        raise IncompatibleError(
+            f"{release.model} {release.version} needs {variant.memory_bytes} bytes of memory while the old version "
+            f"still serves; {available} are available, of which {headroom}% are to stay free"
+        )

@@ -101,6 +101,17 @@ models:
       type: dict
       returned: when a version is active
       sample: {version: 1.0.0, samples: 360, correct: 331, accuracy: 0.919444, latency_seconds: 0.004}
+    trial:
+      description: The trial that the active version is on, with what it returns to; none if it is committed.
+      type: dict
+      returned: always
+      sample: {seconds: 300.0, returns_to: 1.0.0, crashes: 0}
+    failed:
+      description: The versions that failed on this device and are not tried again until they are asked for with retry.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{version: 1.2.0, reason: "the service crashed 3 times (at most 2)", time: "2026-11-21T10:15:09Z"}]
     requests:
       description: What the server has counted for the active version since it was loaded.
       type: dict
@@ -138,10 +149,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._describe import describe_model
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
-from ansible_collections.edgeml.fleet.plugins.module_utils._probe import probe_accuracy, request_counts
 from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
 
 
@@ -153,18 +164,18 @@ def main() -> None:
             "probe": {"type": "bool", "default": False},
             "history": {"type": "int", "default": 0},
             "store": {"type": "path", "default": "/var/lib/edgeml/store"},
-            "server_socket": {"type": "path", "default": "/run/edgeml/server.sock"},
+            "server": {"type": "str", "default": "/run/edgeml/server.sock"},
         },
         supports_check_mode=True,
     )
     params = module.params
-    store, server = Store(params["store"]), Server(params["server_socket"])
+    store, server = Store(params["store"]), Server(params["server"])
     result: dict[str, Any] = {"changed": False}
     try:
         result["server_live"] = server.is_live()
         names = [params["model"]] if params["model"] else store.models()
         result["models"] = [
-            describe(store, server if result["server_live"] else None, name, params["probe"], params["history"])
+            describe_model(store, name, params["server"], probe=params["probe"], history=params["history"])
             for name in names
         ]
         if params["model"]:
@@ -173,37 +184,6 @@ def main() -> None:
     except (EdgemlError, OSError) as error:
         module.fail_json(msg=str(error), **result)
     module.exit_json(**result)
-
-
-def describe(store: Store, server: Server | None, name: str, probe: bool, history: int) -> dict[str, Any]:
-    """What the store and the server (None when it does not answer) say of one model."""
-    state = store.state(name)
-    live = server.serving_version(name) if server else None
-    entry: dict[str, Any] = {
-        "name": name,
-        "active": state.active,
-        "previous": state.previous,
-        "versions": store.versions(name),
-        "live": live,
-    }
-    if state.active is not None:
-        version = store.version(name, state.active)
-        activation = store.activation(name) or {}
-        entry.update(
-            variant=version.variant,
-            digest=version.digest,
-            replaced=activation.get("from"),
-            rollout_id=activation.get("rollout_id"),
-            baseline=activation.get("baseline"),
-        )
-        if server and probe and live == state.active:
-            entry["probe"] = probe_accuracy(server, name, version.probe_path) if version.probe_path else None
-        if server:
-            # After the probe, so that a version that nobody asked anything yet has been asked something.
-            entry["requests"] = request_counts(server.metrics(), name, state.active)
-    if history > 0:
-        entry["history"] = store.history(name)[-history:]
-    return entry
 
 
 if __name__ == "__main__":

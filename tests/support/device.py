@@ -35,6 +35,7 @@ mount --bind "$1/lib" /var/lib/edgeml
 mount -t tmpfs tmpfs /run
 mkdir /run/edgeml
 mount --bind "$1/run" /run/edgeml
+mount --bind "$1/opt" /opt
 echo ready
 exec cat
 """
@@ -47,11 +48,15 @@ class Device:
         self.directory = directory / name
         self.name = name
         self.hardware_class = hardware_class
-        for part in ("lib/store", "run"):
+        for part in ("lib/store", "run", "opt/edgeml/venv-test/bin"):
             (self.directory / part).mkdir(parents=True)
+        (self.directory / "opt/edgeml/app-test").symlink_to(PYTHON_PATH)
+        python = self.directory / "opt/edgeml/venv-test/bin/python"
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        python.chmod(0o755)
         self.root = self.directory / "lib" / "store"
         self.store = Store(str(self.root))
-        self.server = Server(str(self.directory / "run" / "server.sock"), timeout=GUARD_SECONDS)
+        self.server = Server(str(self.directory / "run" / "server.sock"), look_seconds=GUARD_SECONDS)
         self._holder: subprocess.Popen[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import Release, parse_release
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import State, Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._state import State
+from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
 
 
 def sha256(content: bytes) -> str:
@@ -105,4 +106,4 @@ def put(store: Store, made: Made) -> None:
 def activate(store: Store, model: str, active: str | None, previous: str | None = None, **entry: Any) -> None:
     """Make a version the active one of a store, without its lock."""
     before = store.state(model).active
-    store.activate(model, State(active, previous), {"event": "activate", "from": before, "to": active, **entry})
+    store.transition(model, State(active, previous), {"event": "activate", "from": before, "to": active, **entry})

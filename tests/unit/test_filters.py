@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.filter import rollout_devices, status_rows, text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils import _table
 
 UP = {"active": "1.1.0", "previous": "1.0.0"}
 DOWN = {"active": "1.0.0", "previous": None}
@@ -140,15 +141,15 @@ def test_whether_a_device_answers(status: Any, answers: str) -> None:
 
 def test_columns_are_aligned() -> None:
     rows: list[dict[str, Any]] = [{"device": "edge-s1", "live": "1.1.0", "n": 1}, {"device": "e", "live": None, "n": 0}]
-    assert text_table.text_table(rows) == ["device   live   n", "edge-s1  1.1.0  1", "e        -      0"]
+    assert _table.text_table(rows) == ["device   live   n", "edge-s1  1.1.0  1", "e        -      0"]
 
 
 def test_no_rows_no_table() -> None:
-    assert text_table.text_table([]) == []
+    assert _table.text_table([]) == []
 
 
 def test_a_row_may_lack_a_column() -> None:
-    assert text_table.text_table([{"a": 1, "b": 2}, {"a": 3}]) == ["a  b", "1  2", "3  -"]
+    assert _table.text_table([{"a": 1, "b": 2}, {"a": 3}]) == ["a  b", "1  2", "3  -"]
 
 
 CELLS = st.text(alphabet="ab- é", max_size=6) | st.integers() | st.none()
@@ -157,7 +158,7 @@ CELLS = st.text(alphabet="ab- é", max_size=6) | st.integers() | st.none()
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
 def test_every_second_column_starts_at_the_same_place(cells: list[tuple[Any, Any]]) -> None:
     rows: list[dict[str, Any]] = [{"one": one, "two": two} for one, two in cells]
-    lines = text_table.text_table(rows)
+    lines = _table.text_table(rows)
     start = lines[0].index("two")
     assert len(lines) == len(rows) + 1
     for line, found in zip(lines[1:], rows, strict=True):

@@ -86,7 +86,7 @@ def fake(tmp_path: Path) -> Iterator[FakeServer]:
 
 @pytest.fixture
 def server(fake: FakeServer) -> Server:
-    return Server(fake.path, timeout=10)
+    return Server(fake.path, look_seconds=10, work_seconds=10)
 
 
 def write_probe(path: Path, rows: list[list[float]], labels: list[int], **changes: Any) -> str:
@@ -264,7 +264,7 @@ def test_a_server_that_never_answers(tmp_path: Path) -> None:
         deaf.bind(str(tmp_path / "s"))
         deaf.listen()
         with pytest.raises(ServerError, match="no answer from the server: TimeoutError"):
-            Server(str(tmp_path / "s"), timeout=0.2).load("digits")
+            Server(str(tmp_path / "s"), look_seconds=0.2, work_seconds=0.2).load("digits")
 
 
 def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> None:

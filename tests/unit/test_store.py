@@ -29,7 +29,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._errors import (
     ManifestError,
     StoreError,
 )
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import State, Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._state import State
+from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
 
 CONTENT = b"0123456789abcdef" * 4096
 # Larger than what is copied at once.
@@ -88,7 +89,7 @@ def test_a_bad_name_never_becomes_a_path(store: Store, name: str) -> None:
         lambda: store.version("digits", name),
         lambda: store.history(name),
         lambda: store.remove("digits", name),
-        lambda: store.activate(name, State("1.0.0"), {}),
+        lambda: store.transition(name, State("1.0.0"), {}),
     ):
         with pytest.raises(ManifestError, match="expected 1 to 64 of the characters"):
             call()
@@ -363,7 +364,7 @@ def test_activating_records_the_transition(store: Store) -> None:
 def test_the_activation_of_a_version_that_came_back_is_its_own(store: Store) -> None:
     activate(store, "digits", "1.0.0", rollout_id="a")
     activate(store, "digits", "1.1.0", "1.0.0", rollout_id="b")
-    store.activate("digits", State("1.0.0", "1.1.0"), {"event": "revert", "from": "1.1.0", "to": "1.0.0"})
+    store.transition("digits", State("1.0.0", "1.1.0"), {"event": "revert", "from": "1.1.0", "to": "1.0.0"})
     activation = store.activation("digits")
     assert activation is not None
     assert activation["rollout_id"] == "a"
@@ -484,7 +485,7 @@ def test_removing_the_surplus_leaves_what_is_needed_whole(
         put(store, make_release(version))
     choice = st.sampled_from([None, *versions])
     state = State(data.draw(choice), data.draw(choice))
-    store.activate("digits", state, {})
+    store.transition("digits", state, {})
     needed = {version for version in (state.active, state.previous) if version}
     for version in store.surplus("digits", keep, needed):
         store.remove("digits", version)
@@ -591,7 +592,8 @@ def test_the_lock_needs_a_store(tmp_path: Path) -> None:
 SWAP_FOR_EVER = """
 import io, itertools, json, sys
 from edgeml_device._manifest import parse_release
-from edgeml_device._store import State, Store
+from edgeml_device._state import State
+from edgeml_device._store import Store
 store = Store(sys.argv[1])
 releases = json.load(open(sys.argv[2]))
 print("started", flush=True)
@@ -610,7 +612,7 @@ for number in itertools.count():
             store.add_blob(file, io.BytesIO(blobs[file.sha256].encode()), "test")
         store.install(release, variant)
         store.verify(store.version("digits", release.version))
-        store.activate("digits", State(release.version, before.active), {"event": "activate", "to": release.version})
+        store.transition("digits", State(release.version, before.active), {"event": "activate", "to": release.version})
 """
 KILLS = 30
 

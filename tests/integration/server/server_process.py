@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeml_device._manifest import parse_release
-from edgeml_device._store import State, Store
+from edgeml_device._state import State
+from edgeml_device._store import Store
 from links import PYTHON_PATH
 from prometheus_client.parser import text_string_to_metric_families
 from releases import make_release, variant_entry
@@ -136,7 +137,7 @@ class Device:
 
     def activate(self, model: str, version: str | None) -> None:
         """Make a version that the store holds the active one."""
-        self.store.activate(model, State(active=version, previous=self.store.state(model).active), {"event": "test"})
+        self.store.transition(model, State(active=version, previous=self.store.state(model).active), {"event": "test"})
 
     # ---- the process ----
 

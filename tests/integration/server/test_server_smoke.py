@@ -28,7 +28,7 @@ def golden(addend: float) -> dict[str, Any]:
 
 
 def limit_processor_time() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (5, GUARD_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (3, GUARD_SECONDS))
 
 
 def run_smoke(*arguments: str) -> tuple[int, str]:

@@ -15,7 +15,7 @@
     smoke.py             the same in a process of its own, for a version that does not serve yet
     inference.py         one inference: request bytes to reply bytes
     tensors.py           the protocol's tensors as NumPy arrays and back
-    backend.py           what a model runtime must offer; backend_onnx.py is ONNX Runtime
+    backend.py           what a model runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
     executor.py          the bounded pool in which inferences run
     systemd.py           readiness, status and watchdog
     metrics.py, log.py, json_codec.py, memory.py, errors.py

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from .errors import ModelError
 from .tensors import Array, TensorSpec
 
-_BACKENDS = {"onnx": "backend_onnx"}
+_BACKENDS = {"onnx": "backend_onnx", "tflite": "backend_litert"}
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,19 @@ def repeat() -> bytes:
     )
 
 
-def gather() -> bytes:
-    """``y`` = the three numbers 0, 1, 2 picked by ``index`` (INT64 [N]): an index out of range fails while running."""
+def gather(first: int = 0) -> bytes:
+    """``y`` = the three numbers 0, 1, 2 picked by ``index`` (INT64 [N]) - ``first``; others fail while running."""
     return _model(
-        [helper.make_node("Gather", ["numbers", "index"], ["y"])],
+        [
+            helper.make_node("Sub", ["index", "first"], ["place"]),
+            helper.make_node("Gather", ["numbers", "place"], ["y"]),
+        ],
         inputs=[("index", TensorProto.INT64, ["N"])],
         outputs=[("y", TensorProto.FLOAT, ["N"])],
-        constants=[helper.make_tensor("numbers", TensorProto.FLOAT, [3], [0.0, 1.0, 2.0])],
+        constants=[
+            helper.make_tensor("numbers", TensorProto.FLOAT, [3], [0.0, 1.0, 2.0]),
+            helper.make_tensor("first", TensorProto.INT64, [1], [first]),
+        ],
     )
 
 

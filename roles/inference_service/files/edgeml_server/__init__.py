@@ -10,10 +10,12 @@
     server.py            the process: sockets, start, drain, exit
     app.py               HTTP: routes, limits, replies, metrics
     repository.py        the models that are served; loading, swapping and freeing them
-    golden.py            the smoke test that a model passes before it serves
+    loading.py           a model file as something that answers: loaded, tested, warmed up
+    golden.py            the test that a model passes before it serves
+    smoke.py             the same in a process of its own, for a version that does not serve yet
     inference.py         one inference: request bytes to reply bytes
     tensors.py           the protocol's tensors as NumPy arrays and back
-    backend.py           what a model runtime must offer; backend_onnx.py is ONNX Runtime
+    backend.py           what a model runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
     executor.py          the bounded pool in which inferences run
     systemd.py           readiness, status and watchdog
     metrics.py, log.py, json_codec.py, memory.py, errors.py

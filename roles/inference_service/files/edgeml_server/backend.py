@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from .errors import ModelError
 from .tensors import Array, TensorSpec
 
-_BACKENDS = {"onnx": "backend_onnx"}
+_BACKENDS = {"onnx": "backend_onnx", "tflite": "backend_litert"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Backend(ABC):
     """One loaded model. ``run`` is called from several threads at once; the other methods are not."""
 
     platform: str
+    runtime: str
+    """Name and version of the runtime, such as ``onnxruntime 1.27.0``."""
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
 

@@ -37,6 +37,7 @@ class OnnxBackend(Backend):
     """One ONNX Runtime session."""
 
     platform = "onnx_onnxv1"
+    runtime = f"onnxruntime {onnxruntime.__version__}"
 
     def __init__(self, path: str, options: BackendOptions) -> None:
         settings = onnxruntime.SessionOptions()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,41 +19,59 @@ from .inference import parse_inputs
 from .tensors import DTYPES, Array, TensorSpec, datatype_of, from_json
 
 
-def check_golden(backend: Backend, path: str) -> None:
-    """Run the inputs in the golden file at ``path`` and compare the outputs with those in it.
+@dataclass(frozen=True)
+class Golden:
+    """What a golden file holds: inputs, the outputs to come, and how far off a number may be."""
+
+    path: str
+    inputs: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    absolute: float
+    relative: float
+
+
+def read_golden(backend: Backend, path: str) -> Golden:
+    """Read the golden file at ``path``, made for the model in ``backend``. Raises ModelError when it is not."""
+    try:
+        with open(path, "rb") as file:
+            document = json.load(file)
+        golden = Golden(
+            path=path,
+            inputs=parse_inputs(backend.inputs, document["inputs"]),
+            expected={str(item["name"]): _expected(item) for item in document["outputs"]},
+            absolute=float(document["tolerance"]["absolute"]),
+            relative=float(document["tolerance"]["relative"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidRequestError) as error:
+        raise ModelError(f"{path}: not a golden test for this model: {error!r}") from error
+    known, found = {spec.name for spec in backend.outputs}, set(golden.expected)
+    if not found or not found <= known:
+        raise ModelError(
+            f"{path}: outputs: expected names among {', '.join(sorted(known))}; found {sorted(golden.expected)}"
+        )
+    return golden
+
+
+def check_golden(backend: Backend, golden: Golden) -> None:
+    """Run the golden inputs and compare the outputs.
 
     Raises ModelError, which names the output, the place, what was expected and what came.
     """
     try:
-        with open(path, "rb") as file:
-            golden = json.load(file)
-        tolerance = golden["tolerance"]
-        absolute, relative = float(tolerance["absolute"]), float(tolerance["relative"])
-        inputs = parse_inputs(backend.inputs, golden["inputs"])
-        expected = {str(item["name"]): _expected(item) for item in golden["outputs"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidRequestError) as error:
-        raise ModelError(f"{path}: not a golden test for this model: {error!r}") from error
-    known = {spec.name for spec in backend.outputs}
-    if not expected or not set(expected) <= known:
-        raise ModelError(f"{path}: outputs: expected names among {', '.join(sorted(known))}; found {sorted(expected)}")
-    try:
-        actual = dict(zip(expected, backend.run(inputs, list(expected))))
+        actual = dict(zip(golden.expected, backend.run(golden.inputs, list(golden.expected))))
     except Exception as error:
-        raise ModelError(f"{path}: golden test: the model fails on the golden inputs: {error}") from error
-    for name, wanted in expected.items():
-        _compare(name, wanted, actual[name], absolute, relative)
+        raise ModelError(f"{golden.path}: golden test: the model fails on the golden inputs: {error}") from error
+    for name, wanted in golden.expected.items():
+        _compare(name, wanted, actual[name], golden.absolute, golden.relative)
 
 
-def warm_up(backend: Backend) -> None:
-    """Run the model once on zeros, so that no client waits for what the runtime does on its first run.
-
-    Raises whatever the runtime raises: made-up inputs do not fit every model.
-    """
+def zero_inputs(backend: Backend) -> dict[str, Array]:
+    """Zeros (BYTES: empty texts) for each input, variable sizes 1. Made-up inputs do not fit every model."""
     inputs = {}
     for spec in backend.inputs:
         fill = "" if spec.datatype == "BYTES" else 0
         inputs[spec.name] = np.full([max(size, 1) for size in spec.shape], fill, DTYPES[spec.datatype])
-    backend.run(inputs, [spec.name for spec in backend.outputs])
+    return inputs
 
 
 def _expected(item: Mapping[str, Any]) -> Array:

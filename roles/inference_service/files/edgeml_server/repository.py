@@ -7,15 +7,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Callable
 
 from edgeml_device._errors import EdgemlError
 from edgeml_device._store import Store, Version
 
-from .backend import Backend, BackendOptions, backend_for
+from .backend import Backend, BackendOptions
 from .errors import ModelError, NotFoundError, UnavailableError
-from .golden import check_golden, warm_up
+from .loading import load
 from .log import Log
 from .memory import trim_heap
 from .metrics import Metrics
@@ -204,25 +203,12 @@ class ModelRepository:
         return version
 
     def _prepare(self, version: Version) -> tuple[ServedModel, float]:
-        runtime = backend_for(version.format)
-        started = time.monotonic()
-        backend = runtime(version.entrypoint_path, self._options)
-        try:
-            if version.golden_path is not None:
-                check_golden(backend, version.golden_path)
-            else:
-                self._warm_up(version, backend)
-        except Exception:
-            backend.close()
-            trim_heap()
-            raise
-        return ServedModel(version, backend), time.monotonic() - started
-
-    def _warm_up(self, version: Version, backend: Backend) -> None:
-        try:
-            warm_up(backend)
-        except Exception as error:
-            _log.warning("no warm-up: no golden test, and zeros do not fit", model=version.model, error=error)
+        loaded = load(version.format, version.entrypoint_path, version.golden_path, self._options)
+        if loaded.warm_up_error is not None:
+            _log.warning(
+                "no warm-up: no golden test, and zeros do not fit", model=version.model, error=loaded.warm_up_error
+            )
+        return ServedModel(version, loaded.backend), loaded.seconds
 
     def _failed(self, model: str, current: ServedModel | None, error: Exception) -> None:
         self._metrics.swaps.labels(model, "failed").inc()

@@ -77,7 +77,7 @@ def from_json(spec: TensorSpec, shape: Sequence[int], data: Any) -> Array:
             values = np.array(elements, dtype)
         else:
             # array.array is as quick as NumPy and, unlike it, takes neither texts nor, for whole numbers, fractions.
-            values = np.frombuffer(array.array(_WIDEST[dtype.kind], elements), _WIDEST[dtype.kind])
+            values = np.frombuffer(array.array(_WIDEST[dtype.kind], elements), f"{dtype.kind}8")
             _check_range(values, dtype)
             with np.errstate(over="raise"):
                 values = values.astype(dtype, copy=False)

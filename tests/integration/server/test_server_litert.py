@@ -1,0 +1,182 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LiteRT models: loaded, served, swapped and refused like any other."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+import tflite_models
+from server_process import Device, plus_input
+from test_server_protocol import VALUES
+
+SERVED = {name: VALUES[name] for name in tflite_models.ELEMENT_TYPES}
+
+
+def model(name: str) -> bytes:
+    return (tflite_models.DIRECTORY / f"{name}.tflite").read_bytes()
+
+
+def golden(addend: float) -> dict[str, Any]:
+    return {
+        "inputs": [plus_input([1, 2], [3, 4])],
+        "outputs": [
+            {"name": "sum", "datatype": "FP32", "shape": [2, 2], "data": [addend + number for number in (1, 2, 3, 4)]}
+        ],
+        "tolerance": {"absolute": 1e-4, "relative": 1e-3},
+    }
+
+
+@pytest.fixture(scope="module")
+def litert_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    """A serving device: models ``plus``, ``identities``, ``gather``, all LiteRT's."""
+    device = Device(tmp_path_factory.mktemp("device"))
+    try:
+        device.publish("plus", "1.0.0", model("plus_one"), golden(1), "tflite")
+        device.publish("identities", "1.0.0", model("identities"), model_format="tflite")
+        device.publish("gather", "1.0.0", model("gather"), model_format="tflite")
+        device.start(workers=4)
+        yield device
+    finally:
+        device.stop()
+
+
+@pytest.mark.parametrize("name", tflite_models.MODELS)
+def test_the_committed_files_are_what_their_script_makes(name: str) -> None:
+    assert model(name) == tflite_models.MODELS[name]()
+
+
+def test_metadata_with_a_signature(litert_device: Device) -> None:
+    assert litert_device.get("/v2/models/plus").json() == {
+        "name": "plus",
+        "versions": ["1.0.0"],
+        "platform": "tensorflowlite",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+        "outputs": [
+            {"name": "sum", "datatype": "FP32", "shape": [-1, 2]},
+            {"name": "twice", "datatype": "FP32", "shape": [-1, 2]},
+        ],
+    }
+
+
+def test_metadata_without_a_signature_has_the_tensors_names(litert_device: Device) -> None:
+    document = litert_device.get("/v2/models/gather").json()
+    assert document["inputs"] == [{"name": "index", "datatype": "INT64", "shape": [-1]}]
+    assert document["outputs"] == [{"name": "y", "datatype": "INT32", "shape": [-1]}]
+
+
+def test_every_datatype_both_ways(litert_device: Device) -> None:
+    inputs = [
+        {"name": f"in_{name}", "datatype": name, "shape": [len(data)], "data": data} for name, data in SERVED.items()
+    ]
+    reply = litert_device.post("/v2/models/identities/infer", {"inputs": inputs})
+    assert reply.status == 200, reply.body
+    outputs = {output["name"]: output for output in reply.json()["outputs"]}
+    for name, data in SERVED.items():
+        output = outputs[f"out_{name}"]
+        assert (output["datatype"], output["shape"], output["data"]) == (name, [len(data)], data)
+
+
+def test_binary_data_both_ways(litert_device: Device) -> None:
+    values = np.array([[1, 2], [3, 4], [5, 6]], "<f4")
+    document = {
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [3, 2], "parameters": {"binary_data_size": 24}}],
+        "outputs": [{"name": "sum", "parameters": {"binary_data": True}}],
+    }
+    header = json.dumps(document).encode("utf-8")
+    headers = {"Inference-Header-Content-Length": str(len(header))}
+    reply = litert_device.request("POST", "/v2/models/plus/infer", header + values.tobytes(), headers)
+    tail = reply.body[int(reply.headers["inference-header-content-length"]) :]
+    assert np.array_equal(np.frombuffer(tail, "<f4").reshape(3, 2), values + 1)
+
+
+def test_the_number_of_rows_may_change_with_every_request(litert_device: Device) -> None:
+    for rows in (1, 3, 0, 2, 2, 1):
+        data = [float(number) for number in range(2 * rows)]
+        document = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 2], "data": data}]}
+        (output, _twice) = litert_device.post("/v2/models/plus/infer", document).json()["outputs"]
+        assert (output["shape"], output["data"]) == ([rows, 2], [number + 1 for number in data])
+
+
+def test_requests_at_once_do_not_meet_each_others_tensors(litert_device: Device) -> None:
+    wrong: list[Any] = []
+
+    def client(number: int) -> None:
+        for turn in range(50):
+            rows = [[float(number), float(turn)]] * (1 + turn % 3)
+            data = litert_device.infer("plus", *rows).json()["outputs"][0]["data"]
+            if data != [value + 1 for row in rows for value in row]:
+                wrong.append(data)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_failure_while_running_is_the_requests_alone(litert_device: Device) -> None:
+    def pick(index: int) -> Any:
+        document = {"inputs": [{"name": "index", "datatype": "INT64", "shape": [1], "data": [index]}]}
+        return litert_device.post("/v2/models/gather/infer", document)
+
+    failed = pick(7)
+    assert failed.status == 500
+    assert "gather index out of bounds" in failed.json()["error"]
+    assert pick(2).json()["outputs"][0]["data"] == [2]
+
+
+def test_a_model_changes_its_runtime(device: Device) -> None:
+    device.publish("plus", "1.0.0", onnx_models.plus(5), golden(5))
+    device.start()
+    device.publish("plus", "1.1.0", model("plus_one"), golden(1), "tflite")
+    assert device.load("plus").json()["version"] == "1.1.0"
+    assert device.infer("plus", [1, 2]).json()["outputs"][0]["data"] == [2.0, 3.0]
+    assert device.get("/v2/models/plus").json()["platform"] == "tensorflowlite"
+    device.activate("plus", "1.0.0")
+    assert device.load("plus").json()["version"] == "1.0.0"
+    assert device.infer("plus", [1, 2]).json()["outputs"][0]["data"] == [6.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "golden_test", "expected"),
+    [
+        (b"not a model", None, "cannot load it: The model is not a valid Flatbuffer buffer"),
+        (model("plus_one")[:400], None, "cannot load it"),
+        (model("complex_output"), None, "input 'x': expected numbers or booleans; found complex64"),
+        (model("plus_one"), golden(10), "output 'sum' at [0, 0]: expected 11.0, found 2.0"),
+    ],
+)
+def test_what_must_not_serve_is_refused_and_the_old_serves_on(
+    device: Device, content: bytes, golden_test: Any, expected: str
+) -> None:
+    device.publish("plus", "1.0.0", model("plus_one"), golden(1), "tflite")
+    device.start()
+    device.publish("plus", "1.1.0", content, golden_test, "tflite")
+    reply = device.load("plus")
+    assert reply.status == 400
+    assert expected in reply.json()["error"]
+    assert device.infer("plus", [1, 2]).json()["model_version"] == "1.0.0"
+
+
+def test_a_server_without_litert_says_so_and_serves_the_rest(device: Device, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden" / "ai_edge_litert"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError('not on this device')")
+    device.publish("plus", "1.0.0", model("plus_one"), golden(1), "tflite")
+    device.publish("other", "1.0.0", onnx_models.plus(5))
+    device.spawn(hidden_by=str(hidden.parent))
+    device.wait_ready()
+    assert device.infer("other", [1, 2]).status == 200
+    ready = device.get("/v2/models/plus/ready")
+    assert ready.status == 503
+    assert "format 'tflite': its runtime is not installed: not on this device" in ready.json()["error"]

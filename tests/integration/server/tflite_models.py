@@ -1,0 +1,158 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small LiteRT models, each made for one question, written with the schema that LiteRT's package brings along.
+
+Run this file to write them into the directory ``tflite`` again. The numbers are the schema's own:
+https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+DIRECTORY = Path(__file__).with_name("tflite")
+ELEMENT_TYPES = {
+    "BOOL": schema.TensorType.BOOL,
+    "UINT8": schema.TensorType.UINT8,
+    "UINT16": schema.TensorType.UINT16,
+    "UINT32": schema.TensorType.UINT32,
+    "INT8": schema.TensorType.INT8,
+    "INT16": schema.TensorType.INT16,
+    "INT32": schema.TensorType.INT32,
+    "INT64": schema.TensorType.INT64,
+    "FP16": schema.TensorType.FLOAT16,
+    "FP32": schema.TensorType.FLOAT32,
+    "FP64": schema.TensorType.FLOAT64,
+}
+
+
+class Graph:
+    """A model that is being put together."""
+
+    def __init__(self) -> None:
+        self._model = schema.ModelT()
+        self._model.version = 3
+        self._model.description = b"made for a test"
+        self._model.operatorCodes = []
+        # Buffer 0 is that of all tensors without a content of their own.
+        self._model.buffers = [schema.BufferT()]
+        self._graph = schema.SubGraphT()
+        self._graph.tensors, self._graph.operators = [], []
+        self._model.subgraphs = [self._graph]
+
+    def tensor(self, name: str, kind: int, shape: Sequence[int], content: bytes | None = None) -> int:
+        """Add a tensor, -1 for variable sizes; return its index."""
+        tensor = schema.TensorT()
+        tensor.name, tensor.type = name.encode(), kind
+        tensor.shape = [max(size, 1) for size in shape]
+        tensor.shapeSignature = list(shape) if -1 in shape else None
+        tensor.buffer = 0
+        if content is not None:
+            buffer = schema.BufferT()
+            buffer.data = list(content)
+            tensor.buffer = len(self._model.buffers)
+            self._model.buffers.append(buffer)
+        self._graph.tensors.append(tensor)
+        return len(self._graph.tensors) - 1
+
+    def operator(
+        self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: tuple[int, Any] = (0, None)
+    ) -> None:
+        """Add a built-in operator, with the kind and content of its options."""
+        known = schema.OperatorCodeT()
+        known.builtinCode = known.deprecatedBuiltinCode = code
+        known.version = 1
+        self._model.operatorCodes.append(known)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = len(self._model.operatorCodes) - 1
+        operator.inputs, operator.outputs = list(inputs), list(outputs)
+        operator.builtinOptionsType, operator.builtinOptions = options
+        self._graph.operators.append(operator)
+
+    def signature(self, inputs: dict[str, int], outputs: dict[str, int]) -> None:
+        """Give the inputs and outputs names beside their tensors' names."""
+        signature = schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+        signature.inputs, signature.outputs = _tensor_map(inputs), _tensor_map(outputs)
+        self._model.signatureDefs = [signature]
+
+    def serialised(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
+        """The model's file."""
+        self._graph.inputs, self._graph.outputs = list(inputs), list(outputs)
+        builder = flatbuffers.Builder()
+        builder.Finish(self._model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+
+def plus_one() -> bytes:
+    """``sum`` = ``x`` + 1 and ``twice`` = 2 x, FP32 [N, 2]; named by a signature."""
+    graph = Graph()
+    float32 = schema.TensorType.FLOAT32
+    x = graph.tensor("serving_default_x:0", float32, [-1, 2])
+    one = graph.tensor("one", float32, [1], b"\x00\x00\x80\x3f")
+    total = graph.tensor("PartitionedCall:0", float32, [-1, 2])
+    twice = graph.tensor("PartitionedCall:1", float32, [-1, 2])
+    for addend, result in ((one, total), (x, twice)):
+        options = (schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
+        graph.operator(schema.BuiltinOperator.ADD, [x, addend], [result], options)
+    graph.signature({"x": x}, {"sum": total, "twice": twice})
+    return graph.serialised([x], [total, twice])
+
+
+def identities() -> bytes:
+    """For each datatype an input ``in_<datatype>`` [N] and the same again as ``out_<datatype>``; no signature."""
+    graph = Graph()
+    shape = graph.tensor("shape", schema.TensorType.INT32, [1], b"\xff\xff\xff\xff")
+    pairs = [
+        (graph.tensor(f"in_{name}", kind, [-1]), graph.tensor(f"out_{name}", kind, [-1]))
+        for name, kind in ELEMENT_TYPES.items()
+    ]
+    for given, result in pairs:
+        options = (schema.BuiltinOptions.ReshapeOptions, schema.ReshapeOptionsT())
+        graph.operator(schema.BuiltinOperator.RESHAPE, [given, shape], [result], options)
+    return graph.serialised([given for given, _result in pairs], [result for _given, result in pairs])
+
+
+def gather() -> bytes:
+    """``y`` = the three numbers 0, 1, 2 picked by ``index`` (INT64 [N]); others fail while running."""
+    graph = Graph()
+    numbers = graph.tensor("numbers", schema.TensorType.INT32, [3], bytes([0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0]))
+    index = graph.tensor("index", schema.TensorType.INT64, [-1])
+    result = graph.tensor("y", schema.TensorType.INT32, [-1])
+    options = (schema.BuiltinOptions.GatherOptions, schema.GatherOptionsT())
+    graph.operator(schema.BuiltinOperator.GATHER, [numbers, index], [result], options)
+    return graph.serialised([index], [result])
+
+
+def complex_output() -> bytes:
+    """A model whose output is of a type that the protocol cannot carry."""
+    graph = Graph()
+    x = graph.tensor("x", schema.TensorType.COMPLEX64, [1])
+    y = graph.tensor("y", schema.TensorType.COMPLEX64, [1])
+    shape = graph.tensor("shape", schema.TensorType.INT32, [1], b"\x01\x00\x00\x00")
+    options = (schema.BuiltinOptions.ReshapeOptions, schema.ReshapeOptionsT())
+    graph.operator(schema.BuiltinOperator.RESHAPE, [x, shape], [y], options)
+    return graph.serialised([x], [y])
+
+
+MODELS = {"plus_one": plus_one, "identities": identities, "gather": gather, "complex_output": complex_output}
+
+
+def _tensor_map(names: dict[str, int]) -> list[Any]:
+    entries = []
+    for name, index in names.items():
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), index
+        entries.append(entry)
+    return entries
+
+
+if __name__ == "__main__":
+    for name, make in MODELS.items():
+        (DIRECTORY / f"{name}.tflite").write_bytes(make())

@@ -51,8 +51,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def swap(version: str = "1.0.0", state: str = "active", **arguments: Any) -> dict[str, Any]:
-    """A task that calls model_swap for digits."""
-    common = {"model": "digits", "version": version, "state": state, "health_seconds": 0.2}
+    """A task that calls model_swap for digits; without a trial unless ``arguments`` say so."""
+    common = {"model": "digits", "version": version, "state": state, "health_seconds": 0.2, "trial_seconds": 0}
     repository = {"repository": str(DIGITS)} if state in ("present", "active") else {}
     return {"edgeml.fleet.model_swap": {**common, **repository, **arguments}}
 
@@ -110,17 +110,19 @@ def test_a_versions_life_four_ways(ansible: Ansible, device: Device) -> None:
     assert first.run["before"] == {"active": None, "previous": None}
     assert first.run["after"] == {"active": "1.0.0", "previous": None}
     assert (first.check["live"], first.run["live"], first.check_again["live"]) == (None, "1.0.0", "1.0.0")
+    digest = read_release(DIGITS, "digits", "1.0.0").release.digest
     assert first.run["diff"] == {
-        "before": {"active": None, "previous": None, "versions": [], "live": None},
-        "after": {"active": "1.0.0", "previous": None, "versions": ["1.0.0"], "live": "1.0.0"},
+        "before": {"active": None, "previous": None, "versions": {}, "live": None},
+        "after": {"active": "1.0.0", "previous": None, "versions": {"1.0.0": digest}, "live": "1.0.0"},
     }
+    assert first.run["tested"]["runtime_id"] == "venv-test app-test"
     assert first.run["variant"] == first.check["variant"] == "onnx-fp32"
     assert sorted(item["path"] for item in first.check["missing_blobs"]) == ["golden.json", MODEL_FILE, "probe.json"]
     assert first.run["missing_blobs"] == []
     assert first.run["baseline"] is None
 
     assert staged.run["after"] == {"active": "1.0.0", "previous": None}
-    assert staged.run["diff"]["after"]["versions"] == ["1.0.0", "1.1.0"]
+    assert list(staged.run["diff"]["after"]["versions"]) == ["1.0.0", "1.1.0"]
     assert sorted(item["path"] for item in staged.check["missing_blobs"]) == ["golden.json", MODEL_FILE]
 
     assert upgrade.run["after"] == {"active": "1.1.0", "previous": "1.0.0"}
@@ -158,8 +160,8 @@ def test_a_first_version_is_left_for_none_and_removed_when_it_is_not_needed(ansi
     assert nothing.run["after"] == {"active": None, "previous": "1.0.0"}
     assert nothing.run["live"] is None
     assert serving.versions() == (None, None, "1.0.0")
-    assert gone.run["diff"]["before"]["versions"] == ["1.0.0", "1.1.0"]
-    assert gone.run["diff"]["after"]["versions"] == ["1.0.0"]
+    assert list(gone.run["diff"]["before"]["versions"]) == ["1.0.0", "1.1.0"]
+    assert list(gone.run["diff"]["after"]["versions"]) == ["1.0.0"]
     assert not (serving.root / "blobs" / "sha256" / blob("1.1.0", MODEL_FILE).name).exists()
 
 
@@ -172,7 +174,7 @@ def test_the_device_keeps_nothing_of_the_transfer(ansible: Ansible, device: Devi
 
 def test_without_a_server_the_store_alone_is_switched(ansible: Ansible, device: Device) -> None:
     device.stop_server()
-    up, down = ansible.four_ways(swap(tell_server=False), swap(state="previous", tell_server=False))
+    up, down = ansible.four_ways(swap(strategy="none"), swap(state="previous", strategy="none"))
     assert up.must_be_exact().run["live"] == "1.0.0"
     assert down.must_be_exact().run["live"] is None
 
@@ -196,7 +198,7 @@ def test_old_versions_make_room(ansible: Ansible, device: Device, repository: Pa
     assert device.store.versions("digits") == ["2.1.0", "2.2.0", "2.3.0"]
     # Check mode and diff mode tell which ones go, also with the one that was previous until then.
     (last,) = ansible.four_ways(swap("2.4.0", keep=0, repository=str(repository)))
-    assert last.must_be_exact().run["diff"]["after"]["versions"] == ["2.3.0", "2.4.0"]
+    assert list(last.must_be_exact().run["diff"]["after"]["versions"]) == ["2.3.0", "2.4.0"]
     assert device.versions() == ("2.4.0", "2.4.0", "2.3.0")
     assert device.store.versions("digits") == ["2.3.0", "2.4.0"]
     for version in device.store.versions("digits"):
@@ -353,26 +355,33 @@ def republish(repository: Path, version: str, files: dict[str, bytes], golden: b
     publish(make_release(version, files=files, golden=golden), repository)
 
 
-def test_a_release_that_fails_its_test_is_put_back(ansible: Ansible, serving: Device, repository: Path) -> None:
+def test_a_release_that_fails_its_test_is_not_switched_to(ansible: Ansible, serving: Device, repository: Path) -> None:
     model = {version: blob(version, MODEL_FILE).read_bytes() for version in ("1.0.0", "1.1.0")}
     republish(repository, "2.0.0", {MODEL_FILE: model["1.1.0"]}, blob("1.0.0", "golden.json").read_bytes())
     republish(repository, "2.1.0", {MODEL_FILE: b"this is no model"}, None)
     republish(repository, "2.2.0", {MODEL_FILE: model["1.0.0"]}, b"this is no golden test")
-    versions = ["2.0.0", "2.1.0", "2.2.0"]
-    for version, result in zip(
-        versions, ansible.tasks(*(swap(version, repository=str(repository)) for version in versions)), strict=True
-    ):
-        assert message(result).startswith(f"digits {version} did not become healthy: ")
+    slow = variant_entry({MODEL_FILE: model["1.0.0"]}, latency_seconds_max=1e-9)
+    golden = blob("1.0.0", "golden.json").read_bytes()
+    publish(make_release("2.3.0", files={MODEL_FILE: model["1.0.0"]}, golden=golden, variants=[slow]), repository)
+    words = {
+        "2.0.0": "golden test: output 'probabilities' at [0, 1]: expected 0.000546",
+        "2.1.0": "cannot load it",
+        "2.2.0": "golden",
+        "2.3.0": "s; the release allows 1e-09 s",
+    }
+    results = ansible.tasks(*(swap(version, repository=str(repository)) for version in words))
+    for (version, expected), result in zip(words.items(), results, strict=True):
+        assert message(result).startswith(f"digits {version}: smoke test: ")
+        assert expected in message(result)
         assert message(result).endswith("Live now: 1.0.0")
-        assert (result["refused"], result["live"]) == (False, "1.0.0")
+        assert (result["refused"], result["live"]) == (True, "1.0.0")
     assert serving.versions() == ("1.0.0", "1.0.0", None)
-    assert serving.events()[1:] == [
-        event for version in versions for event in (("activate", "1.0.0", version), ("put_back", version, "1.0.0"))
-    ]
-    assert "golden" in serving.store.history("digits")[2]["reason"]
-    activation = serving.store.activation("digits")
-    assert activation is not None
-    assert activation["from"] is None, "1.0.0 is active since its own activation"
+    assert [event for event, _from, _to in serving.events()[1:]] == ["refused"] * 4
+    (again,) = ansible.tasks(swap("2.0.0", repository=str(repository)))
+    assert "digits 2.0.0 failed on this device at " in message(again)
+    assert "golden test" in message(again)
+    (retried,) = ansible.tasks(swap("2.0.0", repository=str(repository), retry=True))
+    assert message(retried).startswith("digits 2.0.0: smoke test: ")
 
 
 def test_a_first_release_that_fails_its_test_leaves_nothing_active(
@@ -430,7 +439,7 @@ def test_going_back_works_while_the_server_is_down(ansible: Ansible, serving: De
 
 def test_going_back_is_finished_by_the_next_call(ansible: Ansible, serving: Device) -> None:
     # As when the controller's connection broke after the store's switch: the server was never told.
-    ansible.tasks(swap("1.1.0"), swap("1.1.0", "previous", tell_server=False))
+    ansible.tasks(swap("1.1.0"), swap("1.1.0", "previous", strategy="none"))
     assert serving.versions() == ("1.1.0", "1.0.0", "1.1.0")
     (ways,) = ansible.four_ways(swap("1.1.0", "previous"))
     assert [result["changed"] for result in (ways.check, ways.run, ways.check_again, ways.run_again)] == [
@@ -473,6 +482,8 @@ def test_info_of_a_pristine_device(ansible: Ansible, device: Device) -> None:
         "previous": None,
         "versions": [],
         "live": None,
+        "trial": None,
+        "failed": [],
         "history": [],
     }
 

@@ -38,7 +38,7 @@ _value:
 
 
 def status_rows(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each device and model: what is live, active, previous, and how accurate it was found."""
+    """One row for each device and model: what is live, active, previous, on trial or failed, and how accurate."""
     rows = []
     for device in devices:
         name, status = device["inventory_hostname"], device.get("status") or {}
@@ -52,11 +52,17 @@ def status_rows(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "live": model.get("live"),
                     "active": model.get("active"),
                     "previous": model.get("previous"),
+                    "trial": _trial(model.get("trial")),
+                    "failed": ", ".join(entry["version"] for entry in model.get("failed") or []) or None,
                     "variant": model.get("variant"),
                     "accuracy": f"{probe['accuracy']:.4f}" if probe else None,
                 }
             )
     return rows
+
+
+def _trial(trial: Mapping[str, Any] | None) -> str | None:
+    return f"{trial['seconds']:g} s" if trial else None
 
 
 def _answers(status: Mapping[str, Any]) -> str:

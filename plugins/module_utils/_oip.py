@@ -30,8 +30,8 @@ class Server:
 
     def __init__(self, address: str, look_seconds: float = LOOK_SECONDS, work_seconds: float = WORK_SECONDS) -> None:
         self.address = address
-        self._look_seconds = look_seconds
-        self._work_seconds = work_seconds
+        self.look_seconds = look_seconds
+        self.work_seconds = work_seconds
 
     def is_live(self) -> bool:
         """Whether a server answers at all."""
@@ -81,7 +81,7 @@ class Server:
         return body
 
     def _request(self, method: str, url: str, document: Any = None) -> tuple[int, bytes]:
-        connection = self._connect(self._look_seconds if method == "GET" else self._work_seconds)
+        connection = self._connect(self.look_seconds if method == "GET" else self.work_seconds)
         try:
             if document is None:
                 connection.request(method, url)

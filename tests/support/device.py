@@ -91,8 +91,8 @@ class Device:
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir()
 
-    def start_server(self) -> None:
-        """Start the inference server and wait until it answers."""
+    def start_server(self, model: str | None = None) -> None:
+        """Start the inference server and wait until it answers, and serves ``model`` if given."""
         config = self.directory / "server.json"
         settings = {"store": "/var/lib/edgeml/store", "socket": "/run/edgeml/server.sock", "listen_port": 0}
         config.write_text(json.dumps(settings))
@@ -103,7 +103,7 @@ class Device:
                 stderr=log,
             )
         deadline = time.monotonic() + GUARD_SECONDS
-        while not self.server.is_live():
+        while not (self.server.is_live() and (model is None or self.server.serving_version(model))):
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
@@ -114,6 +114,27 @@ class Device:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def edgeml(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the device's own command, as its units and its engineers do."""
+        with self.start_edgeml(*arguments, **environment) as process:
+            stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def start_edgeml(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start the device's own command."""
+        return subprocess.Popen(
+            [*self._enter(), sys.executable, "-m", "edgeml_device._command", *arguments],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PYTHON_PATH), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def signal_server(self, number: int) -> None:
+        """Send a signal to the inference server."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def serve(self, release: Made) -> None:
         """Make a release active and live, as a swap by hand would."""

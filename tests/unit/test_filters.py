@@ -104,7 +104,12 @@ def test_a_device_without_a_class() -> None:
 def test_one_row_for_each_device_and_model() -> None:
     digits = {"name": "digits", "live": "1.1.0", "active": "1.1.0", "previous": "1.0.0", "variant": "onnx-fp32"}
     models = [
-        {**digits, "probe": {"accuracy": 0.98333}},
+        {
+            **digits,
+            "probe": {"accuracy": 0.98333},
+            "trial": {"seconds": 300.0, "returns_to": "1.0.0", "crashes": 0},
+            "failed": [{"version": "1.2.0", "reason": "slow", "time": "2026-11-21T10:15:09Z"}],
+        },
         {"name": "faces", "live": None, "active": None, "previous": None, "probe": None},
     ]
     devices = [
@@ -117,6 +122,7 @@ def test_one_row_for_each_device_and_model() -> None:
         ("a", "faces", None, None),
         ("b", "-", None, None),
     ]
+    assert [(found["trial"], found["failed"]) for found in rows] == [("300 s", "1.2.0"), (None, None), (None, None)]
     assert len({tuple(found) for found in rows}) == 1, "all rows have the same keys"
 
 

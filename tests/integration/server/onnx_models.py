@@ -91,6 +91,16 @@ def gather(first: int = 0) -> bytes:
     )
 
 
+def reshape(size: int) -> bytes:
+    """``y`` = ``x`` (FP32 [N]) as ``size`` numbers: with another number of them it fails while running."""
+    return _model(
+        [helper.make_node("Reshape", ["x", "size"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["N"])],
+        outputs=[("y", TensorProto.FLOAT, ["M"])],
+        constants=[helper.make_tensor("size", TensorProto.INT64, [1], [size])],
+    )
+
+
 def sequence_output() -> bytes:
     """A model whose output is no tensor, so that the protocol cannot carry it."""
     graph = helper.make_graph(

@@ -41,7 +41,8 @@ class ActionModule(ActionBase):
         except EdgemlError as error:
             live = self._live(args, task_vars)
             message = f"{error}. Live now: {live or 'no version'}"
-            raise AnsibleActionFail(message, result={"refused": True, "live": live}) from error
+            # Without its cause, which Ansible would put behind the message.
+            raise AnsibleActionFail(message, result={"refused": True, "live": live}) from None
         missing = result.get("missing_blobs") or []
         if missing and not (repository and self._task.check_mode) and not result.get("failed"):
             result.update(

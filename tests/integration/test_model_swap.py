@@ -19,6 +19,8 @@ from controller import DIGITS, Ansible
 from device import Device
 from releases import make_release, publish, read_release, sha256, variant_entry
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
+
 MODEL_FILE = "model.onnx"
 
 
@@ -305,7 +307,8 @@ def test_what_the_repository_lacks_is_refused_on_the_controller(
     for (_task, words), check, run in zip(cases, results[::2], results[1::2], strict=True):
         assert re.search(words, message(run))
         assert message(check) == message(run)
-        assert run["refused"] is True
+        assert message(run).endswith("Live now: 1.0.0")
+        assert (run["refused"], run["live"]) == (True, "1.0.0")
     assert serving.versions() == ("1.0.0", "1.0.0", None)
     assert serving.snapshot() == before
 
@@ -346,6 +349,48 @@ def test_a_version_that_rotted_on_the_device_is_not_activated(ansible: Ansible, 
     assert (result["refused"], result["live"]) == (True, "1.0.0")
     assert gone["changed"], "this is how it is repaired"
     assert again["live"] == "1.1.0"
+
+
+def test_damage_that_versions_share_is_healed(ansible: Ansible, serving: Device) -> None:
+    ansible.tasks(swap("1.1.0"))
+    probes = [Path(serving.root, "models/digits/versions", version, "probe.json") for version in ("1.0.0", "1.1.0")]
+    assert probes[0].samefile(probes[1]), "both releases have the same probe set"
+    flip(probes[0])
+    quick, healed = ansible.four_ways(swap("1.1.0", "present"), swap("1.1.0", "present", verify="full"))
+    assert not quick.run["changed"]
+    healed.must_be_exact()
+    assert [item["path"] for item in healed.check["missing_blobs"]] == ["probe.json"]
+    assert probes[0].samefile(probes[1])
+    for version in ("1.0.0", "1.1.0"):
+        serving.store.verify(serving.store.version("digits", version))
+    assert serving.versions() == ("1.1.0", "1.1.0", "1.0.0")
+
+
+def test_what_would_fill_the_disk_or_the_memory_is_refused_with_numbers(
+    ansible: Ansible, serving: Device, repository: Path
+) -> None:
+    big = manifest("1.1.0")
+    big["variants"][0]["files"][0] = {"path": MODEL_FILE, "size": 1 << 40, "sha256": "0" * 64}
+    greedy = manifest("1.1.0")
+    greedy["variants"][0]["memory_bytes"] = int(serving_memory() * 0.9)
+    before = serving.snapshot()
+    disk, memory, more_room = ansible.tasks(
+        swap("1.1.0", manifest=big),
+        swap("1.1.0", manifest=greedy),
+        {**swap("1.1.0", manifest=greedy, headroom=5), "check_mode": True},
+    )
+    assert re.search(
+        r"digits 1\.1\.0 needs 10995\d+ bytes; \d+ are free, .*; 20% of that are to stay free", message(disk)
+    )
+    assert re.search(r"needs \d+ bytes of memory; the device has \d+, of which 20% are to stay free", message(memory))
+    assert "20%" not in more_room.get("msg", "")
+    must_have_refused(serving, before, disk, memory)
+
+
+def serving_memory() -> int:
+    """What this machine's devices believe that they have."""
+    total: int = device_facts()["memory_bytes"]
+    return total
 
 
 # ---- what fails is put back ----

@@ -389,7 +389,18 @@ def test_status_shows_every_device_also_those_that_do_not_answer(tmp_path: Path,
     (shown,) = run.results("Show the models").values()
     rows = {line.split("  ")[0]: line.split() for line in shown["msg"]}
     assert set(rows) == {"device", "edge-away", *CLASSES}
-    assert rows["device"] == "device answers model live active previous trial failed variant accuracy".split()
+    assert rows["device"] == [
+        "device",
+        "answers",
+        "model",
+        "live",
+        "active",
+        "previous",
+        "trial",
+        "failed",
+        "variant",
+        "accuracy",
+    ]
     for name in ("edge-s1", "edge-l1"):
         assert rows[name] == [name, "yes", "digits", "1.0.0", "1.0.0", "-", "-", "-", "onnx-fp32", "0.9167"]
     assert rows["edge-s2"] == ["edge-s2", "no", "server", "digits", "-", "1.0.0", "-", "-", "-", "onnx-fp32", "-"]

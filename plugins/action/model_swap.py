@@ -36,8 +36,10 @@ class ActionModule(ActionBase):
             if missing and repository and not result.get("failed"):
                 _check_there(repository, missing)
                 if not self._task.check_mode:
+                    first = result
                     args["staged_blobs"] = self._send(repository, missing)
                     result = self._call(args, task_vars)
+                    _tell_from_the_beginning(result, first)
         except EdgemlError as error:
             live = self._live(args, task_vars)
             message = f"{error}. Live now: {live or 'no version'}"
@@ -77,6 +79,14 @@ class ActionModule(ActionBase):
             self._transfer_file(repository.blob_path(blob["sha256"]), path)
         self._fixup_perms2((directory, *paths), execute=False)
         return directory
+
+
+def _tell_from_the_beginning(result: dict[str, Any], first: dict[str, Any]) -> None:
+    """Have the last call's result speak of the time before the first one, which made room on the device."""
+    if "diff" in result and "diff" in first:
+        result.update(
+            before=first["before"], diff={"before": first["diff"]["before"], "after": result["diff"]["after"]}
+        )
 
 
 def _check_there(repository: Repository, blobs: list[dict[str, Any]]) -> None:

@@ -226,12 +226,8 @@ class Swap:
 
     # ---- acts: hold the store's lock ----
 
-    def stage(self, release: Release, plan: Plan, blobs: str | None) -> None:
-        """Bring ``release`` into the store from ``blobs``, a directory of files named by their digest, and test it.
-
-        Older versions make room first. Raises IntegrityError before anything of the release is visible if a byte
-        is wrong, StoreError if the disk cannot hold it, CandidateError if it fails its smoke test.
-        """
+    def prune(self, release: Release, plan: Plan) -> None:
+        """Make room for ``release``: without what an interrupted write left, and what the plan has no more need for."""
         assert plan.variant is not None
         files = release.files(plan.variant)
         self.store.clean_staging()
@@ -239,6 +235,14 @@ class Swap:
         for version in plan.surplus:
             if version not in self.state.needed():
                 self.store.remove(self.model, version, needed=files)
+
+    def stage(self, release: Release, plan: Plan, blobs: str | None) -> None:
+        """Bring ``release`` into the store from ``blobs``, a directory of files named by their digest, and test it.
+
+        Raises IntegrityError before anything of the release is visible if a byte
+        is wrong, StoreError if the disk cannot hold it, CandidateError if it fails its smoke test.
+        """
+        assert plan.variant is not None
         for file in plan.missing:
             path = os.path.join(blobs or self.store.root, file.sha256)
             try:

@@ -357,7 +357,7 @@ class Call:
             swap.tell_if_needed()
         held = self._digests()
         if state in ("present", "active"):
-            plan = self._bring(swap, act)
+            plan = self._bring(swap, held, act)
             if plan is None:
                 return
         else:
@@ -387,7 +387,7 @@ class Call:
         serving = Serving(strategy=params["strategy"], server=params["server"], unit=params["server_unit"])
         return Swap(self.store, params["model"], context, serving)
 
-    def _bring(self, swap: Swap, act: bool) -> Plan | None:
+    def _bring(self, swap: Swap, held: dict[str, str], act: bool) -> Plan | None:
         """Have the release held, or active; None when its blobs have to be sent first."""
         params, result = self.params, self.result
         release = self._release()
@@ -404,8 +404,10 @@ class Call:
         result["missing_blobs"] = [vars(file) for file in plan.missing]
         if not act:
             return plan
+        if plan.stages:
+            swap.prune(release, plan)
         if plan.missing and params["staged_blobs"] is None:
-            self._describe(plan, self._digests())
+            self._describe(plan, held)
             result["changed"] = False
             return None
         if plan.stages:

@@ -12,6 +12,7 @@ Pure: values, and their spelling as the JSON of the store's ``state.json``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
@@ -23,6 +24,7 @@ FAILED_MAX = 32
 
 SWITCHING = "switching"
 WATCHING = "watching"
+STRATEGIES = ("load", "reload", "restart", "none")
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,11 @@ def state_document(state: State) -> dict[str, Any]:
 def parse_state(document: Any, origin: str) -> State:
     """Read a state from JSON values. Raises StoreError, naming ``origin``, for anything but what was written."""
     try:
-        if document["schema"] != SCHEMA:
+        if document["schema"] != SCHEMA or isinstance(document["schema"], bool):
             raise StoreError(f"{origin}: expected schema {SCHEMA}; found {document['schema']!r}")
-        trial, serving = document.get("trial"), document.get("serving")
+        trial, failed, serving = document.get("trial"), document.get("failed", []), document.get("serving")
+        if not isinstance(failed, list):
+            raise TypeError(f"failed: expected a list; found {failed!r}")
         state = State(
             active=_version(document["active"], "active"),
             previous=_version(document["previous"], "previous"),
@@ -151,10 +155,12 @@ def parse_state(document: Any, origin: str) -> State:
                 check_name(entry["version"], "failed"): _build(
                     Failure, {name: value for name, value in entry.items() if name != "version"}
                 )
-                for entry in document.get("failed", [])
+                for entry in failed
             },
-            serving=_build(Serving, serving) if serving is not None else None,
+            serving=_serving(serving) if serving is not None else None,
         )
+        if state.trial is not None and state.active is None:
+            raise ValueError("a trial, and no active version")
     except (KeyError, TypeError, ValueError, AttributeError, ManifestError) as error:
         raise StoreError(f"{origin}: damaged: {error!r}") from error
     return state
@@ -177,6 +183,15 @@ def _trial(document: Mapping[str, Any]) -> Trial:
     return trial
 
 
+def _serving(document: Mapping[str, Any]) -> Serving:
+    serving: Serving = _build(Serving, document)
+    if serving.strategy not in STRATEGIES:
+        raise ValueError(
+            f"serving.strategy: expected {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}; found {serving.strategy!r}"
+        )
+    return serving
+
+
 def _version(value: Any, name: str) -> str | None:
     return None if value is None else check_name(value, name)
 
@@ -194,6 +209,7 @@ def _build(kind: Any, document: Mapping[str, Any]) -> Any:
     for item in dataclasses.fields(kind):
         expected = _TYPES.get(str(item.type))
         value = document.get(item.name, item.default)
-        if expected and (not isinstance(value, expected) or isinstance(value, bool)):
+        right = not expected or (isinstance(value, expected) and not isinstance(value, bool))
+        if not right or (isinstance(value, float) and not math.isfinite(value)):
             raise TypeError(f"{kind.__name__}.{item.name}: expected {item.type}; found {value!r}")
     return kind(**document)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Collection
 
@@ -91,7 +92,7 @@ class LoadStrategy(Strategy):
         except EdgemlError:
             return None
         counts = request_counts(text, model, version) if version else {}
-        values = {name: value for name, _labels, value in parse_metrics(text)}
+        values = {name: value for name, _labels, value in parse_metrics(text) if math.isfinite(value)}
         resident = values.get("process_resident_memory_bytes")
         return Record(**counts, resident_bytes=None if resident is None else int(resident))
 

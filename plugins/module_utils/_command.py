@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import os
@@ -187,7 +188,7 @@ class Command:
         """Do ``act`` with each model under the lock; a model that fails does not keep the others from it."""
         if not os.path.isdir(self.store.root):
             return {"models": {}}, "no store yet"
-        outcomes, errors = {}, []
+        outcomes, errors, on_trial = {}, [], False
         try:
             with self.store.lock(UNATTENDED_LOCK_SECONDS):
                 for name in self.store.models():
@@ -196,7 +197,9 @@ class Command:
                         outcomes[name] = act(swap)
                     except (EdgemlError, OSError) as error:
                         errors.append(f"{name}: {error}")
-                if not any(self.store.state(name).trial for name in self.store.models()):
+                    with contextlib.suppress(EdgemlError, OSError):
+                        on_trial = on_trial or self.store.state(name).trial is not None
+                if not on_trial:
                     stop_watching()
         except StoreError as error:
             return {"models": outcomes, "busy": str(error)}, f"left alone: {error}"

@@ -101,10 +101,12 @@ class Command:
         """Go back to the version before the active one."""
         with self.store.lock():
             swap = self._swap(options.model, "revert")
-            swap.settle(act=True)
-            if swap.state.active is None:
+            leaves = swap.state.active
+            if leaves is None:
                 raise StoreError(f"{options.model}: no version is active: there is nothing to go back from")
-            plan = swap.plan_leave(swap.state.active)
+            # A swap that was interrupted is put back by this: then it is left already.
+            swap.settle(act=True)
+            plan = swap.plan_leave(leaves)
             swap.leave(plan)
             return self._live(swap, plan.changed)
 
@@ -144,13 +146,19 @@ class Command:
             swap.tell_if_needed()
             return outcome
 
-        def give_up(swap: Swap) -> str:
-            return "reverted" if swap.service_failed() else "no trial"
+        reverted = []
 
-        result, text = self._each_model(give_up if options.service_failed else look)
-        if options.service_failed and "reverted" in result["models"].values():
-            rescue_service(Serving().unit)
-        return result, text
+        def give_up(swap: Swap) -> str:
+            if not swap.service_failed():
+                return "no trial"
+            reverted.append(swap.model)
+            return "reverted"
+
+        try:
+            return self._each_model(give_up if options.service_failed else look)
+        finally:
+            if reverted:
+                rescue_service(Serving().unit)
 
     def crashed(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Count a crash of the service; systemd calls this whenever the service ended, with $SERVICE_RESULT."""

@@ -27,7 +27,7 @@ from ._smoke import SmokeTest, runtime_id
 from ._state import SWITCHING, WATCHING, Failure, Limits, Serving, State, Trial
 from ._store import Store, Version, utc_now
 from ._strategy import make_strategy
-from ._trial import COMMIT, REVERT, WAIT, judge_trial
+from ._trial import COMMIT, REVERT, WAIT, Reading, judge_trial
 from ._units import start_watching
 
 SERVER_RETURN_SECONDS = 90.0
@@ -408,7 +408,10 @@ class Swap:
         trial, active = self.state.trial, self.state.active
         assert trial is not None
         assert active is not None
-        reading = self.strategy.reading(self.model, active, self.store.versions(self.model))
+        if boot:
+            reading = Reading(answers=False, ready=None, record=None)
+        else:
+            reading = self.strategy.reading(self.model, active, self.store.versions(self.model))
         unready = 0 if reading.answers or boot else trial.unready + 1
         trial = dataclasses.replace(trial, unready=unready)
         elapsed = boot_seconds() - trial.since if trial.boot_id == boot_id() else 0.0

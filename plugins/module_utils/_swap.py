@@ -111,6 +111,13 @@ class Swap:
         """The version that answers requests now; with nobody to ask, the one that the state names."""
         return self.strategy.live(self.model, self.state, self.store.versions(self.model))
 
+    def live_if_told(self) -> str | None:
+        """The version that answers requests now; None also where that cannot be told."""
+        try:
+            return self.live()
+        except ServerError:
+            return None
+
     # ---- settling what was left ----
 
     def settle(self, act: bool, ends_trial: bool = False) -> None:
@@ -313,7 +320,8 @@ class Swap:
             self.strategy.tell(self.model, plan.after.active)
         except ServerError as error:
             raise SwapError(
-                f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}", self.live()
+                f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}",
+                self.live_if_told(),
             ) from error
 
     def remove(self, version: str) -> None:
@@ -483,7 +491,7 @@ class Swap:
             self._watch(self.state.active, health_seconds)
         except ServerError as error:
             raise SwapError(
-                f"{self.model} {self.state.active} is active and not served: {error}", self.live()
+                f"{self.model} {self.state.active} is active and not served: {error}", self.live_if_told()
             ) from error
 
     def _baseline(self, version: Version) -> dict[str, Any] | None:
@@ -520,7 +528,7 @@ class Swap:
                 if self.strategy.answers() or time.monotonic() >= deadline:
                     break
                 time.sleep(HEALTH_INTERVAL_SECONDS)
-        return self.live()
+        return self.live_if_told()
 
 
 def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom: int) -> None:

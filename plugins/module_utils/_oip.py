@@ -43,6 +43,10 @@ class Server:
         except ServerError:
             return False
 
+    def is_started(self) -> bool:
+        """Whether the server has loaded what it should serve. Raises ServerError when it does not answer."""
+        return self._request("GET", "/v2/health/ready")[0] == 200
+
     def serving_version(self, model: str) -> str | None:
         """The version that answers for ``model`` now; None when the model is not served or no server answers."""
         try:

@@ -39,7 +39,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
-        """Whether ``version`` is served and ready. Raises ServerError when nobody answers."""
+        """Whether ``version`` is served and ready. Raises ServerError when nobody answers, or while it still starts."""
 
     @abstractmethod
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:
@@ -77,8 +77,12 @@ class LoadStrategy(Strategy):
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
         serving = self.server.serving_version(model)
         if serving in held:
-            return serving == version and self.server.is_ready(model, version)
-        return self.server.is_ready(model)
+            ready = serving == version and self.server.is_ready(model, version)
+        else:
+            ready = self.server.is_ready(model)
+        if not ready and serving is None and not self.server.is_started():
+            raise ServerError(f"{model} {version}: the server is not ready")
+        return ready
 
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:
         serving = self.server.serving_version(model)

@@ -176,9 +176,12 @@ class Store:
         return list(found.values())
 
     def tested(self, version: Version) -> dict[str, Any] | None:
-        """How the version did in its smoke test, as ``note_test`` was told; None if it was not tested."""
-        document = _read_json(os.path.join(version.directory, "tested.json"), missing=_NO_STATE)
-        return document if isinstance(document, dict) else None
+        """How the version did in its smoke test, as ``note_test`` was told; None if it was not tested, or if that
+        record is damaged: a test can be repeated."""
+        with contextlib.suppress(StoreError):
+            document = _read_json(os.path.join(version.directory, "tested.json"))
+            return document if isinstance(document, dict) else None
+        return None
 
     def unique_bytes(self, model: str, version: str) -> int:
         """What the removal of a version would free: the sizes of the files that no other version shares."""

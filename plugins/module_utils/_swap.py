@@ -20,7 +20,16 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from ._device import boot_id, boot_seconds
-from ._errors import CandidateError, EdgemlError, IncompatibleError, IntegrityError, ServerError, StoreError, SwapError
+from ._errors import (
+    ArgumentError,
+    CandidateError,
+    EdgemlError,
+    IncompatibleError,
+    IntegrityError,
+    ServerError,
+    StoreError,
+    SwapError,
+)
 from ._manifest import File, Release, Variant, choose_variant
 from ._probe import probe_accuracy
 from ._smoke import SmokeTest, runtime_id
@@ -93,6 +102,25 @@ class Wish:
     health_seconds: float = 2.0
     trial_seconds: float = 300.0
     limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Raise ArgumentError for a number that is out of its range, or none."""
+        values = {**vars(self), **vars(self.limits)}
+        for name, most in _MOST.items():
+            if not 0 <= values[name] <= most:
+                raise ArgumentError(f"{name}: expected a number from 0 to {most}; found {values[name]!r}")
+
+
+_MOST = {
+    "keep": 1000,
+    "headroom": 99,
+    "health_seconds": 3600,
+    "trial_seconds": 365 * 86400,
+    "crashes_max": 1000,
+    "error_rate_max": 1,
+    "latency_ratio_max": 1_000_000,
+    "requests_min": 1_000_000_000,
+}
 
 
 class Swap:

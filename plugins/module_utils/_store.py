@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, Iterable, Iterator, Mapping
 
 from ._errors import IntegrityError, ManifestError, StoreError
 from ._integrity import read_hashed
-from ._manifest import File, Release, Variant, check_name, parse_release
+from ._manifest import File, Release, Variant, check_name, is_name, parse_release
 from ._state import SCHEMA, State, parse_state, state_document
 
 LOCK_SECONDS = 60
@@ -102,8 +102,7 @@ class Store:
 
     def versions(self, model: str) -> list[str]:
         """Versions of the model that the store holds, sorted as text."""
-        path = os.path.join(self._model_path(model), "versions")
-        return sorted(os.listdir(path)) if os.path.isdir(path) else []
+        return _names(os.path.join(self._model_path(model), "versions"))
 
     def version(self, model: str, version: str) -> Version:
         """One version that the store holds. Raises StoreError when it is absent or its record damaged."""
@@ -380,7 +379,7 @@ class Store:
     # ---- the parts ----
 
     def _model_names(self) -> list[str]:
-        return sorted(os.listdir(self._models)) if os.path.isdir(self._models) else []
+        return _names(self._models)
 
     def _readable_versions(self) -> Iterator[Version]:
         for model in self._model_names():
@@ -447,6 +446,11 @@ class Store:
         os.fchown(file.fileno(), -1, os.stat(self.root).st_gid)
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
+
+
+def _names(path: str) -> list[str]:
+    """The directory's entries that are named as a model or a version, sorted; what somebody else put there is not."""
+    return sorted(filter(is_name, os.listdir(path))) if os.path.isdir(path) else []
 
 
 def utc_now() -> str:

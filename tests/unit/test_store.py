@@ -654,3 +654,19 @@ def test_a_killed_swap_leaves_a_store_whose_active_version_is_whole(store: Store
 
 def test_file_entries_of_these_tests_are_right() -> None:
     assert file_entry("m", b"x")["sha256"] == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
+# ---- what somebody else put there ----
+
+
+@pytest.mark.parametrize("name", [".trash", "lost found", "-rf", "é", "x" * 65])
+def test_what_is_named_like_no_version_is_none(store: Store, name: str) -> None:
+    put(store, make_release("1.0.0"))
+    activate(store, "digits", "1.0.0")
+    for directory in ("models", "models/digits/versions"):
+        Path(store.root, directory, name).mkdir()
+    assert store.models() == ["digits"]
+    assert store.versions("digits") == ["1.0.0"]
+    assert store.surplus("digits", 0, []) == ["1.0.0"]
+    (file,) = store.version("digits", "1.0.0").files
+    store.heal(file)

@@ -27,6 +27,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, Mapping
@@ -191,13 +192,7 @@ class Store:
     def check_sizes(self, version: Version) -> None:
         """Raise IntegrityError unless each file of the version is there with its promised size. Reads no content."""
         for file in version.files:
-            path = os.path.join(version.directory, file.path)
-            try:
-                size = os.stat(path).st_size
-            except FileNotFoundError as error:
-                raise IntegrityError(f"{path}: expected {file.size} bytes; the file is missing") from error
-            if size != file.size:
-                raise IntegrityError(f"{path}: expected {file.size} bytes; found {size}")
+            self._check_size(version, file)
 
     def verify(self, version: Version) -> None:
         """Read every file of the version and raise IntegrityError unless all have their promised SHA-256."""
@@ -294,7 +289,7 @@ class Store:
         staged = os.path.join(self._staging, "healed")
         for version in self._readable_versions():
             for path in (os.path.join(version.directory, item.path) for item in version.files if item == file):
-                if os.path.exists(path) and os.path.samefile(path, good):
+                if os.path.lexists(path) and os.path.samestat(os.lstat(path), os.lstat(good)):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(staged)
@@ -372,7 +367,7 @@ class Store:
         spare = {file.sha256 for file in needed}
         for name in os.listdir(self._blobs):
             path = os.path.join(self._blobs, name)
-            if name not in spare and os.stat(path).st_nlink == 1:
+            if name not in spare and os.lstat(path).st_nlink == 1:
                 os.unlink(path)
         _fsync_directory(self._blobs)
 
@@ -387,7 +382,20 @@ class Store:
                 with contextlib.suppress(StoreError):
                     yield self.version(model, name)
 
+    def _check_size(self, version: Version, file: File) -> None:
+        path = os.path.join(version.directory, file.path)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{path}: expected {file.size} bytes; the file is missing") from error
+        # What a link leads to can change without the store.
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError(f"{path}: expected a file of {file.size} bytes; found none, but a link or the like")
+        if status.st_size != file.size:
+            raise IntegrityError(f"{path}: expected {file.size} bytes; found {status.st_size}")
+
     def _verify_file(self, version: Version, file: File) -> None:
+        self._check_size(version, file)
         path = os.path.join(version.directory, file.path)
         with open(path, "rb") as source:
             actual = read_hashed(source, file.size, path)
@@ -411,9 +419,10 @@ class Store:
 
     def _blob_is_complete(self, file: File) -> bool:
         try:
-            return os.stat(self._blob_path(file)).st_size == file.size
+            status = os.lstat(self._blob_path(file))
         except FileNotFoundError:
             return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == file.size
 
     def _directory(self, path: str) -> None:
         """Make a directory of the store and the ones above it, open to the store's group, fsynced."""

@@ -115,7 +115,7 @@ class UnitStrategy(Strategy):
             return False
 
     def tell(self, model: str, active: str | None) -> None:
-        systemctl(self._verb, self._unit)
+        systemctl(self._verb, "--", self._unit)
 
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
         return self._property("ActiveState") in ("active", "reloading")
@@ -133,7 +133,7 @@ class UnitStrategy(Strategy):
             return None
 
     def _property(self, name: str) -> str:
-        return systemctl("show", f"--property={name}", "--value", self._unit)
+        return systemctl("show", f"--property={name}", "--value", "--", self._unit)
 
 
 class NoStrategy(Strategy):

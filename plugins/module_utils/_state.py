@@ -61,7 +61,8 @@ class Trial:
     ``phase`` is ``switching`` until the version was seen healthy, then ``watching``. ``active`` and ``previous`` are
     what a revert returns to. The trial ends ``seconds`` after ``since`` (seconds of CLOCK_BOOTTIME in the boot
     ``boot_id``; a restart of the device begins it anew). ``baseline`` is the record of the version before,
-    ``memory_bytes`` what the release declared. ``unready`` counts the looks in a row that found no answer.
+    ``begun`` what was counted of this version when its trial began: it may have served before. ``memory_bytes`` is what
+    the release declared. ``unready`` counts the looks in a row that found no answer.
     """
 
     phase: str
@@ -76,6 +77,7 @@ class Trial:
     crashes: int = 0
     boots: int = 0
     unready: int = 0
+    begun: Record | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def parse_state(document: Any, origin: str) -> State:
 
 
 def _trial(document: Mapping[str, Any]) -> Trial:
-    baseline = document["baseline"]
+    baseline, begun = document["baseline"], document.get("begun")
     trial: Trial = _build(
         Trial,
         {
@@ -176,6 +178,7 @@ def _trial(document: Mapping[str, Any]) -> Trial:
             "previous": _version(document["previous"], "trial.previous"),
             "limits": _build(Limits, document["limits"]),
             "baseline": _build(Record, baseline) if baseline is not None else None,
+            "begun": _build(Record, begun) if begun is not None else None,
         },
     )
     if trial.phase not in (SWITCHING, WATCHING):

@@ -327,7 +327,8 @@ class Swap:
             self._transition("activate", switching, baseline=baseline, trial_seconds=wish.trial_seconds)
             self.strategy.tell(self.model, version.version)
             self._watch(version.version, wish.health_seconds)
-            watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds())
+            begun = self.strategy.record(self.model, version.version)
+            watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds(), begun=begun)
             self._update(dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None))
         except (ServerError, OSError) as error:
             live = self._put_back(before, version, str(error))

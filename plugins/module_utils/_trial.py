@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from ._state import Record, Trial
@@ -53,7 +54,7 @@ def judge_trial(trial: Trial, reading: Reading, elapsed: float, last: bool = Fal
 
 def _crashed(trial: Trial, reading: Reading) -> str | None:
     crashes = trial.crashes
-    before, now = (record.restarts if record else None for record in (trial.baseline, reading.record))
+    before, now = (record.restarts if record else None for record in (trial.begun, reading.record))
     if before is not None and now is not None:
         crashes += max(0, now - before)
     if crashes > trial.limits.crashes_max:
@@ -72,7 +73,7 @@ def _unready(trial: Trial, reading: Reading) -> str | None:
 
 
 def _slow_or_failing(trial: Trial, reading: Reading) -> str | None:
-    now, before, limits = reading.record, trial.baseline, trial.limits
+    now, before, limits = _since(trial.begun, reading.record), trial.baseline, trial.limits
     if now is None:
         return None
     enough = max(limits.requests_min, 1)
@@ -98,6 +99,18 @@ def _slow_or_failing(trial: Trial, reading: Reading) -> str | None:
                 f"{trial.memory_bytes} that the release declares, and {MEMORY_GROWTH_BYTES} to grow by)"
             )
     return None
+
+
+def _since(begun: Record | None, now: Record | None) -> Record | None:
+    """What was counted since the trial began; counters that are lower than they were began anew with the server."""
+    if begun is None or now is None or now.requests < begun.requests or now.errors < begun.errors:
+        return now
+    return dataclasses.replace(
+        now,
+        requests=now.requests - begun.requests,
+        errors=now.errors - begun.errors,
+        latency_seconds_sum=max(now.latency_seconds_sum - begun.latency_seconds_sum, 0.0),
+    )
 
 
 def _error_rate(record: Record | None) -> float:

@@ -62,6 +62,7 @@ TRIALS = st.builds(
     crashes=COUNTS,
     boots=COUNTS,
     unready=COUNTS,
+    begun=st.none() | RECORDS,
 )
 FAILURES = st.builds(Failure, reason=st.text(), time=st.text(), digest=st.text())
 STATES = st.builds(
@@ -91,6 +92,7 @@ TRIAL = Trial(
     memory_bytes=1 << 20,
     boot_id="boot",
     since=1.0,
+    begun=Record(requests=7, errors=1),
 )
 FAILURE = Failure("it crashed 3 times", "2026-11-21T10:15:09Z", "d" * 64)
 FULL = State("1.1.0", "1.0.0", TRIAL, {"0.8.0": FAILURE}, Serving())

@@ -40,6 +40,7 @@ TRIAL = Trial(
     memory_bytes=10 * MIB,
     boot_id="boot",
     since=0.0,
+    begun=Record(restarts=5),
 )
 
 
@@ -102,8 +103,8 @@ def test_crashes_and_restarts_are_counted_together(crashes: int, restarts: int, 
 
 @pytest.mark.parametrize(("before", "now"), [(None, 20), (2, None), (None, None)])
 def test_restarts_that_are_not_known_are_none(before: int | None, now: int | None) -> None:
-    baseline = dataclasses.replace(BEFORE, restarts=before)
-    assert judge(trial(baseline=baseline), reading(restarts=now)) == COMMIT
+    assert judge(trial(begun=Record(restarts=before)), reading(restarts=now)) == COMMIT
+    assert judge(trial(begun=None), reading(restarts=now)) == COMMIT
 
 
 def test_crashes_are_told() -> None:
@@ -148,6 +149,15 @@ def test_errors_are_told() -> None:
 def test_errors_count_without_a_version_before(baseline: Record | None) -> None:
     look = reading(errors=51)
     assert judge(trial(baseline=baseline), look) == REVERT
+
+
+@pytest.mark.parametrize(
+    ("requests", "errors", "verdict"), [(1050, 902, COMMIT), (1050, 903, REVERT), (1049, 949, COMMIT), (50, 3, REVERT)]
+)
+def test_what_a_version_did_before_its_trial_is_not_held_against_it(requests: int, errors: int, verdict: str) -> None:
+    """It failed once and is tried again; the last case: the server was restarted since, and counts anew."""
+    again = trial(begun=Record(requests=1000, errors=900, latency_seconds_sum=10.0, restarts=5))
+    assert judge(again, reading(requests=requests, errors=errors)) == verdict
 
 
 def test_a_version_that_is_no_worse_than_the_one_before_is_kept() -> None:
@@ -276,6 +286,7 @@ TRIALS = st.builds(
     crashes=st.integers(0, 5),
     boots=st.integers(0, 5),
     unready=st.integers(0, 5),
+    begun=st.none() | RECORDS,
 )
 READINGS = st.one_of(
     st.builds(Reading, st.just(True), st.booleans(), st.none() | RECORDS),
@@ -290,9 +301,13 @@ def broken(the_trial: Trial, look: Reading) -> bool:
         return True
     if now is None:
         return False
-    if now.requests and now.requests >= most.requests_min:
+    begun = the_trial.begun or Record()
+    if now.requests < begun.requests or now.errors < begun.errors:
+        begun = Record()
+    requests, errors = now.requests - begun.requests, now.errors - begun.errors
+    if requests and requests >= most.requests_min:
         usual = before.errors / before.requests if before and before.requests else 0.0
-        if now.errors / now.requests > max(most.error_rate_max, usual):
+        if errors / requests > max(most.error_rate_max, usual):
             return True
     if before is not None and before.resident_bytes is not None and now.resident_bytes is not None:
         return now.resident_bytes - before.resident_bytes > the_trial.memory_bytes + MEMORY_GROWTH_BYTES

@@ -30,10 +30,11 @@ USER, USER_ID = "nobody", 65534
 
 @pytest.fixture(autouse=True)
 def opt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """What is /opt/edgeml on a device; empty."""
+    """What is /opt/edgeml on a device; empty, and no user of the service yet."""
     root = tmp_path / "opt"
     root.mkdir()
     monkeypatch.setattr(_smoke, "ROOT", str(root))
+    monkeypatch.setattr(_smoke, "USER", "no such user")
     return root
 
 
@@ -171,7 +172,6 @@ def test_a_candidate_that_hangs_is_killed_with_all_that_it_started(
     opt: Path, tmp_path: Path, version: Version, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     monkeypatch.setattr(_smoke, "SECONDS", 0.5)
-    monkeypatch.setattr(_smoke, "USER", "no such user")
     lifeline = Lifeline(tmp_path / "alive")
     install(opt, f"exec 3>{lifeline.path}; echo here >&3; {script}")
     must_fail(version, "no result after 0.5 s")
@@ -274,10 +274,7 @@ def test_the_candidate_has_the_services_rights_and_is_the_first_to_go(
     assert int(told["session"]) != os.getsid(0)
 
 
-def test_before_there_is_a_service_there_is_no_user_of_it(
-    opt: Path, version: Version, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_smoke, "USER", "no such user")
+def test_before_there_is_a_service_there_is_no_user_of_it(opt: Path, version: Version) -> None:
     install(opt, IDENTITY)
     assert (smoke(version) or {})["user"] == f"{os.getuid()} {os.getgid()}"
 

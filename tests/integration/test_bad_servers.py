@@ -10,6 +10,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ import pytest
 from controller import DIGITS
 from device import Device
 from odd_server import Answer, OddServer
-from releases import activate, put, read_release
+from onnx_models import reshape
+from releases import activate, make_release, put, read_release
 
 from ansible_collections.edgeml.fleet.plugins.module_utils import _swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._describe import describe_model
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ServerError, StoreError, SwapError
 from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
-from ansible_collections.edgeml.fleet.plugins.module_utils._state import Serving, State
+from ansible_collections.edgeml.fleet.plugins.module_utils._state import Limits, Serving, State
 from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._strategy import LoadStrategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Context, Swap, Wish
@@ -301,6 +303,46 @@ def test_a_server_that_was_killed_in_the_swap_starts_with_the_old_version(device
     device.start_server("digits")
     assert device.live == "1.0.0"
     must_swap(device.store, device.server.address)
+
+
+def test_a_version_that_is_tried_again_is_judged_by_this_trial(device: Device) -> None:
+    """The server still counts what the version did in its first trial."""
+    for version, model in {"1.0.0": reshape(-1), "1.1.0": reshape(7)}.items():
+        put(device.store, make_release(version, model="numbers", files={"model.onnx": model}))
+
+    def open_numbers() -> Swap:
+        return Swap(device.store, "numbers", Context("test"), Serving(server=device.server.address))
+
+    def try_it(version: str) -> None:
+        wish = Wish(health_seconds=0.0, trial_seconds=3600.0, retry=True, limits=Limits(requests_min=20))
+        with device.store.lock():
+            swap = open_numbers()
+            swap.settle(act=True, ends_trial=True)
+            plan = swap.plan_active(device.store.version("numbers", version).release, device_facts(), wish)
+            swap.activate(plan, wish)
+
+    def ask(times: int) -> None:
+        tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}
+        for _request in range(times):
+            with suppress(ServerError):
+                device.server.infer("numbers", {"inputs": [tensor]})
+
+    def look() -> str:
+        with device.store.lock():
+            swap = open_numbers()
+            outcome = swap.look()
+            swap.tell_if_needed()
+        return outcome
+
+    try_it("1.0.0")
+    try_it("1.1.0")
+    ask(30)
+    assert look().startswith("revert: 30 of 30 requests failed")
+    try_it("1.1.0")
+    ask(19)
+    assert look().startswith("wait: ")
+    ask(1)
+    assert look().startswith("revert: 20 of 20 requests failed")
 
 
 # ---- servers of another make ----

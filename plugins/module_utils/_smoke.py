@@ -64,7 +64,11 @@ class SmokeTest:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.communicate()
+            # A process that left the group may hold the pipes for ever.
+            for stream in (self._process.stdout, self._process.stderr):
+                if stream is not None:
+                    stream.close()
+            self._process.wait()
 
     def result(self) -> dict[str, Any] | None:
         """What the runtime said of the candidate, with the runtime's id; None without a runtime to ask.

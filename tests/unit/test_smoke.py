@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -176,6 +177,19 @@ def test_a_candidate_that_hangs_is_killed_with_all_that_it_started(
     install(opt, f"exec 3>{lifeline.path}; echo here >&3; {script}")
     must_fail(version, "no result after 0.5 s")
     lifeline.wait_for_processes()
+
+
+def test_a_process_that_got_away_is_not_waited_for(
+    opt: Path, tmp_path: Path, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_smoke, "SECONDS", 0.5)
+    os.mkfifo(tmp_path / "pid")
+    install(opt, f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 50' & wait")
+    with SmokeTest(version) as test:
+        fugitive = int((tmp_path / "pid").read_text())
+        with pytest.raises(CandidateError, match=r"no result after 0\.5 s$"):
+            test.result()
+    os.kill(fugitive, signal.SIGKILL)
 
 
 def test_a_test_does_not_outlive_its_block(opt: Path, tmp_path: Path, version: Version) -> None:

@@ -331,8 +331,14 @@ class Swap:
             watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds(), begun=begun)
             self._update(dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None))
         except (ServerError, OSError) as error:
-            live = self._put_back(before, version, str(error))
-            raise SwapError(f"{self.model} {version.version} did not become healthy: {error}", live) from error
+            reason = f"{self.model} {version.version} did not become healthy: {error}"
+            try:
+                live = self._put_back(before, version, str(error))
+            except OSError as another:
+                raise SwapError(
+                    f"{reason}; the store could not be put back, which is tried again: {another}", self.live_if_told()
+                ) from error
+            raise SwapError(reason, live) from error
         return baseline
 
     def leave(self, plan: Plan) -> None:

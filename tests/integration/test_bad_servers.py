@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,49 @@ def test_metrics_that_are_none_keep_nobody_from_swapping(store: Store, odd: OddS
             swap = open_swap(store, odd.address)
             assert swap.look().startswith("wait: ")
             assert describe_model(store, "digits", odd.address)["live"] == version
+
+
+# ---- a disk that is full ----
+
+
+@contextmanager
+def no_more_bytes() -> Iterator[Callable[[], None]]:
+    """What is returned makes every write of a file fail from then on, until the block ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_disk_that_is_full_before_the_switch(store: Store, odd: OddServer) -> None:
+    before = store.state("digits")
+    with no_more_bytes() as fill, pytest.raises(SwapError, match="File too large") as caught:
+        go(open_swap(store, odd.address), before_acting=fill)
+    assert caught.value.live == "1.0.0"
+    assert store.state("digits") == before
+    must_swap(store, odd.address)
+
+
+def test_a_disk_that_is_full_after_the_switch(store: Store, odd: OddServer) -> None:
+    with no_more_bytes() as fill:
+        odd.answers[LOAD] = Answer(200, before=fill, acts=True)
+        with pytest.raises(
+            SwapError, match=r"File too large.*; the store could not be put back, which is tried again: "
+        ) as caught:
+            go(open_swap(store, odd.address))
+    assert caught.value.live == "1.1.0"
+    odd.answers.clear()
+    with store.lock():
+        swap = open_swap(store, odd.address)
+        swap.recover()
+        swap.tell_if_needed()
+    assert store.state("digits") == State("1.0.0", serving=Serving(server=odd.address))
+    assert odd.serving == {"digits": "1.0.0"}
+    assert events(store) == [FIRST, SWITCH, ("interrupted", "1.1.0", "1.0.0")]
+    must_swap(store, odd.address)
 
 
 # ---- the collection's own server ----

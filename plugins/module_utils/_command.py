@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import os
@@ -100,10 +101,12 @@ class Command:
         """Go back to the version before the active one."""
         with self.store.lock():
             swap = self._swap(options.model, "revert")
-            swap.settle(act=True)
-            if swap.state.active is None:
+            leaves = swap.state.active
+            if leaves is None:
                 raise StoreError(f"{options.model}: no version is active: there is nothing to go back from")
-            plan = swap.plan_leave(swap.state.active)
+            # A swap that was interrupted is put back by this: then it is left already.
+            swap.settle(act=True)
+            plan = swap.plan_leave(leaves)
             swap.leave(plan)
             return self._live(swap, plan.changed)
 
@@ -143,13 +146,19 @@ class Command:
             swap.tell_if_needed()
             return outcome
 
-        def give_up(swap: Swap) -> str:
-            return "reverted" if swap.service_failed() else "no trial"
+        reverted = []
 
-        result, text = self._each_model(give_up if options.service_failed else look)
-        if options.service_failed and "reverted" in result["models"].values():
-            rescue_service(Serving().unit)
-        return result, text
+        def give_up(swap: Swap) -> str:
+            if not swap.service_failed():
+                return "no trial"
+            reverted.append(swap.model)
+            return "reverted"
+
+        try:
+            return self._each_model(give_up if options.service_failed else look)
+        finally:
+            if reverted:
+                rescue_service(Serving().unit)
 
     def crashed(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Count a crash of the service; systemd calls this whenever the service ended, with $SERVICE_RESULT."""
@@ -187,7 +196,7 @@ class Command:
         """Do ``act`` with each model under the lock; a model that fails does not keep the others from it."""
         if not os.path.isdir(self.store.root):
             return {"models": {}}, "no store yet"
-        outcomes, errors = {}, []
+        outcomes, errors, on_trial = {}, [], False
         try:
             with self.store.lock(UNATTENDED_LOCK_SECONDS):
                 for name in self.store.models():
@@ -196,7 +205,9 @@ class Command:
                         outcomes[name] = act(swap)
                     except (EdgemlError, OSError) as error:
                         errors.append(f"{name}: {error}")
-                if not any(self.store.state(name).trial for name in self.store.models()):
+                    with contextlib.suppress(EdgemlError, OSError):
+                        on_trial = on_trial or self.store.state(name).trial is not None
+                if not on_trial:
                     stop_watching()
         except StoreError as error:
             return {"models": outcomes, "busy": str(error)}, f"left alone: {error}"

@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
+from ._errors import ServerError
 from ._probe import probe_accuracy, request_counts
 from ._state import Serving
 from ._store import Store
@@ -55,7 +57,9 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
             entry["probe"] = probe_accuracy(asked, name, version.probe_path) if version.probe_path else None
         if asked:
             # After the probe, so that a version that nobody asked anything yet has been asked something.
-            entry["requests"] = request_counts(asked.metrics(), name, state.active)
+            # A server that counts nothing, or tells it elsewhere, is well all the same.
+            with contextlib.suppress(ServerError):
+                entry["requests"] = request_counts(asked.metrics(), name, state.active)
     if history > 0:
         entry["history"] = store.history(name)[-history:]
     return entry

@@ -13,6 +13,10 @@ class EdgemlError(Exception):
     """Base of every error that the collection raises on purpose; its text is meant for the operator."""
 
 
+class ArgumentError(EdgemlError):
+    """An argument is out of its range; the text names it, what was expected and what was found."""
+
+
 class ManifestError(EdgemlError):
     """A release manifest breaks the format; the text names the field, what was expected and what was found."""
 

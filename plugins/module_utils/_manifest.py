@@ -82,12 +82,18 @@ class Release:
 
 def check_name(value: Any, field: str) -> str:
     """Return ``value`` if it can name a model or a version (and so a directory), or raise ManifestError."""
-    if not isinstance(value, str) or not _NAME.match(value):
+    if not is_name(value):
         raise ManifestError(
             f"{field}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ + -, "
             f"the first a letter or digit; found {_shown(value)}"
         )
-    return value
+    name: str = value
+    return name
+
+
+def is_name(value: Any) -> bool:
+    """Whether ``value`` can name a model or a version."""
+    return isinstance(value, str) and _NAME.match(value) is not None
 
 
 def parse_release(document: Any) -> Release:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from typing import Any, Mapping
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ from ._errors import ServerError
 LOOK_SECONDS = 10.0
 # What loading a model or one inference may take on a small board.
 WORK_SECONDS = 120.0
+# Metrics of many models, or an inference's outputs; what is longer is no answer of an inference server.
+REPLY_BYTES_MAX = 64 << 20
 
 
 class Server:
@@ -39,6 +42,10 @@ class Server:
             return self._request("GET", "/v2/health/live")[0] == 200
         except ServerError:
             return False
+
+    def is_started(self) -> bool:
+        """Whether the server has loaded what it should serve. Raises ServerError when it does not answer."""
+        return self._request("GET", "/v2/health/ready")[0] == 200
 
     def serving_version(self, model: str) -> str | None:
         """The version that answers for ``model`` now; None when the model is not served or no server answers."""
@@ -72,7 +79,7 @@ class Server:
 
     def metrics(self) -> str:
         """The server's metrics in Prometheus' text format."""
-        return self._expect_ok("GET", "/metrics").decode("utf-8")
+        return self._expect_ok("GET", "/metrics").decode("utf-8", "replace")
 
     def _expect_ok(self, method: str, url: str, document: Any = None) -> bytes:
         status, body = self._request(method, url, document)
@@ -81,15 +88,31 @@ class Server:
         return body
 
     def _request(self, method: str, url: str, document: Any = None) -> tuple[int, bytes]:
-        connection = self._connect(self.look_seconds if method == "GET" else self.work_seconds)
+        seconds = self.look_seconds if method == "GET" else self.work_seconds
+        deadline = time.monotonic() + seconds
+        connection = self._connect(seconds)
         try:
             if document is None:
                 connection.request(method, url)
             else:
                 connection.request(method, url, json.dumps(document), {"Content-Type": "application/json"})
             response = connection.getresponse()
-            return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
+            body = bytearray()
+            while True:
+                chunk = response.read1(1 << 20)
+                if not chunk:
+                    if response.length:
+                        raise http.client.IncompleteRead(bytes(body), response.length)
+                    return response.status, bytes(body)
+                body += chunk
+                if len(body) > REPLY_BYTES_MAX:
+                    raise ServerError(
+                        f"{self.address}: {method} {url}: expected at most {REPLY_BYTES_MAX} bytes; found more"
+                    )
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the reply has no end after {seconds:g} s")
+        # ValueError: an address that cannot be one, such as a host name with two dots in a row.
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise ServerError(f"{self.address}: {method} {url}: no answer from the server: {error!r}") from error
         finally:
             connection.close()

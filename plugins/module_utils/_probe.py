@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import time
 from typing import Any, Mapping
@@ -58,7 +59,7 @@ def request_counts(metrics: str, model: str, version: str) -> dict[str, Any]:
     ``latency_seconds_sum``, from its metrics in Prometheus' text format."""
     counts: dict[str, Any] = {"requests": 0, "errors": 0, "latency_seconds_sum": 0.0}
     for name, labels, value in parse_metrics(metrics):
-        if (labels.get("model"), labels.get("version")) != (model, version):
+        if (labels.get("model"), labels.get("version")) != (model, version) or not math.isfinite(value):
             continue
         if name == "edgeml_inference_requests_total":
             counts["requests"] += int(value)

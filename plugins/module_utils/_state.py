@@ -12,6 +12,7 @@ Pure: values, and their spelling as the JSON of the store's ``state.json``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
@@ -23,6 +24,7 @@ FAILED_MAX = 32
 
 SWITCHING = "switching"
 WATCHING = "watching"
+STRATEGIES = ("load", "reload", "restart", "none")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Trial:
     ``phase`` is ``switching`` until the version was seen healthy, then ``watching``. ``active`` and ``previous`` are
     what a revert returns to. The trial ends ``seconds`` after ``since`` (seconds of CLOCK_BOOTTIME in the boot
     ``boot_id``; a restart of the device begins it anew). ``baseline`` is the record of the version before,
-    ``memory_bytes`` what the release declared. ``unready`` counts the looks in a row that found no answer.
+    ``begun`` what was counted of this version when its trial began: it may have served before. ``memory_bytes`` is what
+    the release declared. ``unready`` counts the looks in a row that found no answer.
     """
 
     phase: str
@@ -74,6 +77,7 @@ class Trial:
     crashes: int = 0
     boots: int = 0
     unready: int = 0
+    begun: Record | None = None
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,11 @@ def state_document(state: State) -> dict[str, Any]:
 def parse_state(document: Any, origin: str) -> State:
     """Read a state from JSON values. Raises StoreError, naming ``origin``, for anything but what was written."""
     try:
-        if document["schema"] != SCHEMA:
+        if document["schema"] != SCHEMA or isinstance(document["schema"], bool):
             raise StoreError(f"{origin}: expected schema {SCHEMA}; found {document['schema']!r}")
-        trial, serving = document.get("trial"), document.get("serving")
+        trial, failed, serving = document.get("trial"), document.get("failed", []), document.get("serving")
+        if not isinstance(failed, list):
+            raise TypeError(f"failed: expected a list; found {failed!r}")
         state = State(
             active=_version(document["active"], "active"),
             previous=_version(document["previous"], "previous"),
@@ -151,17 +157,19 @@ def parse_state(document: Any, origin: str) -> State:
                 check_name(entry["version"], "failed"): _build(
                     Failure, {name: value for name, value in entry.items() if name != "version"}
                 )
-                for entry in document.get("failed", [])
+                for entry in failed
             },
-            serving=_build(Serving, serving) if serving is not None else None,
+            serving=_serving(serving) if serving is not None else None,
         )
+        if state.trial is not None and state.active is None:
+            raise ValueError("a trial, and no active version")
     except (KeyError, TypeError, ValueError, AttributeError, ManifestError) as error:
         raise StoreError(f"{origin}: damaged: {error!r}") from error
     return state
 
 
 def _trial(document: Mapping[str, Any]) -> Trial:
-    baseline = document["baseline"]
+    baseline, begun = document["baseline"], document.get("begun")
     trial: Trial = _build(
         Trial,
         {
@@ -170,11 +178,21 @@ def _trial(document: Mapping[str, Any]) -> Trial:
             "previous": _version(document["previous"], "trial.previous"),
             "limits": _build(Limits, document["limits"]),
             "baseline": _build(Record, baseline) if baseline is not None else None,
+            "begun": _build(Record, begun) if begun is not None else None,
         },
     )
     if trial.phase not in (SWITCHING, WATCHING):
         raise ValueError(f"trial.phase: expected {SWITCHING} or {WATCHING}; found {trial.phase!r}")
     return trial
+
+
+def _serving(document: Mapping[str, Any]) -> Serving:
+    serving: Serving = _build(Serving, document)
+    if serving.strategy not in STRATEGIES:
+        raise ValueError(
+            f"serving.strategy: expected {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}; found {serving.strategy!r}"
+        )
+    return serving
 
 
 def _version(value: Any, name: str) -> str | None:
@@ -194,6 +212,7 @@ def _build(kind: Any, document: Mapping[str, Any]) -> Any:
     for item in dataclasses.fields(kind):
         expected = _TYPES.get(str(item.type))
         value = document.get(item.name, item.default)
-        if expected and (not isinstance(value, expected) or isinstance(value, bool)):
+        right = not expected or (isinstance(value, expected) and not isinstance(value, bool))
+        if not right or (isinstance(value, float) and not math.isfinite(value)):
             raise TypeError(f"{kind.__name__}.{item.name}: expected {item.type}; found {value!r}")
     return kind(**document)

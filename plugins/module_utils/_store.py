@@ -27,13 +27,14 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, Mapping
 
 from ._errors import IntegrityError, ManifestError, StoreError
 from ._integrity import read_hashed
-from ._manifest import File, Release, Variant, check_name, parse_release
+from ._manifest import File, Release, Variant, check_name, is_name, parse_release
 from ._state import SCHEMA, State, parse_state, state_document
 
 LOCK_SECONDS = 60
@@ -102,8 +103,7 @@ class Store:
 
     def versions(self, model: str) -> list[str]:
         """Versions of the model that the store holds, sorted as text."""
-        path = os.path.join(self._model_path(model), "versions")
-        return sorted(os.listdir(path)) if os.path.isdir(path) else []
+        return _names(os.path.join(self._model_path(model), "versions"))
 
     def version(self, model: str, version: str) -> Version:
         """One version that the store holds. Raises StoreError when it is absent or its record damaged."""
@@ -176,9 +176,12 @@ class Store:
         return list(found.values())
 
     def tested(self, version: Version) -> dict[str, Any] | None:
-        """How the version did in its smoke test, as ``note_test`` was told; None if it was not tested."""
-        document = _read_json(os.path.join(version.directory, "tested.json"), missing=_NO_STATE)
-        return document if isinstance(document, dict) else None
+        """How the version did in its smoke test, as ``note_test`` was told; None if it was not tested, or if that
+        record is damaged: a test can be repeated."""
+        with contextlib.suppress(StoreError):
+            document = _read_json(os.path.join(version.directory, "tested.json"))
+            return document if isinstance(document, dict) else None
+        return None
 
     def unique_bytes(self, model: str, version: str) -> int:
         """What the removal of a version would free: the sizes of the files that no other version shares."""
@@ -189,13 +192,7 @@ class Store:
     def check_sizes(self, version: Version) -> None:
         """Raise IntegrityError unless each file of the version is there with its promised size. Reads no content."""
         for file in version.files:
-            path = os.path.join(version.directory, file.path)
-            try:
-                size = os.stat(path).st_size
-            except FileNotFoundError as error:
-                raise IntegrityError(f"{path}: expected {file.size} bytes; the file is missing") from error
-            if size != file.size:
-                raise IntegrityError(f"{path}: expected {file.size} bytes; found {size}")
+            self._check_size(version, file)
 
     def verify(self, version: Version) -> None:
         """Read every file of the version and raise IntegrityError unless all have their promised SHA-256."""
@@ -228,8 +225,9 @@ class Store:
             os.close(descriptor)
 
     def clean_staging(self) -> None:
-        """Remove what an interrupted write left behind."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        """Remove what an interrupted write left behind; nothing is touched where nothing was left."""
+        if os.path.isdir(self._staging) and os.listdir(self._staging):
+            shutil.rmtree(self._staging, ignore_errors=True)
 
     def add_blob(self, file: File, source: BinaryIO, origin: str) -> None:
         """Take ``file``'s bytes from ``source``: verified while they are written, visible only when they are right.
@@ -292,7 +290,7 @@ class Store:
         staged = os.path.join(self._staging, "healed")
         for version in self._readable_versions():
             for path in (os.path.join(version.directory, item.path) for item in version.files if item == file):
-                if os.path.exists(path) and os.path.samefile(path, good):
+                if os.path.lexists(path) and os.path.samestat(os.lstat(path), os.lstat(good)):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(staged)
@@ -370,14 +368,14 @@ class Store:
         spare = {file.sha256 for file in needed}
         for name in os.listdir(self._blobs):
             path = os.path.join(self._blobs, name)
-            if name not in spare and os.stat(path).st_nlink == 1:
+            if name not in spare and os.lstat(path).st_nlink == 1:
                 os.unlink(path)
         _fsync_directory(self._blobs)
 
     # ---- the parts ----
 
     def _model_names(self) -> list[str]:
-        return sorted(os.listdir(self._models)) if os.path.isdir(self._models) else []
+        return _names(self._models)
 
     def _readable_versions(self) -> Iterator[Version]:
         for model in self._model_names():
@@ -385,7 +383,20 @@ class Store:
                 with contextlib.suppress(StoreError):
                     yield self.version(model, name)
 
+    def _check_size(self, version: Version, file: File) -> None:
+        path = os.path.join(version.directory, file.path)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{path}: expected {file.size} bytes; the file is missing") from error
+        # What a link leads to can change without the store.
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError(f"{path}: expected a file of {file.size} bytes; found none, but a link or the like")
+        if status.st_size != file.size:
+            raise IntegrityError(f"{path}: expected {file.size} bytes; found {status.st_size}")
+
     def _verify_file(self, version: Version, file: File) -> None:
+        self._check_size(version, file)
         path = os.path.join(version.directory, file.path)
         with open(path, "rb") as source:
             actual = read_hashed(source, file.size, path)
@@ -409,9 +420,10 @@ class Store:
 
     def _blob_is_complete(self, file: File) -> bool:
         try:
-            return os.stat(self._blob_path(file)).st_size == file.size
+            status = os.lstat(self._blob_path(file))
         except FileNotFoundError:
             return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == file.size
 
     def _directory(self, path: str) -> None:
         """Make a directory of the store and the ones above it, open to the store's group, fsynced."""
@@ -444,6 +456,11 @@ class Store:
         os.fchown(file.fileno(), -1, os.stat(self.root).st_gid)
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
+
+
+def _names(path: str) -> list[str]:
+    """The directory's entries that are named as a model or a version, sorted; what somebody else put there is not."""
+    return sorted(filter(is_name, os.listdir(path))) if os.path.isdir(path) else []
 
 
 def utc_now() -> str:

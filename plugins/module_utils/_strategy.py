@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Collection
 
@@ -38,7 +39,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
-        """Whether ``version`` is served and ready. Raises ServerError when nobody answers."""
+        """Whether ``version`` is served and ready. Raises ServerError when nobody answers, or while it still starts."""
 
     @abstractmethod
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:
@@ -76,8 +77,12 @@ class LoadStrategy(Strategy):
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
         serving = self.server.serving_version(model)
         if serving in held:
-            return serving == version and self.server.is_ready(model, version)
-        return self.server.is_ready(model)
+            ready = serving == version and self.server.is_ready(model, version)
+        else:
+            ready = self.server.is_ready(model)
+        if not ready and serving is None and not self.server.is_started():
+            raise ServerError(f"{model} {version}: the server is not ready")
+        return ready
 
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:
         serving = self.server.serving_version(model)
@@ -91,7 +96,7 @@ class LoadStrategy(Strategy):
         except EdgemlError:
             return None
         counts = request_counts(text, model, version) if version else {}
-        values = {name: value for name, _labels, value in parse_metrics(text)}
+        values = {name: value for name, _labels, value in parse_metrics(text) if math.isfinite(value)}
         resident = values.get("process_resident_memory_bytes")
         return Record(**counts, resident_bytes=None if resident is None else int(resident))
 
@@ -110,7 +115,7 @@ class UnitStrategy(Strategy):
             return False
 
     def tell(self, model: str, active: str | None) -> None:
-        systemctl(self._verb, self._unit)
+        systemctl(self._verb, "--", self._unit)
 
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
         return self._property("ActiveState") in ("active", "reloading")
@@ -128,7 +133,7 @@ class UnitStrategy(Strategy):
             return None
 
     def _property(self, name: str) -> str:
-        return systemctl("show", f"--property={name}", "--value", self._unit)
+        return systemctl("show", f"--property={name}", "--value", "--", self._unit)
 
 
 class NoStrategy(Strategy):

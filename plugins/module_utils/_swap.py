@@ -20,14 +20,23 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from ._device import boot_id, boot_seconds
-from ._errors import CandidateError, EdgemlError, IncompatibleError, IntegrityError, ServerError, StoreError, SwapError
+from ._errors import (
+    ArgumentError,
+    CandidateError,
+    EdgemlError,
+    IncompatibleError,
+    IntegrityError,
+    ServerError,
+    StoreError,
+    SwapError,
+)
 from ._manifest import File, Release, Variant, choose_variant
 from ._probe import probe_accuracy
 from ._smoke import SmokeTest, runtime_id
 from ._state import SWITCHING, WATCHING, Failure, Limits, Serving, State, Trial
 from ._store import Store, Version, utc_now
 from ._strategy import make_strategy
-from ._trial import COMMIT, REVERT, WAIT, judge_trial
+from ._trial import COMMIT, REVERT, WAIT, Reading, judge_trial
 from ._units import start_watching
 
 SERVER_RETURN_SECONDS = 90.0
@@ -94,6 +103,25 @@ class Wish:
     trial_seconds: float = 300.0
     limits: Limits = dataclasses.field(default_factory=Limits)
 
+    def __post_init__(self) -> None:
+        """Raise ArgumentError for a number that is out of its range, or none."""
+        values = {**vars(self), **vars(self.limits)}
+        for name, most in _MOST.items():
+            if not 0 <= values[name] <= most:
+                raise ArgumentError(f"{name}: expected a number from 0 to {most}; found {values[name]!r}")
+
+
+_MOST = {
+    "keep": 1000,
+    "headroom": 99,
+    "health_seconds": 3600,
+    "trial_seconds": 365 * 86400,
+    "crashes_max": 1000,
+    "error_rate_max": 1,
+    "latency_ratio_max": 1_000_000,
+    "requests_min": 1_000_000_000,
+}
+
 
 class Swap:
     """The transitions of one model on this device."""
@@ -110,6 +138,13 @@ class Swap:
     def live(self) -> str | None:
         """The version that answers requests now; with nobody to ask, the one that the state names."""
         return self.strategy.live(self.model, self.state, self.store.versions(self.model))
+
+    def live_if_told(self) -> str | None:
+        """The version that answers requests now; None also where that cannot be told."""
+        try:
+            return self.live()
+        except ServerError:
+            return None
 
     # ---- settling what was left ----
 
@@ -292,11 +327,18 @@ class Swap:
             self._transition("activate", switching, baseline=baseline, trial_seconds=wish.trial_seconds)
             self.strategy.tell(self.model, version.version)
             self._watch(version.version, wish.health_seconds)
-            watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds())
+            begun = self.strategy.record(self.model, version.version)
+            watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds(), begun=begun)
             self._update(dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None))
         except (ServerError, OSError) as error:
-            live = self._put_back(before, version, str(error))
-            raise SwapError(f"{self.model} {version.version} did not become healthy: {error}", live) from error
+            reason = f"{self.model} {version.version} did not become healthy: {error}"
+            try:
+                live = self._put_back(before, version, str(error))
+            except OSError as another:
+                raise SwapError(
+                    f"{reason}; the store could not be put back, which is tried again: {another}", self.live_if_told()
+                ) from error
+            raise SwapError(reason, live) from error
         return baseline
 
     def leave(self, plan: Plan) -> None:
@@ -313,7 +355,8 @@ class Swap:
             self.strategy.tell(self.model, plan.after.active)
         except ServerError as error:
             raise SwapError(
-                f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}", self.live()
+                f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}",
+                self.live_if_told(),
             ) from error
 
     def remove(self, version: str) -> None:
@@ -408,7 +451,10 @@ class Swap:
         trial, active = self.state.trial, self.state.active
         assert trial is not None
         assert active is not None
-        reading = self.strategy.reading(self.model, active, self.store.versions(self.model))
+        if boot:
+            reading = Reading(answers=False, ready=None, record=None)
+        else:
+            reading = self.strategy.reading(self.model, active, self.store.versions(self.model))
         unready = 0 if reading.answers or boot else trial.unready + 1
         trial = dataclasses.replace(trial, unready=unready)
         elapsed = boot_seconds() - trial.since if trial.boot_id == boot_id() else 0.0
@@ -480,7 +526,7 @@ class Swap:
             self._watch(self.state.active, health_seconds)
         except ServerError as error:
             raise SwapError(
-                f"{self.model} {self.state.active} is active and not served: {error}", self.live()
+                f"{self.model} {self.state.active} is active and not served: {error}", self.live_if_told()
             ) from error
 
     def _baseline(self, version: Version) -> dict[str, Any] | None:
@@ -517,7 +563,7 @@ class Swap:
                 if self.strategy.answers() or time.monotonic() >= deadline:
                     break
                 time.sleep(HEALTH_INTERVAL_SECONDS)
-        return self.live()
+        return self.live_if_told()
 
 
 def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom: int) -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from ._state import Record, Trial
@@ -53,8 +54,9 @@ def judge_trial(trial: Trial, reading: Reading, elapsed: float, last: bool = Fal
 
 def _crashed(trial: Trial, reading: Reading) -> str | None:
     crashes = trial.crashes
-    if trial.baseline and reading.record:
-        crashes += max(0, (reading.record.restarts or 0) - (trial.baseline.restarts or 0))
+    before, now = (record.restarts if record else None for record in (trial.begun, reading.record))
+    if before is not None and now is not None:
+        crashes += max(0, now - before)
     if crashes > trial.limits.crashes_max:
         return f"the service crashed {crashes} times (at most {trial.limits.crashes_max})"
     if trial.boots > BOOTS_MAX:
@@ -71,17 +73,18 @@ def _unready(trial: Trial, reading: Reading) -> str | None:
 
 
 def _slow_or_failing(trial: Trial, reading: Reading) -> str | None:
-    now, before, limits = reading.record, trial.baseline, trial.limits
+    now, before, limits = _since(trial.begun, reading.record), trial.baseline, trial.limits
     if now is None:
         return None
-    if now.requests >= max(limits.requests_min, 1):
+    enough = max(limits.requests_min, 1)
+    if now.requests >= enough:
         rate, usual = now.errors / now.requests, _error_rate(before)
         if rate > max(limits.error_rate_max, usual):
             return (
                 f"{now.errors} of {now.requests} requests failed (at most {limits.error_rate_max:.1%}, "
                 f"and {usual:.1%} did of the version before)"
             )
-        if before is not None and before.requests >= limits.requests_min and before.latency_seconds_sum > 0:
+        if before is not None and before.requests >= enough and before.latency_seconds_sum > 0:
             mean, old = now.latency_seconds_sum / now.requests, before.latency_seconds_sum / before.requests
             if mean > limits.latency_ratio_max * old:
                 return (
@@ -96,6 +99,18 @@ def _slow_or_failing(trial: Trial, reading: Reading) -> str | None:
                 f"{trial.memory_bytes} that the release declares, and {MEMORY_GROWTH_BYTES} to grow by)"
             )
     return None
+
+
+def _since(begun: Record | None, now: Record | None) -> Record | None:
+    """What was counted since the trial began; counters that are lower than they were began anew with the server."""
+    if begun is None or now is None or now.requests < begun.requests or now.errors < begun.errors:
+        return now
+    return dataclasses.replace(
+        now,
+        requests=now.requests - begun.requests,
+        errors=now.errors - begun.errors,
+        latency_seconds_sum=max(now.latency_seconds_sum - begun.latency_seconds_sum, 0.0),
+    )
 
 
 def _error_rate(record: Record | None) -> float:

@@ -44,7 +44,9 @@ def systemctl(*arguments: str) -> str:
     """Run systemctl and return what it printed. Raises ServerError with its reason when it fails."""
     command = ["systemctl", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, text=True)
+        done = subprocess.run(
+            command, capture_output=True, timeout=SECONDS, check=False, encoding="utf-8", errors="replace"
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServerError(f"{' '.join(command)}: {error}") from error
     if done.returncode != 0:

@@ -121,7 +121,7 @@ options:
     type: bool
     default: false
   headroom:
-    description: Percentage of the free disk and of the memory that a release must leave to the device.
+    description: Percentage (0 to 99) of the free disk and of the memory that a release must leave to the device.
     type: int
     default: 20
   keep:
@@ -350,6 +350,7 @@ class Call:
         model, version, state = (self.params[name] for name in ("model", "version", "state"))
         check_name(model, "model")
         check_name(version, "version")
+        wish = self._wish()
         swap = self._swap = self._open()
         # Another version is asked for, or this one left: what the device knows of a trial until now decides it.
         swap.settle(act, ends_trial=state == "active" and swap.state.active != version)
@@ -357,7 +358,7 @@ class Call:
             swap.tell_if_needed()
         held = self._digests()
         if state in ("present", "active"):
-            plan = self._bring(swap, held, act)
+            plan = self._bring(swap, wish, held, act)
             if plan is None:
                 return
         else:
@@ -387,17 +388,20 @@ class Call:
         serving = Serving(strategy=params["strategy"], server=params["server"], unit=params["server_unit"])
         return Swap(self.store, params["model"], context, serving)
 
-    def _bring(self, swap: Swap, held: dict[str, str], act: bool) -> Plan | None:
-        """Have the release held, or active; None when its blobs have to be sent first."""
-        params, result = self.params, self.result
-        release = self._release()
-        self._digest = release.digest
+    def _wish(self) -> Wish:
+        params = self.params
         names = ("keep", "headroom", "retry", "health_seconds", "trial_seconds")
-        wish = Wish(
+        return Wish(
             **{name: params[name] for name in names},
             verify=params["verify"] == "full",
             limits=Limits(**{name: value for name, value in params["trial_limits"].items() if value is not None}),
         )
+
+    def _bring(self, swap: Swap, wish: Wish, held: dict[str, str], act: bool) -> Plan | None:
+        """Have the release held, or active; None when its blobs have to be sent first."""
+        params, result = self.params, self.result
+        release = self._release()
+        self._digest = release.digest
         make_plan = swap.plan_present if params["state"] == "present" else swap.plan_active
         plan = make_plan(release, device_facts(), wish)
         result["variant"] = plan.variant.name if plan.variant else None

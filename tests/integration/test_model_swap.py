@@ -273,6 +273,7 @@ def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository
         (swap("-rf", "previous"), "version: expected 1 to 64 of the characters"),
         (swap("x" * 10_240, "absent"), "version: expected 1 to 64 of the characters"),
         (swap(model="../../etc", repository=None), "model: expected 1 to 64 of the characters"),
+        (swap("1.1.0", health_seconds="nan"), "health_seconds: expected a number from 0 to 3600; found nan"),
     ]
     before = serving.snapshot()
     results = ansible.tasks(*({**task, "check_mode": check} for task, _words in cases for check in (True, False)))

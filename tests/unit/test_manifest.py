@@ -21,6 +21,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import (
     FILE_BYTES_MAX,
     FILES_MAX,
     MANIFEST_BYTES_MAX,
+    RESERVED_NAMES,
+    SECONDS_MAX,
     VARIANTS_MAX,
     Release,
     check_name,
@@ -200,6 +202,7 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     ((*FILE, "sha256"), "a" * 64 + "\n", "sha256: expected 64 lower-case hexadecimal digits"),
     ((*FILE, "sha256"), None, "sha256: expected 64 lower-case hexadecimal digits"),
     ((*FILE, "path"), "version.json", "path: expected a plain file name"),
+    ((*FILE, "path"), "tested.json", "path: expected a plain file name"),
     (("golden", "path"), "model.onnx", "variant onnx-fp32: file path: expected each once; found 'model.onnx' twice"),
     (("probe", "path"), "golden.json", "variant onnx-fp32: file path: expected each once; found 'golden.json' twice"),
     (("golden",), "golden.json", "golden: expected an object; found 'golden.json'"),
@@ -253,6 +256,56 @@ def test_a_digest_has_one_size() -> None:
         parse_release(changed((*VARIANT, "files"), files))
 
 
+# ---- the latency budget ----
+
+LATENCY = (*VARIANT, "latency_seconds_max")
+
+
+@pytest.mark.parametrize("value", [1, 0.001, 1e-300, SECONDS_MAX, float(SECONDS_MAX)])
+def test_a_latency_budget_is_seconds(value: float) -> None:
+    (variant,) = parse_release(changed(LATENCY, value)).variants
+    assert variant.latency_seconds_max == value
+    assert isinstance(variant.latency_seconds_max, float)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, -0.0, 3600.001, 2**63, 10**400, float("nan"), float("inf"), float("-inf"), True, False, "1", [1], {}],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_latency_budget_that_is_none_is_named(value: Any) -> None:
+    expected = f"variants[0].latency_seconds_max: expected seconds above 0, at most {SECONDS_MAX}; found "
+    with pytest.raises(ManifestError, match=re.escape(expected)):
+        parse_release(changed(LATENCY, value))
+
+
+@pytest.mark.parametrize("value", [None, "left out"])
+def test_without_a_budget_no_latency_is_too_long(value: str | None) -> None:
+    document = changed(LATENCY, None) if value is None else GOOD
+    (variant,) = parse_release(document).variants
+    assert variant.latency_seconds_max is None
+
+
+@given(st.one_of(st.floats(), st.integers(), st.booleans(), st.text(), st.none()))
+def test_any_latency_budget_is_finite_seconds_or_a_manifest_error(value: Any) -> None:
+    try:
+        (variant,) = parse_release(changed(LATENCY, value)).variants
+    except ManifestError:
+        return
+    budget = variant.latency_seconds_max
+    assert budget is None or 0 < budget <= SECONDS_MAX
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "9" * 5000])
+@pytest.mark.parametrize(
+    "place", [("schema",), (*VARIANT, "memory_bytes"), (*FILE, "size"), LATENCY], ids=lambda place: place[-1]
+)
+def test_a_number_that_json_can_spell_and_nobody_can_mean(place: tuple[Any, ...], number: str) -> None:
+    text = json.dumps(changed(place, "NUMBER")).replace('"NUMBER"', number).encode()
+    with pytest.raises(ManifestError, match=r"^here: "):
+        parse_release_json(text, "here")
+
+
 # ---- names and paths ----
 
 BAD_NAMES = [
@@ -274,7 +327,7 @@ BAD_NAMES = [
     "$(id)",
     "\u0661",
 ]
-BAD_PATHS = [*BAD_NAMES, "dir/model.onnx", "/etc/passwd", "..\\x", ".hidden", "version.json", "x" * 129]
+BAD_PATHS = [*BAD_NAMES, "dir/model.onnx", "/etc/passwd", "..\\x", ".hidden", *sorted(RESERVED_NAMES), "x" * 129]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: repr(name)[:20])

@@ -10,6 +10,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
@@ -272,6 +273,58 @@ def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> None:
         Server(str(tmp_path / ("x" * 200))).load("digits")
 
 
+@pytest.mark.parametrize("address", ["http://a..b:80", "http://" + "x" * 70 + ":80", "/a\0b"])
+def test_an_address_that_cannot_be_one(address: str) -> None:
+    with pytest.raises(ServerError, match="no answer from the server: "):
+        Server(address).load("digits")
+    assert not Server(address).is_live()
+
+
+@contextmanager
+def raw(path: Path, begin: bytes, then: bytes = b"") -> Iterator[Server]:
+    """A server that answers one request with bytes: some at once, then the others again and again, while it can."""
+
+    def answer(listener: socket.socket) -> None:
+        connection, _address = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(begin)
+            while then:
+                connection.sendall(then)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path / "raw"))
+        listener.listen()
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        yield Server(str(path / "raw"), look_seconds=10, work_seconds=10)
+        thread.join()
+
+
+def test_a_reply_that_does_not_end_is_cut_off(tmp_path: Path) -> None:
+    endless = b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\n"
+    with (
+        raw(tmp_path, endless, b"x" * (1 << 20)) as server,
+        pytest.raises(ServerError, match=r"GET /metrics: expected at most \d+ bytes; found more"),
+    ):
+        server.metrics()
+
+
+def test_a_reply_that_trickles_is_not_waited_for(tmp_path: Path) -> None:
+    with raw(tmp_path, b"HTTP/1.1 200 OK\r\n\r\n", b"x") as server:
+        server.look_seconds = 0.2
+        with pytest.raises(ServerError, match=r"GET /metrics: no answer .*the reply has no end after 0\.2 s"):
+            server.metrics()
+
+
+def test_a_reply_that_breaks_off_is_none(tmp_path: Path) -> None:
+    with (
+        raw(tmp_path, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc") as server,
+        pytest.raises(ServerError, match=r"no answer from the server: IncompleteRead\(3 bytes read, 7 more expected\)"),
+    ):
+        server.metrics()
+
+
 # ---- metrics ----
 
 PAGE = """\
@@ -296,6 +349,14 @@ def test_counts_are_of_one_version_of_one_model() -> None:
     assert request_counts(PAGE, "digits", "1.0.0") == {"requests": 99, "errors": 99, "latency_seconds_sum": 0.0}
     assert request_counts(PAGE, "none", "1.0.0") == {"requests": 0, "errors": 0, "latency_seconds_sum": 0.0}
     assert request_counts("", "digits", "1.0.0")["requests"] == 0
+
+
+def test_what_is_no_finite_number_is_not_counted() -> None:
+    counted = 'edgeml_inference_requests_total{code="500",model="digits",version="1.0.0"}'
+    summed = 'edgeml_inference_duration_seconds_sum{model="digits",version="1.0.0"}'
+    for value in ("NaN", "+Inf", "-Inf"):
+        page = f"{counted} 2\n{counted} {value}\n{summed} {value}\n"
+        assert request_counts(page, "digits", "1.0.0") == {"requests": 2, "errors": 2, "latency_seconds_sum": 0.0}
 
 
 def test_samples_have_names_labels_and_values() -> None:

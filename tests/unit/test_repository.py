@@ -101,3 +101,43 @@ def test_a_huge_manifest_is_not_read_in_full(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(ManifestError, match="expected at most 1048576 bytes; found"):
         Repository(str(tmp_path)).release("digits", "1.0.0")
+
+
+# ---- links that somebody planted ----
+
+
+@pytest.mark.parametrize("content", [b"x" * len(CONTENT), CONTENT + b"x", b"secret"])
+def test_a_link_in_place_of_a_blob_is_judged_by_what_it_leads_to(root: Path, tmp_path: Path, content: bytes) -> None:
+    repository = Repository(str(root))
+    path = Path(repository.blob_path(sha256(CONTENT)))
+    path.unlink()
+    target = tmp_path / "elsewhere"
+    target.write_bytes(content)
+    path.symlink_to(target)
+    with pytest.raises(IntegrityError, match=f"^{path}: model.onnx: expected ") as caught:
+        repository.verify(repository.release("digits", "1.0.0"))
+    assert "secret" not in str(caught.value)
+    target.write_bytes(CONTENT)
+    assert repository.verify(repository.release("digits", "1.0.0")) > len(CONTENT)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "loop"])
+def test_a_link_that_leads_nowhere_is_named(root: Path, target: str) -> None:
+    repository = Repository(str(root))
+    path = Path(repository.blob_path(sha256(CONTENT)))
+    path.unlink()
+    path.symlink_to(path if target == "loop" else root / "nowhere")
+    with pytest.raises(IntegrityError, match=f"^{path}: model.onnx: expected 1600000 bytes; "):
+        repository.verify(repository.release("digits", "1.0.0"))
+
+
+def test_a_link_in_place_of_a_manifest_tells_nothing_of_what_it_leads_to(root: Path, tmp_path: Path) -> None:
+    path = root / "digits" / "1.0.0" / "manifest.json"
+    path.unlink()
+    (tmp_path / "shadow").write_text("root:secret:1:2:3:4:::")
+    for target in (tmp_path / "shadow", path, tmp_path / "nowhere", tmp_path):
+        path.symlink_to(target)
+        with pytest.raises(ManifestError, match=f"^{path}: ") as caught:
+            Repository(str(root)).release("digits", "1.0.0")
+        assert "secret" not in str(caught.value)
+        path.unlink()

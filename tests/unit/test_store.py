@@ -654,3 +654,97 @@ def test_a_killed_swap_leaves_a_store_whose_active_version_is_whole(store: Store
 
 def test_file_entries_of_these_tests_are_right() -> None:
     assert file_entry("m", b"x")["sha256"] == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
+# ---- what somebody else put there ----
+
+
+@pytest.mark.parametrize("name", [".trash", "lost found", "-rf", "é", "x" * 65])
+def test_what_is_named_like_no_version_is_none(store: Store, name: str) -> None:
+    put(store, make_release("1.0.0"))
+    activate(store, "digits", "1.0.0")
+    for directory in ("models", "models/digits/versions"):
+        Path(store.root, directory, name).mkdir()
+    assert store.models() == ["digits"]
+    assert store.versions("digits") == ["1.0.0"]
+    assert store.surplus("digits", 0, []) == ["1.0.0"]
+    (file,) = store.version("digits", "1.0.0").files
+    store.heal(file)
+
+
+def outside(tmp_path: Path, content: bytes) -> Path:
+    """A file that is not the store's, with the right bytes: for now."""
+    path = tmp_path / "outside"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_blob_that_is_a_link_is_none(store: Store, tmp_path: Path) -> None:
+    made = make_release()
+    (file,) = made.release.all_files()
+    (content,) = made.blobs.values()
+    blob = Path(store.root, "blobs", "sha256", file.sha256)
+    blob.parent.mkdir(parents=True)
+    for target in (outside(tmp_path, content), tmp_path / "nowhere"):
+        blob.symlink_to(target)
+        assert store.missing([file]) == [file]
+        put(store, made)
+        assert not blob.is_symlink()
+        store.remove("digits", "1.0.0")
+    assert (tmp_path / "outside").read_bytes() == content
+    for target in (outside(tmp_path, content), tmp_path / "nowhere"):
+        blob.symlink_to(target)
+        store.remove_unused_blobs()
+        assert not blob.is_symlink()
+    assert (tmp_path / "outside").read_bytes() == content
+
+
+def test_a_file_of_a_version_that_is_a_link_is_damaged_and_healed(store: Store, tmp_path: Path) -> None:
+    made = make_release()
+    put(store, made)
+    version = store.version("digits", "1.0.0")
+    (file,) = version.files
+    (content,) = made.blobs.values()
+    path = Path(version.directory, file.path)
+    blob = Path(store.root, "blobs", "sha256", file.sha256)
+    for target in (outside(tmp_path, content), blob, tmp_path / "nowhere"):
+        path.unlink()
+        path.symlink_to(target)
+        assert store.damaged(version) == [file]
+        for check in (store.check_sizes, store.verify):
+            with pytest.raises(
+                IntegrityError, match=f"^{path}: expected a file of {file.size} bytes; found none, but a"
+            ):
+                check(version)
+        store.add_blob(file, io.BytesIO(content), "here")
+        store.heal(file)
+        store.verify(version)
+        assert path.samefile(blob)
+        assert not path.is_symlink()
+
+
+def test_a_link_in_place_of_the_state_is_replaced_and_not_followed(store: Store, tmp_path: Path) -> None:
+    put(store, make_release("1.0.0"))
+    activate(store, "digits", "1.0.0")
+    shadow = outside(tmp_path, state_file(store).read_bytes())
+    state_file(store).unlink()
+    state_file(store).symlink_to(shadow)
+    before = shadow.read_bytes()
+    activate(store, "digits", None, "1.0.0")
+    assert shadow.read_bytes() == before
+    assert not state_file(store).is_symlink()
+    assert store.state("digits").previous == "1.0.0"
+
+
+def test_removing_a_version_that_is_a_link_leaves_what_it_leads_to(store: Store, tmp_path: Path) -> None:
+    put(store, make_release("1.0.0"))
+    kept = tmp_path / "kept"
+    directory = Path(store.root, "models", "digits", "versions", "1.0.0")
+    directory.rename(kept)
+    directory.symlink_to(kept)
+    with pytest.raises(OSError, match="symbolic link"):
+        store.remove("digits", "1.0.0")
+    assert sorted(path.name for path in kept.iterdir()) == ["model.onnx", "version.json"]
+    store.clean_staging()
+    assert store.versions("digits") == []
+    assert (kept / "version.json").exists()

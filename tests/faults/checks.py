@@ -16,13 +16,15 @@ from .scenarios import Scenario, release, swap_to
 Snapshot = dict[str, tuple[int, int, int]]
 
 
-def recover_and_check(directory: Path, scenario: Scenario, journal: list[dict[str, Any]]) -> str:
+def recover_and_check(directory: Path, scenario: Scenario, journal: list[dict[str, Any]], done: bool = False) -> str:
     """Recover the device and check all that must hold; then that the next swap succeeds. Return what was active.
 
-    ``journal`` is what the device's journal held before: none of it may be lost.
+    ``journal`` is what the device's journal held before: none of it may be lost. ``done``: the transition had come to
+    its end, so that it must not be lost either.
     """
     subject.recover(directory)
     active = must_be_consistent(directory, scenario, journal)
+    assert active == scenario.new or not done, f"done, and then lost: {active} is active"
     before = snapshot(directory)
     subject.recover(directory)
     assert snapshot(directory) == before, "a second recovery finds something to do"
@@ -58,7 +60,9 @@ def must_be_consistent(
 
 def _must_agree(history: list[dict[str, Any]], active: str | None, scenario: Scenario | None) -> None:
     """The journal's last transition made ``active`` the active version, or is the one of ``scenario``, interrupted."""
-    last = next((entry for entry in reversed(history) if entry.get("event") in ("activate", "revert", "put_back")), None)
+    last = next(
+        (entry for entry in reversed(history) if entry.get("event") in ("activate", "revert", "put_back")), None
+    )
     if last is None:
         assert active is None, f"{active} is active without an entry in the journal"
         return

@@ -30,6 +30,8 @@ Action = Callable[[], None]
 # All calls that take a path or a file descriptor.
 _TRACED = "%file,%desc"
 _BEGIN, _END = "edgeml-begin", "edgeml-end"
+# Strings as hexadecimal bytes: paths and data can then hold nothing that ends a string or a line.
+_FORMAT = ["-xx", "-s", "256"]
 _LINE = re.compile(r"\d+ +(\w+)\((.*)\) += (.*)", re.DOTALL)
 _CHANGING = frozenset(
     "chmod chown copy_file_range creat fallocate fchmod fchmodat fchown fchownat fdatasync fsync ftruncate lchown link "
@@ -65,7 +67,8 @@ class Call:
         return not self.result.startswith(("-1 ", "?"))
 
     def __str__(self) -> str:
-        return f"{self.name} #{self.number}({self.arguments[:200]})"
+        text = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), self.arguments[:1000])
+        return f"{self.name} #{self.number}({text[:200]})"
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Traced:
         if self.pid == 0:
             _be_the_child(action, report)
         os.close(report)
-        command = ["strace", "-f", "-p", str(self.pid), "-o", str(log), "-e", f"trace={_TRACED}", *options]
+        command = ["strace", "-f", "-p", str(self.pid), "-o", str(log), *_FORMAT, "-e", f"trace={_TRACED}", *options]
         self._strace = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert self._strace.stderr is not None
         said = self._strace.stderr.readline()
@@ -173,19 +176,22 @@ def read_log(log: Path) -> list[Call]:
     numbers: Counter[str] = Counter()
     found: list[Call] = []
     inside = False
-    # Not splitlines(): a path may hold other characters that it takes for the end of a line.
-    for line in log.read_text(errors="surrogateescape").split("\n"):
+    for line in log.read_text().splitlines():
         parsed = _LINE.fullmatch(line)
         if parsed is None:
             continue
         name, arguments, result = parsed.groups()
         numbers[name] += 1
-        if f'"{_END}"' in arguments:
+        if _quoted(_END) in arguments:
             break
         if inside:
             found.append(Call(name, numbers[name], arguments, result))
-        inside = inside or f'"{_BEGIN}"' in arguments
+        inside = inside or _quoted(_BEGIN) in arguments
     return found
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode()) + '"'
 
 
 def _be_the_child(action: Action, report: int) -> None:

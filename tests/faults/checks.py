@@ -35,6 +35,15 @@ def recover_and_check(directory: Path, scenario: Scenario, journal: list[dict[st
     return "old" if active == scenario.old else "new"
 
 
+def must_be_readable(directory: Path, scenario: Scenario) -> None:
+    """Who reads the store now, without its lock, finds the old or the new version active and whole."""
+    store = subject.store_of(directory)
+    active = store.state(subject.MODEL).active
+    assert active in (scenario.old, scenario.new)
+    if active is not None:
+        store.verify(store.version(subject.MODEL, active))
+
+
 def must_be_consistent(
     directory: Path, scenario: Scenario, journal: list[dict[str, Any]], settled: bool = False
 ) -> str | None:

@@ -93,6 +93,10 @@ class Filesystem:
 
     # ---- power cut ----
 
+    def now(self) -> Image:
+        """What is there while there is power."""
+        return Image(self.root, self._changes, _CONTENTS["kept"])
+
     def survivors(self) -> Iterator[tuple[str, Image]]:
         """What may be there after a power cut now: a description, and the image."""
         for which, changes in self._survivals():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import mmap
 import os
 import re
 import signal
@@ -38,6 +39,7 @@ _CHANGING = frozenset(
     "linkat mkdir mkdirat mknod mknodat pwrite64 pwritev rename renameat renameat2 rmdir sendfile symlink symlinkat "
     "sync_file_range syncfs truncate unlink unlinkat utimensat write writev".split()
 )
+_REPORT_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -88,13 +90,13 @@ class Traced:
 
     def __init__(self, action: Action, log: Path, options: Iterable[str] = ()) -> None:
         self._log = log
-        self._report, report = os.pipe()
+        # Memory, because the injected errors would hit a pipe or a file as well.
+        self._report = mmap.mmap(-1, _REPORT_BYTES)
         # Blocked before the fork, so that it can't come too early.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         self.pid = os.fork()
         if self.pid == 0:
-            _be_the_child(action, report)
-        os.close(report)
+            _be_the_child(action, self._report)
         command = ["strace", "-f", "-p", str(self.pid), "-o", str(log), *_FORMAT, "-e", f"trace={_TRACED}", *options]
         self._strace = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert self._strace.stderr is not None
@@ -110,8 +112,8 @@ class Traced:
     def wait(self) -> Ended:
         """Wait for the end of the action and of strace."""
         _pid, status = os.waitpid(self.pid, 0)
-        with os.fdopen(self._report) as report, self._strace:
-            said = report.read()
+        with self._report, self._strace:
+            said = self._report.read().rstrip(b"\0")
         if os.WIFSIGNALED(status):
             assert os.WTERMSIG(status) == signal.SIGKILL, status
             return Ended(killed=True)
@@ -194,8 +196,8 @@ def _quoted(text: str) -> str:
     return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode()) + '"'
 
 
-def _be_the_child(action: Action, report: int) -> None:
-    """Wait for the word, run ``action``, write into ``report`` what became of it, and exit."""
+def _be_the_child(action: Action, report: mmap.mmap) -> None:
+    """Wait for the word, run ``action``, leave in ``report`` what became of it, and exit."""
     said: dict[str, str] = {}
     code = 1
     try:
@@ -211,7 +213,7 @@ def _be_the_child(action: Action, report: int) -> None:
         except BaseException:
             said["unexpected"] = traceback.format_exc()
         os.access(_END, os.F_OK)
-        os.write(report, json.dumps(said).encode())
+        report.write(json.dumps(said).encode())
         code = 0
     finally:
         os._exit(code)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 Point = TypeVar("Point")
-_SHOWN = 10
+_SHOWN = 200
 
 
 class Results:
@@ -41,7 +41,7 @@ def sweep(results: Results, name: str, points: Iterable[Point], outcome: Callabl
             outcomes[outcome(point)] += 1
         except Exception as error:
             outcomes["FAILED"] += 1
-            failures.append(f"{point}: {type(error).__name__}: {error}")
+            failures.append(f"{point}: {type(error).__name__}: {str(error).splitlines()[0]}")
     results.add(name, outcomes)
     assert not failures, "\n".join([f"{name}: {_told(outcomes)}", *failures[:_SHOWN]])
     assert outcomes, f"{name}: no points"

@@ -18,7 +18,7 @@ import pytest
 
 from . import strace, subject
 from .checks import recover_and_check
-from .filesystem_model import Image
+from .filesystem_model import Filesystem, Image
 from .loop_image import copy_image, make_image, mounted
 from .scenarios import SCENARIOS, SWAP, Scenario, clone
 from .strace import Call, Ended
@@ -103,6 +103,7 @@ class Modelled:
             clone(self._prepared, self._device)
             replay = Replay(self._device / "store")
             calls = strace.calls(lambda: self.scenario.action(self._device), self._log, WHOLE_LOG)
+        real = Filesystem(self._device / "store").now().key()
         for call in replay.steps(calls):
             seen = set()
             for told, image in replay.filesystem.survivors():
@@ -110,6 +111,7 @@ class Modelled:
                 if key not in seen:
                     seen.add(key)
                     yield f"{call or 'done'}: {told}", call is None, image
+        assert replay.filesystem.now().key() == real, "the model is wrong"
 
     def check(self, survivor: tuple[str, bool, Image]) -> str:
         """Recover from what survived, and check. Return what is active then."""

@@ -7,84 +7,111 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._state import SWITCHING, WATCHING, State
+
 from . import subject
-from .scenarios import Scenario, release, swap_to
+from .scenarios import Scenario, release
 
 Snapshot = dict[str, tuple[int, int, int]]
 
 
-def recover_and_check(directory: Path, scenario: Scenario, journal: list[dict[str, Any]], done: bool = False) -> str:
-    """Recover the device and check all that must hold; then that the next swap succeeds. Return what was active.
+@dataclass(frozen=True)
+class Check:
+    """The checks of a device that had ``state`` and the ``journal`` before a transition."""
 
-    ``journal`` is what the device's journal held before: none of it may be lost. ``done``: the transition had come to
-    its end, so that it must not be lost either.
-    """
-    subject.recover(directory)
-    active = must_be_consistent(directory, scenario, journal)
-    assert active == scenario.new or not done, f"done, and then lost: {active} is active"
-    before = snapshot(directory)
-    subject.recover(directory)
-    assert snapshot(directory) == before, "a second recovery finds something to do"
-    if scenario.new is not None:
-        swap_to(scenario.new)(directory)
-        assert subject.store_of(directory).state(subject.MODEL).active == scenario.new
-        must_be_consistent(directory, scenario, journal, settled=True)
-    return "old" if active == scenario.old else "new"
+    scenario: Scenario
+    state: State
+    journal: list[dict[str, Any]]
+
+    def recovered(self, directory: Path, done: bool = False, told: bool = False) -> str:
+        """Recover the device, check all that must hold, then that the next swap succeeds. Return what was active.
+
+        ``done``: the transition had come to its end, so that it must not be lost. ``told``: it had failed with an
+        error, for which a version may be remembered.
+        """
+        subject.recover(directory)
+        state = self.consistent(directory)
+        outcome = "old" if state.active == self.scenario.old else "new"
+        assert state.active == self.scenario.new or not done, f"done, and then lost: {state.active} is active"
+        if outcome == "old" and self.scenario.old != self.scenario.new:
+            assert state.previous == self.state.previous, f"{state.previous} is previous; it was {self.state.previous}"
+            assert state.failed == self.state.failed or told, f"blamed for an interruption: {dict(state.failed)}"
+        before = snapshot(directory)
+        subject.recover(directory)
+        assert snapshot(directory) == before, "a second recovery finds something to do"
+        if self.scenario.new is not None:
+            self._next_swap(directory)
+        return outcome
+
+    def readable(self, directory: Path) -> str | None:
+        """Who reads the store now, without its lock, finds the old or the new version active and whole."""
+        store = subject.store_of(directory)
+        active = store.state(subject.MODEL).active
+        assert active in (self.scenario.old, self.scenario.new) or self.scenario.old == self.scenario.new, active
+        if active not in (None, self.scenario.damaged):
+            store.verify(store.version(subject.MODEL, active))
+        link = directory / "store" / "models" / subject.MODEL / "active"
+        assert link.exists() or not link.is_symlink(), "the link to the active version leads nowhere"
+        return active
+
+    def consistent(self, directory: Path, settled: bool = False) -> State:
+        """The store is whole, and the old or the new version is active. ``settled``: nothing is damaged any more."""
+        store = subject.store_of(directory)
+        state = store.state(subject.MODEL)
+        assert state.active in (self.scenario.old, self.scenario.new), state
+        assert state.trial is None or state.trial.phase == WATCHING, state
+        damaged = None if settled else self.scenario.damaged
+        held = store.versions(subject.MODEL)
+        for version in held:
+            found = store.version(subject.MODEL, version)
+            assert found.digest == release(version).release.digest
+            if version != damaged:
+                store.verify(found)
+        assert state.needed() <= set(held), f"{state}: held are {held}"
+        rotten = set(release(damaged).blobs) if damaged else set()
+        for blob in Path(store.root, "blobs", "sha256").glob("*"):
+            right = hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+            assert right or blob.name in rotten, f"{blob} has other content than its name"
+        assert list(Path(store.root, "staging").glob("*")) == [], "staging is not clean"
+        link = Path(store.root, "models", subject.MODEL, "active")
+        target = os.readlink(link) if link.is_symlink() else None
+        assert target == (f"versions/{state.active}" if state.active else None), f"the link leads to {target}"
+        history = store.history(subject.MODEL)
+        assert history[: len(self.journal)] == self.journal, "the journal lost an entry"
+        last = store.last_transition(subject.MODEL)
+        assert (last or {}).get("to") == state.active, f"{state.active} is active; the journal says {last}"
+        return state
+
+    def _next_swap(self, directory: Path) -> None:
+        assert self.scenario.new is not None
+        made = release(self.scenario.new)
+        # A version is blamed for an error or a revert, until it is asked for with retry.
+        retry = self.scenario.new in subject.state_of(directory).failed
+        subject.swap(directory, made, verify="full", retry=retry)
+        assert subject.state_of(directory).active == self.scenario.new
+        self.consistent(directory, settled=self.scenario.new == self.scenario.damaged)
 
 
-def must_be_readable(directory: Path, scenario: Scenario) -> None:
-    """Who reads the store now, without its lock, finds the old or the new version active and whole."""
-    store = subject.store_of(directory)
-    active = store.state(subject.MODEL).active
-    assert active in (scenario.old, scenario.new)
-    if active is not None:
-        store.verify(store.version(subject.MODEL, active))
-
-
-def must_be_consistent(
-    directory: Path, scenario: Scenario, journal: list[dict[str, Any]], settled: bool = False
-) -> str | None:
-    """The store is whole, and the old or the new version is active. ``settled``: the journal's last entry is done."""
-    store = subject.store_of(directory)
-    state = store.state(subject.MODEL)
-    assert state.active in (scenario.old, scenario.new), state
-    held = store.versions(subject.MODEL)
-    for version in held:
-        found = store.version(subject.MODEL, version)
-        assert found.digest == release(version).release.digest
-        store.verify(found)
-    for version in (state.active, state.previous):
-        assert version is None or version in held, f"{state}: {version} is not held; held are {held}"
-    for blob in Path(store.root, "blobs", "sha256").glob("*"):
-        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name, f"{blob} has other content than its name"
-    assert list(Path(store.root, "staging").glob("*")) == [], "staging is not clean"
-    history = store.history(subject.MODEL)
-    assert history[: len(journal)] == journal, "the journal lost an entry"
-    _must_agree(history, state.active, None if settled else scenario)
-    return state.active
-
-
-def _must_agree(history: list[dict[str, Any]], active: str | None, scenario: Scenario | None) -> None:
-    """The journal's last transition made ``active`` the active version, or is the one of ``scenario``, interrupted."""
-    last = next(
-        (entry for entry in reversed(history) if entry.get("event") in ("activate", "revert", "put_back")), None
+def check_of(scenario: Scenario, prepared: Path) -> Check:
+    """The checks of devices that were ``prepared`` for ``scenario``."""
+    state = subject.state_of(prepared)
+    interrupted = state.trial is not None and state.trial.phase == SWITCHING
+    return Check(
+        scenario, state.reverted() if interrupted else state, subject.store_of(prepared).history(subject.MODEL)
     )
-    if last is None:
-        assert active is None, f"{active} is active without an entry in the journal"
-        return
-    interrupted = scenario is not None and (last["from"], last["to"]) == (scenario.old, scenario.new)
-    assert last["to"] == active or (interrupted and active == last["from"]), (last, active)
 
 
 def snapshot(directory: Path) -> Snapshot:
-    """Every file of the store with its inode, size and time of change, without the lock."""
+    """Every file of the store with its inode, size and time of change, without the lock and staging."""
     root = directory / "store"
     found = {}
     for path in root.rglob("*"):
         status = path.lstat()
-        if path.name != "lock":
+        if path.name not in ("lock", "staging"):
             found[str(path.relative_to(root))] = (status.st_ino, status.st_size, status.st_mtime_ns)
     return found

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from releases import Made, make_release
 
@@ -43,7 +45,8 @@ def release(version: str) -> Made:
 class Scenario:
     """A transition of a device from the active version ``old`` to ``new``; both the same where it changes none.
 
-    ``history`` is what makes the device as it is before; ``action`` is the transition.
+    ``history`` is what makes the device as it is before; ``action`` is the transition. The files of the version
+    ``damaged`` are wrong before it.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Scenario:
     new: str | None
     history: Sequence[Callable[[Path], object]]
     action: Callable[[Path], object]
+    damaged: str | None = None
 
     def prepare(self, directory: Path) -> None:
         """Make the device as it is before the transition."""
@@ -74,22 +78,53 @@ def clone(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
-def swap_to(version: str) -> Callable[[Path], object]:
-    """The transition to ``version``, with no server to tell."""
-    return partial(subject.swap, made=release(version))
+def swap_to(version: str, **options: Any) -> Callable[[Path], object]:
+    """The module's swap to ``version``, with nobody to tell."""
+    return partial(subject.swap, made=release(version), **options)
 
 
 def _hold(version: str) -> Callable[[Path], object]:
     """Hold a version that is neither active nor previous: what a swap prunes."""
-    return partial(subject.hold, made=release(version))
+    return swap_to(version, state="present", keep=1)
 
 
 def _back_from(version: str) -> Callable[[Path], object]:
-    return partial(subject.leave, version=version)
+    return partial(subject.leave, made=release(version))
 
 
 def _without(version: str) -> Callable[[Path], object]:
-    return partial(subject.remove, version=version)
+    return partial(subject.remove, made=release(version))
+
+
+def _killed_on_the_way_to(version: str) -> Callable[[Path], object]:
+    return partial(subject.swap_killed_when_switched, made=release(version))
+
+
+def _edgeml(*arguments: str) -> Callable[[Path], object]:
+    return lambda directory: subject.edgeml(directory, *arguments)
+
+
+def _crash(directory: Path) -> None:
+    """The service crashed: what its unit calls then."""
+    os.environ["SERVICE_RESULT"] = "exit-code"
+    try:
+        subject.edgeml(directory, "crashed")
+    finally:
+        del os.environ["SERVICE_RESULT"]
+
+
+def _restart(directory: Path) -> None:
+    """The state of a trial that began before the device restarted."""
+    state = subject.state_of(directory)
+    assert state.trial is not None
+    trial = dataclasses.replace(state.trial, boot_id="another boot")
+    subject.store_of(directory).update(subject.MODEL, dataclasses.replace(state, trial=trial))
+
+
+def _note_test(directory: Path) -> None:
+    """What a swap does where the device has a runtime."""
+    store = subject.store_of(directory)
+    store.note_test(store.version(subject.MODEL, OLD), {"latency_seconds": 0.1, "runtime_id": "venv app"})
 
 
 def _rubbish(directory: Path) -> None:
@@ -97,19 +132,51 @@ def _rubbish(directory: Path) -> None:
     staging = directory / "store" / "staging" / "digits@9.9.9"
     staging.mkdir(parents=True)
     (staging / "model.onnx").write_bytes(b"half")
-    os.link(staging / "model.onnx", directory / "store" / "staging" / ("0" * 64))
+    os.link(staging / "model.onnx", staging.parent / ("0" * 64))
 
 
-_SERVING = (swap_to("0.9.0"), swap_to(OLD), _hold("0.8.0"))
+def _flip(version: str) -> Callable[[Path], object]:
+    """Change one bit of a version's model; its blob is the same file."""
 
-# Stages (blobs, a version's directory), prunes one version before and one after, switches, and writes the journal.
-SWAP = Scenario("swap", OLD, NEW, _SERVING, swap_to(NEW))
+    def flip(directory: Path) -> None:
+        path = _model_file(directory, version)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(content)
+
+    return flip
+
+
+def _lose(version: str) -> Callable[[Path], object]:
+    return lambda directory: _model_file(directory, version).unlink()
+
+
+def _model_file(directory: Path, version: str) -> Path:
+    return Path(subject.store_of(directory).version(subject.MODEL, version).entrypoint_path)
+
+
+_COMMITTED = (swap_to("0.9.0", trial_seconds=0), swap_to(OLD, trial_seconds=0), _hold("0.8.0"))
+_ON_TRIAL = (*_COMMITTED, swap_to(NEW))
+
+# Stages (blobs, a version's directory), prunes a version, switches, writes the journal, and begins a trial.
+SWAP = Scenario("swap", OLD, NEW, _COMMITTED, swap_to(NEW))
 SCENARIOS = (
     SWAP,
+    Scenario("swap without a trial", OLD, NEW, _COMMITTED, swap_to(NEW, trial_seconds=0)),
     Scenario("first swap of a device", None, NEW, (), swap_to(NEW)),
-    Scenario("swap after an interrupted one", OLD, NEW, (*_SERVING, _rubbish), swap_to(NEW)),
-    Scenario("swap to a version held", "0.9.0", OLD, (swap_to(OLD), swap_to("0.9.0")), swap_to(OLD)),
-    Scenario("going back", NEW, OLD, (*_SERVING, swap_to(NEW)), _back_from(NEW)),
-    Scenario("removal", OLD, OLD, _SERVING, _without("0.8.0")),
-    Scenario("recovery", OLD, OLD, (*_SERVING, _rubbish), subject.recover),
+    Scenario("swap to a version held", "0.9.0", OLD, (*_COMMITTED[:2], _back_from(OLD)), swap_to(OLD)),
+    Scenario("swap during a trial", NEW, NEXT, _ON_TRIAL, swap_to(NEXT)),
+    Scenario("swap after a killed one", OLD, NEW, (*_COMMITTED, _killed_on_the_way_to(NEXT), _rubbish), swap_to(NEW)),
+    Scenario("going back", OLD, "0.9.0", _COMMITTED, _back_from(OLD)),
+    Scenario("revert of a trial", NEW, OLD, _ON_TRIAL, _back_from(NEW)),
+    Scenario("revert by hand", NEW, OLD, _ON_TRIAL, _edgeml("revert", subject.MODEL)),
+    Scenario("revert after crashes", NEW, OLD, (*_ON_TRIAL, _crash, _crash), _crash),
+    Scenario("commit of a trial", NEW, NEW, (*_COMMITTED, swap_to(NEW, trial_seconds=1e-9)), _edgeml("watch")),
+    Scenario("removal", OLD, OLD, _COMMITTED, _without("0.8.0")),
+    Scenario("note of a test", OLD, OLD, _COMMITTED, _note_test),
+    Scenario("heal", OLD, OLD, (*_COMMITTED, _flip(OLD)), swap_to(OLD, verify="full"), damaged=OLD),
+    Scenario("recovery after a kill", OLD, OLD, (*_COMMITTED, _killed_on_the_way_to(NEW), _rubbish), subject.recover),
+    Scenario("recovery in a trial", NEW, NEW, (*_ON_TRIAL, _restart), subject.recover),
+    Scenario("recovery without files", "0.9.0", "0.9.0", (*_COMMITTED, _lose(OLD)), subject.recover, damaged=OLD),
 )

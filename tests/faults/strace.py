@@ -34,11 +34,12 @@ _BEGIN, _END = "edgeml-begin", "edgeml-end"
 # Strings as hexadecimal bytes: paths and data can then hold nothing that ends a string or a line.
 _FORMAT = ["-xx", "-s", "256"]
 _LINE = re.compile(r"\d+ +(\w+)\((.*)\) += (.*)", re.DOTALL)
-_CHANGING = frozenset(
-    "chmod chown copy_file_range creat fallocate fchmod fchmodat fchown fchownat fdatasync fsync ftruncate lchown link "
-    "linkat mkdir mkdirat mknod mknodat pwrite64 pwritev rename renameat renameat2 rmdir sendfile symlink symlinkat "
-    "sync_file_range syncfs truncate unlink unlinkat utimensat write writev".split()
+_CHANGING = re.compile(
+    "chmod|chown|fchmod|fchmodat|fchown|fchownat|lchown|utimensat|creat|mkdir|mkdirat|mknod|mknodat|link|linkat|symlink|"
+    "symlinkat|rename|renameat|renameat2|rmdir|unlink|unlinkat|write|writev|pwrite64|pwritev|copy_file_range|sendfile|"
+    "fallocate|truncate|ftruncate|fsync|fdatasync|sync_file_range|syncfs"
 )
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _REPORT_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
@@ -61,7 +62,7 @@ class Call:
     @property
     def changes(self) -> bool:
         """Whether the call changes a file or a directory, or brings a change to the disk."""
-        return self.name in _CHANGING or self.opens_to_change
+        return _CHANGING.fullmatch(self.name) is not None or self.opens_to_change
 
     @property
     def succeeded(self) -> bool:
@@ -69,8 +70,7 @@ class Call:
         return not self.result.startswith(("-1 ", "?"))
 
     def __str__(self) -> str:
-        text = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), self.arguments[:1000])
-        return f"{self.name} #{self.number}({text[:200]})"
+        return f"{self.name} #{self.number}({_ESCAPE.sub(_shown, self.arguments[:1000])[:200]})"
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,11 @@ def read_log(log: Path) -> list[Call]:
             found.append(Call(name, numbers[name], arguments, result))
         inside = inside or _quoted(_BEGIN) in arguments
     return found
+
+
+def _shown(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if " " <= character <= "~" else "."
 
 
 def _quoted(text: str) -> str:

@@ -2,24 +2,52 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is put to the proof: the collection's own store and swap, called as its module and its device command do.
+"""What is put to the proof: the module model_swap and the command edgeml themselves, on a device in a directory.
 
 A device's directory holds its ``store`` and ``incoming``, the blobs that the action plugin has sent.
 """
 
 from __future__ import annotations
 
-import platform
+import io
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from releases import Made
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._command import main
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._state import State
 from ansible_collections.edgeml.fleet.plugins.module_utils._store import LOCK_SECONDS, Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Context, Swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._strategy import NoStrategy
+from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Swap
+from ansible_collections.edgeml.fleet.plugins.modules.model_swap import Call
 
 MODEL = "digits"
-_DEVICE = {"architecture": platform.machine(), "memory_bytes": 1 << 30, "runtimes": {}}
+
+_DEFAULTS: dict[str, Any] = {
+    "model": MODEL,
+    "repository": None,
+    "manifest": None,
+    "staged_blobs": None,
+    "verify": "quick",
+    "strategy": "none",
+    "server": "",
+    "server_unit": "",
+    "health_seconds": 0.0,
+    "trial_seconds": 300.0,
+    "trial_limits": {},
+    "retry": False,
+    "headroom": 20,
+    "keep": 0,
+    "rollout_id": None,
+    "reason": "a proof",
+}
+
+
+class Killed(BaseException):
+    """Ends a swap where a kill would."""
 
 
 def store_of(directory: Path) -> Store:
@@ -27,52 +55,72 @@ def store_of(directory: Path) -> Store:
     return Store(str(directory / "store"))
 
 
-def swap(directory: Path, made: Made, server: Server | None = None, lock_seconds: float = LOCK_SECONDS) -> bool:
-    """Make a release the active one, keeping no version but it and the one before. Return whether that was to do."""
-    transitions = _swap(directory, server)
-    with transitions.store.lock(lock_seconds):
-        plan = transitions.plan_active(made.release, _DEVICE, keep=0)
-        if plan.stages:
-            transitions.stage(made.release, plan, str(directory / "incoming"))
-        if plan.tells_server or plan.before != plan.after:
-            transitions.activate(plan, health_seconds=0)
-            transitions.make_room(plan)
-        return plan.changed
+def state_of(directory: Path) -> State:
+    """The state of the device's model."""
+    return store_of(directory).state(MODEL)
 
 
-def hold(directory: Path, made: Made) -> None:
-    """Hold a release in the store, without serving it."""
-    transitions = _swap(directory, None)
-    with transitions.store.lock():
-        plan = transitions.plan_present(made.release, _DEVICE, keep=1)
-        if plan.stages:
-            transitions.stage(made.release, plan, str(directory / "incoming"))
+def swap(directory: Path, made: Made, state: str = "active", **options: Any) -> dict[str, Any]:
+    """The module's O(state=active) or O(state=present) with the release's blobs sent. Return its result."""
+    return _module(directory, made, staged_blobs=str(directory / "incoming"), state=state, **options)
 
 
-def leave(directory: Path, version: str, server: Server | None = None) -> None:
-    """Go back from ``version`` to the one before it."""
-    transitions = _swap(directory, server)
-    with transitions.store.lock():
-        plan = transitions.plan_leave(version)
-        if plan.changed:
-            transitions.leave(plan)
+def leave(directory: Path, made: Made, **options: Any) -> dict[str, Any]:
+    """The module's O(state=previous)."""
+    return _module(directory, made, state="previous", **options)
 
 
-def remove(directory: Path, version: str, lock_seconds: float = LOCK_SECONDS) -> None:
-    """Remove a version from the store."""
-    transitions = _swap(directory, None)
-    with transitions.store.lock(lock_seconds):
-        plan = transitions.plan_absent(version)
-        if plan.changed:
-            transitions.remove(version, plan)
+def remove(directory: Path, made: Made, **options: Any) -> dict[str, Any]:
+    """The module's O(state=absent)."""
+    return _module(directory, made, state="absent", **options)
+
+
+def edgeml(directory: Path, *arguments: str) -> None:
+    """The device's command. Raises EdgemlError with what it says when it fails."""
+    said, complaint = io.StringIO(), io.StringIO()
+    with redirect_stdout(said), redirect_stderr(complaint):
+        code = main([*arguments, "--store", str(directory / "store")])
+    if code != 0:
+        raise EdgemlError(complaint.getvalue())
 
 
 def recover(directory: Path) -> None:
-    """What a device does when it starts."""
-    store = store_of(directory)
-    with store.lock():
-        store.clean_staging()
+    """What the device does before its service starts."""
+    edgeml(directory, "recover", "--before-start")
 
 
-def _swap(directory: Path, server: Server | None) -> Swap:
-    return Swap(store_of(directory), server, MODEL, Context(rollout_id=None, actor="test", why="a proof"))
+def swap_killed_when_switched(directory: Path, made: Made) -> None:
+    """A swap that ends between the switch and the word to the server."""
+
+    class Deadly(NoStrategy):
+        def tell(self, model: str, active: str | None) -> None:
+            raise Killed
+
+    class Interrupted(Call):
+        def _open(self) -> Swap:
+            swap = super()._open()
+            swap.strategy = Deadly()
+            return swap
+
+    try:
+        _module(directory, made, call=Interrupted, staged_blobs=str(directory / "incoming"), state="active")
+    except Killed:
+        return
+    raise AssertionError("the swap was not interrupted")
+
+
+def _module(
+    directory: Path, made: Made, call: type[Call] = Call, lock_seconds: float = LOCK_SECONDS, **options: Any
+) -> dict[str, Any]:
+    """What the module's main() does with the lock held."""
+    params = {
+        **_DEFAULTS,
+        "store": str(directory / "store"),
+        "version": made.document["version"],
+        "manifest": made.document,
+        **options,
+    }
+    running = call(params)
+    with running.store.lock(lock_seconds):
+        running.run(act=True)
+    return running.result

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from . import strace, subject
-from .checks import recover_and_check
+from . import strace
+from .checks import check_of
 from .scenarios import SCENARIOS, Scenario, clone
 from .strace import Call
 from .sweep import Results, sweep
@@ -23,7 +23,7 @@ def test_killed_at_every_call(scenario: Scenario, memory: Path, all_points: bool
     """Every call that takes a path or a descriptor; without --all-points, every one that changes something."""
     prepared, device, log = memory / "prepared", memory / "device", memory / "log"
     scenario.prepare(prepared)
-    journal = subject.store_of(prepared).history(subject.MODEL)
+    check = check_of(scenario, prepared)
 
     def fresh() -> None:
         shutil.rmtree(device, ignore_errors=True)
@@ -36,7 +36,7 @@ def test_killed_at_every_call(scenario: Scenario, memory: Path, all_points: bool
         fresh()
         ended = strace.run(act, log, strace.kill_at(call))
         assert ended.killed, ended
-        return recover_and_check(device, scenario, journal)
+        return check.recovered(device)
 
     # Once without strace, so that nothing is imported or cached for the first time later.
     fresh()

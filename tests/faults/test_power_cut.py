@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from . import strace, subject
-from .checks import recover_and_check
+from . import strace
+from .checks import check_of
 from .filesystem_model import Filesystem, Image
 from .loop_image import copy_image, make_image, mounted
 from .scenarios import SCENARIOS, SWAP, Scenario, clone
@@ -48,7 +48,7 @@ class Ext4:
         make_image(self._prepared, IMAGE_MEGABYTES)
         with mounted(self._prepared, self._mount, options) as mount:
             scenario.prepare(mount / "device")
-            self._journal = subject.store_of(mount / "device").history(subject.MODEL)
+            self._check = check_of(scenario, mount / "device")
 
     def calls(self) -> list[Call]:
         """The calls of the action that change something."""
@@ -64,7 +64,7 @@ class Ext4:
             assert ended == Ended(killed=call is not None), ended
             copy_image(self._image, self._survivor)
         with mounted(self._survivor, self._mount, self._options) as mount:
-            return recover_and_check(mount / "device", self.scenario, self._journal, done=call is None)
+            return self._check.recovered(mount / "device", done=call is None)
 
     def _act(self) -> None:
         self.scenario.action(self._mount / "device")
@@ -94,7 +94,7 @@ class Modelled:
         self.scenario = scenario
         self._prepared, self._device, self._log = (directory / name for name in ("prepared", "device", "log"))
         scenario.prepare(self._prepared)
-        self._journal = subject.store_of(self._prepared).history(subject.MODEL)
+        self._check = check_of(scenario, self._prepared)
 
     def survivors(self) -> Iterator[tuple[str, bool, Image]]:
         """Everything that may be there after a power cut at any call: when, whether the action was done, and what."""
@@ -120,7 +120,7 @@ class Modelled:
         self._device.mkdir()
         (self._device / "incoming").symlink_to(self._prepared / "incoming")
         image.write(self._device / "store")
-        return recover_and_check(self._device, self.scenario, self._journal, done)
+        return self._check.recovered(self._device, done)
 
 
 def test_any_filesystem_loses_its_power_at_every_changing_call(

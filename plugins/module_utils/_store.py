@@ -91,8 +91,9 @@ class Store:
     # ---- reading ----
 
     def models(self) -> list[str]:
-        """Names of the models that have a state, sorted."""
-        return [name for name in self._model_names() if os.path.exists(self._state_path(name))]
+        """Names of the models that have a state, or a journal of what was to give them one, sorted."""
+        paths = (self._state_path, self._journal_path)
+        return [name for name in self._model_names() if any(os.path.exists(path(name)) for path in paths)]
 
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""
@@ -344,6 +345,8 @@ class Store:
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             journal.write(b"\n" + line if torn else line)
             self._seal(journal, _STATE_MODE)
+        # Else a journal that was just made may be lost, and the state that it announces not.
+        _fsync_directory(self._model_path(model))
 
     def remove(self, model: str, version: str, needed: Iterable[File] = ()) -> None:
         """Forget a version and the blobs that only it used, except the ``needed`` ones.

@@ -28,11 +28,10 @@ class Check:
     state: State
     journal: list[dict[str, Any]]
 
-    def recovered(self, directory: Path, done: bool = False, told: bool = False) -> str:
+    def recovered(self, directory: Path, done: bool = False) -> str:
         """Recover the device, check all that must hold, then that the next swap succeeds. Return what was active.
 
-        ``done``: the transition had come to its end, so that it must not be lost. ``told``: it had failed with an
-        error, for which a version may be remembered.
+        ``done``: the transition had come to its end, so that it must not be lost.
         """
         subject.recover(directory)
         state = self.consistent(directory)
@@ -40,7 +39,7 @@ class Check:
         assert state.active == self.scenario.new or not done, f"done, and then lost: {state.active} is active"
         if outcome == "old" and self.scenario.old != self.scenario.new:
             assert state.previous == self.state.previous, f"{state.previous} is previous; it was {self.state.previous}"
-            assert state.failed == self.state.failed or told, f"blamed for an interruption: {dict(state.failed)}"
+            assert state.failed == self.state.failed, f"blamed for what it did not do: {dict(state.failed)}"
         before = snapshot(directory)
         subject.recover(directory)
         assert snapshot(directory) == before, "a second recovery finds something to do"
@@ -90,7 +89,7 @@ class Check:
     def _next_swap(self, directory: Path) -> None:
         assert self.scenario.new is not None
         made = release(self.scenario.new)
-        # A version is blamed for an error or a revert, until it is asked for with retry.
+        # A version whose trial was reverted has to be asked for with retry.
         retry = self.scenario.new in subject.state_of(directory).failed
         subject.swap(directory, made, verify="full", retry=retry)
         assert subject.state_of(directory).active == self.scenario.new

@@ -46,7 +46,7 @@ class Scenario:
     """A transition of a device from the active version ``old`` to ``new``; both the same where it changes none.
 
     ``history`` is what makes the device as it is before; ``action`` is the transition. The files of the version
-    ``damaged`` are wrong before it.
+    ``damaged`` are wrong before it. ``undone``: a failure takes it back.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Scenario:
     history: Sequence[Callable[[Path], object]]
     action: Callable[[Path], object]
     damaged: str | None = None
+    undone: bool = True
 
     def prepare(self, directory: Path) -> None:
         """Make the device as it is before the transition."""
@@ -168,10 +169,10 @@ SCENARIOS = (
     Scenario("swap to a version held", "0.9.0", OLD, (*_COMMITTED[:2], _back_from(OLD)), swap_to(OLD)),
     Scenario("swap during a trial", NEW, NEXT, _ON_TRIAL, swap_to(NEXT)),
     Scenario("swap after a killed one", OLD, NEW, (*_COMMITTED, _killed_on_the_way_to(NEXT), _rubbish), swap_to(NEW)),
-    Scenario("going back", OLD, "0.9.0", _COMMITTED, _back_from(OLD)),
-    Scenario("revert of a trial", NEW, OLD, _ON_TRIAL, _back_from(NEW)),
-    Scenario("revert by hand", NEW, OLD, _ON_TRIAL, _edgeml("revert", subject.MODEL)),
-    Scenario("revert after crashes", NEW, OLD, (*_ON_TRIAL, _crash, _crash), _crash),
+    Scenario("going back", OLD, "0.9.0", _COMMITTED, _back_from(OLD), undone=False),
+    Scenario("revert of a trial", NEW, OLD, _ON_TRIAL, _back_from(NEW), undone=False),
+    Scenario("revert by hand", NEW, OLD, _ON_TRIAL, _edgeml("revert", subject.MODEL), undone=False),
+    Scenario("revert after crashes", NEW, OLD, (*_ON_TRIAL, _crash, _crash), _crash, undone=False),
     Scenario("commit of a trial", NEW, NEW, (*_COMMITTED, swap_to(NEW, trial_seconds=1e-9)), _edgeml("watch")),
     Scenario("removal", OLD, OLD, _COMMITTED, _without("0.8.0")),
     Scenario("note of a test", OLD, OLD, _COMMITTED, _note_test),

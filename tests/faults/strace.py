@@ -32,7 +32,7 @@ Action = Callable[[], None]
 _TRACED = "%file,%desc"
 _BEGIN, _END = "edgeml-begin", "edgeml-end"
 # Strings as hexadecimal bytes: paths and data can then hold nothing that ends a string or a line.
-_FORMAT = ["-xx", "-s", "256"]
+_FORMAT = ["-xx", "-y", "-s", "256"]
 _LINE = re.compile(r"\d+ +(\w+)\((.*)\) += (.*)", re.DOTALL)
 _CHANGING = re.compile(
     "chmod|chown|fchmod|fchmodat|fchown|fchownat|lchown|utimensat|creat|mkdir|mkdirat|mknod|mknodat|link|linkat|symlink|"
@@ -68,6 +68,11 @@ class Call:
     def succeeded(self) -> bool:
         """Whether the call was done, and returned no error."""
         return not self.result.startswith(("-1 ", "?"))
+
+    def concerns(self, directory: Path) -> bool:
+        """Whether the call is about a file below ``directory``, by its path or by a descriptor of it."""
+        path = _hexadecimal(str(directory))
+        return f'"{path}' in self.arguments or f"<{path}" in self.arguments
 
     def __str__(self) -> str:
         return f"{self.name} #{self.number}({_ESCAPE.sub(_shown, self.arguments[:1000])[:200]})"
@@ -198,7 +203,11 @@ def _shown(escape: re.Match[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode()) + '"'
+    return f'"{_hexadecimal(text)}"'
+
+
+def _hexadecimal(text: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in text.encode())
 
 
 def _be_the_child(action: Action, report: mmap.mmap) -> None:

@@ -57,9 +57,11 @@ class SmallDisk:
             self._check.readable(device)
             assert ended.unexpected is None, ended.unexpected
             if ended.error is not None:
-                assert "No space left on device" in ended.error or "are free" in ended.error, f"not clear: {ended.error}"
+                assert "No space left on device" in ended.error or "are free" in ended.error, (
+                    f"not clear: {ended.error}"
+                )
             shutil.rmtree(ballast)
-            outcome = self._check.recovered(device, done=ended.error is None, told=ended.error is not None)
+            outcome = self._check.recovered(device, done=ended.error is None)
             assert outcome == ("new" if ended.error is None else "old")
             return "swapped" if ended.error is None else "refused, old stays"
 

@@ -179,7 +179,7 @@ class Replay:
         The name is empty for the root itself.
         """
         text = os.fsdecode(_bytes(path))
-        opened = self._open.get(_number(start)) if start and start != "AT_FDCWD" else None
+        opened = self._open.get(_number(start))
         if opened is not None and not os.path.isabs(text):
             assert isinstance(opened.node, Directory)
             begin, parts = opened.node, Path(text).parts

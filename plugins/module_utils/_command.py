@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import os
@@ -191,19 +192,20 @@ class Command:
         if not os.path.isdir(self.store.root):
             return {"models": {}}, "no store yet"
         outcomes, errors = {}, []
-        try:
-            with self.store.lock(UNATTENDED_LOCK_SECONDS):
-                before()
-                for name in self.store.models():
-                    try:
-                        swap = Swap(self.store, name, DEVICE, self._serving(name))
-                        outcomes[name] = act(swap)
-                    except (EdgemlError, OSError) as error:
-                        errors.append(f"{name}: {error}")
-                if not any(self.store.state(name).trial for name in self.store.models()):
-                    stop_watching()
-        except StoreError as error:
-            return {"models": outcomes, "busy": str(error)}, f"left alone: {error}"
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.store.lock(UNATTENDED_LOCK_SECONDS))
+            except StoreError as error:
+                return {"models": {}, "busy": str(error)}, f"left alone: {error}"
+            before()
+            for name in self.store.models():
+                try:
+                    swap = Swap(self.store, name, DEVICE, self._serving(name))
+                    outcomes[name] = act(swap)
+                except (EdgemlError, OSError) as error:
+                    errors.append(f"{name}: {error}")
+            if not errors and not any(self.store.state(name).trial for name in self.store.models()):
+                stop_watching()
         if errors:
             raise StoreError("; ".join(errors))
         return {"models": outcomes}, "\n".join(f"{name}: {outcome}" for name, outcome in outcomes.items())

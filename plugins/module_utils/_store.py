@@ -27,11 +27,12 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, Mapping
 
-from ._errors import IntegrityError, ManifestError, StoreError
+from ._errors import IntegrityError, ManifestError, StoreError, naming
 from ._integrity import read_hashed
 from ._manifest import File, Release, Variant, check_name, parse_release
 from ._state import SCHEMA, State, parse_state, state_document
@@ -93,7 +94,7 @@ class Store:
     def models(self) -> list[str]:
         """Names of the models that have a state, or a journal of what was to give them one, sorted."""
         paths = (self._state_path, self._journal_path)
-        return [name for name in self._model_names() if any(os.path.exists(path(name)) for path in paths)]
+        return [name for name in self._model_names() if any(_status(path(name)) for path in paths)]
 
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""
@@ -104,13 +105,13 @@ class Store:
     def versions(self, model: str) -> list[str]:
         """Versions of the model that the store holds, sorted as text."""
         path = os.path.join(self._model_path(model), "versions")
-        return sorted(os.listdir(path)) if os.path.isdir(path) else []
+        return sorted(os.listdir(path)) if _is_directory(path) else []
 
     def version(self, model: str, version: str) -> Version:
         """One version that the store holds. Raises StoreError when it is absent or its record damaged."""
         directory = self._version_path(model, version)
         path = os.path.join(directory, "version.json")
-        if not os.path.isdir(directory):
+        if not _is_directory(directory):
             held = ", ".join(self.versions(model)) or "none"
             raise StoreError(f"{directory}: the store does not hold {model} {version}; it holds {held}")
         document = _read_json(path)
@@ -141,7 +142,8 @@ class Store:
     def history(self, model: str) -> list[dict[str, Any]]:
         """The model's transitions, oldest first. A line that a power cut left incomplete or damaged is passed over."""
         try:
-            with open(self._journal_path(model), "rb") as file:
+            path = self._journal_path(model)
+            with naming(path), open(path, "rb") as file:
                 lines = file.read().splitlines()
         except FileNotFoundError:
             return []
@@ -209,7 +211,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         """Hold the store's lock, waiting at most ``seconds``. A killed holder lets go by itself (flock)."""
-        if not os.path.isdir(self.root):
+        if not _is_directory(self.root):
             raise StoreError(f"{self.root}: no store here; the role edgeml.fleet.provision makes it")
         descriptor = os.open(os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -242,7 +244,7 @@ class Store:
         staged = os.path.join(self._staging, file.sha256)
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            with open(descriptor, "wb") as target:
+            with naming(staged), open(descriptor, "wb") as target:
                 actual = read_hashed(source, file.size, origin, target)
                 if actual != file.sha256:
                     raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
@@ -261,7 +263,7 @@ class Store:
         Raises StoreError if the store holds another release under the same version: a release is immutable.
         """
         directory = self._version_path(release.model, release.version)
-        if os.path.isdir(directory):
+        if _is_directory(directory):
             held = self.version(release.model, release.version)
             if held.digest != release.digest:
                 raise StoreError(
@@ -293,7 +295,8 @@ class Store:
         staged = os.path.join(self._staging, "healed")
         for version in self._readable_versions():
             for path in (os.path.join(version.directory, item.path) for item in version.files if item == file):
-                if os.path.exists(path) and os.path.samefile(path, good):
+                status = _status(path)
+                if status is not None and os.path.samestat(status, os.stat(good)):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(staged)
@@ -320,7 +323,11 @@ class Store:
         """Have the link to the active version say what the state says. Return whether it said something else."""
         link = os.path.join(self._model_path(model), "active")
         wanted = os.path.join("versions", state.active) if state.active else None
-        if (os.readlink(link) if os.path.islink(link) else None) == wanted:
+        try:
+            found: str | None = os.readlink(link)
+        except FileNotFoundError:
+            found = None
+        if found == wanted:
             return False
         if wanted is None:
             os.unlink(link)
@@ -337,10 +344,9 @@ class Store:
     def record(self, model: str, entry: Mapping[str, Any]) -> None:
         """Append one entry, with the time (UTC), to the model's journal."""
         line = _json_bytes({"time": utc_now(), **entry})
-        descriptor = os.open(
-            self._journal_path(model), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE
-        )
-        with open(descriptor, "ab") as journal:
+        path = self._journal_path(model)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE)
+        with naming(path), open(descriptor, "ab") as journal:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             journal.write(b"\n" + line if torn else line)
@@ -363,12 +369,13 @@ class Store:
         shutil.rmtree(doomed, ignore_errors=True)
         os.rename(directory, doomed)
         _fsync_directory(os.path.dirname(directory))
-        shutil.rmtree(doomed)
+        # What can't be deleted now is rubbish in staging, like that of an interrupted write.
+        shutil.rmtree(doomed, ignore_errors=True)
         self.remove_unused_blobs(needed)
 
     def remove_unused_blobs(self, needed: Iterable[File] = ()) -> None:
         """Remove the blobs that no version uses, except the ``needed`` ones."""
-        if not os.path.isdir(self._blobs):
+        if not _is_directory(self._blobs):
             return
         spare = {file.sha256 for file in needed}
         for name in os.listdir(self._blobs):
@@ -380,7 +387,7 @@ class Store:
     # ---- the parts ----
 
     def _model_names(self) -> list[str]:
-        return sorted(os.listdir(self._models)) if os.path.isdir(self._models) else []
+        return sorted(os.listdir(self._models)) if _is_directory(self._models) else []
 
     def _readable_versions(self) -> Iterator[Version]:
         for model in self._model_names():
@@ -411,14 +418,12 @@ class Store:
         return os.path.join(self._blobs, file.sha256)
 
     def _blob_is_complete(self, file: File) -> bool:
-        try:
-            return os.stat(self._blob_path(file)).st_size == file.size
-        except FileNotFoundError:
-            return False
+        status = _status(self._blob_path(file))
+        return status is not None and status.st_size == file.size
 
     def _directory(self, path: str) -> None:
         """Make a directory of the store and the ones above it, open to the store's group, fsynced."""
-        if os.path.isdir(path):
+        if _is_directory(path):
             return
         if path != self.root:
             self._directory(os.path.dirname(path))
@@ -437,7 +442,7 @@ class Store:
 
     def _write(self, path: str, content: bytes, mode: int) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
+        with naming(path), open(descriptor, "wb") as file:
             file.write(content)
             self._seal(file, mode)
 
@@ -447,6 +452,19 @@ class Store:
         os.fchown(file.fileno(), -1, os.stat(self.root).st_gid)
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
+
+
+def _status(path: str) -> os.stat_result | None:
+    """What is at ``path``, or None. Raises OSError where that can't be told: a disk that fails is not an empty one."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_directory(path: str) -> bool:
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def utc_now() -> str:
@@ -460,7 +478,7 @@ def _json_bytes(document: Any) -> bytes:
 
 def _read_json(path: str, missing: Any = None) -> Any:
     try:
-        with open(path, "rb") as file:
+        with naming(path), open(path, "rb") as file:
             return json.loads(file.read().decode("utf-8"))
     except FileNotFoundError as error:
         if missing is not None:
@@ -473,6 +491,7 @@ def _read_json(path: str, missing: Any = None) -> Any:
 def _fsync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

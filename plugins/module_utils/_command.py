@@ -136,7 +136,7 @@ class Command:
                 swap.tell_if_needed()
             return f"{before} -> {swap.state.active}" if before != swap.state.active else "nothing to recover"
 
-        return self._each_model(recover)
+        return self._each_model(recover, before=self.store.clean_staging)
 
     def watch(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Look at the trials; systemd's timer calls this until there is none."""
@@ -192,25 +192,30 @@ class Command:
         result = {"model": swap.model, "changed": changed, **swap.state.versions(), "live": live}
         return result, f"{swap.model}: live now: {live or 'no version'}"
 
-    def _each_model(self, act: Callable[[Swap], str]) -> tuple[dict[str, Any], str]:
-        """Do ``act`` with each model under the lock; a model that fails does not keep the others from it."""
+    def _each_model(
+        self, act: Callable[[Swap], str], before: Callable[[], None] = lambda: None
+    ) -> tuple[dict[str, Any], str]:
+        """Do ``act`` with each model under the lock, and ``before`` once; a model that fails does not keep the others
+        from it."""
         if not os.path.isdir(self.store.root):
             return {"models": {}}, "no store yet"
         outcomes, errors, on_trial = {}, [], False
-        try:
-            with self.store.lock(UNATTENDED_LOCK_SECONDS):
-                for name in self.store.models():
-                    try:
-                        swap = Swap(self.store, name, DEVICE, self._serving(name))
-                        outcomes[name] = act(swap)
-                    except (EdgemlError, OSError) as error:
-                        errors.append(f"{name}: {error}")
-                    with contextlib.suppress(EdgemlError, OSError):
-                        on_trial = on_trial or self.store.state(name).trial is not None
-                if not on_trial:
-                    stop_watching()
-        except StoreError as error:
-            return {"models": outcomes, "busy": str(error)}, f"left alone: {error}"
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.store.lock(UNATTENDED_LOCK_SECONDS))
+            except StoreError as error:
+                return {"models": {}, "busy": str(error)}, f"left alone: {error}"
+            before()
+            for name in self.store.models():
+                try:
+                    swap = Swap(self.store, name, DEVICE, self._serving(name))
+                    outcomes[name] = act(swap)
+                except (EdgemlError, OSError) as error:
+                    errors.append(f"{name}: {error}")
+                with contextlib.suppress(EdgemlError, OSError):
+                    on_trial = on_trial or self.store.state(name).trial is not None
+            if not on_trial:
+                stop_watching()
         if errors:
             raise StoreError("; ".join(errors))
         return {"models": outcomes}, "\n".join(f"{name}: {outcome}" for name, outcome in outcomes.items())

@@ -8,6 +8,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Iterator
+
 
 class EdgemlError(Exception):
     """Base of every error that the collection raises on purpose; its text is meant for the operator."""
@@ -47,3 +50,14 @@ class SwapError(EdgemlError):
     def __init__(self, message: str, live: str | None) -> None:
         super().__init__(message)
         self.live = live
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Have an OSError of the block say which file it is about: one of a read, a write or an fsync does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import BinaryIO
 
-from ._errors import IntegrityError
+from ._errors import IntegrityError, naming
 
 CHUNK_BYTES = 1 << 20
 
@@ -24,7 +24,8 @@ def read_hashed(source: BinaryIO, size: int, origin: str, target: BinaryIO | Non
     digest = hashlib.sha256()
     total = 0
     while True:
-        chunk = source.read(CHUNK_BYTES)
+        with naming(origin):
+            chunk = source.read(CHUNK_BYTES)
         if not chunk:
             break
         total += len(chunk)

@@ -32,7 +32,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, Mapping
 
-from ._errors import IntegrityError, ManifestError, StoreError
+from ._errors import IntegrityError, ManifestError, StoreError, naming
 from ._integrity import read_hashed
 from ._manifest import File, Release, Variant, check_name, is_name, parse_release
 from ._state import SCHEMA, State, parse_state, state_document
@@ -92,8 +92,9 @@ class Store:
     # ---- reading ----
 
     def models(self) -> list[str]:
-        """Names of the models that have a state, sorted."""
-        return [name for name in self._model_names() if os.path.exists(self._state_path(name))]
+        """Names of the models that have a state, or a journal of what was to give them one, sorted."""
+        paths = (self._state_path, self._journal_path)
+        return [name for name in self._model_names() if any(_status(path(name)) for path in paths)]
 
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""
@@ -109,7 +110,7 @@ class Store:
         """One version that the store holds. Raises StoreError when it is absent or its record damaged."""
         directory = self._version_path(model, version)
         path = os.path.join(directory, "version.json")
-        if not os.path.isdir(directory):
+        if not _is_directory(directory):
             held = ", ".join(self.versions(model)) or "none"
             raise StoreError(f"{directory}: the store does not hold {model} {version}; it holds {held}")
         document = _read_json(path)
@@ -140,7 +141,8 @@ class Store:
     def history(self, model: str) -> list[dict[str, Any]]:
         """The model's transitions, oldest first. A line that a power cut left incomplete or damaged is passed over."""
         try:
-            with open(self._journal_path(model), "rb") as file:
+            path = self._journal_path(model)
+            with naming(path), open(path, "rb") as file:
                 lines = file.read().splitlines()
         except FileNotFoundError:
             return []
@@ -205,7 +207,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         """Hold the store's lock, waiting at most ``seconds``. A killed holder lets go by itself (flock)."""
-        if not os.path.isdir(self.root):
+        if not _is_directory(self.root):
             raise StoreError(f"{self.root}: no store here; the role edgeml.fleet.provision makes it")
         descriptor = os.open(os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -239,7 +241,7 @@ class Store:
         staged = os.path.join(self._staging, file.sha256)
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            with open(descriptor, "wb") as target:
+            with naming(staged), open(descriptor, "wb") as target:
                 actual = read_hashed(source, file.size, origin, target)
                 if actual != file.sha256:
                     raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
@@ -258,7 +260,7 @@ class Store:
         Raises StoreError if the store holds another release under the same version: a release is immutable.
         """
         directory = self._version_path(release.model, release.version)
-        if os.path.isdir(directory):
+        if _is_directory(directory):
             held = self.version(release.model, release.version)
             if held.digest != release.digest:
                 raise StoreError(
@@ -290,7 +292,8 @@ class Store:
         staged = os.path.join(self._staging, "healed")
         for version in self._readable_versions():
             for path in (os.path.join(version.directory, item.path) for item in version.files if item == file):
-                if os.path.lexists(path) and os.path.samestat(os.lstat(path), os.lstat(good)):
+                status = _status(path)
+                if status is not None and os.path.samestat(status, os.lstat(good)):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(staged)
@@ -317,7 +320,11 @@ class Store:
         """Have the link to the active version say what the state says. Return whether it said something else."""
         link = os.path.join(self._model_path(model), "active")
         wanted = os.path.join("versions", state.active) if state.active else None
-        if (os.readlink(link) if os.path.islink(link) else None) == wanted:
+        try:
+            found: str | None = os.readlink(link)
+        except FileNotFoundError:
+            found = None
+        if found == wanted:
             return False
         if wanted is None:
             os.unlink(link)
@@ -334,14 +341,15 @@ class Store:
     def record(self, model: str, entry: Mapping[str, Any]) -> None:
         """Append one entry, with the time (UTC), to the model's journal."""
         line = _json_bytes({"time": utc_now(), **entry})
-        descriptor = os.open(
-            self._journal_path(model), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE
-        )
-        with open(descriptor, "ab") as journal:
+        path = self._journal_path(model)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE)
+        with naming(path), open(descriptor, "ab") as journal:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             journal.write(b"\n" + line if torn else line)
             self._seal(journal, _STATE_MODE)
+        # Else a journal that was just made may be lost, and the state that it announces not.
+        _fsync_directory(self._model_path(model))
 
     def remove(self, model: str, version: str, needed: Iterable[File] = ()) -> None:
         """Forget a version and the blobs that only it used, except the ``needed`` ones.
@@ -358,12 +366,13 @@ class Store:
         shutil.rmtree(doomed, ignore_errors=True)
         os.rename(directory, doomed)
         _fsync_directory(os.path.dirname(directory))
-        shutil.rmtree(doomed)
+        # What can't be deleted now is rubbish in staging, like that of an interrupted write.
+        shutil.rmtree(doomed, ignore_errors=True)
         self.remove_unused_blobs(needed)
 
     def remove_unused_blobs(self, needed: Iterable[File] = ()) -> None:
         """Remove the blobs that no version uses, except the ``needed`` ones."""
-        if not os.path.isdir(self._blobs):
+        if not _is_directory(self._blobs):
             return
         spare = {file.sha256 for file in needed}
         for name in os.listdir(self._blobs):
@@ -419,15 +428,12 @@ class Store:
         return os.path.join(self._blobs, file.sha256)
 
     def _blob_is_complete(self, file: File) -> bool:
-        try:
-            status = os.lstat(self._blob_path(file))
-        except FileNotFoundError:
-            return False
-        return stat.S_ISREG(status.st_mode) and status.st_size == file.size
+        status = _status(self._blob_path(file))
+        return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size
 
     def _directory(self, path: str) -> None:
         """Make a directory of the store and the ones above it, open to the store's group, fsynced."""
-        if os.path.isdir(path):
+        if _is_directory(path):
             return
         if path != self.root:
             self._directory(os.path.dirname(path))
@@ -446,7 +452,7 @@ class Store:
 
     def _write(self, path: str, content: bytes, mode: int) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
+        with naming(path), open(descriptor, "wb") as file:
             file.write(content)
             self._seal(file, mode)
 
@@ -460,7 +466,20 @@ class Store:
 
 def _names(path: str) -> list[str]:
     """The directory's entries that are named as a model or a version, sorted; what somebody else put there is not."""
-    return sorted(filter(is_name, os.listdir(path))) if os.path.isdir(path) else []
+    return sorted(filter(is_name, os.listdir(path))) if _is_directory(path) else []
+
+
+def _status(path: str) -> os.stat_result | None:
+    """What is at ``path`` itself, or None. Raises OSError where that cannot be told: a failing disk is not empty."""
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_directory(path: str) -> bool:
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def utc_now() -> str:
@@ -474,7 +493,7 @@ def _json_bytes(document: Any) -> bytes:
 
 def _read_json(path: str, missing: Any = None) -> Any:
     try:
-        with open(path, "rb") as file:
+        with naming(path), open(path, "rb") as file:
             return json.loads(file.read().decode("utf-8"))
     except FileNotFoundError as error:
         if missing is not None:
@@ -487,6 +506,7 @@ def _read_json(path: str, missing: Any = None) -> Any:
 def _fsync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

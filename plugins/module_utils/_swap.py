@@ -330,15 +330,15 @@ class Swap:
             begun = self.strategy.record(self.model, version.version)
             watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds(), begun=begun)
             self._update(dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None))
-        except (ServerError, OSError) as error:
-            reason = f"{self.model} {version.version} did not become healthy: {error}"
-            try:
-                live = self._put_back(before, version, str(error))
-            except OSError as another:
-                raise SwapError(
-                    f"{reason}; the store could not be put back, which is tried again: {another}", self.live_if_told()
-                ) from error
-            raise SwapError(reason, live) from error
+        except ServerError as error:
+            live = self._put_back(
+                before.with_failure(version.version, self._failure(version.version, str(error))), error
+            )
+            raise SwapError(f"{self.model} {version.version} did not become healthy: {error}", live) from error
+        except OSError as error:
+            # The device's fault, not the version's.
+            live = self._put_back(before, error)
+            raise SwapError(f"{self.model} {version.version} could not be switched to: {error}", live) from error
         return baseline
 
     def leave(self, plan: Plan) -> None:
@@ -365,10 +365,12 @@ class Swap:
         self.store.record(self.model, self.context.entry("remove", self.state, self.state, version=version))
 
     def make_room(self, plan: Plan) -> None:
-        """Remove what the plan has no more need for, after it was carried out."""
-        for version in set(plan.surplus) & set(self.store.versions(self.model)):
-            if version not in self.state.needed():
-                self.store.remove(self.model, version)
+        """Remove what the plan has no more need for, after it was carried out. What can't be removed now stays until
+        another release is staged."""
+        with contextlib.suppress(OSError):
+            for version in set(plan.surplus) & set(self.store.versions(self.model)):
+                if version not in self.state.needed():
+                    self.store.remove(self.model, version)
 
     # ---- the parts: plans ----
 
@@ -547,17 +549,23 @@ class Swap:
                 return
             time.sleep(HEALTH_INTERVAL_SECONDS)
 
-    def _put_back(self, before: State, version: Version, reason: str) -> str | None:
+    def _put_back(self, after: State, error: Exception) -> str | None:
         """Return to the state before a failed swap; a server that died is waited for. Returns what is live then."""
-        self.state = self.store.state(self.model)
-        if self.state.active == version.version and self.state.trial is not None:
-            after = before.with_failure(version.version, self._failure(version.version, reason))
-            self._transition("put_back", after, reason=reason)
-        self._settle_journal()
+        try:
+            self.state = self.store.state(self.model)
+            if self.state.active != after.active:
+                self._transition("put_back", after, reason=str(error))
+            self._settle_journal()
+        except OSError as again:
+            raise SwapError(
+                f"{self.model}: the switch failed: {error}; to put {after.active} back failed as well, and is tried "
+                f"again by the device and by the next swap: {again}",
+                self.live_if_told(),
+            ) from error
         deadline = time.monotonic() + SERVER_RETURN_SECONDS
         while True:
             try:
-                self.strategy.tell(self.model, before.active)
+                self.strategy.tell(self.model, after.active)
                 break
             except ServerError:
                 if self.strategy.answers() or time.monotonic() >= deadline:

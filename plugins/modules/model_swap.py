@@ -332,7 +332,7 @@ def main() -> None:
         module.fail_json(msg=_failure(str(error), error.live), **call.failed(error.live, refused=False))
     except (EdgemlError, OSError) as error:
         live = call.live()
-        module.fail_json(msg=_failure(str(error), live), **call.failed(live, refused=True))
+        module.fail_json(msg=_failure(str(error), live), **call.failed(live, refused=not call.switched()))
 
 
 class Call:
@@ -377,6 +377,13 @@ class Call:
             return (self._swap or self._open()).live()
         except (EdgemlError, OSError):
             return None
+
+    def switched(self) -> bool:
+        """Whether another version is active than when the call began; False also when that cannot be told."""
+        try:
+            return self._swap is not None and self.store.state(self._swap.model).active != self._swap.found.active
+        except (EdgemlError, OSError):
+            return False
 
     def failed(self, live: str | None, refused: bool) -> dict[str, Any]:
         """The result of a call that failed."""

@@ -288,7 +288,7 @@ def test_a_disk_that_is_full_after_the_switch(store: Store, odd: OddServer) -> N
     with no_more_bytes() as fill:
         odd.answers[LOAD] = Answer(200, before=fill, acts=True)
         with pytest.raises(
-            SwapError, match=r"File too large.*; the store could not be put back, which is tried again: "
+            SwapError, match=r"File too large.*; to put 1\.0\.0 back failed as well, and is tried again "
         ) as caught:
             go(open_swap(store, odd.address))
     assert caught.value.live == "1.1.0"

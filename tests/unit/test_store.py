@@ -742,8 +742,7 @@ def test_removing_a_version_that_is_a_link_leaves_what_it_leads_to(store: Store,
     directory = Path(store.root, "models", "digits", "versions", "1.0.0")
     directory.rename(kept)
     directory.symlink_to(kept)
-    with pytest.raises(OSError, match="symbolic link"):
-        store.remove("digits", "1.0.0")
+    store.remove("digits", "1.0.0")
     assert sorted(path.name for path in kept.iterdir()) == ["model.onnx", "version.json"]
     store.clean_staging()
     assert store.versions("digits") == []

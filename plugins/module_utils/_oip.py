@@ -20,6 +20,8 @@ from ._errors import ServerError
 LOOK_SECONDS = 10.0
 # What loading a model or one inference may take on a small board.
 WORK_SECONDS = 120.0
+# What edgeml_server says while it loads the models that it starts with. Others listen when they have theirs.
+STARTING = "the server is starting"
 
 
 class Server:
@@ -39,6 +41,14 @@ class Server:
             return self._request("GET", "/v2/health/live")[0] == 200
         except ServerError:
             return False
+
+    def has_started(self) -> bool:
+        """Whether a server answers that has tried to load each of the models that it starts with."""
+        try:
+            status, body = self._request("GET", "/v2/health/ready")
+        except ServerError:
+            return False
+        return status == 200 or _reason(body) != STARTING
 
     def serving_version(self, model: str) -> str | None:
         """The version that answers for ``model`` now; None when the model is not served or no server answers."""

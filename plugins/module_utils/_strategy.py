@@ -30,7 +30,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether there is somebody to be told."""
+        """Whether there is somebody to be told; whoever is still starting is not."""
 
     @abstractmethod
     def tell(self, model: str, active: str | None) -> None:
@@ -65,7 +65,7 @@ class LoadStrategy(Strategy):
         self.server: Server = server
 
     def answers(self) -> bool:
-        return self.server.is_live()
+        return self.server.has_started()
 
     def tell(self, model: str, active: str | None) -> None:
         if active is None:
@@ -105,7 +105,7 @@ class UnitStrategy(Strategy):
 
     def answers(self) -> bool:
         try:
-            return self._property("LoadState") == "loaded"
+            return self._property("LoadState") == "loaded" and self._property("ActiveState") != "activating"
         except ServerError:
             return False
 

@@ -280,6 +280,7 @@ class Swap:
             boot_id=boot_id(),
             since=boot_seconds(),
         )
+        self.store.set_aside_reserve()
         start_watching()
         switching = dataclasses.replace(
             before.without_failure(version.version),
@@ -293,7 +294,8 @@ class Swap:
             self.strategy.tell(self.model, version.version)
             self._watch(version.version, wish.health_seconds)
             watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds())
-            self._update(dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None))
+            self.state = dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None)
+            self.store.update(self.model, self.state)
         except (ServerError, OSError) as error:
             live = self._put_back(before, version, str(error))
             raise SwapError(f"{self.model} {version.version} did not become healthy: {error}", live) from error
@@ -382,10 +384,13 @@ class Swap:
 
     def _transition(self, event: str, after: State, context: Context | None = None, **more: Any) -> None:
         entry = (context or self.context).entry(event, self.state, after, **more)
+        if event != "activate":
+            self.store.use_reserve()
         self.store.transition(self.model, after, entry)
         self.state = after
 
     def _update(self, state: State) -> None:
+        self.store.use_reserve()
         self.store.update(self.model, state)
         self.state = state
 
@@ -401,6 +406,7 @@ class Swap:
         if last is not None and last.get("to") != self.state.active:
             announced = dataclasses.replace(self.state, active=last.get("to"))
             entry = DEVICE.entry("interrupted", announced, self.state, reason="the switch was never made")
+            self.store.use_reserve()
             self.store.record(self.model, entry)
 
     def _look(self, act: bool, last: bool = False, boot: bool = False) -> str:

@@ -29,7 +29,8 @@ lint: ## check the style of everything, with no rule skipped
 	ruff format --check .
 	yamllint --strict .
 	shellcheck --external-sources --check-sourced tools/setup
-	shellcheck --external-sources tools/clean tools/collection tools/lock tools/test molecule/shared/device/*-rootfs
+	shellcheck --external-sources tools/clean tools/collection tools/lock tools/test molecule/shared/device/*-rootfs \
+		roles/inference_service/files/*-bundle roles/inference_service/files/device/link-app
 	python tests/support/links.py
 	mypy
 	ansible-lint

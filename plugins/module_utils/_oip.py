@@ -23,6 +23,8 @@ LOOK_SECONDS = 10.0
 WORK_SECONDS = 120.0
 # Metrics of many models, or an inference's outputs; what is longer is no answer of an inference server.
 REPLY_BYTES_MAX = 64 << 20
+# What edgeml_server says while it loads the models that it starts with. Others listen when they have theirs.
+STARTING = "the server is starting"
 
 
 class Server:
@@ -43,9 +45,13 @@ class Server:
         except ServerError:
             return False
 
-    def is_started(self) -> bool:
-        """Whether the server has loaded what it should serve. Raises ServerError when it does not answer."""
-        return self._request("GET", "/v2/health/ready")[0] == 200
+    def has_started(self) -> bool:
+        """Whether a server answers that has tried to load each of the models that it starts with."""
+        try:
+            status, body = self._request("GET", "/v2/health/ready")
+        except ServerError:
+            return False
+        return status == 200 or _reason(body) != STARTING
 
     def serving_version(self, model: str) -> str | None:
         """The version that answers for ``model`` now; None when the model is not served or no server answers."""

@@ -15,6 +15,7 @@
     models/<model>/versions/<version>/         version.json and hard links to the blobs, under their own names;
                                                tested.json: how it did in its smoke test
     staging/                                   what is being written; on the same filesystem, never read
+    reserve                                    bytes set aside: no disk is too full for going back
 
 Whatever becomes visible was written in ``staging``, verified, fsynced (file and directory) and put in place by
 one rename. A process killed at any point leaves either the old or the new, and rubbish only in ``staging``.
@@ -38,6 +39,8 @@ from ._manifest import File, Release, Variant, check_name, is_name, parse_releas
 from ._state import SCHEMA, State, parse_state, state_document
 
 LOCK_SECONDS = 60
+# What going back writes: a state, the journal's entry, a link, and their directories. On a full disk they need it.
+RESERVE_BYTES = 64 << 10
 # The journal's events that change which version is active.
 TRANSITIONS = ("activate", "commit", "revert", "put_back", "interrupted", "fallback")
 _DIRECTORY_MODE = 0o750
@@ -88,6 +91,7 @@ class Store:
         self._models = os.path.join(root, "models")
         self._blobs = os.path.join(root, "blobs", "sha256")
         self._staging = os.path.join(root, "staging")
+        self._reserve = os.path.join(root, "reserve")
 
     # ---- reading ----
 
@@ -225,6 +229,31 @@ class Store:
             yield
         finally:
             os.close(descriptor)
+
+    def set_aside_reserve(self) -> None:
+        """Set aside what a way back needs. Raises StoreError where the disk is too full for that."""
+        if os.path.exists(self._reserve):
+            return
+        self._directory(self._staging)
+        staged = os.path.join(self._staging, "reserve")
+        try:
+            with open(staged, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+                os.fsync(file.fileno())
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            raise StoreError(
+                f"{self.root}: the disk has no {RESERVE_BYTES} bytes to set aside for a way back: {error}"
+            ) from error
+        os.rename(staged, self._reserve)
+        _fsync_directory(self.root)
+
+    def use_reserve(self) -> None:
+        """Give up what was set aside, if the disk is so full that a way back needs it."""
+        if shutil.disk_usage(self.root).free < RESERVE_BYTES:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._reserve)
 
     def clean_staging(self) -> None:
         """Remove what an interrupted write left behind; nothing is touched where nothing was left."""

@@ -31,7 +31,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether there is somebody to be told."""
+        """Whether there is somebody to be told; whoever is still starting is not."""
 
     @abstractmethod
     def tell(self, model: str, active: str | None) -> None:
@@ -39,7 +39,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
-        """Whether ``version`` is served and ready. Raises ServerError when nobody answers, or while it still starts."""
+        """Whether ``version`` is served and ready. Raises ServerError when nobody answers."""
 
     @abstractmethod
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:
@@ -66,7 +66,7 @@ class LoadStrategy(Strategy):
         self.server: Server = server
 
     def answers(self) -> bool:
-        return self.server.is_live()
+        return self.server.has_started()
 
     def tell(self, model: str, active: str | None) -> None:
         if active is None:
@@ -77,12 +77,8 @@ class LoadStrategy(Strategy):
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
         serving = self.server.serving_version(model)
         if serving in held:
-            ready = serving == version and self.server.is_ready(model, version)
-        else:
-            ready = self.server.is_ready(model)
-        if not ready and serving is None and not self.server.is_started():
-            raise ServerError(f"{model} {version}: the server is not ready")
-        return ready
+            return serving == version and self.server.is_ready(model, version)
+        return self.server.is_ready(model)
 
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:
         serving = self.server.serving_version(model)
@@ -110,7 +106,7 @@ class UnitStrategy(Strategy):
 
     def answers(self) -> bool:
         try:
-            return self._property("LoadState") == "loaded"
+            return self._property("LoadState") == "loaded" and self._property("ActiveState") != "activating"
         except ServerError:
             return False
 

@@ -315,6 +315,7 @@ class Swap:
             boot_id=boot_id(),
             since=boot_seconds(),
         )
+        self.store.set_aside_reserve()
         start_watching()
         switching = dataclasses.replace(
             before.without_failure(version.version),
@@ -329,7 +330,9 @@ class Swap:
             self._watch(version.version, wish.health_seconds)
             begun = self.strategy.record(self.model, version.version)
             watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds(), begun=begun)
-            self._update(dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None))
+            # Not from the reserve: on a disk without room for this, the way back needs it.
+            self.state = dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None)
+            self.store.update(self.model, self.state)
         except ServerError as error:
             live = self._put_back(
                 before.with_failure(version.version, self._failure(version.version, str(error))), error
@@ -427,10 +430,13 @@ class Swap:
 
     def _transition(self, event: str, after: State, context: Context | None = None, **more: Any) -> None:
         entry = (context or self.context).entry(event, self.state, after, **more)
+        if event != "activate":
+            self.store.use_reserve()
         self.store.transition(self.model, after, entry)
         self.state = after
 
     def _update(self, state: State) -> None:
+        self.store.use_reserve()
         self.store.update(self.model, state)
         self.state = state
 
@@ -446,6 +452,7 @@ class Swap:
         if last is not None and last.get("to") != self.state.active:
             announced = dataclasses.replace(self.state, active=last.get("to"))
             entry = DEVICE.entry("interrupted", announced, self.state, reason="the switch was never made")
+            self.store.use_reserve()
             self.store.record(self.model, entry)
 
     def _look(self, act: bool, last: bool = False, boot: bool = False) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import threading
@@ -18,12 +19,13 @@ from typing import Any
 import pytest
 from controller import DIGITS
 from device import Device
-from onnx_models import reshape
+from onnx_models import repeat, reshape
 from releases import Made, make_release, put, read_release
+from server_process import repeat_request
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError, ServerError, StoreError
-from ansible_collections.edgeml.fleet.plugins.module_utils._state import Limits, Serving, Trial
+from ansible_collections.edgeml.fleet.plugins.module_utils._state import Limits, Serving, State, Trial
 from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Context, Swap, Wish
 
 LONG = 3600.0
@@ -153,6 +155,24 @@ def test_a_server_that_does_not_answer_is_waited_for_a_few_looks(device: Device)
         assert trial(device).unready == looks
     assert watch(device) == "revert: the server did not answer 4 times in a row (at most 3)"
     must_have_reverted(device, "did not answer 4 times")
+
+
+def test_a_server_that_still_loads_its_models_is_waited_for_too(device: Device) -> None:
+    """It answers then, and the version is not ready there."""
+    activate(device, "1.1.0")
+    device.stop_server()
+    outputs = [{"name": "y", "datatype": "FP32", "shape": [1], "data": [0]}]
+    golden = {**repeat_request(2**62), "outputs": outputs, "tolerance": {"absolute": 0, "relative": 0}}
+    put(device.store, make_release(model="a", files={"model.onnx": repeat()}, golden=json.dumps(golden).encode()))
+    device.store.update("a", State(active="1.0.0"))
+    device.start_server()
+    try:
+        assert device.server.is_live()
+        assert watch(device) == "wait: the server does not answer"
+        assert trial(device).unready == 1
+    finally:
+        device.stop_server()
+        shutil.rmtree(device.root / "models" / "a")
 
 
 def test_a_server_that_came_back_is_not_held_against_the_version(device: Device) -> None:

@@ -30,7 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._errors import (
     StoreError,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._state import State
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._store import RESERVE_BYTES, Store
 
 CONTENT = b"0123456789abcdef" * 4096
 # Larger than what is copied at once.
@@ -578,6 +578,14 @@ def test_a_killed_process_lets_the_lock_go(store: Store) -> None:
         holder.wait()
         with store.lock(0), pytest.raises(StoreError, match="lock"), store.lock(0):
             pass
+
+
+def test_bytes_are_set_aside_for_a_way_back_and_kept_while_there_is_room(store: Store) -> None:
+    for _switch in range(2):
+        store.set_aside_reserve()
+        assert [(name, Path(store.root, name).stat().st_size) for name in tree(store)] == [("reserve", RESERVE_BYTES)]
+        store.use_reserve()
+    assert tree(store) == ["reserve"]
 
 
 def test_the_lock_needs_a_store(tmp_path: Path) -> None:

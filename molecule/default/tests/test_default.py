@@ -64,6 +64,15 @@ def test_the_release_serves(host: Host) -> None:
     assert metadata["versions"] == [VERSION]
 
 
+def test_the_device_tells_what_serves(host: Host) -> None:
+    models = json.loads(host.check_output("edgeml status --json"))["models"]
+    assert [(model["name"], model["live"], model["active"]) for model in models] == [("digits", VERSION, VERSION)]
+
+
+def test_the_device_watches_after_a_reboot_too(host: Host) -> None:
+    assert host.service("edgeml-trial.timer").is_enabled
+
+
 def test_nobody_on_the_network_can_load_a_model(host: Host) -> None:
     code = (
         "import urllib.request, urllib.error\n"
@@ -97,6 +106,9 @@ def test_the_right_digest_is_active(host: Host) -> None:
         (f"{MODEL}/versions/{VERSION}", "root", "edgeml", 0o750),
         (f"{MODEL}/versions/{VERSION}/model.onnx", "root", "edgeml", 0o440),
         ("/etc/systemd/system/edgeml-inference.service", "root", "root", 0o644),
+        ("/etc/systemd/system/edgeml-trial.timer", "root", "root", 0o644),
+        ("/etc/systemd/system/edgeml-trial.service", "root", "root", 0o644),
+        ("/etc/systemd/system/edgeml-rescue.service", "root", "root", 0o644),
     ],
 )
 def test_files_are_owned_and_closed_as_they_should_be(host: Host, path: str, owner: str, group: str, mode: int) -> None:

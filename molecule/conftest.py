@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a check fails, what the device's service said is part of the report."""
+"""When a check fails, what the device's units said is part of the report."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the service's journal to the report of a failed check."""
+    """Add the units' journal to the report of a failed check."""
     report = yield
     host = getattr(item, "funcargs", {}).get("host")
     if report.failed and host is not None:
-        journal = host.run("journalctl --no-pager --lines=50 --unit=edgeml-inference.service")
-        report.sections.append(("journal of edgeml-inference.service", journal.stdout + journal.stderr))
+        journal = host.run("journalctl --no-pager --lines=100 --unit='edgeml-*'")
+        report.sections.append(("journal of the units edgeml-*", journal.stdout + journal.stderr))
     return report

@@ -91,6 +91,8 @@ class Command:
         with self.store.lock():
             swap = self._swap(options.model, "activate")
             swap.settle(act=True, ends_trial=swap.state.active != options.version)
+            if swap.state != swap.found:
+                swap.tell_if_needed()
             release = self.store.version(options.model, options.version).release
             plan = swap.plan_active(release, device_facts(), wish)
             if plan.tells_server:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import resource
 import signal
@@ -23,6 +24,7 @@ from onnx_models import reshape
 from releases import activate, make_release, put, read_release
 
 from ansible_collections.edgeml.fleet.plugins.module_utils import _swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._command import main
 from ansible_collections.edgeml.fleet.plugins.module_utils._describe import describe_model
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ServerError, StoreError, SwapError
@@ -258,6 +260,17 @@ def test_metrics_that_are_none_keep_nobody_from_swapping(store: Store, odd: OddS
             swap = open_swap(store, odd.address)
             assert swap.look().startswith("wait: ")
             assert describe_model(store, "digits", odd.address)["live"] == version
+
+
+def test_a_trial_that_a_refused_call_ended_is_ended_on_the_server_too(store: Store, odd: OddServer) -> None:
+    """The engineer asks for a version that is not held, and the one on trial has broken a limit."""
+    trial = go(open_swap(store, odd.address), trial_seconds=60.0).state.trial
+    assert trial is not None
+    state = store.state("digits")
+    store.update("digits", dataclasses.replace(state, trial=dataclasses.replace(trial, crashes=3)))
+    assert main(["activate", "digits", "9.9.9", "--store", store.root]) == 1
+    assert store.state("digits").active == "1.0.0"
+    assert odd.serving == {"digits": "1.0.0"}
 
 
 # ---- a disk that is full ----

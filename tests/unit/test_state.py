@@ -135,7 +135,7 @@ def test_a_state_is_read_as_it_was_written() -> None:
     assert parse_state(through_json(State()), ORIGIN) == State()
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(STATES)
 def test_any_state_is_read_as_it_was_written(state: State) -> None:
     read = parse_state(through_json(state), ORIGIN)
@@ -262,6 +262,7 @@ def test_a_failure_can_be_forgotten() -> None:
     assert FULL.without_failure("0.7.0") == FULL
 
 
+@settings(max_examples=30)
 @given(STATES, VERSIONS, FAILURES)
 def test_noting_a_failure_changes_nothing_else(state: State, version: str, why: Failure) -> None:
     noted = state.with_failure(version, why)
@@ -291,6 +292,7 @@ def test_a_reverted_trial_leaves_the_state_before_it_and_what_failed() -> None:
     assert FULL.reverted() == State("1.0.0", "0.9.0", None, {"0.8.0": FAILURE}, Serving())
 
 
+@settings(max_examples=30)
 @given(STATES.filter(lambda state: state.trial is not None))
 def test_what_is_reverted_to_was_needed(state: State) -> None:
     reverted = state.reverted()

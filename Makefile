@@ -30,7 +30,7 @@ lint: ## check the style of everything, with no rule skipped
 	yamllint --strict .
 	shellcheck --external-sources --check-sourced tools/setup
 	shellcheck --external-sources tools/clean tools/collection tools/lock tools/test molecule/shared/device/*-rootfs \
-		roles/inference_service/files/*-bundle roles/inference_service/files/device/link-app
+		roles/inference_service/files/*-bundle roles/inference_service/files/device/edgeml roles/inference_service/files/device/link-app
 	python tests/support/links.py
 	mypy
 	ansible-lint

@@ -12,7 +12,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError, IntegrityError
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._repository import Repository
 
 
@@ -29,17 +30,21 @@ class ActionModule(ActionBase):
         repository = Repository(os.path.expanduser(args["repository"])) if args.get("repository") else None
         fetches = args.get("state", "active") in ("present", "active")
         try:
-            if repository and fetches and args.get("manifest") is None:
-                args["manifest"] = dict(repository.release(str(args.get("model")), str(args.get("version"))).document)
+            if repository and fetches:
+                if args.get("manifest") is None:
+                    release = repository.release(str(args.get("model")), str(args.get("version")))
+                    args["manifest"] = dict(release.document)
+                else:
+                    release = parse_release(args["manifest"])
+                paths = {file.sha256: repository.blob_path(file.sha256) for file in release.all_files()}
+                args["unavailable_blobs"] = {sha: path for sha, path in paths.items() if not os.path.isfile(path)}
             result = self._call(args, task_vars)
             missing = result.get("missing_blobs") or []
-            if missing and repository and not result.get("failed"):
-                _check_there(repository, missing)
-                if not self._task.check_mode:
-                    first = result
-                    args["staged_blobs"] = self._send(repository, missing)
-                    result = self._call(args, task_vars)
-                    _tell_from_the_beginning(result, first)
+            if missing and repository and not result.get("failed") and not self._task.check_mode:
+                first = result
+                args["staged_blobs"] = self._send(repository, missing)
+                result = self._call(args, task_vars)
+                _tell_from_the_beginning(result, first)
         except EdgemlError as error:
             live = self._live(args, task_vars)
             message = f"{error}. Live now: {live or 'no version'}"
@@ -87,10 +92,3 @@ def _tell_from_the_beginning(result: dict[str, Any], first: dict[str, Any]) -> N
         result.update(
             before=first["before"], diff={"before": first["diff"]["before"], "after": result["diff"]["after"]}
         )
-
-
-def _check_there(repository: Repository, blobs: list[dict[str, Any]]) -> None:
-    for blob in blobs:
-        path = repository.blob_path(blob["sha256"])
-        if not os.path.isfile(path):
-            raise IntegrityError(f"{path}: {blob['path']}: expected {blob['size']} bytes; the file is missing")

@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result, text = options.run(Command(options), options)
     except (EdgemlError, OSError) as error:
         if options.json:
-            print(json.dumps({"error": str(error)}))
-        print(f"edgeml: {error}", file=sys.stderr)
+            _say(json.dumps({"error": str(error)}))
+        sys.stderr.write(f"edgeml: {error}\n")
         return 1
     if options.json:
-        print(json.dumps(result, sort_keys=True))
+        _say(json.dumps(result, sort_keys=True))
     elif text:
-        print(text)
+        _say(text)
     return 1 if result.get("damaged") else 0
 
 
@@ -259,5 +259,9 @@ def _trial_text(trial: Mapping[str, Any] | None) -> str:
     return f"{trial['seconds']:g} s, else {trial['returns_to'] or 'none'}" if trial else ""
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

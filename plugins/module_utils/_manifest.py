@@ -107,7 +107,7 @@ def parse_release(document: Any) -> Release:
         required=("schema", "model", "version", "variants"),
         optional=("created", "description", "golden", "probe"),
     )
-    if type(top["schema"]) is not int or top["schema"] != SCHEMA:
+    if isinstance(top["schema"], bool) or top["schema"] != SCHEMA or not isinstance(top["schema"], int):
         raise ManifestError(f"schema: expected {SCHEMA}; found {_shown(top['schema'])}")
     for field in ("created", "description"):
         _text(top.get(field, ""), field)

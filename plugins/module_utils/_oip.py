@@ -51,7 +51,8 @@ class Server:
             status, body = self._request("GET", "/v2/health/ready")
         except ServerError:
             return False
-        return status == 200 or _reason(body) != STARTING
+        # 503, and from Triton 400, is also said of a server of which one model is not ready.
+        return status < 500 or (status == 503 and _reason(body) != STARTING)
 
     def serving_version(self, model: str) -> str | None:
         """The version that answers for ``model`` now; None when the model is not served or no server answers."""

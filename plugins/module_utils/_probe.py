@@ -55,15 +55,18 @@ def probe_accuracy(server: Server, model: str, probe_path: str) -> dict[str, Any
 
 
 def request_counts(metrics: str, model: str, version: str) -> dict[str, Any]:
-    """What the server counted for one version of a model: ``requests``, ``errors`` (status 500 and above) and
-    ``latency_seconds_sum``, from its metrics in Prometheus' text format."""
-    counts: dict[str, Any] = {"requests": 0, "errors": 0, "latency_seconds_sum": 0.0}
+    """What the server counted for one version of a model: ``requests``, ``errors`` (status 500 and above), ``timed``
+    (those that were answered as asked) and ``latency_seconds_sum`` over them, from its metrics in Prometheus' text
+    format."""
+    counts: dict[str, Any] = {"requests": 0, "errors": 0, "timed": 0, "latency_seconds_sum": 0.0}
     for name, labels, value in parse_metrics(metrics):
         if (labels.get("model"), labels.get("version")) != (model, version) or not math.isfinite(value):
             continue
         if name == "edgeml_inference_requests_total":
             counts["requests"] += int(value)
             counts["errors"] += int(value) if labels.get("code", "").startswith("5") else 0
+        elif name == "edgeml_inference_duration_seconds_count":
+            counts["timed"] = int(value)
         elif name == "edgeml_inference_duration_seconds_sum":
             counts["latency_seconds_sum"] = value
     return counts

@@ -14,13 +14,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Mapping, TypeVar
 
 from ._errors import ManifestError, StoreError
 from ._manifest import check_name
 
 SCHEMA = 1
 FAILED_MAX = 32
+
+Value = TypeVar("Value")
 
 SWITCHING = "switching"
 WATCHING = "watching"
@@ -44,11 +46,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Record:
-    """What was counted of a version: requests, those answered with a status of 500 or above, the sum of their times in
-    seconds, the server's resident memory in bytes, and how often systemd restarted it. None where nobody counts it."""
+    """What was counted of a version: requests, those answered with a status of 500 or above, those answered as asked
+    (timed) and the sum of their times in seconds, the server's resident memory in bytes, and how often systemd
+    restarted it. None where nobody counts it."""
 
     requests: int = 0
     errors: int = 0
+    timed: int = 0
     latency_seconds_sum: float = 0.0
     resident_bytes: int | None = None
     restarts: int | None = None
@@ -129,8 +133,15 @@ class State:
 
     def reverted(self) -> State:
         """The state before the trial's version was switched to."""
-        assert self.trial is not None
-        return dataclasses.replace(self, active=self.trial.active, previous=self.trial.previous, trial=None)
+        trial = known(self.trial)
+        return dataclasses.replace(self, active=trial.active, previous=trial.previous, trial=None)
+
+
+def known(value: Value | None) -> Value:
+    """``value``, of which the caller knows that it is there."""
+    if value is None:
+        raise AssertionError("expected a value; found none")
+    return value
 
 
 def state_document(state: State) -> dict[str, Any]:

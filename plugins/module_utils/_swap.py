@@ -33,7 +33,7 @@ from ._errors import (
 from ._manifest import File, Release, Variant, choose_variant
 from ._probe import probe_accuracy
 from ._smoke import SmokeTest, runtime_id
-from ._state import SWITCHING, WATCHING, Failure, Limits, Serving, State, Trial
+from ._state import SWITCHING, WATCHING, Failure, Limits, Serving, State, Trial, known
 from ._store import Store, Version, utc_now
 from ._strategy import make_strategy
 from ._trial import COMMIT, REVERT, WAIT, Reading, judge_trial
@@ -185,11 +185,12 @@ class Swap:
     def crashed(self) -> None:
         """Count a crash of the service against the trial, and revert it at once when there were too many.
 
-        The service is down then: it starts with what the state says. Hold the lock.
+        The service is down then: it starts with what the state says. What other units serve is counted by systemd.
+        Hold the lock.
         """
         self.settle(act=True)
         trial = self.state.trial
-        if trial is not None:
+        if trial is not None and not self._counted_by_systemd:
             counted = dataclasses.replace(trial, crashes=trial.crashes + 1)
             self._update(dataclasses.replace(self.state, trial=counted))
             if counted.crashes > counted.limits.crashes_max:
@@ -199,7 +200,7 @@ class Swap:
     def service_failed(self) -> bool:
         """Revert a trial because systemd gave the service up. Return whether there was one. Hold the lock."""
         self.settle(act=True)
-        if self.state.trial is None:
+        if self.state.trial is None or self._counted_by_systemd:
             return False
         self._revert_trial("systemd gave the service up", act=True)
         return True
@@ -225,15 +226,19 @@ class Swap:
                 f"{self.model} {version} failed on this device at {failure.time}: {failure.reason}. "
                 f"It is not tried again until it is asked for with retry"
             )
+        if before.trial is not None and before.active != version:
+            raise ServerError(
+                f"{self.serving.server}: the inference server does not answer, so that the trial of {before.active} "
+                f"cannot be ended before {version}"
+            )
         after = before if before.active == version else State(version, before.active)
         plan = self._plan(release, device, wish, after)
         switches = after != before
         tells = switches or plan.live != version
         if tells and not self.strategy.answers():
             raise ServerError(f"{self.serving.server}: the inference server does not answer")
-        assert plan.variant is not None
         if tells:
-            _check_memory(release, plan.variant, device, wish.headroom)
+            _check_memory(release, known(plan.variant), device, wish.headroom)
         return dataclasses.replace(plan, switches=switches, tells_server=tells)
 
     def plan_leave(self, version: str) -> Plan:
@@ -263,8 +268,7 @@ class Swap:
 
     def prune(self, release: Release, plan: Plan) -> None:
         """Make room for ``release``: without what an interrupted write left, and what the plan has no more need for."""
-        assert plan.variant is not None
-        files = release.files(plan.variant)
+        files = release.files(known(plan.variant))
         self.store.clean_staging()
         self.store.remove_unused_blobs(needed=files)
         for version in plan.surplus:
@@ -277,7 +281,6 @@ class Swap:
         Raises IntegrityError before anything of the release is visible if a byte
         is wrong, StoreError if the disk cannot hold it, CandidateError if it fails its smoke test.
         """
-        assert plan.variant is not None
         for file in plan.missing:
             path = os.path.join(blobs or self.store.root, file.sha256)
             try:
@@ -286,7 +289,7 @@ class Swap:
             except FileNotFoundError as error:
                 raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing") from error
             self.store.heal(file)
-        self.store.install(release, plan.variant)
+        self.store.install(release, known(plan.variant))
         self._test(self.store.version(self.model, release.version))
 
     def activate(self, plan: Plan, wish: Wish) -> dict[str, Any] | None:
@@ -296,8 +299,7 @@ class Swap:
         of the version that serves now on the new release's probe set (returned; None when there is nothing to
         measure), switches, tells the server, watches it for a while, and leaves the version on trial.
         """
-        assert plan.after.active is not None
-        version = self.store.version(self.model, plan.after.active)
+        version = self.store.version(self.model, known(plan.after.active))
         self._test(version, verify=True)
         if not plan.switches:
             self._tell_active(wish.health_seconds)
@@ -376,6 +378,11 @@ class Swap:
                     self.store.remove(self.model, version)
 
     # ---- the parts: plans ----
+
+    @property
+    def _counted_by_systemd(self) -> bool:
+        """Whether the model is served by a unit of its own, whose restarts its record has."""
+        return self.serving.strategy in ("reload", "restart")
 
     @property
     def _settles(self) -> bool:
@@ -457,9 +464,7 @@ class Swap:
 
     def _look(self, act: bool, last: bool = False, boot: bool = False) -> str:
         """Judge the trial; at boot by what was counted only, because the server is not up yet."""
-        trial, active = self.state.trial, self.state.active
-        assert trial is not None
-        assert active is not None
+        trial, active = known(self.state.trial), known(self.state.active)
         if boot:
             reading = Reading(answers=False, ready=None, record=None)
         else:
@@ -477,8 +482,8 @@ class Swap:
         return f"{verdict}: {reason}"
 
     def _revert_trial(self, reason: str, act: bool, context: Context = DEVICE) -> None:
-        assert self.state.active is not None
-        after = self.state.reverted().with_failure(self.state.active, self._failure(self.state.active, reason))
+        active = known(self.state.active)
+        after = self.state.reverted().with_failure(active, self._failure(active, reason))
         if act:
             self._transition("revert", after, context=context, reason=reason)
         else:
@@ -508,8 +513,7 @@ class Swap:
     def _test(self, version: Version, verify: bool = False) -> None:
         """Smoke-test a candidate, unless it was with this runtime; ``verify`` each byte meanwhile."""
         tested = self.store.tested(version)
-        known = tested is not None and tested.get("runtime_id") == runtime_id()
-        if known:
+        if tested is not None and tested.get("runtime_id") == runtime_id():
             if verify:
                 self.store.verify(version)
             return
@@ -529,14 +533,12 @@ class Swap:
 
     def _tell_active(self, health_seconds: float) -> None:
         """Have a server that lost the active version serve it again; nothing is switched."""
-        assert self.state.active is not None
+        active = known(self.state.active)
         try:
-            self.strategy.tell(self.model, self.state.active)
-            self._watch(self.state.active, health_seconds)
+            self.strategy.tell(self.model, active)
+            self._watch(active, health_seconds)
         except ServerError as error:
-            raise SwapError(
-                f"{self.model} {self.state.active} is active and not served: {error}", self.live_if_told()
-            ) from error
+            raise SwapError(f"{self.model} {active} is active and not served: {error}", self.live_if_told()) from error
 
     def _baseline(self, version: Version) -> dict[str, Any] | None:
         server = self.strategy.server

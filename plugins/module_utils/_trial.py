@@ -38,13 +38,14 @@ class Reading:
 def judge_trial(trial: Trial, reading: Reading, elapsed: float, last: bool = False) -> tuple[str, str]:
     """Return the verdict on a version after ``elapsed`` seconds of its trial, and the reason in words and numbers.
 
-    ``last``: there will be no other look, so what is not worse than its limits is committed.
+    ``last``: there will be no other look, so what is not worse than its limits is committed; of a server that does
+    not answer nothing is known.
     """
     reason = _crashed(trial, reading) or _unready(trial, reading) or _slow_or_failing(trial, reading)
     if reason:
         return REVERT, reason
     if not reading.ready:
-        return (REVERT, "the server does not answer") if last else (WAIT, "the server does not answer")
+        return WAIT, "the server does not answer"
     if last:
         return COMMIT, f"within its limits for {elapsed:.0f} s, when another version was asked for"
     if elapsed >= trial.seconds:
@@ -84,13 +85,13 @@ def _slow_or_failing(trial: Trial, reading: Reading) -> str | None:
                 f"{now.errors} of {now.requests} requests failed (at most {limits.error_rate_max:.1%}, "
                 f"and {usual:.1%} did of the version before)"
             )
-        if before is not None and before.requests >= enough and before.latency_seconds_sum > 0:
-            mean, old = now.latency_seconds_sum / now.requests, before.latency_seconds_sum / before.requests
-            if mean > limits.latency_ratio_max * old:
-                return (
-                    f"a request takes {mean * 1000:.2f} ms, {mean / old:.2f} times the {old * 1000:.2f} ms of the "
-                    f"version before (at most {limits.latency_ratio_max:g} times)"
-                )
+    if before is not None and min(now.timed, before.timed) >= enough and before.latency_seconds_sum > 0:
+        mean, old = now.latency_seconds_sum / now.timed, before.latency_seconds_sum / before.timed
+        if mean > limits.latency_ratio_max * old:
+            return (
+                f"a request takes {mean * 1000:.2f} ms, {mean / old:.2f} times the {old * 1000:.2f} ms of the "
+                f"version before (at most {limits.latency_ratio_max:g} times)"
+            )
     if before is not None and before.resident_bytes is not None and now.resident_bytes is not None:
         most = before.resident_bytes + trial.memory_bytes + MEMORY_GROWTH_BYTES
         if now.resident_bytes > most:
@@ -109,6 +110,7 @@ def _since(begun: Record | None, now: Record | None) -> Record | None:
         now,
         requests=now.requests - begun.requests,
         errors=now.errors - begun.errors,
+        timed=max(now.timed - begun.timed, 0),
         latency_seconds_sum=max(now.latency_seconds_sum - begun.latency_seconds_sum, 0.0),
     )
 

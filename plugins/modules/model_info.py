@@ -116,7 +116,7 @@ models:
       description: What the server has counted for the active version since it was loaded.
       type: dict
       returned: when a version is active, and the server answers and has metrics
-      sample: {requests: 812, errors: 0, latency_seconds_sum: 1.9}
+      sample: {requests: 812, errors: 0, timed: 812, latency_seconds_sum: 1.9}
     probe:
       description: How the active version answers its probe set now; none if its release has no probe set.
       type: dict

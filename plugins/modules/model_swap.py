@@ -58,6 +58,12 @@ options:
       - Directory on the device that holds the release's blobs, each named by its SHA-256.
       - Set by the action plugin after it has sent them.
     type: path
+  unavailable_blobs:
+    description:
+      - The release's blobs that O(repository) lacks, by their SHA-256, with the path where each should be.
+      - Set by the action plugin, so that nothing is done on a device that needs one of them.
+    type: dict
+    default: {}
   verify:
     description:
       - How closely a version that the device holds already is looked at. What becomes active is always read in full.
@@ -277,6 +283,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import (
     EdgemlError,
+    IntegrityError,
     ManifestError,
     StoreError,
     SwapError,
@@ -304,6 +311,7 @@ def main() -> None:
             "repository": {"type": "path"},
             "manifest": {"type": "dict"},
             "staged_blobs": {"type": "path"},
+            "unavailable_blobs": {"type": "dict", "default": {}},
             "verify": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
             "strategy": {"type": "str", "choices": ["load", "reload", "restart", "none"], "default": "load"},
             "server_unit": {"type": "str", "default": "edgeml-inference.service"},
@@ -413,6 +421,10 @@ class Call:
         plan = make_plan(release, device_facts(), wish)
         result["variant"] = plan.variant.name if plan.variant else None
         result["missing_blobs"] = [vars(file) for file in plan.missing]
+        for file in plan.missing:
+            if file.sha256 in params["unavailable_blobs"]:
+                path = params["unavailable_blobs"][file.sha256]
+                raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing")
         if not act:
             return plan
         if plan.stages:

@@ -307,6 +307,19 @@ def test_another_version_never_returns_to_one_that_broke_its_limits(device: Devi
     assert list(device.store.state("digits").failed) == ["1.1.0"]
 
 
+def test_a_server_that_is_down_ends_no_trial(device: Device) -> None:
+    put(device.store, read_release(DIGITS, "digits", "1.2.0"))
+    activate(device, "1.1.0")
+    device.stop_server()
+    with pytest.raises(
+        ServerError, match=r"does not answer, so that the trial of 1\.1\.0 cannot be ended before 1\.2\.0"
+    ):
+        activate(device, "1.2.0")
+    state = device.store.state("digits")
+    assert (state.active, state.previous, state.failed) == ("1.1.0", "1.0.0", {})
+    assert trial(device).unready == 1
+
+
 def test_going_back_from_a_trial_restores_what_was_there_before(device: Device) -> None:
     put(device.store, read_release(DIGITS, "digits", "1.2.0"))
     activate(device, "1.1.0", trial_seconds=0.0)

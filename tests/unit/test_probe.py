@@ -327,6 +327,7 @@ def test_a_reply_that_breaks_off_is_none(tmp_path: Path) -> None:
 
 # ---- metrics ----
 
+NOTHING = {"requests": 0, "errors": 0, "timed": 0, "latency_seconds_sum": 0.0}
 PAGE = """\
 # HELP edgeml_inference_requests_total Inference requests answered.
 # TYPE edgeml_inference_requests_total counter
@@ -336,6 +337,7 @@ edgeml_inference_requests_total{code="500",model="digits",version="1.1.0"} 2.0
 edgeml_inference_requests_total{code="503",model="digits",version="1.1.0"} 1.0
 edgeml_inference_requests_total{code="500",model="digits",version="1.0.0"} 99.0
 edgeml_inference_requests_total{code="500",model="faces",version="1.1.0"} 99.0
+edgeml_inference_duration_seconds_count{model="digits",version="1.1.0"} 812.0
 edgeml_inference_duration_seconds_sum{model="digits",version="1.1.0"} 1.9
 edgeml_inference_duration_seconds_bucket{le="+Inf",model="digits",version="1.1.0"} 812.0
 process_start_time_seconds 1.7e+09
@@ -345,9 +347,15 @@ edgeml_up +Inf
 
 
 def test_counts_are_of_one_version_of_one_model() -> None:
-    assert request_counts(PAGE, "digits", "1.1.0") == {"requests": 818, "errors": 3, "latency_seconds_sum": 1.9}
-    assert request_counts(PAGE, "digits", "1.0.0") == {"requests": 99, "errors": 99, "latency_seconds_sum": 0.0}
-    assert request_counts(PAGE, "none", "1.0.0") == {"requests": 0, "errors": 0, "latency_seconds_sum": 0.0}
+    assert request_counts(PAGE, "digits", "1.1.0") == {
+        **NOTHING,
+        "requests": 818,
+        "errors": 3,
+        "timed": 812,
+        "latency_seconds_sum": 1.9,
+    }
+    assert request_counts(PAGE, "digits", "1.0.0") == {**NOTHING, "requests": 99, "errors": 99}
+    assert request_counts(PAGE, "none", "1.0.0") == NOTHING
     assert request_counts("", "digits", "1.0.0")["requests"] == 0
 
 
@@ -356,12 +364,12 @@ def test_what_is_no_finite_number_is_not_counted() -> None:
     summed = 'edgeml_inference_duration_seconds_sum{model="digits",version="1.0.0"}'
     for value in ("NaN", "+Inf", "-Inf"):
         page = f"{counted} 2\n{counted} {value}\n{summed} {value}\n"
-        assert request_counts(page, "digits", "1.0.0") == {"requests": 2, "errors": 2, "latency_seconds_sum": 0.0}
+        assert request_counts(page, "digits", "1.0.0") == {**NOTHING, "requests": 2, "errors": 2}
 
 
 def test_samples_have_names_labels_and_values() -> None:
     samples = {(name, *sorted(labels.items())): value for name, labels, value in parse_metrics(PAGE)}
-    assert len(samples) == 11
+    assert len(samples) == 12
     assert samples[("process_start_time_seconds",)] == 1.7e9
     assert samples[("edgeml_up",)] == float("inf")
     assert ("weird", ("a", 'with \\"quotes\\", a } and = signs'), ("b", "")) in samples

@@ -49,7 +49,8 @@ class ActionModule(ActionBase):
             live = self._live(args, task_vars)
             message = f"{error}. Live now: {live or 'no version'}"
             # Without its cause, which Ansible would put behind the message.
-            raise AnsibleActionFail(message, result={"refused": True, "live": live}) from None
+            asked = {name: args.get(name) for name in ("model", "version")}
+            raise AnsibleActionFail(message, result={**asked, "refused": True, "live": live}) from None
         missing = result.get("missing_blobs") or []
         if missing and not (repository and self._task.check_mode) and not result.get("failed"):
             result.update(

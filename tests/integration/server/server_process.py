@@ -174,6 +174,14 @@ class Device:
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
 
+    def hide(self, *packages: str) -> str:
+        """Make packages that cannot be imported; the directory is for ``hidden_by``."""
+        directory = self.directory / "hidden"
+        for package in packages:
+            (directory / package).mkdir(parents=True)
+            (directory / package / "__init__.py").write_text("raise ImportError('not on this device')")
+        return str(directory)
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         assert self._process is not None

@@ -100,7 +100,7 @@ def test_the_pool_is_bounded_and_knows_what_hangs() -> None:
         return "done"
 
     assert executor.longest_run_seconds() == 0
-    first, second = executor.submit(hang, nothing), executor.submit(hang, nothing)
+    first, second = executor.submit(hang, nothing).future, executor.submit(hang, nothing).future
     started.wait()
     assert executor.pending == 2
     earlier = executor.longest_run_seconds()
@@ -121,7 +121,7 @@ def test_a_job_that_fails_leaves_its_place() -> None:
         raise KeyError("reason")
 
     for _ in range(3):
-        future = executor.submit(fail, lambda: ended.append(1))
+        future = executor.submit(fail, lambda: ended.append(1)).future
         with pytest.raises(KeyError, match="reason"):
             future.result()
     assert len(ended) == 3
@@ -137,9 +137,9 @@ def test_a_job_that_is_cancelled_leaves_its_place() -> None:
         started.set()
         finish.wait()
 
-    running = executor.submit(hang, lambda: ended.append("running"))
+    running = executor.submit(hang, lambda: ended.append("running")).future
     started.wait()
-    waiting = executor.submit(hang, lambda: ended.append("waiting"))
+    waiting = executor.submit(hang, lambda: ended.append("waiting")).future
     assert waiting.cancel()
     assert (executor.pending, ended) == (1, ["waiting"])
     finish.set()

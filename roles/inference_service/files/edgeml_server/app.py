@@ -15,7 +15,9 @@ from typing import Any, Callable, NamedTuple
 
 from . import __version__, json_codec
 from .errors import (
+    DeadlineError,
     ForbiddenError,
+    HeaderTooLargeError,
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
@@ -23,8 +25,8 @@ from .errors import (
     TooLargeError,
     UnavailableError,
 )
-from .executor import InferenceExecutor
-from .inference import infer
+from .executor import InferenceExecutor, Job
+from .inference import Reply, infer
 from .log import Log
 from .metrics import CONTENT_TYPE, Metrics
 from .repository import ModelRepository, ServedModel
@@ -43,6 +45,10 @@ _RETRY_AFTER_SECONDS = b"1"
 # Requests of the largest size that may be in memory at once.
 _LARGEST_BODIES = 4
 _LENGTH_DIGITS = 18
+_DEADLINE_MS_MOST = 86_400_000
+
+MAX_HEADER_FIELDS = 100
+MAX_HEADER_BYTES = 32 << 10
 
 _log = Log(__name__)
 
@@ -92,12 +98,14 @@ class Application:
         operator: Executor,
         metrics: Metrics,
         max_request_bytes: int,
+        deadline_ms: int,
     ) -> None:
         self._repository = repository
         self._executor = executor
         self._operator = operator
         self._metrics = metrics
         self._max_request_bytes = max_request_bytes
+        self._deadline_ms = deadline_ms
         self._body_bytes = 0
         self.phase = "starting"
 
@@ -127,6 +135,7 @@ class Application:
 
     async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> Response:
         path: str = scope["path"]
+        _check_header(scope["headers"])
         route = self._route(path)
         if route is None:
             raise NotFoundError(f"no such URL: {shown(path)}")
@@ -213,7 +222,9 @@ class Application:
         labels = ("", "")
         code = 500
         size = 0
+        arrived = time.perf_counter()
         try:
+            deadline = self._deadline(request.headers)
             header_length = _header_length(request.headers)
             encoding = request.headers.get(b"content-encoding", b"identity")
             if encoding != b"identity":
@@ -223,13 +234,17 @@ class Application:
             started = time.perf_counter()
             served = self._lease(request)
             labels = (served.name, served.version)
-            job = functools.partial(infer, served.backend, served.name, served.version, body, header_length)
+            call = functools.partial(infer, served.backend, served.name, served.version, body, header_length, arrived)
             try:
-                future = self._executor.submit(job, at_end=served.release)
+                job = self._executor.submit(call, at_end=served.release)
             except UnavailableError:
                 served.release()
                 raise
-            reply = await asyncio.wrap_future(future)
+            del body, call
+            if deadline is None:
+                reply = await asyncio.wrap_future(job.future)
+            else:
+                reply = await self._result_before(deadline, job)
             code = 200
             self._metrics.duration.labels(*labels).observe(time.perf_counter() - started)
         except RequestError as error:
@@ -249,6 +264,39 @@ class Application:
             return Response(reply.body)
         headers = ((b"inference-header-content-length", b"%d" % reply.header_length),)
         return Response(reply.body, content_type=b"application/octet-stream", headers=headers)
+
+    def _deadline(self, headers: Mapping[bytes, bytes]) -> float | None:
+        """When the event loop's clock has it that the request is too late: what it asks for or the server's limit."""
+        milliseconds = self._deadline_ms
+        value = headers.get(b"inference-timeout-ms")
+        if value is not None:
+            if not (value.isdigit() and len(value) <= _LENGTH_DIGITS and 1 <= int(value) <= _DEADLINE_MS_MOST):
+                raise InvalidRequestError(
+                    f"Inference-Timeout-Ms: expected a whole number from 1 to {_DEADLINE_MS_MOST}; found {shown(value)}"
+                )
+            milliseconds = min(int(value), milliseconds or _DEADLINE_MS_MOST)
+        return asyncio.get_running_loop().time() + milliseconds / 1000 if milliseconds else None
+
+    async def _result_before(self, deadline: float, job: Job[Reply]) -> Reply:
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            result.cancel()
+
+        # Not cancelled with the wait: a job that is given up keeps its place in the queue.
+        result = asyncio.shield(asyncio.wrap_future(job.future))
+        timer = asyncio.get_running_loop().call_at(deadline, give_up)
+        try:
+            return await result
+        except asyncio.CancelledError:
+            waited = job.withdraw()
+            if not late:
+                raise
+            raise DeadlineError(f"the deadline came while the request {'waited' if waited else 'ran'}") from None
+        finally:
+            timer.cancel()
 
     # ---- the model repository extension ----
 
@@ -307,7 +355,7 @@ class Application:
         declared = request.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_request_bytes:
             raise TooLargeError(f"expected a body of at most {self._max_request_bytes} bytes; found {int(declared)}")
-        chunks: list[bytes] = []
+        body: bytes | bytearray = b""
         size = 0
         try:
             while True:
@@ -321,12 +369,25 @@ class Application:
                     raise TooLargeError(f"expected a body of at most {self._max_request_bytes} bytes; found more")
                 if self._body_bytes > _LARGEST_BODIES * self._max_request_bytes:
                     raise UnavailableError(f"busy: {self._body_bytes} bytes of requests are in memory; try again")
-                chunks.append(chunk)
+                if not body:
+                    body = chunk
+                else:
+                    # In one piece at once: what a client sends byte by byte takes no more memory than its size.
+                    body = bytearray(body) if isinstance(body, bytes) else body
+                    body += chunk
                 if not message.get("more_body", False):
-                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                    return bytes(body)
         except BaseException:
             self._body_bytes -= size
             raise
+
+
+def _check_header(headers: list[tuple[bytes, bytes]]) -> None:
+    if len(headers) > MAX_HEADER_FIELDS:
+        raise HeaderTooLargeError(f"expected at most {MAX_HEADER_FIELDS} header fields; found {len(headers)}")
+    size = sum([len(name) + len(value) for name, value in headers])
+    if size > MAX_HEADER_BYTES:
+        raise HeaderTooLargeError(f"expected a header of at most {MAX_HEADER_BYTES} bytes; found {size}")
 
 
 def _header_length(headers: Mapping[bytes, bytes]) -> int | None:

@@ -31,6 +31,9 @@ class Config:
     workers: int = 0
     max_request_bytes: int = 16 << 20
     max_pending: int = 64
+    max_connections: int = 512
+    client_seconds: int = 30
+    deadline_ms: int = 0
     drain_seconds: int = 10
     log_level: str = "info"
 
@@ -40,7 +43,17 @@ class Config:
         return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
 
 
-_LEAST = {"listen_port": 0, "threads": 1, "workers": 0, "max_request_bytes": 1, "max_pending": 1, "drain_seconds": 0}
+_LEAST = {
+    "listen_port": 0,
+    "threads": 1,
+    "workers": 0,
+    "max_request_bytes": 1,
+    "max_pending": 1,
+    "max_connections": 1,
+    "client_seconds": 1,
+    "deadline_ms": 0,
+    "drain_seconds": 0,
+}
 _MOST = {"listen_port": 65535}
 
 

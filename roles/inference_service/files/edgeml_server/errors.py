@@ -47,6 +47,18 @@ class TooLargeError(RequestError):
     status = 413
 
 
+class HeaderTooLargeError(RequestError):
+    """The request has more or longer header fields than the server takes."""
+
+    status = 431
+
+
+class DeadlineError(RequestError):
+    """The reply was not there when the request's own deadline came."""
+
+    status = 504
+
+
 class UnavailableError(RequestError):
     """Not now: the server is busy, starting or stopping, or the model is not ready. Worth another try."""
 

@@ -54,6 +54,17 @@ class Metrics:
             "Inferences that wait or run.",
             registry=self._registry,
         ).set_function(in_flight)
+        self.connections = Gauge(
+            "edgeml_http_connections",
+            "Open connections.",
+            registry=self._registry,
+        )
+        self.dropped_connections = Counter(
+            "edgeml_http_connections_dropped_total",
+            "Connections closed: of slow clients, or because there were too many (crowded).",
+            ["reason"],
+            registry=self._registry,
+        )
         self.model_info = Gauge(
             "edgeml_model_info",
             "1 for the version of each model that serves now; digest is that of the release's manifest.",

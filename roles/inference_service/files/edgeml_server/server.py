@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
@@ -21,9 +22,10 @@ import uvicorn
 from edgeml_device._store import Store
 
 from . import __version__
-from .app import Application
+from .app import MAX_HEADER_BYTES, Application
 from .backend import BackendOptions
 from .config import Config
+from .connections import Connections
 from .executor import InferenceExecutor
 from .http_protocol import protocol_class
 from .log import Log
@@ -34,6 +36,8 @@ from .systemd import Notifier
 
 _log = Log(__name__)
 _CANCELLED_SECONDS = 1.0
+_KEEP_ALIVE_SECONDS = 60
+_TICKS_PER_SECOND = 10
 
 
 class StartError(Exception):
@@ -53,7 +57,10 @@ class InferenceServer:
         self._repository = ModelRepository(
             Store(config.store), BackendOptions(config.threads), metrics, config.drain_seconds, self._report
         )
-        self._app = Application(self._repository, self._executor, self._operator, metrics, config.max_request_bytes)
+        self._app = Application(
+            self._repository, self._executor, self._operator, metrics, config.max_request_bytes, config.deadline_ms
+        )
+        self._connections = Connections(config.max_connections, config.client_seconds, metrics)
 
     def run(self) -> bool:
         """Serve until SIGTERM or SIGINT. Return whether every request was answered.
@@ -71,7 +78,7 @@ class InferenceServer:
         listeners = [listen_unix(self._config.socket)]
         try:
             listeners.append(listen_tcp(self._config.listen_address, self._config.listen_port))
-            server = _Uvicorn(self._app, self._config.drain_seconds)
+            server = _Uvicorn(self._app, self._connections, self._config.drain_seconds)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, server)
@@ -155,11 +162,13 @@ class InferenceServer:
 class _Uvicorn(uvicorn.Server):
     """Uvicorn as a part: it tells when it listens and leaves signals to the process."""
 
-    def __init__(self, app: Application, drain_seconds: int) -> None:
+    def __init__(self, app: Application, connections: Connections, drain_seconds: int) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol_class(),
+                http=protocol_class(connections),
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -169,11 +178,17 @@ class _Uvicorn(uvicorn.Server):
                 timeout_graceful_shutdown=drain_seconds,
             )
         )
+        self._connections = connections
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_SECOND == 0:
+            self._connections.drop_slow(time.monotonic())
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -59,7 +59,8 @@ def test_options_are_typed_and_described(role: Path) -> None:
         assert option.get("description"), f"{name} has no description"
         assert option["type"] != "list" or option.get("elements"), f"{name} does not say what its elements are"
         if "choices" in option and not option.get("required"):
-            assert option["default"] in option["choices"], f"{name}'s default is not among its choices"
+            defaults = option["default"] if option["type"] == "list" else [option["default"]]
+            assert set(defaults) <= set(option["choices"]), f"{name}'s default is not among its choices"
 
 
 def test_defaults_equal_the_specs(role: Path) -> None:

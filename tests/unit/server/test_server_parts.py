@@ -47,6 +47,11 @@ def test_workers_follow_the_processors_unless_told() -> None:
         ({**MINIMAL, "threads": 0}, "threads: expected a whole number from 1"),
         ({**MINIMAL, "threads": True}, "threads: expected"),
         ({**MINIMAL, "socket": ""}, "socket: expected a text"),
+        (
+            {**MINIMAL, "prediction_log_sample_percent": 101},
+            "prediction_log_sample_percent: expected a number from 0 to",
+        ),
+        ({**MINIMAL, "prediction_log_inputs": "all"}, "prediction_log_inputs: expected one of summary, full; found"),
         ({**MINIMAL, "log_level": "loud"}, "log_level: expected one of debug, info, warning, error; found 'loud'"),
     ],
 )

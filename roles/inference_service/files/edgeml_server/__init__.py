@@ -20,6 +20,8 @@
     backend.py           what a model runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
     executor.py          the bounded pool in which inferences run
     systemd.py           readiness, status and watchdog
+    observer.py          what is noted of a request after its reply, beside the request path
+    prediction_log.py    requests and answers in a bounded SQLite file; prediction_export.py writes them as text
     metrics.py, log.py, json_codec.py, memory.py, errors.py
 """
 

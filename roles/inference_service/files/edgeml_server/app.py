@@ -26,11 +26,13 @@ from .errors import (
     UnavailableError,
 )
 from .executor import InferenceExecutor, Job
-from .inference import Reply, infer
+from .inference import Answer, infer
 from .log import Log
 from .metrics import CONTENT_TYPE, Metrics
+from .observer import Observer
+from .prediction_log import Record
 from .repository import ModelRepository, ServedModel
-from .tensors import TensorSpec, shown
+from .tensors import Array, TensorSpec, shown
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -96,6 +98,7 @@ class Application:
         repository: ModelRepository,
         executor: InferenceExecutor,
         operator: Executor,
+        observer: Observer,
         metrics: Metrics,
         max_request_bytes: int,
         deadline_ms: int,
@@ -103,6 +106,7 @@ class Application:
         self._repository = repository
         self._executor = executor
         self._operator = operator
+        self._observer = observer
         self._metrics = metrics
         self._max_request_bytes = max_request_bytes
         self._deadline_ms = deadline_ms
@@ -222,7 +226,9 @@ class Application:
         labels = ("", "")
         code = 500
         size = 0
-        arrived = time.perf_counter()
+        failure: str | None = None
+        answer: Answer | None = None
+        arrived = started = time.perf_counter()
         try:
             deadline = self._deadline(request.headers)
             header_length = _header_length(request.headers)
@@ -242,24 +248,29 @@ class Application:
                 raise
             del body, call
             if deadline is None:
-                reply = await asyncio.wrap_future(job.future)
+                answer = await asyncio.wrap_future(job.future)
             else:
-                reply = await self._result_before(deadline, job)
+                answer = await self._result_before(deadline, job)
             code = 200
             self._metrics.duration.labels(*labels).observe(time.perf_counter() - started)
         except RequestError as error:
-            code = error.status
+            code, failure = error.status, str(error)
             raise
         except asyncio.CancelledError:
-            code = UnavailableError.status
+            code, failure = UnavailableError.status, "the server stopped before the request was done"
             raise
         except ClientGoneError:
             code = 0
+            raise
+        except Exception as error:
+            failure = f"internal error: {error}"
             raise
         finally:
             self._body_bytes -= size
             if code:
                 self._metrics.requests.labels(*labels, str(code)).inc()
+                self._note(labels, code, time.perf_counter() - started, size, answer, failure)
+        reply = answer.reply
         if reply.header_length is None:
             return Response(reply.body)
         headers = ((b"inference-header-content-length", b"%d" % reply.header_length),)
@@ -277,7 +288,7 @@ class Application:
             milliseconds = min(int(value), milliseconds or _DEADLINE_MS_MOST)
         return asyncio.get_running_loop().time() + milliseconds / 1000 if milliseconds else None
 
-    async def _result_before(self, deadline: float, job: Job[Reply]) -> Reply:
+    async def _result_before(self, deadline: float, job: Job[Answer]) -> Answer:
         late = False
 
         def give_up() -> None:
@@ -297,6 +308,16 @@ class Application:
             raise DeadlineError(f"the deadline came while the request {'waited' if waited else 'ran'}") from None
         finally:
             timer.cancel()
+
+    def _note(
+        self, labels: tuple[str, str], code: int, seconds: float, size: int, answer: Answer | None, failure: str | None
+    ) -> None:
+        request_id: str | None = None
+        inputs: Mapping[str, Array] = {}
+        outputs: Mapping[str, Array] = {}
+        if answer is not None:
+            request_id, inputs, outputs = answer.request.id, answer.request.inputs, answer.outputs
+        self._observer.offer(Record(time.time(), *labels, request_id, code, seconds, inputs, outputs, failure), size)
 
     # ---- the model repository extension ----
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
+_CHOICES = {"log_level": ("debug", "info", "warning", "error"), "prediction_log_inputs": ("summary", "full")}
 
 
 class ConfigError(Exception):
@@ -21,7 +21,10 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """What the server is told: the keys of ``server.json``. Each has a default except ``store`` and ``socket``."""
+    """What the server is told: the keys of ``server.json``. Each has a default except ``store`` and ``socket``.
+
+    Without a path ``prediction_log`` there is none.
+    """
 
     store: str
     socket: str
@@ -36,6 +39,11 @@ class Config:
     deadline_ms: int = 0
     drain_seconds: int = 10
     log_level: str = "info"
+    prediction_log: str = ""
+    prediction_log_rows: int = 100_000
+    prediction_log_bytes: int = 64 << 20
+    prediction_log_sample_percent: float = 10.0
+    prediction_log_inputs: str = "summary"
 
     @property
     def inference_workers(self) -> int:
@@ -53,8 +61,11 @@ _LEAST = {
     "client_seconds": 1,
     "deadline_ms": 0,
     "drain_seconds": 0,
+    "prediction_log_rows": 1,
+    "prediction_log_bytes": 1 << 20,
+    "prediction_log_sample_percent": 0,
 }
-_MOST = {"listen_port": 65535}
+_MOST = {"listen_port": 65535, "prediction_log_sample_percent": 100}
 
 
 def read_config(path: str) -> Config:
@@ -82,17 +93,19 @@ def parse_config(document: Any) -> Config:
         if key not in document:
             raise ConfigError(f"{key}: missing")
     for key, value in document.items():
-        if known[key] == "int":
-            _check_number(key, value)
+        if known[key] in ("int", "float"):
+            _check_number(key, value, whole=known[key] == "int")
         elif not isinstance(value, str) or not value:
             raise ConfigError(f"{key}: expected a text; found {value!r}")
-    config = Config(**document)
-    if config.log_level not in LOG_LEVELS:
-        raise ConfigError(f"log_level: expected one of {', '.join(LOG_LEVELS)}; found {config.log_level!r}")
-    return config
+        elif value not in _CHOICES.get(key, (value,)):
+            raise ConfigError(f"{key}: expected one of {', '.join(_CHOICES[key])}; found {value!r}")
+    return Config(**document)
 
 
-def _check_number(key: str, value: Any) -> None:
+def _check_number(key: str, value: Any, whole: bool) -> None:
     least, most = _LEAST[key], _MOST.get(key, 1 << 40)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(f"{key}: expected a whole number from {least} to {most}; found {value!r}")
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        raise ConfigError(
+            f"{key}: expected a {'whole ' if whole else ''}number from {least} to {most}; found {value!r}"
+        )

@@ -41,6 +41,12 @@ class MethodNotAllowedError(RequestError):
         self.allowed = allowed
 
 
+class ConflictError(RequestError):
+    """The request was possible once, and was made already."""
+
+    status = 409
+
+
 class TooLargeError(RequestError):
     """The request's body is larger than the server takes."""
 

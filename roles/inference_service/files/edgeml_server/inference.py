@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import json_codec
 from .backend import Backend
@@ -47,7 +47,15 @@ class Reply:
     header_length: int | None = None
 
 
-def infer(backend: Backend, model: str, version: str, body: bytes, header_length: int | None, arrived: float) -> Reply:
+class Answer(NamedTuple):
+    """What became of one request: it, the outputs that it wanted, and the reply made of them."""
+
+    request: Request
+    outputs: Mapping[str, Array]
+    reply: Reply
+
+
+def infer(backend: Backend, model: str, version: str, body: bytes, header_length: int | None, arrived: float) -> Answer:
     """Answer the request in ``body``, of which ``header_length`` bytes are JSON (None: all).
 
     ``arrived`` is when it arrived by ``time.perf_counter()``. Raises InvalidRequestError, and DeadlineError when the
@@ -57,8 +65,8 @@ def infer(backend: Backend, model: str, version: str, body: bytes, header_length
     if request.queue_timeout_us is not None and (time.perf_counter() - arrived) * 1e6 > request.queue_timeout_us:
         raise DeadlineError(f"timeout: the request waited for more than {request.queue_timeout_us} microseconds")
     names = list(request.outputs)
-    values = backend.run(request.inputs, names)
-    return _reply(model, version, request, dict(zip(names, values)))
+    outputs = dict(zip(names, backend.run(request.inputs, names)))
+    return Answer(request, outputs, _reply(model, version, request, outputs))
 
 
 def parse_request(backend: Backend, body: bytes, header_length: int | None) -> Request:

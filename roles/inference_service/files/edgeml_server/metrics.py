@@ -84,6 +84,18 @@ class Metrics:
             registry=self._registry,
         )
 
+        self.logged_records = Counter(
+            "edgeml_prediction_log_rows_total", "Rows written to the prediction log.", registry=self._registry
+        )
+        self.dropped_records = Counter(
+            "edgeml_prediction_log_dropped_total",
+            "Requests that were not noted because the queue was full or the log could not be written.",
+            registry=self._registry,
+        )
+        self.log_bytes = Gauge(
+            "edgeml_prediction_log_bytes", "Bytes of the prediction log's file that hold rows.", registry=self._registry
+        )
+
     def exposition(self) -> bytes:
         """Return all series in Prometheus' text format."""
         return exposition.generate_latest(self._registry)

@@ -12,6 +12,7 @@ import importlib
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from .executor import InferenceExecutor
 from .http_protocol import protocol_class
 from .log import Log
 from .metrics import Metrics
+from .observer import Observer
+from .prediction_log import LogOptions, PredictionLog
 from .repository import ModelRepository
 from .sockets import listen_tcp, listen_unix, remove_unix
 from .systemd import Notifier
@@ -38,6 +41,7 @@ _log = Log(__name__)
 _CANCELLED_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 60
 _TICKS_PER_SECOND = 10
+_CLOSE_SECONDS = 5.0
 
 
 class StartError(Exception):
@@ -57,8 +61,15 @@ class InferenceServer:
         self._repository = ModelRepository(
             Store(config.store), BackendOptions(config.threads), metrics, config.drain_seconds, self._report
         )
+        self._observer = Observer(_prediction_log(config), config.prediction_log_sample_percent, metrics)
         self._app = Application(
-            self._repository, self._executor, self._operator, metrics, config.max_request_bytes, config.deadline_ms
+            self._repository,
+            self._executor,
+            self._operator,
+            self._observer,
+            metrics,
+            config.max_request_bytes,
+            config.deadline_ms,
         )
         self._connections = Connections(config.max_connections, config.client_seconds, metrics)
 
@@ -110,6 +121,7 @@ class InferenceServer:
             remove_unix(self._config.socket)
             self._operator.shutdown(wait=False, cancel_futures=True)
             self._executor.close()
+            self._observer.close(_CLOSE_SECONDS)
         abandoned = self._executor.pending
         _log.info("stopped", abandoned_requests=abandoned)
         return abandoned == 0
@@ -193,6 +205,24 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _prediction_log(config: Config) -> PredictionLog | None:
+    """The prediction log, if one is wanted. A server that cannot write it serves nonetheless."""
+    if not config.prediction_log:
+        return None
+    try:
+        return PredictionLog(
+            LogOptions(
+                path=config.prediction_log,
+                rows=config.prediction_log_rows,
+                bytes=config.prediction_log_bytes,
+                full_inputs=config.prediction_log_inputs == "full",
+            )
+        )
+    except (OSError, sqlite3.Error) as error:
+        _log.error("prediction log cannot be opened, serving without", path=config.prediction_log, error=error)
+        return None
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

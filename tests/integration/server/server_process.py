@@ -187,6 +187,17 @@ class Device:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
+    def reload(self) -> str:
+        """Send SIGHUP and return what the server logs about it."""
+        assert self._process is not None
+        count = len(self._reloads(self.log.all()))
+        self._process.send_signal(signal.SIGHUP)
+        return self._reloads(self.log.wait_for(lambda lines: len(self._reloads(lines)) > count))[-1]
+
+    @staticmethod
+    def _reloads(lines: list[str]) -> list[str]:
+        return [line for line in lines if line.startswith(("info reloaded", "error reload failed"))]
+
     def wait(self) -> int:
         """Wait for the server's end and return its exit code."""
         assert self._process is not None
@@ -263,7 +274,7 @@ class Device:
 
     def metric(self, name: str, **labels: str) -> float | None:
         """The value of a series, or None if there is no such series."""
-        page = self.get("/metrics").body.decode("utf-8")
+        page = self.get("/metrics", local=True).body.decode("utf-8")
         for family in text_string_to_metric_families(page):
             for sample in family.samples:
                 if sample.name == name and sample.labels == labels:
@@ -272,7 +283,7 @@ class Device:
 
     def series(self, name: str) -> dict[tuple[str, ...], float]:
         """The values of all series of one name, by their labels' values in the order of the labels' names."""
-        page = self.get("/metrics").body.decode("utf-8")
+        page = self.get("/metrics", local=True).body.decode("utf-8")
         return {
             tuple(value for _label, value in sorted(sample.labels.items())): float(sample.value)
             for family in text_string_to_metric_families(page)

@@ -23,9 +23,11 @@ from .errors import (
     NotFoundError,
     RequestError,
     TooLargeError,
+    UnauthorizedError,
     UnavailableError,
 )
 from .executor import InferenceExecutor, Job
+from .guard import Guard
 from .inference import Answer, infer
 from .log import Log
 from .metrics import CONTENT_TYPE, Metrics
@@ -41,6 +43,8 @@ SERVER_NAME = "edgeml"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 LOCAL = "edgeml_local"
 """Key of ``scope["state"]``: whether the request came in by the Unix socket."""
+LAST = "edgeml_last"
+"""Key of ``scope["state"]``: whether the connection is to be closed after this request."""
 
 _JSON = b"application/json"
 _RETRY_AFTER_SECONDS = b"1"
@@ -48,6 +52,9 @@ _RETRY_AFTER_SECONDS = b"1"
 _LARGEST_BODIES = 4
 _LENGTH_DIGITS = 18
 _DEADLINE_MS_MOST = 86_400_000
+
+# What a load balancer or an orchestrator asks, who has no credential. It learns yes or no.
+_OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 
 MAX_HEADER_FIELDS = 100
 MAX_HEADER_BYTES = 32 << 10
@@ -62,6 +69,8 @@ class Request(NamedTuple):
     headers: Mapping[bytes, bytes]
     model: str = ""
     version: str | None = None
+    trusted: bool = True
+    """Whether the client was let in; only health is answered to others."""
 
 
 class Response(NamedTuple):
@@ -91,7 +100,10 @@ class ClientGoneError(Exception):
 
 
 class Application:
-    """The ASGI application. ``phase`` is ``starting``, ``serving`` or ``stopping``; whoever runs it sets it."""
+    """The ASGI application. ``phase`` is ``starting``, ``serving`` or ``stopping``; whoever runs it sets it.
+
+    So is ``guard``, which decides who is let in over TCP; None lets everybody in.
+    """
 
     def __init__(
         self,
@@ -112,6 +124,7 @@ class Application:
         self._deadline_ms = deadline_ms
         self._body_bytes = 0
         self.phase = "starting"
+        self.guard: Guard | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -132,7 +145,7 @@ class Application:
             (b"content-length", b"%d" % len(response.body)),
             *response.headers,
         ]
-        if self.phase == "stopping":
+        if self.phase == "stopping" or LAST in scope["state"]:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
@@ -140,6 +153,11 @@ class Application:
     async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> Response:
         path: str = scope["path"]
         _check_header(scope["headers"])
+        headers = dict(scope["headers"])
+        trusted = self.guard is None or scope["state"][LOCAL]
+        if not trusted and path not in _OPEN_PATHS:
+            await self._let_in(headers)
+            trusted = True
         route = self._route(path)
         if route is None:
             raise NotFoundError(f"no such URL: {shown(path)}")
@@ -149,7 +167,15 @@ class Application:
             raise MethodNotAllowedError(f"{path}: expected {allowed}; found {scope['method']}", allowed)
         if route.local_only and not scope["state"][LOCAL]:
             raise ForbiddenError("models are loaded and unloaded over the server's Unix socket only")
-        return await route.handler(Request(receive, dict(scope["headers"]), route.model, route.version))
+        return await route.handler(Request(receive, headers, route.model, route.version, trusted))
+
+    async def _let_in(self, headers: Mapping[bytes, bytes]) -> None:
+        assert self.guard is not None
+        try:
+            await self.guard.let_in(headers.get(b"authorization"))
+        except UnauthorizedError:
+            self._metrics.unauthorized.inc()
+            raise
 
     def _route(self, path: str) -> Route | None:
         parts = path.split("/")
@@ -186,8 +212,10 @@ class Application:
     async def _live(self, _request: Request) -> Response:
         return _json_response({"live": True})
 
-    async def _ready(self, _request: Request) -> Response:
+    async def _ready(self, request: Request) -> Response:
         reason = self._reason_not_ready()
+        if reason is not None and not request.trusted:
+            reason = "not ready"
         if reason is None:
             return _json_response({"live": True, "ready": True})
         return _json_response({"live": True, "ready": False, "error": reason}, 503)
@@ -432,6 +460,8 @@ def _error_response(error: RequestError) -> Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, UnavailableError):
         headers = ((b"retry-after", _RETRY_AFTER_SECONDS),)
+    elif isinstance(error, UnauthorizedError):
+        headers = ((b"www-authenticate", b'Basic realm="edgeml", charset="UTF-8"'), (b"www-authenticate", b"Bearer"))
     elif isinstance(error, MethodNotAllowedError):
         headers = ((b"allow", error.allowed.encode("ascii")),)
     return Response(json_codec.dumps({"error": str(error)}), error.status, headers=headers)

@@ -38,6 +38,10 @@ class Config:
     client_seconds: int = 30
     deadline_ms: int = 0
     drain_seconds: int = 10
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    credentials: str = ""
     log_level: str = "info"
     prediction_log: str = ""
     prediction_log_rows: int = 100_000
@@ -65,6 +69,7 @@ _LEAST = {
     "prediction_log_bytes": 1 << 20,
     "prediction_log_sample_percent": 0,
 }
+_OPTIONAL = ("tls_certificate", "tls_key", "tls_client_ca", "credentials")
 _MOST = {"listen_port": 65535, "prediction_log_sample_percent": 100}
 
 
@@ -95,11 +100,14 @@ def parse_config(document: Any) -> Config:
     for key, value in document.items():
         if known[key] in ("int", "float"):
             _check_number(key, value, whole=known[key] == "int")
-        elif not isinstance(value, str) or not value:
+        elif not isinstance(value, str) or not (value or key in _OPTIONAL):
             raise ConfigError(f"{key}: expected a text; found {value!r}")
         elif value not in _CHOICES.get(key, (value,)):
             raise ConfigError(f"{key}: expected one of {', '.join(_CHOICES[key])}; found {value!r}")
-    return Config(**document)
+    config = Config(**document)
+    if bool(config.tls_certificate) != bool(config.tls_key) or (config.tls_client_ca and not config.tls_key):
+        raise ConfigError("tls_certificate, tls_key: expected both or neither, and both with tls_client_ca")
+    return config
 
 
 def _check_number(key: str, value: Any, whole: bool) -> None:

@@ -37,6 +37,10 @@ class Connection(ABC):
         """Answer outside of any request, if no reply has begun, and close."""
 
     @abstractmethod
+    def end_soon(self) -> None:
+        """Close after the next reply."""
+
+    @abstractmethod
     def drop(self) -> None:
         """Close at once, whatever is still to be sent."""
 
@@ -76,6 +80,11 @@ class Connections:
         """Forget a connection that was closed."""
         self._local.pop(connection, None)
         self._remote.pop(connection, None)
+
+    def end_remote(self) -> None:
+        """Have every client over TCP connect anew, without a failed request."""
+        for connection in self._remote:
+            connection.end_soon()
 
     def drop_slow(self, now: float) -> None:
         """Close what has kept the server waiting for one and the same thing for ``client_seconds``. Call it often."""

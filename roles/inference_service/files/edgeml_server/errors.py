@@ -19,6 +19,12 @@ class InvalidRequestError(RequestError):
     status = 400
 
 
+class UnauthorizedError(RequestError):
+    """The request does not say who sent it, or nobody who is known."""
+
+    status = 401
+
+
 class ForbiddenError(RequestError):
     """The request is not allowed on the listener that it came in by."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from . import json_codec
-from .app import LOCAL, MAX_HEADER_BYTES
+from .app import LAST, LOCAL, MAX_HEADER_BYTES
 from .connections import Connection, Connections
 
 
@@ -87,6 +87,9 @@ class _ServerProtocol(asyncio.Protocol, Connection):
                 lines.append(b"retry-after: 1")
             self.transport.write(b"\r\n".join([*lines, b"", body]))
         self.transport.close()
+
+    def end_soon(self) -> None:
+        self.app_state[LAST] = True
 
     def drop(self) -> None:
         self.transport.abort()

@@ -54,6 +54,11 @@ class Metrics:
             "Inferences that wait or run.",
             registry=self._registry,
         ).set_function(in_flight)
+        self.unauthorized = Counter(
+            "edgeml_http_unauthorized_total",
+            "Requests over TCP without a good credential.",
+            registry=self._registry,
+        )
         self.connections = Gauge(
             "edgeml_http_connections",
             "Open connections.",

@@ -10,6 +10,7 @@
     server.py            the process: sockets, start, drain, exit
     http_protocol.py     HTTP: the parsers, and what they refuse
     connections.py       how many connections there may be, and how slow
+    tls.py, guard.py     who is let in over TCP
     app.py               HTTP: routes, limits, replies, metrics
     repository.py        the models that are served; loading, swapping and freeing them
     loading.py           a model file as something that answers: loaded, tested, warmed up

@@ -23,6 +23,8 @@
     systemd.py           readiness, status and watchdog
     observer.py          what is noted of a request after its reply, beside the request path
     prediction_log.py    requests and answers in a bounded SQLite file; prediction_export.py writes them as text
+    drift.py             live rows against the release's reference; drift_reference.py makes one
+    feedback.py          true labels against predictions
     metrics.py, log.py, json_codec.py, memory.py, errors.py
 """
 

@@ -27,6 +27,7 @@ from .errors import (
     UnavailableError,
 )
 from .executor import InferenceExecutor, Job
+from .feedback import Feedback
 from .guard import Guard
 from .inference import Answer, infer
 from .log import Log
@@ -40,7 +41,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 SERVER_NAME = "edgeml"
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_repository", "edgeml_feedback"]
 LOCAL = "edgeml_local"
 """Key of ``scope["state"]``: whether the request came in by the Unix socket."""
 LAST = "edgeml_last"
@@ -119,6 +120,7 @@ class Application:
         self._executor = executor
         self._operator = operator
         self._observer = observer
+        self._feedback = Feedback(metrics)
         self._metrics = metrics
         self._max_request_bytes = max_request_bytes
         self._deadline_ms = deadline_ms
@@ -205,6 +207,8 @@ class Application:
             return Route("GET", self._model_ready, model, version)
         if rest == ["infer"]:
             return Route("POST", self._infer, model, version)
+        if rest == ["feedback"] and version is None:
+            return Route("POST", self._take_feedback, model)
         return None
 
     # ---- health and metadata ----
@@ -347,6 +351,11 @@ class Application:
             request_id, inputs, outputs = answer.request.id, answer.request.inputs, answer.outputs
         self._observer.offer(Record(time.time(), *labels, request_id, code, seconds, inputs, outputs, failure), size)
 
+    async def _take_feedback(self, request: Request) -> Response:
+        document = await self._read_json(request)
+        taken = self._observer.with_log(lambda log: self._feedback.take(log, request.model, document))
+        return _json_response(await asyncio.wrap_future(taken))
+
     # ---- the model repository extension ----
 
     async def _index(self, request: Request) -> Response:
@@ -371,17 +380,21 @@ class Application:
         return await asyncio.get_running_loop().run_in_executor(self._operator, call, *arguments)
 
     async def _read_options(self, request: Request, known: set[str]) -> Mapping[str, Any]:
-        body = await self._read_body(request)
-        self._body_bytes -= len(body)
-        if not body:
-            return {}
-        try:
-            options = json_codec.loads(body)
-        except ValueError as error:
-            raise InvalidRequestError(f"expected JSON or nothing: {error}") from error
+        options = await self._read_json(request, {})
         if not isinstance(options, dict) or set(options) - known:
             raise InvalidRequestError(f"expected an object with {', '.join(known)}; found {shown(options)}")
         return options
+
+    async def _read_json(self, request: Request, default: Any = None) -> Any:
+        """Return the parsed body, ``default`` for an empty one."""
+        body = await self._read_body(request)
+        self._body_bytes -= len(body)
+        if not body:
+            return default
+        try:
+            return json_codec.loads(body)
+        except ValueError as error:
+            raise InvalidRequestError(f"expected JSON or nothing: {error}") from error
 
     # ---- the parts ----
 

@@ -48,6 +48,8 @@ class Config:
     prediction_log_bytes: int = 64 << 20
     prediction_log_sample_percent: float = 10.0
     prediction_log_inputs: str = "summary"
+    drift_window: int = 1000
+    drift_psi: float = 0.2
 
     @property
     def inference_workers(self) -> int:
@@ -68,6 +70,8 @@ _LEAST = {
     "prediction_log_rows": 1,
     "prediction_log_bytes": 1 << 20,
     "prediction_log_sample_percent": 0,
+    "drift_window": 500,
+    "drift_psi": 0,
 }
 _OPTIONAL = ("tls_certificate", "tls_key", "tls_client_ca", "credentials")
 _MOST = {"listen_port": 65535, "prediction_log_sample_percent": 100}

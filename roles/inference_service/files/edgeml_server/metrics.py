@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Callable
 
 from prometheus_client import (
@@ -16,6 +17,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    Summary,
     disable_created_metrics,
     exposition,
 )
@@ -100,6 +102,56 @@ class Metrics:
         self.log_bytes = Gauge(
             "edgeml_prediction_log_bytes", "Bytes of the prediction log's file that hold rows.", registry=self._registry
         )
+
+        self.labels = Counter(
+            "edgeml_feedback_labels_total",
+            "True labels that came back for predictions of classes, by whether the prediction was right or wrong.",
+            ["model", "version", "outcome"],
+            registry=self._registry,
+        )
+        self.accuracy = Gauge(
+            "edgeml_feedback_accuracy_ratio",
+            "Share of right predictions among the last 500 that a true label came back for.",
+            ["model", "version"],
+            registry=self._registry,
+        )
+        self.label_error = Summary(
+            "edgeml_feedback_absolute_error",
+            "Absolute errors of predictions of numbers that a true value came back for.",
+            ["model", "version"],
+            registry=self._registry,
+        )
+        drift_labels = ["model", "version", "series"]
+        self.drift_psi = Gauge(
+            "edgeml_drift_psi",
+            "Population stability index of the last full window against the release's reference, without its bias.",
+            drift_labels,
+            registry=self._registry,
+        )
+        self.drift_ks = Gauge(
+            "edgeml_drift_ks",
+            "Kolmogorov-Smirnov distance of the last full window from the release's reference.",
+            drift_labels,
+            registry=self._registry,
+        )
+        self.drift_alarm = Gauge(
+            "edgeml_drift_alarm",
+            "1 if the last full window differed from the release's reference by much and not by accident.",
+            drift_labels,
+            registry=self._registry,
+        )
+        self.drift_windows = Counter(
+            "edgeml_drift_windows_total",
+            "Windows that were compared with the release's reference.",
+            drift_labels,
+            registry=self._registry,
+        )
+
+    def forget_drift(self, *labels: str) -> None:
+        """Remove the drift series of a version that serves no more."""
+        for metric in (self.drift_psi, self.drift_ks, self.drift_alarm, self.drift_windows):
+            with contextlib.suppress(KeyError):
+                metric.remove(*labels)
 
     def exposition(self) -> bytes:
         """Return all series in Prometheus' text format."""

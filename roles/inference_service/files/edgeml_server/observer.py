@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The edgeml.fleet authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a request after its reply: it is noted for the prediction log, in another thread.
+"""What happens to a request after its reply: it is noted for the log and the statistics, in another thread.
 
 The request path only appends to a queue, which is bounded: what does not fit is dropped and counted.
 """
@@ -15,6 +15,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Callable, TypeVar
 
+from .drift import DriftMonitor
 from .errors import UnavailableError
 from .log import Log
 from .metrics import Metrics
@@ -31,11 +32,14 @@ _log = Log(__name__)
 
 
 class Observer:
-    """Feeds the prediction log (None: there is none), in batches, in a thread of its own."""
+    """Feeds the prediction log (None: there is none) and the drift monitor, in batches, in a thread of its own."""
 
-    def __init__(self, prediction_log: PredictionLog | None, sample_percent: float, metrics: Metrics) -> None:
+    def __init__(
+        self, prediction_log: PredictionLog | None, sample_percent: float, drift: DriftMonitor, metrics: Metrics
+    ) -> None:
         self._prediction_log = prediction_log
         self._sample_share = sample_percent / 100
+        self._drift = drift
         self._metrics = metrics
         self._random = random.Random()
         self._pending: deque[tuple[Record, int, bool]] = deque()
@@ -57,7 +61,7 @@ class Observer:
         logged = self._prediction_log is not None and (
             record.error is not None or self._random.random() < self._sample_share
         )
-        if not logged:
+        if not logged and (record.error is not None or not self._drift.watches(record.model, record.version)):
             return
         if len(self._pending) >= _PENDING_RECORDS_MAX or self._bytes_in - self._bytes_out + size > _PENDING_BYTES_MAX:
             self._metrics.dropped_records.inc()
@@ -66,7 +70,8 @@ class Observer:
         self._pending.append((record, size, logged))
         if not self._filled.is_set():
             self._filled.set()
-        if len(self._pending) >= BATCH_RECORDS and not self._due.is_set():
+        full = len(self._pending) >= BATCH_RECORDS or self._bytes_in - self._bytes_out >= _PENDING_BYTES_MAX // 2
+        if full and not self._due.is_set():
             self._due.set()
 
     def with_log(self, call: Callable[[PredictionLog], Result]) -> Future[Result]:
@@ -120,6 +125,7 @@ class Observer:
         batch = [self._pending.popleft() for _ in range(min(BATCH_RECORDS, len(self._pending)))]
         try:
             self._append([record for record, _size, logged in batch if logged])
+            self._drift.add([record for record, _size, _logged in batch if record.error is None])
         except Exception:
             _log.error("internal error while noting requests", traceback=True)
         self._bytes_out += sum(size for _record, size, _logged in batch)

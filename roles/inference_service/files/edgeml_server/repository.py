@@ -12,9 +12,10 @@ from typing import Callable
 from edgeml_device._errors import EdgemlError
 from edgeml_device._store import Store, Version
 
-from .backend import Backend, BackendOptions
+from .backend import BackendOptions
+from .drift import DriftMonitor
 from .errors import ModelError, NotFoundError, UnavailableError
-from .loading import load
+from .loading import LoadedModel, load, model_files
 from .log import Log
 from .memory import trim_heap
 from .metrics import Metrics
@@ -25,12 +26,14 @@ _log = Log(__name__)
 class ServedModel:
     """One loaded version. Whoever uses ``backend`` holds a lease; ``retire`` frees it once nobody does."""
 
-    def __init__(self, version: Version, backend: Backend) -> None:
+    def __init__(self, version: Version, loaded: LoadedModel) -> None:
         self.name = version.model
         self.version = version.version
         self.variant = version.variant
         self.digest = version.digest
-        self.backend = backend
+        self.backend = loaded.backend
+        self.reference = loaded.reference
+        self.load_seconds = loaded.seconds
         self._lock = threading.Lock()
         self._leases = 0
         self._retired = False
@@ -81,12 +84,14 @@ class ModelRepository:
         store: Store,
         options: BackendOptions,
         metrics: Metrics,
+        drift: DriftMonitor,
         drain_seconds: float,
         on_change: Callable[[], None],
     ) -> None:
         self._store = store
         self._options = options
         self._metrics = metrics
+        self._drift = drift
         self._drain_seconds = drain_seconds
         self._on_change = on_change
         self._lock = threading.Lock()
@@ -148,7 +153,7 @@ class ModelRepository:
             version = self._active(model)
             if current is not None and current.is_same(version):
                 return current
-            candidate, seconds = self._prepare(version)
+            candidate = self._prepare(version)
         except NotFoundError:
             self._failures.pop(model, None)
             raise
@@ -160,10 +165,16 @@ class ModelRepository:
             self._failures.pop(model, None)
         self._metrics.model_info.labels(candidate.name, candidate.version, candidate.variant, candidate.digest).set(1)
         self._forget_metrics(current)
-        self._metrics.load_duration.labels(candidate.name, candidate.version).set(seconds)
+        self._metrics.load_duration.labels(candidate.name, candidate.version).set(candidate.load_seconds)
+        self._drift.watch(model, candidate.version, candidate.reference)
         self._metrics.swaps.labels(model, "succeeded").inc()
         self._changed(
-            "model loaded", current, model=model, version=candidate.version, variant=candidate.variant, seconds=seconds
+            "model loaded",
+            current,
+            model=model,
+            version=candidate.version,
+            variant=candidate.variant,
+            seconds=candidate.load_seconds,
         )
         return candidate
 
@@ -175,6 +186,7 @@ class ModelRepository:
         if current is None and failed is None and model not in self._store.models():
             raise NotFoundError(f"model {model!r} is not served, and the store does not have it")
         self._forget_metrics(current)
+        self._drift.forget(model)
         self._changed("model unloaded", current, model=model)
 
     def index(self) -> list[dict[str, str]]:
@@ -202,13 +214,13 @@ class ModelRepository:
             raise ModelError(str(error)) from error
         return version
 
-    def _prepare(self, version: Version) -> tuple[ServedModel, float]:
-        loaded = load(version.format, version.entrypoint_path, version.golden_path, self._options)
+    def _prepare(self, version: Version) -> ServedModel:
+        loaded = load(model_files(version.directory, version.release, version.chosen), self._options)
         if loaded.warm_up_error is not None:
             _log.warning(
                 "no warm-up: no golden test, and zeros do not fit", model=version.model, error=loaded.warm_up_error
             )
-        return ServedModel(version, loaded.backend), loaded.seconds
+        return ServedModel(version, loaded)
 
     def _failed(self, model: str, current: ServedModel | None, error: Exception) -> None:
         self._metrics.swaps.labels(model, "failed").inc()

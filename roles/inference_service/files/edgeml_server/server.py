@@ -30,6 +30,7 @@ from .app import MAX_HEADER_BYTES, Application
 from .backend import BackendOptions
 from .config import Config
 from .connections import Connections
+from .drift import DriftMonitor
 from .executor import InferenceExecutor
 from .guard import Guard
 from .http_protocol import protocol_class
@@ -64,10 +65,11 @@ class InferenceServer:
         # One thread: models are loaded and freed one after the other.
         self._operator = ThreadPoolExecutor(1, thread_name_prefix="operator")
         metrics = Metrics(in_flight=lambda: self._executor.pending)
+        drift = DriftMonitor(config.drift_window, config.drift_psi, metrics)
         self._repository = ModelRepository(
-            Store(config.store), BackendOptions(config.threads), metrics, config.drain_seconds, self._report
+            Store(config.store), BackendOptions(config.threads), metrics, drift, config.drain_seconds, self._report
         )
-        self._observer = Observer(_prediction_log(config), config.prediction_log_sample_percent, metrics)
+        self._observer = Observer(_prediction_log(config), config.prediction_log_sample_percent, drift, metrics)
         self._app = Application(
             self._repository,
             self._executor,

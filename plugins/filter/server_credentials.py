@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 from ansible.errors import AnsibleFilterError
 
@@ -47,7 +47,7 @@ _value:
 """
 
 
-def server_credentials(credentials: list[Mapping[str, Any]], device: str) -> dict[str, Any]:
+def server_credentials(credentials: Iterable[Mapping[str, Any]], device: str) -> dict[str, Any]:
     """Return the content of the server's file of credentials."""
     try:
         return make_document(credentials, device)

@@ -25,6 +25,7 @@
     prediction_log.py    requests and answers in a bounded SQLite file; prediction_export.py writes them as text
     drift.py             live rows against the release's reference; drift_reference.py makes one
     feedback.py          true labels against predictions
+    shadow.py            a candidate that answers copies of requests
     metrics.py, log.py, json_codec.py, memory.py, errors.py
 """
 

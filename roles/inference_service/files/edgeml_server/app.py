@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import time
 from collections.abc import Awaitable, Mapping
@@ -35,6 +36,7 @@ from .metrics import CONTENT_TYPE, Metrics
 from .observer import Observer
 from .prediction_log import Record
 from .repository import ModelRepository, ServedModel
+from .shadow import Copy
 from .tensors import Array, TensorSpec, shown
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -124,6 +126,12 @@ class Application:
         self._metrics = metrics
         self._max_request_bytes = max_request_bytes
         self._deadline_ms = deadline_ms
+        self._repository_calls: Mapping[str, Handler] = {
+            "load": self._load,
+            "unload": self._unload,
+            "shadow": self._start_shadow,
+            "unshadow": self._stop_shadow,
+        }
         self._body_bytes = 0
         self.phase = "starting"
         self.guard: Guard | None = None
@@ -188,9 +196,8 @@ class Application:
             return Route("GET", self._server_metadata)
         if rest[0] == "models" and len(rest) > 1:
             return self._model_route(rest[1], rest[2:])
-        if rest[:2] == ["repository", "models"] and len(rest) == 4 and rest[3] in ("load", "unload"):
-            handler = self._load if rest[3] == "load" else self._unload
-            return Route("POST", handler, rest[2], local_only=True)
+        if rest[:2] == ["repository", "models"] and len(rest) == 4 and rest[3] in self._repository_calls:
+            return Route("POST", self._repository_calls[rest[3]], rest[2], local_only=True)
         return {
             "health/live": Route("GET", self._live),
             "health/ready": Route("GET", self._ready),
@@ -349,6 +356,9 @@ class Application:
         outputs: Mapping[str, Array] = {}
         if answer is not None:
             request_id, inputs, outputs = answer.request.id, answer.request.inputs, answer.outputs
+            shadow = self._repository.shadow(labels[0])
+            if shadow is not None and shadow.active_version == labels[1]:
+                shadow.offer(Copy(inputs, outputs, answer.run_seconds, size))
         self._observer.offer(Record(time.time(), *labels, request_id, code, seconds, inputs, outputs, failure), size)
 
     async def _take_feedback(self, request: Request) -> Response:
@@ -374,6 +384,25 @@ class Application:
         await self._read_options(request, {"parameters"})
         await self._as_operator(self._repository.unload, request.model)
         return _json_response({"name": request.model})
+
+    async def _start_shadow(self, request: Request) -> Response:
+        version = (await self._read_options(request, {"version"})).get("version")
+        if not isinstance(version, str):
+            raise InvalidRequestError(f"version: expected the version that is to be the shadow; found {shown(version)}")
+        candidate = await self._as_operator(self._repository.start_shadow, request.model, version)
+        return _json_response({"name": candidate.name, "version": candidate.version, "digest": candidate.digest})
+
+    async def _stop_shadow(self, request: Request) -> Response:
+        await self._read_options(request, {"parameters"})
+        shadow = await self._as_operator(self._repository.stop_shadow, request.model)
+        return _json_response(
+            {
+                "name": request.model,
+                "version": shadow.version,
+                "active_version": shadow.active_version,
+                **dataclasses.asdict(shadow.tally),
+            }
+        )
 
     async def _as_operator(self, call: Callable[..., Any], *arguments: str) -> Any:
         """Run what may take long in the one thread that changes what is served."""

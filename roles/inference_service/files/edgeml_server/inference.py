@@ -48,10 +48,11 @@ class Reply:
 
 
 class Answer(NamedTuple):
-    """What became of one request: it, the outputs that it wanted, and the reply made of them."""
+    """What became of one request: it, the outputs that it wanted, the time that the model ran, and the reply."""
 
     request: Request
     outputs: Mapping[str, Array]
+    run_seconds: float
     reply: Reply
 
 
@@ -65,8 +66,10 @@ def infer(backend: Backend, model: str, version: str, body: bytes, header_length
     if request.queue_timeout_us is not None and (time.perf_counter() - arrived) * 1e6 > request.queue_timeout_us:
         raise DeadlineError(f"timeout: the request waited for more than {request.queue_timeout_us} microseconds")
     names = list(request.outputs)
+    started = time.perf_counter()
     outputs = dict(zip(names, backend.run(request.inputs, names)))
-    return Answer(request, outputs, _reply(model, version, request, outputs))
+    run_seconds = time.perf_counter() - started
+    return Answer(request, outputs, run_seconds, _reply(model, version, request, outputs))
 
 
 def parse_request(backend: Backend, body: bytes, header_length: int | None) -> Request:

@@ -147,6 +147,25 @@ class Metrics:
             registry=self._registry,
         )
 
+        self.shadow_requests = Counter(
+            "edgeml_shadow_requests_total",
+            "Copies of requests for a candidate version, by outcome: agreed, disagreed, failed or dropped.",
+            ["model", "version", "outcome"],
+            registry=self._registry,
+        )
+        self.shadow_distance = Summary(
+            "edgeml_shadow_output_distance",
+            "Largest absolute difference between the outputs of the candidate and of the active version.",
+            ["model", "version"],
+            registry=self._registry,
+        )
+        self.shadow_duration = Summary(
+            "edgeml_shadow_run_duration_seconds",
+            "Time that the model itself ran for the same requests: the candidate's and the active version's.",
+            ["model", "version", "role"],
+            registry=self._registry,
+        )
+
     def forget_drift(self, *labels: str) -> None:
         """Remove the drift series of a version that serves no more."""
         for metric in (self.drift_psi, self.drift_ks, self.drift_alarm, self.drift_windows):

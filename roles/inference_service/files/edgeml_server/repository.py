@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from collections.abc import Sequence
 from typing import Callable
 
 from edgeml_device._errors import EdgemlError
@@ -19,6 +21,8 @@ from .loading import LoadedModel, load, model_files
 from .log import Log
 from .memory import trim_heap
 from .metrics import Metrics
+from .shadow import Shadow
+from .tensors import TensorSpec
 
 _log = Log(__name__)
 
@@ -96,6 +100,7 @@ class ModelRepository:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._served: dict[str, ServedModel] = {}
+        self._shadows: dict[str, Shadow] = {}
         self._failures: dict[str, str] = {}
 
     # ---- for requests ----
@@ -168,6 +173,7 @@ class ModelRepository:
         self._metrics.load_duration.labels(candidate.name, candidate.version).set(candidate.load_seconds)
         self._drift.watch(model, candidate.version, candidate.reference)
         self._metrics.swaps.labels(model, "succeeded").inc()
+        self._end_shadow(model)
         self._changed(
             "model loaded",
             current,
@@ -187,7 +193,52 @@ class ModelRepository:
             raise NotFoundError(f"model {model!r} is not served, and the store does not have it")
         self._forget_metrics(current)
         self._drift.forget(model)
+        self._end_shadow(model)
         self._changed("model unloaded", current, model=model)
+
+    def start_shadow(self, model: str, version: str) -> ServedModel:
+        """Let a version that the store holds answer copies of the requests to ``model``, until the next load or unload.
+
+        Raises NotFoundError when the model is not served, ModelError when the version cannot shadow it.
+        """
+        active = self._served.get(model)
+        if active is None:
+            raise NotFoundError(f"model {model!r} is not served")
+        try:
+            found = self._store.version(model, version)
+            self._store.check_sizes(found)
+        except EdgemlError as error:
+            raise ModelError(str(error)) from error
+        if active.is_same(found):
+            raise ModelError(f"model {model!r}: {version} is what serves; expected another version")
+        self._end_shadow(model)
+        candidate = self._prepare(found)
+        if set(candidate.backend.inputs) != set(active.backend.inputs):
+            candidate.backend.close()
+            raise ModelError(
+                f"model {model!r}: expected the inputs of {active.version}, {_shown(active.backend.inputs)}; "
+                f"{version} has {_shown(candidate.backend.inputs)}"
+            )
+        if not {spec.name for spec in active.backend.outputs} <= {spec.name for spec in candidate.backend.outputs}:
+            candidate.backend.close()
+            raise ModelError(
+                f"model {model!r}: expected the outputs of {active.version}, {_shown(active.backend.outputs)}; "
+                f"{version} has {_shown(candidate.backend.outputs)}"
+            )
+        self._shadows[model] = Shadow(model, version, candidate.backend, active.version, self._metrics)
+        _log.info("shadow started", model=model, version=version, active=active.version)
+        return candidate
+
+    def stop_shadow(self, model: str) -> Shadow:
+        """End the model's shadow and return what became of it. Raises NotFoundError when it has none."""
+        shadow = self._end_shadow(model)
+        if shadow is None:
+            raise NotFoundError(f"model {model!r} has no shadow")
+        return shadow
+
+    def shadow(self, model: str) -> Shadow | None:
+        """The model's shadow, for whoever has just answered a request to it."""
+        return self._shadows.get(model)
 
     def index(self) -> list[dict[str, str]]:
         """The repository extension's index: each model, its version, state and the state's reason."""
@@ -222,6 +273,15 @@ class ModelRepository:
             )
         return ServedModel(version, loaded)
 
+    def _end_shadow(self, model: str) -> Shadow | None:
+        shadow = self._shadows.pop(model, None)
+        if shadow is not None:
+            freed = shadow.stop(self._drain_seconds)
+            trim_heap()
+            fields = dataclasses.asdict(shadow.tally)
+            _log.info("shadow ended", model=model, version=shadow.version, freed=freed, **fields)
+        return shadow
+
     def _failed(self, model: str, current: ServedModel | None, error: Exception) -> None:
         self._metrics.swaps.labels(model, "failed").inc()
         if current is None:
@@ -249,3 +309,7 @@ class ModelRepository:
             return self._store.state(model).active or ""
         except EdgemlError:
             return ""
+
+
+def _shown(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs)

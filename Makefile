@@ -38,6 +38,10 @@ lint: ## check the style of everything, with no rule skipped
 unit: ## run the tests that need no device
 	pytest tests/unit tests/integration
 
+.PHONY: fuzz
+fuzz: ## send the inference server 100,000 bad requests
+	FUZZ_REQUESTS=50000 pytest tests/integration/server/test_server_fuzz.py
+
 .PHONY: molecule
 molecule: ## run every Molecule scenario on emulated devices
 	@rm -rf .ansible/tmp/molecule.* # a killed run would have it believe that the devices are there

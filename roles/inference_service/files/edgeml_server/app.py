@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Awaitable, Mapping
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from . import __version__, json_codec
@@ -43,6 +44,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 SERVER_NAME = "edgeml"
+_DESCRIPTION = Path(__file__).with_name("openapi.json")
 EXTENSIONS = ["binary_tensor_data", "model_repository", "edgeml_feedback"]
 LOCAL = "edgeml_local"
 """Key of ``scope["state"]``: whether the request came in by the Unix socket."""
@@ -199,6 +201,7 @@ class Application:
         if rest[:2] == ["repository", "models"] and len(rest) == 4 and rest[3] in self._repository_calls:
             return Route("POST", self._repository_calls[rest[3]], rest[2], local_only=True)
         return {
+            "openapi.json": Route("GET", self._description),
             "health/live": Route("GET", self._live),
             "health/ready": Route("GET", self._ready),
             "repository/index": Route("POST", self._index, local_only=True),
@@ -233,6 +236,9 @@ class Application:
 
     async def _server_metadata(self, _request: Request) -> Response:
         return _json_response({"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS})
+
+    async def _description(self, _request: Request) -> Response:
+        return Response(_DESCRIPTION.read_bytes())
 
     async def _model_ready(self, request: Request) -> Response:
         try:

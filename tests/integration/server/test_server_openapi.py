@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,16 @@ def _operations() -> list[Any]:
 
 
 def _cases() -> list[Any]:
-    """Each operation with requests that fit its description, and those with a body with some that do not."""
+    """Each operation with requests that fit its description, and those with a body with some that do not.
+
+    What only the Unix socket answers is tried over both.
+    """
     return [
-        pytest.param(operation, mode, id=f"{operation.label} {mode.value}")
+        pytest.param(operation, mode, local, id=f"{operation.label} {mode.value}{' unix' if local else ''}")
         for operation in _operations()
         for mode in GenerationMode
         if mode is GenerationMode.POSITIVE or operation.body
+        for local in ((False, True) if "/repository/" in operation.label else (False,))
     ]
 
 
@@ -82,15 +87,15 @@ class _UnixPool(urllib3.HTTPConnectionPool):
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     device = Device(tmp_path_factory.mktemp("device"))
     try:
+        device.publish("plus", "1.1.0", onnx_models.plus(2))
         device.publish("plus", "1.0.0", onnx_models.plus(1))
-        device.start(max_request_bytes=100_000)
+        device.start(max_request_bytes=100_000, prediction_log=str(device.directory / "predictions.db"))
         yield device
     finally:
         device.stop()
 
 
-@pytest.mark.parametrize(("operation", "mode"), _cases())
-@pytest.mark.parametrize("local", [False, True], ids=["tcp", "unix"])
+@pytest.mark.parametrize(("operation", "mode", "local"), _cases())
 def test_every_operation_answers_as_described(
     described: Device, operation: Any, mode: GenerationMode, local: bool
 ) -> None:
@@ -98,7 +103,7 @@ def test_every_operation_answers_as_described(
         if local:
             session.mount("http://", UnixAdapter(described))
 
-        @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy(generation_mode=mode))
         def answers(case: Any) -> None:
             base_url = f"http://127.0.0.1:{described.port}"
@@ -114,6 +119,16 @@ def test_the_description_is_served_as_it_is_shipped(described: Device) -> None:
     reply = described.get("/v2/openapi.json")
     assert reply.body == DESCRIPTION.read_bytes()
     assert reply.json()["info"]["version"] == edgeml_server.__version__
+
+
+def test_the_readme_lists_what_is_described() -> None:
+    readme = (DESCRIPTION.resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    listed = set()
+    for method, path in re.findall(r"^\| `(GET|POST) (/[^`]*)` \|", readme, re.MULTILINE):
+        path = path.replace("{m}", "{model}").replace("{v}", "{version}")
+        listed |= {(method, re.sub(r"\[.*?\]", "", path)), (method, path.replace("[", "").replace("]", ""))}
+    described = json.loads(DESCRIPTION.read_text())["paths"]
+    assert listed == {(method.upper(), path) for path, methods in described.items() for method in methods}
 
 
 def test_every_error_is_described_as_one(described: Device) -> None:

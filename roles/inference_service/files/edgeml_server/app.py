@@ -166,6 +166,10 @@ class Application:
         path: str = scope["path"]
         _check_header(scope["headers"])
         headers = dict(scope["headers"])
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            # A proxy in front may have believed the other, and take what follows for a request of its own.
+            scope["state"][LAST] = True
+            raise InvalidRequestError("expected either Content-Length or Transfer-Encoding; found both")
         trusted = self.guard is None or scope["state"][LOCAL]
         if not trusted and path not in _OPEN_PATHS:
             await self._let_in(headers)

@@ -22,6 +22,8 @@ from prometheus_client import (
     exposition,
 )
 
+from .memory import room
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -147,6 +149,11 @@ class Metrics:
             registry=self._registry,
         )
 
+        Gauge(
+            "edgeml_memory_available_bytes",
+            "Memory that the server may still take: the machine's, or what its control group's limit leaves.",
+            registry=self._registry,
+        ).set_function(lambda: room().bytes)
         self.shadow_requests = Counter(
             "edgeml_shadow_requests_total",
             "Copies of requests for a candidate version, by outcome: agreed, disagreed, failed or dropped.",

@@ -19,7 +19,7 @@ from .drift import DriftMonitor
 from .errors import ModelError, NotFoundError, UnavailableError
 from .loading import LoadedModel, load, model_files
 from .log import Log
-from .memory import trim_heap
+from .memory import room, trim_heap
 from .metrics import Metrics
 from .shadow import Shadow
 from .tensors import TensorSpec
@@ -158,6 +158,8 @@ class ModelRepository:
             version = self._active(model)
             if current is not None and current.is_same(version):
                 return current
+            if current is not None:
+                _check_memory(version)
             candidate = self._prepare(version)
         except NotFoundError:
             self._failures.pop(model, None)
@@ -212,6 +214,7 @@ class ModelRepository:
         if active.is_same(found):
             raise ModelError(f"model {model!r}: {version} is what serves; expected another version")
         self._end_shadow(model)
+        _check_memory(found)
         candidate = self._prepare(found)
         if set(candidate.backend.inputs) != set(active.backend.inputs):
             candidate.backend.close()
@@ -309,6 +312,16 @@ class ModelRepository:
             return self._store.state(model).active or ""
         except EdgemlError:
             return ""
+
+
+def _check_memory(version: Version) -> None:
+    """Raise ModelError when the version, beside all that serves now, would not fit into the memory that is left."""
+    needed, left = version.chosen.memory_bytes, room()
+    if needed > left.bytes:
+        raise ModelError(
+            f"model {version.model!r}: {version.version} needs {needed} bytes of memory beside what serves now; "
+            f"{left.bytes} are left ({left.limit})"
+        )
 
 
 def _shown(specs: Sequence[TensorSpec]) -> str:

@@ -37,6 +37,15 @@ def plus(addend: float) -> bytes:
     )
 
 
+def centred() -> bytes:
+    """``y`` = ``x`` less the mean of all rows, FP32 [N, 2]: rows that depend on each other."""
+    return _model(
+        [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0]), helper.make_node("Sub", ["x", "mean"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 2])],
+    )
+
+
 def identities() -> bytes:
     """For each datatype an input ``in_<datatype>`` [N] and the same again as ``out_<datatype>``."""
     return _model(

@@ -19,6 +19,7 @@
     inference.py         one inference: request bytes to reply bytes
     tensors.py           the protocol's tensors as NumPy arrays and back
     backend.py           what a model runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
+    batching.py          requests that wait run together
     executor.py          the bounded pool in which inferences run
     systemd.py           readiness, status and watchdog
     observer.py          what is noted of a request after its reply, beside the request path

@@ -48,6 +48,7 @@ class Config:
     prediction_log_bytes: int = 64 << 20
     prediction_log_sample_percent: float = 10.0
     prediction_log_inputs: str = "summary"
+    batch_rows: int = 1
     drift_window: int = 1000
     drift_psi: float = 0.2
 
@@ -56,6 +57,13 @@ class Config:
         """Inferences that may run at once: ``workers``, or as many as the processors allow when that is 0."""
         return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
 
+    @property
+    def inference_threads(self) -> int:
+        """Threads that hold an inference: with batching more than may run, so that those that wait can form batches."""
+        return self.inference_workers if self.batch_rows == 1 else min(self.max_pending, _BATCHING_THREADS_MAX)
+
+
+_BATCHING_THREADS_MAX = 64
 
 _LEAST = {
     "listen_port": 0,
@@ -70,6 +78,7 @@ _LEAST = {
     "prediction_log_rows": 1,
     "prediction_log_bytes": 1 << 20,
     "prediction_log_sample_percent": 0,
+    "batch_rows": 1,
     "drift_window": 500,
     "drift_psi": 0,
 }

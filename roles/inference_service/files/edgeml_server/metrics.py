@@ -28,6 +28,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _omit_created_series: Callable[[], None] = disable_created_metrics
 
@@ -154,6 +155,13 @@ class Metrics:
             "Memory that the server may still take: the machine's, or what its control group's limit leaves.",
             registry=self._registry,
         ).set_function(lambda: room().bytes)
+        self.batch_rows = Histogram(
+            "edgeml_inference_batch_rows",
+            "Rows that ran together, of models whose requests are batched.",
+            ["model", "version"],
+            buckets=_ROWS_BUCKETS,
+            registry=self._registry,
+        )
         self.shadow_requests = Counter(
             "edgeml_shadow_requests_total",
             "Copies of requests for a candidate version, by outcome: agreed, disagreed, failed or dropped.",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Sequence
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from edgeml_device._errors import EdgemlError
 from edgeml_device._store import Store, Version
 
 from .backend import BackendOptions
+from .batching import BatchingBackend, has_independent_rows
 from .drift import DriftMonitor
 from .errors import ModelError, NotFoundError, UnavailableError
 from .loading import LoadedModel, load, model_files
@@ -25,6 +26,13 @@ from .shadow import Shadow
 from .tensors import TensorSpec
 
 _log = Log(__name__)
+
+
+class BatchOptions(NamedTuple):
+    """The most rows of a batch (1: no batching), and the places to run in."""
+
+    rows: int
+    slots: threading.Semaphore
 
 
 class ServedModel:
@@ -87,6 +95,7 @@ class ModelRepository:
         self,
         store: Store,
         options: BackendOptions,
+        batching: BatchOptions,
         metrics: Metrics,
         drift: DriftMonitor,
         drain_seconds: float,
@@ -94,6 +103,7 @@ class ModelRepository:
     ) -> None:
         self._store = store
         self._options = options
+        self._batching = batching
         self._metrics = metrics
         self._drift = drift
         self._drain_seconds = drain_seconds
@@ -160,7 +170,7 @@ class ModelRepository:
                 return current
             if current is not None:
                 _check_memory(version)
-            candidate = self._prepare(version)
+            candidate = ServedModel(version, self._batched(version, self._load(version)))
         except NotFoundError:
             self._failures.pop(model, None)
             raise
@@ -215,7 +225,7 @@ class ModelRepository:
             raise ModelError(f"model {model!r}: {version} is what serves; expected another version")
         self._end_shadow(model)
         _check_memory(found)
-        candidate = self._prepare(found)
+        candidate = ServedModel(found, self._load(found))
         if set(candidate.backend.inputs) != set(active.backend.inputs):
             candidate.backend.close()
             raise ModelError(
@@ -268,13 +278,25 @@ class ModelRepository:
             raise ModelError(str(error)) from error
         return version
 
-    def _prepare(self, version: Version) -> ServedModel:
+    def _load(self, version: Version) -> LoadedModel:
         loaded = load(model_files(version.directory, version.release, version.chosen), self._options)
         if loaded.warm_up_error is not None:
             _log.warning(
                 "no warm-up: no golden test, and zeros do not fit", model=version.model, error=loaded.warm_up_error
             )
-        return ServedModel(version, loaded)
+        return loaded
+
+    def _batched(self, version: Version, loaded: LoadedModel) -> LoadedModel:
+        if self._batching.rows == 1:
+            return loaded
+        # Zeros, or inputs that the model refuses, say nothing about its rows.
+        able = version.golden_path is not None and has_independent_rows(loaded.backend, loaded.inputs)
+        _log.info("batching" if able else "no batching", model=version.model, version=version.version)
+        rows = self._metrics.batch_rows.labels(version.model, version.version)
+        most = self._batching.rows if able else 1
+        return dataclasses.replace(
+            loaded, backend=BatchingBackend(loaded.backend, most, self._batching.slots, rows.observe)
+        )
 
     def _end_shadow(self, model: str) -> Shadow | None:
         shadow = self._shadows.pop(model, None)

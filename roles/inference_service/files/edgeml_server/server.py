@@ -16,6 +16,7 @@ import socket
 import sqlite3
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +39,7 @@ from .log import Log
 from .metrics import Metrics
 from .observer import Observer
 from .prediction_log import LogOptions, PredictionLog
-from .repository import ModelRepository
+from .repository import BatchOptions, ModelRepository
 from .sockets import BACKLOG, listen_tcp, listen_unix, remove_unix
 from .systemd import Notifier
 from .tls import TlsError, make_context
@@ -61,13 +62,19 @@ class InferenceServer:
     def __init__(self, config: Config, notifier: Notifier) -> None:
         self._config = config
         self._notifier = notifier
-        self._executor = InferenceExecutor(config.inference_workers, config.max_pending)
+        self._executor = InferenceExecutor(config.inference_threads, config.max_pending)
         # One thread: models are loaded and freed one after the other.
         self._operator = ThreadPoolExecutor(1, thread_name_prefix="operator")
         metrics = Metrics(in_flight=lambda: self._executor.pending)
         drift = DriftMonitor(config.drift_window, config.drift_psi, metrics)
         self._repository = ModelRepository(
-            Store(config.store), BackendOptions(config.threads), metrics, drift, config.drain_seconds, self._report
+            Store(config.store),
+            BackendOptions(config.threads),
+            BatchOptions(config.batch_rows, threading.Semaphore(config.inference_workers)),
+            metrics,
+            drift,
+            config.drain_seconds,
+            self._report,
         )
         self._observer = Observer(_prediction_log(config), config.prediction_log_sample_percent, drift, metrics)
         self._app = Application(

@@ -29,7 +29,7 @@ lint: ## check the style of everything, with no rule skipped
 	ruff format --check .
 	yamllint --strict .
 	shellcheck --external-sources --check-sourced tools/setup
-	shellcheck --external-sources tools/clean tools/collection tools/lock tools/test molecule/shared/device/*-rootfs
+	shellcheck --external-sources tools/clean tools/collection tools/kserve-client tools/lock tools/test molecule/shared/device/*-rootfs
 	python tests/support/links.py
 	mypy
 	ansible-lint
@@ -41,6 +41,10 @@ unit: ## run the tests that need no device
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests
 	FUZZ_REQUESTS=50000 pytest tests/integration/server/test_server_fuzz.py
+
+.PHONY: kserve-client
+kserve-client: ## download KServe's client and talk to the inference server with it
+	@tools/kserve-client
 
 .PHONY: molecule
 molecule: ## run every Molecule scenario on emulated devices

@@ -62,6 +62,11 @@ class InferenceExecutor:
         """Jobs that wait or run."""
         return self._pending
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a thread."""
+        return max(0, self._pending - len(self._started))
+
     def submit(self, call: Callable[[], Result], at_end: Callable[[], None]) -> Job[Result]:
         """Queue ``call``. ``at_end`` is called once, before the result can be had, or when the job is given up.
 

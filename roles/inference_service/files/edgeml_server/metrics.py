@@ -22,6 +22,7 @@ from prometheus_client import (
     exposition,
 )
 
+from . import __version__
 from .memory import room
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,9 +35,9 @@ _omit_created_series: Callable[[], None] = disable_created_metrics
 
 
 class Metrics:
-    """All series of one server. ``in_flight`` tells how many inferences wait or run."""
+    """All series of one server. ``in_flight`` tells how many inferences wait or run, ``waiting`` how many wait."""
 
-    def __init__(self, in_flight: Callable[[], int]) -> None:
+    def __init__(self, in_flight: Callable[[], int], waiting: Callable[[], int]) -> None:
         _omit_created_series()
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -59,6 +60,17 @@ class Metrics:
             "Inferences that wait or run.",
             registry=self._registry,
         ).set_function(in_flight)
+        Gauge(
+            "edgeml_inference_waiting_requests",
+            "Inferences that wait for one of the threads.",
+            registry=self._registry,
+        ).set_function(waiting)
+        Gauge(
+            "edgeml_server_info",
+            "1; the server's version.",
+            ["version"],
+            registry=self._registry,
+        ).labels(__version__).set(1)
         self.unauthorized = Counter(
             "edgeml_http_unauthorized_total",
             "Requests over TCP without a good credential.",

@@ -65,7 +65,7 @@ class InferenceServer:
         self._executor = InferenceExecutor(config.inference_threads, config.max_pending)
         # One thread: models are loaded and freed one after the other.
         self._operator = ThreadPoolExecutor(1, thread_name_prefix="operator")
-        metrics = Metrics(in_flight=lambda: self._executor.pending)
+        metrics = Metrics(in_flight=lambda: self._executor.pending, waiting=lambda: self._executor.waiting)
         drift = DriftMonitor(config.drift_window, config.drift_psi, metrics)
         self._repository = ModelRepository(
             Store(config.store),

@@ -44,7 +44,8 @@ def send_window(device: Device, generator: np.random.Generator, shift: float = 0
 
 
 def wait_windows(device: Device, count: int) -> None:
-    while device.metric("edgeml_drift_windows_total", series="x_mean", **LABELS) != count:
+    # The last of the reference's series, and so the last to be compared.
+    while device.metric("edgeml_drift_windows_total", series="twice_maximum", **LABELS) != count:
         pass
 
 

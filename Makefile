@@ -40,7 +40,7 @@ unit: ## run the tests that need no device
 
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests
-	FUZZ_REQUESTS=50000 pytest tests/integration/server/test_server_fuzz.py
+	FUZZ_REQUESTS=50000 pytest -rP tests/integration/server/test_server_fuzz.py
 
 .PHONY: kserve-client
 kserve-client: ## download KServe's client and talk to the inference server with it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from server_process import Device, plus_input, read_reply
 
-EXAMPLES_AT_ONCE = 2_000
-"""As many per run of Hypothesis, which remembers all of a run."""
+REQUESTS_PER_EXAMPLE = 10
+"""Each of Hypothesis's requests is sent as it is, and then with bytes of it changed at random."""
 _STATUSES = {200, 400, 404, 413, 431, 503}
 
 
@@ -27,6 +27,21 @@ class Fuzzed(NamedTuple):
     model: str
     header_length: str | None
     body: bytes
+    seed: int = 0
+
+    def damaged(self) -> Iterator[Fuzzed]:
+        """This request with bytes changed, inserted, removed and cut off."""
+        random = Random(self.seed)
+        for _ in range(REQUESTS_PER_EXAMPLE - 1):
+            body = bytearray(self.body)
+            for _ in range(random.randint(1, 4)):
+                start = random.randrange(len(body) + 1)
+                anything = random.randbytes(random.randrange(4))
+                inserted = random.choice([anything, b"0", b"-", b"9999999999", b'"', b"[", b"}"])
+                body[start : start + random.choice([0, 1, 1, len(inserted), 8])] = inserted
+            if random.random() < 0.1:
+                del body[random.randrange(len(body) + 1) :]
+            yield self._replace(body=bytes(body))
 
 
 _DATATYPES = [
@@ -60,7 +75,8 @@ def fuzzed_requests(draw: Callable[..., Any]) -> Fuzzed:
     """A request that is right but for what is drawn to be wrong with it."""
     model = draw(st.sampled_from(["plus", "identities", "plus", "identities", "absent"]))
     # The values themselves are of no interest.
-    random = Random(draw(st.integers(0, 1 << 32)))
+    number = draw(st.integers(0, 1 << 32))
+    random = Random(number)
     count = random.randrange(4)
     if model == "identities":
         parts = [_input(f"in_{name}", name, count, _data(random, name, count)) for name in _DATATYPES]
@@ -84,7 +100,7 @@ def fuzzed_requests(draw: Callable[..., Any]) -> Fuzzed:
             st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=30),
         )
     )
-    return Fuzzed(model, length, text + data)
+    return Fuzzed(model, length, text + data, number)
 
 
 def _damaged(draw: Callable[..., Any], content: bytes) -> bytes:
@@ -139,12 +155,12 @@ class Fuzzer:
         """Close the connection."""
         self._connection.close()
 
-    def run(self, examples: int, number: int) -> None:
-        """Send so many requests; another ``number`` means others. Between them the server answers a good one."""
+    def run(self, requests: int, number: int) -> None:
+        """Send about so many requests, other ones for another ``number``; afterwards the server answers a good one."""
 
         @seed(number)
         @settings(
-            max_examples=examples,
+            max_examples=max(1, requests // REQUESTS_PER_EXAMPLE),
             deadline=None,
             database=None,
             phases=[Phase.generate],
@@ -153,6 +169,8 @@ class Fuzzer:
         @given(fuzzed_requests())
         def survives(request: Fuzzed) -> None:
             self._send(request)
+            for damaged in request.damaged():
+                self._send(damaged)
 
         survives()
         reply = self._device.post("/v2/models/plus/infer", {"inputs": [plus_input([1, 2])]})

@@ -38,6 +38,10 @@ lint: ## check the style of everything, with no rule skipped
 unit: ## run the tests that need no device
 	pytest tests/unit tests/integration
 
+.PHONY: benchmark
+benchmark: ## measure what the inference server's log, metrics and drift statistics cost
+	pytest tests/benchmark
+
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests
 	FUZZ_REQUESTS=50000 pytest -rP tests/integration/server/test_server_fuzz.py

@@ -195,17 +195,11 @@ class DriftMonitor:
                     self._count(model, watched, group)
 
     def _count(self, model: str, watched: _Window, records: Sequence[Record]) -> None:
+        tensors: dict[str, list[Array]] = {}
         for series in watched.series:
-            tensors = [
-                tensor
-                for record in records
-                for tensor in (record.inputs.get(series.tensor), record.outputs.get(series.tensor))
-                if tensor is not None and tensor.size
-            ]
-            if not tensors:
-                continue
-            same = tensors[0].ndim and all(tensor.shape[1:] == tensors[0].shape[1:] for tensor in tensors)
-            for tensor in [np.concatenate(tensors)] if same else tensors:
+            if series.tensor not in tensors:
+                tensors[series.tensor] = _joined(series.tensor, records)
+            for tensor in tensors[series.tensor]:
                 watched.counts[series.name] += series.histogram(series.values(tensor))
             if watched.counts[series.name].sum() >= self._window:
                 self._compare(model, watched, series)
@@ -233,3 +227,12 @@ class DriftMonitor:
         if watched is not None:
             for series in watched.series:
                 self._metrics.forget_drift(model, watched.version, series.name)
+
+
+def _joined(name: str, records: Sequence[Record]) -> list[Array]:
+    """The tensors of that name in all records, those with rows of one shape as one."""
+    found = [record.inputs[name] if name in record.inputs else record.outputs.get(name) for record in records]
+    tensors = [tensor for tensor in found if tensor is not None and tensor.size]
+    if len(tensors) < 2 or not tensors[0].ndim or len({tensor.shape[1:] for tensor in tensors}) > 1:
+        return tensors
+    return [np.concatenate(tensors)]

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 
+from . import json_codec
 from .errors import ConflictError, InvalidRequestError, NotFoundError
 from .log import Log
-from .tensors import Array, datatype_of
+from .tensors import Array, datatype_of, to_json
 
 COLUMNS = (
     *("id", "time", "model", "version", "request_id", "code", "seconds"),
@@ -221,7 +222,7 @@ class PredictionLog:
             record.seconds,
             _tensors_json(record.inputs, self._options.full_inputs) if record.inputs else None,
             _tensors_json(record.outputs, full=True) if record.outputs else None,
-            None if predictions is None else json.dumps(predictions),
+            None if predictions is None else _json(predictions),
             None if record.error is None else record.error[:_ERROR_CHARACTERS_MAX],
         )
 
@@ -296,14 +297,17 @@ def _compare(version: str, predictions: Sequence[Any], labels: Sequence[Any]) ->
 
 
 def _tensors_json(tensors: Mapping[str, Array], full: bool) -> str:
-    return json.dumps({name: _tensor(values, full) for name, values in tensors.items()}, separators=(",", ":"))
+    return _json({name: _tensor(values, full) for name, values in tensors.items()})
 
 
 def _tensor(values: Array, full: bool) -> dict[str, Any]:
     if not full or values.size > _ELEMENTS_MAX:
         return summary_of(values)
-    data = [_json_value(value) for value in values.reshape(-1).tolist()]
-    return {"datatype": datatype_of(values), "shape": list(values.shape), "data": data}
+    return {"datatype": datatype_of(values), "shape": list(values.shape), "data": to_json(values)}
+
+
+def _json(document: Any) -> str:
+    return json_codec.dumps(document).decode("utf-8")
 
 
 def _json_value(value: Any) -> Any:

@@ -301,8 +301,10 @@ def test_a_good_client_beside_a_thousand_that_do_nothing(device: Device) -> None
                 good.request("POST", "/v2/models/plus/infer", PLUS)
                 assert read_reply(good).status == 200
                 assert device.get("/v2/health/live", local=True).status == 200
+        # The last of them may still wait to be accepted.
+        while (device.metric("edgeml_http_connections_dropped_total", reason="crowded") or 0) < 800:
+            assert_serves(device)
         assert (device.metric("edgeml_http_connections") or 0) <= 202
-        assert (device.metric("edgeml_http_connections_dropped_total", reason="crowded") or 0) >= 800
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

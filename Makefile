@@ -29,8 +29,9 @@ lint: ## check the style of everything, with no rule skipped
 	ruff format --check .
 	yamllint --strict .
 	shellcheck --external-sources --check-sourced tools/setup
-	shellcheck --external-sources tools/clean tools/collection tools/lock tools/test molecule/shared/device/*-rootfs \
-		roles/inference_service/files/*-bundle roles/inference_service/files/device/edgeml roles/inference_service/files/device/link-app
+	shellcheck --external-sources tools/clean tools/collection tools/kserve-client tools/lock tools/sanity tools/test \
+		molecule/shared/device/*-rootfs roles/inference_service/files/*-bundle \
+		roles/inference_service/files/device/edgeml roles/inference_service/files/device/link-app
 	python tests/support/links.py
 	mypy
 	ansible-lint
@@ -38,6 +39,18 @@ lint: ## check the style of everything, with no rule skipped
 .PHONY: unit
 unit: ## run the tests that need no device
 	pytest tests/unit tests/integration
+
+.PHONY: benchmark
+benchmark: ## measure what the inference server's log, metrics and drift statistics cost
+	pytest tests/benchmark
+
+.PHONY: fuzz
+fuzz: ## send the inference server 100,000 bad requests
+	FUZZ_REQUESTS=50000 pytest -rP tests/integration/server/test_server_fuzz.py
+
+.PHONY: kserve-client
+kserve-client: ## download KServe's client and talk to the inference server with it
+	@tools/kserve-client
 
 .PHONY: molecule
 molecule: ## run every Molecule scenario on emulated devices

@@ -66,12 +66,13 @@ class Release:
     variants: tuple[Variant, ...]
     golden: File | None
     probe: File | None
+    reference: File | None
     digest: str
     document: Mapping[str, Any]
 
     def files(self, variant: Variant) -> tuple[File, ...]:
-        """All files that a device holds for ``variant``: the model's, then the golden and the probe set."""
-        extra = tuple(file for file in (self.golden, self.probe) if file is not None)
+        """All files that a device holds for ``variant``: the model's, then golden, probe set and reference."""
+        extra = tuple(file for file in (self.golden, self.probe, self.reference) if file is not None)
         return variant.files + extra
 
     def all_files(self) -> tuple[File, ...]:
@@ -105,7 +106,7 @@ def parse_release(document: Any) -> Release:
         document,
         "manifest",
         required=("schema", "model", "version", "variants"),
-        optional=("created", "description", "golden", "probe"),
+        optional=("created", "description", "golden", "probe", "reference"),
     )
     if isinstance(top["schema"], bool) or top["schema"] != SCHEMA or not isinstance(top["schema"], int):
         raise ManifestError(f"schema: expected {SCHEMA}; found {_shown(top['schema'])}")
@@ -113,6 +114,7 @@ def parse_release(document: Any) -> Release:
         _text(top.get(field, ""), field)
     golden = _file(top["golden"], "golden") if top.get("golden") is not None else None
     probe = _file(top["probe"], "probe") if top.get("probe") is not None else None
+    reference = _file(top["reference"], "reference") if top.get("reference") is not None else None
     variants = tuple(
         _variant(item, f"variants[{index}]")
         for index, item in enumerate(_list(top["variants"], "variants", VARIANTS_MAX))
@@ -124,6 +126,7 @@ def parse_release(document: Any) -> Release:
         variants=variants,
         golden=golden,
         probe=probe,
+        reference=reference,
         digest=document_digest(document),
         document=document,
     )

@@ -62,13 +62,14 @@ def make_release(
     files: Mapping[str, bytes] | None = None,
     golden: bytes | None = None,
     probe: bytes | None = None,
+    reference: bytes | None = None,
     **changes: Any,
 ) -> Made:
     """A release of one variant. Its content differs with its version, unless ``files`` are given."""
     files = files or {"model.onnx": f"{model} {version} ".encode() * 1000}
     document: dict[str, Any] = {"schema": 1, "model": model, "version": version, "variants": [variant_entry(files)]}
     contents = list(files.values())
-    for name, content in (("golden", golden), ("probe", probe)):
+    for name, content in (("golden", golden), ("probe", probe), ("reference", reference)):
         if content is not None:
             document[name] = file_entry(f"{name}.json", content)
             contents.append(content)

@@ -59,7 +59,7 @@ def test_options_are_typed_and_described(role: Path) -> None:
         assert option.get("description"), f"{name} has no description"
         assert option["type"] != "list" or option.get("elements"), f"{name} does not say what its elements are"
         if "choices" in option and not option.get("required"):
-            defaults = option["default"] if isinstance(option["default"], list) else [option["default"]]
+            defaults = option["default"] if option["type"] == "list" else [option["default"]]
             assert set(defaults) <= set(option["choices"]), f"{name}'s default is not among its choices"
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.edgeml.fleet.plugins.filter import rollout_devices, status_rows, text_table
+from ansible_collections.edgeml.fleet.plugins.filter import rollout_devices, server_credentials, status_rows, text_table
 from ansible_collections.edgeml.fleet.plugins.module_utils import _table
 
 UP = {"active": "1.1.0", "previous": "1.0.0"}
@@ -24,10 +25,30 @@ FAILED = {"failed": True, "changed": False, "before": DOWN, "after": UP, "live":
 def test_each_plugin_names_its_filter() -> None:
     for plugin, name in (
         (rollout_devices, "rollout_devices"),
+        (server_credentials, "server_credentials"),
         (status_rows, "status_rows"),
         (text_table, "text_table"),
     ):
         assert plugin.FilterModule().filters() == {name: getattr(plugin, name)}
+
+
+# ---- server_credentials ----
+
+
+def test_the_same_credentials_have_the_same_hashes_on_one_device_only() -> None:
+    credentials = [{"name": "a", "secret": "0123456789abcdef"}, {"name": "b", "secret": "fedcba9876543210"}]
+    first = server_credentials.server_credentials(credentials, "edge-1")
+    assert first == server_credentials.server_credentials(credentials, "edge-1")
+    other = server_credentials.server_credentials(credentials, "edge-2")
+    assert not set(first["hashes"].values()) & set(other["hashes"].values())
+    assert first["salt"] != other["salt"]
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["a:b"], [""]])
+def test_credentials_that_cannot_be_told_apart_are_refused(names: list[str]) -> None:
+    credentials = [{"name": name, "secret": "0123456789abcdef"} for name in names]
+    with pytest.raises(AnsibleFilterError, match="expected texts without a colon, each once"):
+        server_credentials.server_credentials(credentials, "edge-1")
 
 
 # ---- rollout_devices ----

@@ -33,7 +33,10 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import (
 )
 
 MODEL = {"model.onnx": b"model"}
-GOOD = make_release(golden=b"golden", probe=b"probe", created="2026-11-01T00:00:00Z", description="for tests").document
+GOOD = make_release(
+    golden=b"golden", probe=b"probe", reference=b"reference", created="2026-11-01T00:00:00Z", description="for tests"
+).document
+OPTIONAL = ("golden", "probe", "reference", "created", "description")
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -92,23 +95,28 @@ def test_a_good_manifest_is_read_in_full() -> None:
         "onnxruntime",
         "1.17.0",
     )
-    assert [file.path for file in release.files(variant)] == ["model.onnx", "golden.json", "probe.json"]
+    assert [file.path for file in release.files(variant)] == [
+        "model.onnx",
+        "golden.json",
+        "probe.json",
+        "reference.json",
+    ]
 
 
-@pytest.mark.parametrize("field", ["golden", "probe", "created", "description"])
+@pytest.mark.parametrize("field", OPTIONAL)
 def test_optional_fields_may_be_left_out(field: str) -> None:
     document = {key: value for key, value in GOOD.items() if key != field}
     assert field not in parse_release(document).document
 
 
-@pytest.mark.parametrize("field", ["golden", "probe"])
+@pytest.mark.parametrize("field", ["golden", "probe", "reference"])
 def test_null_is_as_good_as_leaving_a_file_out(field: str) -> None:
     assert getattr(parse_release({**GOOD, field: None}), field) is None
 
 
 def test_all_files_names_a_shared_blob_once() -> None:
     document = {**GOOD, "variants": [variant_entry(MODEL), variant_entry({"copy.onnx": b"model"}, name="second")]}
-    assert len(parse_release(document).all_files()) == 3
+    assert len(parse_release(document).all_files()) == 4
 
 
 def test_the_largest_permitted_manifest_is_read() -> None:
@@ -220,7 +228,7 @@ def test_a_wrong_value_is_named(place: tuple[Any, ...], value: Any, message: str
 REQUIRED = [
     place
     for place in places(GOOD)
-    if place and isinstance(place[-1], str) and place not in [("golden",), ("probe",), ("created",), ("description",)]
+    if place and isinstance(place[-1], str) and place not in [(field,) for field in OPTIONAL]
 ]
 
 
@@ -337,7 +345,9 @@ def test_a_bad_name_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in BAD_PATHS if path != "x" * 65], ids=lambda path: repr(path)[:20])
-@pytest.mark.parametrize("place", [(*FILE, "path"), ("golden", "path"), ("probe", "path")], ids=str)
+@pytest.mark.parametrize(
+    "place", [(*FILE, "path"), ("golden", "path"), ("probe", "path"), ("reference", "path")], ids=str
+)
 def test_a_bad_path_is_refused(place: tuple[Any, ...], path: str) -> None:
     with pytest.raises(ManifestError, match=r"path: expected a plain file name"):
         parse_release(changed(place, path))

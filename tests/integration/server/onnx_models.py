@@ -37,6 +37,15 @@ def plus(addend: float) -> bytes:
     )
 
 
+def centred() -> bytes:
+    """``y`` = ``x`` less the mean of all rows, FP32 [N, 2]: rows that depend on each other."""
+    return _model(
+        [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0]), helper.make_node("Sub", ["x", "mean"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 2])],
+    )
+
+
 def identities() -> bytes:
     """For each datatype an input ``in_<datatype>`` [N] and the same again as ``out_<datatype>``."""
     return _model(
@@ -46,8 +55,8 @@ def identities() -> bytes:
     )
 
 
-def repeat() -> bytes:
-    """Add 1 to ``x`` (FP32 [1]) ``count`` (INT64 []) times: runs for as long as a request says."""
+def repeat(times: int = 1) -> bytes:
+    """Add 1 to ``x`` (FP32 [1]) ``count`` (INT64 []) * ``times`` times: runs for as long as a request says."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["go_on"], ["go_on_next"]),
@@ -65,11 +74,15 @@ def repeat() -> bytes:
         ],
     )
     return _model(
-        [helper.make_node("Loop", ["count", "yes", "x"], ["y"], body=body)],
+        [
+            helper.make_node("Mul", ["count", "times"], ["rounds"]),
+            helper.make_node("Loop", ["rounds", "yes", "x"], ["y"], body=body),
+        ],
         inputs=[("count", TensorProto.INT64, []), ("x", TensorProto.FLOAT, [1])],
         outputs=[("y", TensorProto.FLOAT, [1])],
         constants=[
             helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]),
+            helper.make_tensor("times", TensorProto.INT64, [], [times]),
             helper.make_tensor("yes", TensorProto.BOOL, [], [True]),
         ],
     )

@@ -122,12 +122,22 @@ class Device:
 
     # ---- the store ----
 
-    def publish(self, model: str, version: str, content: bytes, golden: Any = None, model_format: str = "onnx") -> None:
+    def publish(
+        self,
+        model: str,
+        version: str,
+        content: bytes,
+        golden: Any = None,
+        model_format: str = "onnx",
+        reference: Any = None,
+        memory_bytes: int = 1 << 20,
+    ) -> None:
         """Put a release into the store and make it active there; the server is not told."""
         files = {"model.onnx": content}
         golden_content = None if golden is None else json.dumps(golden).encode("utf-8")
-        variant = variant_entry(files, name=f"{model_format}-fp32", format=model_format)
-        made = make_release(version, model, files, golden_content, variants=[variant])
+        reference_content = None if reference is None else json.dumps(reference).encode("utf-8")
+        variant = variant_entry(files, name=f"{model_format}-fp32", format=model_format, memory_bytes=memory_bytes)
+        made = make_release(version, model, files, golden_content, reference=reference_content, variants=[variant])
         release = parse_release(made.document)
         with self.store.lock():
             for file in self.store.missing(release.all_files()):
@@ -175,10 +185,29 @@ class Device:
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
 
+    def hide(self, *packages: str) -> str:
+        """Make packages that cannot be imported; the directory is for ``hidden_by``."""
+        directory = self.directory / "hidden"
+        for package in packages:
+            (directory / package).mkdir(parents=True)
+            (directory / package / "__init__.py").write_text("raise ImportError('not on this device')")
+        return str(directory)
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
+
+    def reload(self) -> str:
+        """Send SIGHUP and return what the server logs about it."""
+        assert self._process is not None
+        count = len(self._reloads(self.log.all()))
+        self._process.send_signal(signal.SIGHUP)
+        return self._reloads(self.log.wait_for(lambda lines: len(self._reloads(lines)) > count))[-1]
+
+    @staticmethod
+    def _reloads(lines: list[str]) -> list[str]:
+        return [line for line in lines if line.startswith(("info reloaded", "error reload failed"))]
 
     def wait(self) -> int:
         """Wait for the server's end and return its exit code."""
@@ -256,7 +285,7 @@ class Device:
 
     def metric(self, name: str, **labels: str) -> float | None:
         """The value of a series, or None if there is no such series."""
-        page = self.get("/metrics").body.decode("utf-8")
+        page = self.get("/metrics", local=True).body.decode("utf-8")
         for family in text_string_to_metric_families(page):
             for sample in family.samples:
                 if sample.name == name and sample.labels == labels:
@@ -265,7 +294,7 @@ class Device:
 
     def series(self, name: str) -> dict[tuple[str, ...], float]:
         """The values of all series of one name, by their labels' values in the order of the labels' names."""
-        page = self.get("/metrics").body.decode("utf-8")
+        page = self.get("/metrics", local=True).body.decode("utf-8")
         return {
             tuple(value for _label, value in sorted(sample.labels.items())): float(sample.value)
             for family in text_string_to_metric_families(page)

@@ -87,13 +87,9 @@ def test_a_wrong_configuration_is_named(device: Device) -> None:
 
 
 def test_a_server_without_its_c_extensions_serves_all_the_same(device: Device) -> None:
-    blocked = device.directory / "blocked"
-    for package in ("httptools", "uvloop", "orjson"):
-        (blocked / package).mkdir(parents=True)
-        (blocked / package / "__init__.py").write_text("raise ImportError('not on this device')")
     device.publish("plus", "1.0.0", onnx_models.plus(1))
     device.publish("identities", "1.0.0", onnx_models.identities())
-    device.spawn(hidden_by=str(blocked), max_request_bytes=1000)
+    device.spawn(hidden_by=device.hide("httptools", "uvloop", "orjson"), max_request_bytes=1000)
     device.wait_ready()
     listening = device.log.wait_for_text("info listening")
     assert "loop=asyncio.unix_events http=H11ServerProtocol" in listening

@@ -46,7 +46,7 @@ def error_of(reply: Reply) -> str:
 def test_server_metadata(shared_device: Device, path: str) -> None:
     document = shared_device.get(path).json()
     assert document["name"] == "edgeml"
-    assert document["extensions"] == ["binary_tensor_data", "model_repository"]
+    assert document["extensions"] == ["binary_tensor_data", "model_repository", "edgeml_feedback"]
     assert document["version"]
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,19 @@ def test_a_damaged_file_is_refused(device: Device) -> None:
     assert reply.status == 400
     assert f"expected {size} bytes; found 9" in reply.json()["error"]
     assert_still_serves_1_0_0(device)
+
+
+def test_a_version_that_does_not_fit_into_the_memory_is_refused_with_the_numbers(device: Device) -> None:
+    serve_plus(device)
+    device.publish("plus", "1.1.0", onnx_models.plus(2), memory_bytes=1 << 40)
+    reply = device.load("plus")
+    assert reply.status == 400
+    pattern = r"model 'plus': 1\.1\.0 needs 1099511627776 bytes of memory beside what serves now; \d+ are left \(.+\)"
+    assert re.fullmatch(pattern, reply.json()["error"])
+    assert_still_serves_1_0_0(device)
+    shadow = device.post("/v2/repository/models/plus/shadow", {"version": "1.1.0"}, local=True)
+    assert re.fullmatch(pattern, shadow.json()["error"])
+    assert 0 < (device.metric("edgeml_memory_available_bytes") or 0) < 1 << 40
 
 
 def test_one_bad_model_at_the_start_stops_neither_the_others_nor_the_server(device: Device) -> None:

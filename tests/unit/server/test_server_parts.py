@@ -18,6 +18,7 @@ from edgeml_server.config import Config, ConfigError, parse_config, read_config
 from edgeml_server.errors import UnavailableError
 from edgeml_server.executor import InferenceExecutor
 from edgeml_server.log import LineFormatter
+from edgeml_server.memory import room
 from edgeml_server.systemd import Notifier
 
 MINIMAL = {"store": "/store", "socket": "/run/server.sock"}
@@ -47,6 +48,11 @@ def test_workers_follow_the_processors_unless_told() -> None:
         ({**MINIMAL, "threads": 0}, "threads: expected a whole number from 1"),
         ({**MINIMAL, "threads": True}, "threads: expected"),
         ({**MINIMAL, "socket": ""}, "socket: expected a text"),
+        (
+            {**MINIMAL, "prediction_log_sample_percent": 101},
+            "prediction_log_sample_percent: expected a number from 0 to",
+        ),
+        ({**MINIMAL, "prediction_log_inputs": "all"}, "prediction_log_inputs: expected one of summary, full; found"),
         ({**MINIMAL, "log_level": "loud"}, "log_level: expected one of debug, info, warning, error; found 'loud'"),
     ],
 )
@@ -86,6 +92,51 @@ def test_log_lines() -> None:
     assert "ValueError: two" in log_line(True, "it broke", exception=True)
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, (1000 << 10, "MemAvailable")),
+        # The limit of the service counts, not its parents' larger ones; the inactive cache can be had.
+        (
+            {
+                "proc/self/cgroup": "0::/system.slice/edgeml.service\n",
+                "sys/fs/cgroup/system.slice/memory.max": "900000",
+                "sys/fs/cgroup/system.slice/memory.current": "10",
+                "sys/fs/cgroup/system.slice/edgeml.service/memory.max": "500000",
+                "sys/fs/cgroup/system.slice/edgeml.service/memory.current": "450000",
+                "sys/fs/cgroup/system.slice/edgeml.service/memory.stat": "anon 7\ninactive_file 1000\n",
+            },
+            (51_000, "the memory limit of the control group /system.slice/edgeml.service"),
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/memory.max": "100",
+                "sys/fs/cgroup/a/memory.current": "150",
+                "sys/fs/cgroup/a/b/memory.max": "max",
+                "sys/fs/cgroup/a/b/memory.current": "150",
+            },
+            (0, "the memory limit of the control group /a"),
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/docker\n1:cpu:/docker\n",
+                "sys/fs/cgroup/memory/docker/memory.limit_in_bytes": "5000",
+                "sys/fs/cgroup/memory/docker/memory.usage_in_bytes": "4000",
+                "sys/fs/cgroup/memory/docker/memory.stat": "inactive_file 1\ntotal_inactive_file 500\n",
+            },
+            (1500, "the memory limit of the control group /docker"),
+        ),
+    ],
+)
+def test_the_memory_that_is_left(files: dict[str, str], expected: tuple[int, str], tmp_path: Path) -> None:
+    for name, content in {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    1000 kB\n", **files}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    assert room(str(tmp_path)) == expected
+
+
 def nothing() -> None:
     pass
 
@@ -100,7 +151,7 @@ def test_the_pool_is_bounded_and_knows_what_hangs() -> None:
         return "done"
 
     assert executor.longest_run_seconds() == 0
-    first, second = executor.submit(hang, nothing), executor.submit(hang, nothing)
+    first, second = executor.submit(hang, nothing).future, executor.submit(hang, nothing).future
     started.wait()
     assert executor.pending == 2
     earlier = executor.longest_run_seconds()
@@ -121,7 +172,7 @@ def test_a_job_that_fails_leaves_its_place() -> None:
         raise KeyError("reason")
 
     for _ in range(3):
-        future = executor.submit(fail, lambda: ended.append(1))
+        future = executor.submit(fail, lambda: ended.append(1)).future
         with pytest.raises(KeyError, match="reason"):
             future.result()
     assert len(ended) == 3
@@ -137,9 +188,9 @@ def test_a_job_that_is_cancelled_leaves_its_place() -> None:
         started.set()
         finish.wait()
 
-    running = executor.submit(hang, lambda: ended.append("running"))
+    running = executor.submit(hang, lambda: ended.append("running")).future
     started.wait()
-    waiting = executor.submit(hang, lambda: ended.append("waiting"))
+    waiting = executor.submit(hang, lambda: ended.append("waiting")).future
     assert waiting.cancel()
     assert (executor.pending, ended) == (1, ["waiting"])
     finish.set()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
+_CHOICES = {"log_level": ("debug", "info", "warning", "error"), "prediction_log_inputs": ("summary", "full")}
 
 
 class ConfigError(Exception):
@@ -21,7 +21,10 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """What the server is told: the keys of ``server.json``. Each has a default except ``store`` and ``socket``."""
+    """What the server is told: the keys of ``server.json``. Each has a default except ``store`` and ``socket``.
+
+    Without a path ``prediction_log`` there is none.
+    """
 
     store: str
     socket: str
@@ -31,17 +34,56 @@ class Config:
     workers: int = 0
     max_request_bytes: int = 16 << 20
     max_pending: int = 64
+    max_connections: int = 512
+    client_seconds: int = 30
+    deadline_ms: int = 0
     drain_seconds: int = 10
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    credentials: str = ""
     log_level: str = "info"
+    prediction_log: str = ""
+    prediction_log_rows: int = 100_000
+    prediction_log_bytes: int = 64 << 20
+    prediction_log_sample_percent: float = 10.0
+    prediction_log_inputs: str = "summary"
+    batch_rows: int = 1
+    drift_window: int = 1000
+    drift_psi: float = 0.2
 
     @property
     def inference_workers(self) -> int:
         """Inferences that may run at once: ``workers``, or as many as the processors allow when that is 0."""
         return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
 
+    @property
+    def inference_threads(self) -> int:
+        """Threads that hold an inference: with batching more than may run, so that those that wait can form batches."""
+        return self.inference_workers if self.batch_rows == 1 else min(self.max_pending, _BATCHING_THREADS_MAX)
 
-_LEAST = {"listen_port": 0, "threads": 1, "workers": 0, "max_request_bytes": 1, "max_pending": 1, "drain_seconds": 0}
-_MOST = {"listen_port": 65535}
+
+_BATCHING_THREADS_MAX = 64
+
+_LEAST = {
+    "listen_port": 0,
+    "threads": 1,
+    "workers": 0,
+    "max_request_bytes": 1,
+    "max_pending": 1,
+    "max_connections": 1,
+    "client_seconds": 1,
+    "deadline_ms": 0,
+    "drain_seconds": 0,
+    "prediction_log_rows": 1,
+    "prediction_log_bytes": 1 << 20,
+    "prediction_log_sample_percent": 0,
+    "batch_rows": 1,
+    "drift_window": 500,
+    "drift_psi": 0,
+}
+_OPTIONAL = ("tls_certificate", "tls_key", "tls_client_ca", "credentials")
+_MOST = {"listen_port": 65535, "prediction_log_sample_percent": 100}
 
 
 def read_config(path: str) -> Config:
@@ -69,17 +111,22 @@ def parse_config(document: Any) -> Config:
         if key not in document:
             raise ConfigError(f"{key}: missing")
     for key, value in document.items():
-        if known[key] == "int":
-            _check_number(key, value)
-        elif not isinstance(value, str) or not value:
+        if known[key] in ("int", "float"):
+            _check_number(key, value, whole=known[key] == "int")
+        elif not isinstance(value, str) or not (value or key in _OPTIONAL):
             raise ConfigError(f"{key}: expected a text; found {value!r}")
+        elif value not in _CHOICES.get(key, (value,)):
+            raise ConfigError(f"{key}: expected one of {', '.join(_CHOICES[key])}; found {value!r}")
     config = Config(**document)
-    if config.log_level not in LOG_LEVELS:
-        raise ConfigError(f"log_level: expected one of {', '.join(LOG_LEVELS)}; found {config.log_level!r}")
+    if bool(config.tls_certificate) != bool(config.tls_key) or (config.tls_client_ca and not config.tls_key):
+        raise ConfigError("tls_certificate, tls_key: expected both or neither, and both with tls_client_ca")
     return config
 
 
-def _check_number(key: str, value: Any) -> None:
+def _check_number(key: str, value: Any, whole: bool) -> None:
     least, most = _LEAST[key], _MOST.get(key, 1 << 40)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(f"{key}: expected a whole number from {least} to {most}; found {value!r}")
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        raise ConfigError(
+            f"{key}: expected a {'whole ' if whole else ''}number from {least} to {most}; found {value!r}"
+        )

@@ -19,6 +19,12 @@ class InvalidRequestError(RequestError):
     status = 400
 
 
+class UnauthorizedError(RequestError):
+    """The request does not say who sent it, or nobody who is known."""
+
+    status = 401
+
+
 class ForbiddenError(RequestError):
     """The request is not allowed on the listener that it came in by."""
 
@@ -41,10 +47,28 @@ class MethodNotAllowedError(RequestError):
         self.allowed = allowed
 
 
+class ConflictError(RequestError):
+    """The request was possible once, and was made already."""
+
+    status = 409
+
+
 class TooLargeError(RequestError):
     """The request's body is larger than the server takes."""
 
     status = 413
+
+
+class HeaderTooLargeError(RequestError):
+    """The request has more or longer header fields than the server takes."""
+
+    status = 431
+
+
+class DeadlineError(RequestError):
+    """The reply was not there when the request's own deadline came."""
+
+    status = 504
 
 
 class UnavailableError(RequestError):

@@ -9,11 +9,42 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, TypeVar
+from typing import Callable, Generic, TypeVar
 
 from .errors import UnavailableError
 
 Result = TypeVar("Result")
+
+
+class Job(Generic[Result]):
+    """A call that waits or runs; ``future`` is its result."""
+
+    future: Future[Result]
+
+    def __init__(self, call: Callable[[], Result], at_end: Callable[[], None]) -> None:
+        self._at_end = at_end
+        self._call = [call]
+
+    def take(self) -> Callable[[], Result] | None:
+        """Return the call to whoever asks first: the thread that is to run it, or who withdraws it."""
+        try:
+            return self._call.pop()
+        except IndexError:
+            return None
+
+    def withdraw(self) -> bool:
+        """Drop the call, with all that it holds in memory, if it did not start. Return whether it did not.
+
+        It keeps its place in the queue, so that what is withdrawn cannot pile up behind a call that hangs.
+        """
+        if self.take() is None:
+            return False
+        self.end()
+        return True
+
+    def end(self) -> None:
+        """Give back what the call used."""
+        self._at_end()
 
 
 class InferenceExecutor:
@@ -31,8 +62,13 @@ class InferenceExecutor:
         """Jobs that wait or run."""
         return self._pending
 
-    def submit(self, job: Callable[[], Result], at_end: Callable[[], None]) -> Future[Result]:
-        """Queue ``job``. ``at_end`` is called once, before the result can be had, or when the job is cancelled.
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a thread."""
+        return max(0, self._pending - len(self._started))
+
+    def submit(self, call: Callable[[], Result], at_end: Callable[[], None]) -> Job[Result]:
+        """Queue ``call``. ``at_end`` is called once, before the result can be had, or when the job is given up.
 
         Raises UnavailableError when too many jobs are pending.
         """
@@ -40,9 +76,10 @@ class InferenceExecutor:
             if self._pending >= self._max_pending:
                 raise UnavailableError(f"busy: {self._pending} inferences are pending; try again")
             self._pending += 1
-        future = self._pool.submit(self._run, job, at_end)
-        future.add_done_callback(lambda done: self._end(at_end) if done.cancelled() else None)
-        return future
+        job = Job(call, at_end)
+        job.future = self._pool.submit(self._run, job)
+        job.future.add_done_callback(lambda done: self._cancelled(job) if done.cancelled() else None)
+        return job
 
     def longest_run_seconds(self) -> float:
         """For how long the job that has run the longest has been running; 0 when none runs."""
@@ -53,16 +90,24 @@ class InferenceExecutor:
         """Take no more jobs and drop those that did not start; do not wait for those that run."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, job: Callable[[], Result], at_end: Callable[[], None]) -> Result:
+    def _run(self, job: Job[Result]) -> Result:
+        call = job.take()
+        if call is None:
+            self._leave()
+            raise UnavailableError("withdrawn")
         thread = threading.get_ident()
         self._started[thread] = time.monotonic()
         try:
-            return job()
+            return call()
         finally:
             del self._started[thread]
-            self._end(at_end)
+            self._leave()
+            job.end()
 
-    def _end(self, at_end: Callable[[], None]) -> None:
+    def _cancelled(self, job: Job[Result]) -> None:
+        self._leave()
+        job.withdraw()
+
+    def _leave(self) -> None:
         with self._lock:
             self._pending -= 1
-        at_end()

@@ -7,43 +7,124 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import http
 import socket
+import sys
+from collections.abc import Hashable
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from . import json_codec
-from .app import LOCAL
+from .app import LAST, LOCAL, MAX_HEADER_BYTES
+from .connections import Connection, Connections
 
 
-class _ServerProtocol(asyncio.Protocol):
-    """Requests know by which listener they came, and what is not HTTP gets a reply in JSON."""
+class _ServerProtocol(asyncio.Protocol, Connection):
+    """Requests know by which listener they came, connections are limited, and what is refused gets a reply in JSON."""
 
+    connections_open: Connections
     app_state: dict[str, Any]
     transport: asyncio.Transport
+    cycle: Any
+    timeout_keep_alive_task: asyncio.TimerHandle | None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.app_state = {LOCAL: transport.get_extra_info("socket").family == socket.AF_UNIX}
+        self.local = transport.get_extra_info("socket").family == socket.AF_UNIX
+        self.app_state = {LOCAL: self.local}
+        self.connections_open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections_open.remove(self)
+        super().connection_lost(exc)
+
+    def eof_received(self) -> Any:
+        """A client that has sent all that it wants to send still gets its reply (except over TLS, which cannot)."""
+        if self.cycle is None or self.cycle.more_body or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        return self.transport.get_extra_info("sslcontext") is None
+
+    def owes(self) -> Hashable:
+        cycle = self.cycle
+        if self.takes_reply():
+            return (cycle, "reply")
+        if cycle is None or cycle.response_complete:
+            return (cycle, "header") if self.timeout_keep_alive_task is None else None
+        return (cycle, "body") if cycle.more_body else None
+
+    def takes_reply(self) -> bool:
+        return self.transport.get_write_buffer_size() > 0
+
+    def dispensable(self) -> int | None:
+        if self.cycle is None:
+            return 0
+        if self.owes() is not None:
+            return 1
+        return 2 if self.cycle.response_complete else None
 
     def send_400_response(self, msg: str) -> None:
-        body = json_codec.dumps({"error": msg})
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n%b" % (len(body), body)
-        )
+        cycle = self.cycle
+        if cycle is not None and not (cycle.more_body or cycle.response_complete):
+            # The request before is in order: it is answered, and the connection ends with that.
+            cycle.keep_alive = False
+        else:
+            too_long = getattr(sys.exc_info()[1], "error_status_hint", 400) == 431
+            self.refuse(431 if too_long else 400, msg)
+
+    def refuse(self, status: int, message: str) -> None:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            body = json_codec.dumps({"error": message})
+            lines = [
+                b"HTTP/1.1 %d %b" % (status, http.HTTPStatus(status).phrase.encode("ascii")),
+                b"content-type: application/json",
+                b"content-length: %d" % len(body),
+                b"connection: close",
+            ]
+            if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+                lines.append(b"retry-after: 1")
+            self.transport.write(b"\r\n".join([*lines, b"", body]))
         self.transport.close()
+
+    def end_soon(self) -> None:
+        self.app_state[LAST] = True
+
+    def drop(self) -> None:
+        self.transport.abort()
 
 
 class H11ServerProtocol(_ServerProtocol, H11Protocol):
-    """For devices without httptools."""
+    """For devices without httptools. h11 itself bounds an incomplete header, to what uvicorn is configured for."""
 
 
-def protocol_class() -> type[asyncio.Protocol]:
-    """The quickest protocol that is installed: httptools (C), else h11 (Python)."""
+def protocol_class(connections: Connections) -> type[asyncio.Protocol]:
+    """The quickest protocol that is installed: httptools (C), else h11 (Python). It limits itself as one of those."""
     try:
-        module = importlib.import_module("uvicorn.protocols.http.httptools_impl")
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
+        H11ServerProtocol.connections_open = connections
         return H11ServerProtocol
-    return type("HttpToolsServerProtocol", (_ServerProtocol, module.HttpToolsProtocol), {})
+
+    class HttpToolsServerProtocol(_ServerProtocol, HttpToolsProtocol):
+        """Bounds what httptools keeps in memory while a header, or the trailer of a chunked body, is not complete."""
+
+        connections_open = connections
+        _unfinished_bytes = 0
+
+        def data_received(self, data: bytes) -> None:
+            self._unfinished_bytes += len(data)
+            super().data_received(data)
+            if self._unfinished_bytes > MAX_HEADER_BYTES:
+                self.refuse(431, f"expected a header of at most {MAX_HEADER_BYTES} bytes; found more")
+
+        def on_headers_complete(self) -> None:
+            self._unfinished_bytes = 0
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._unfinished_bytes = 0
+            super().on_body(body)
+
+    return HttpToolsServerProtocol

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import json_codec
 from .backend import Backend
-from .errors import InvalidRequestError
+from .errors import DeadlineError, InvalidRequestError
 from .tensors import (
     DTYPES,
     Array,
@@ -35,6 +36,7 @@ class Request:
     inputs: Mapping[str, Array]
     outputs: Mapping[str, bool]
     id: str | None = None
+    queue_timeout_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,29 @@ class Reply:
     header_length: int | None = None
 
 
-def infer(backend: Backend, model: str, version: str, body: bytes, header_length: int | None) -> Reply:
+class Answer(NamedTuple):
+    """What became of one request: it, the outputs that it wanted, the time that the model ran, and the reply."""
+
+    request: Request
+    outputs: Mapping[str, Array]
+    run_seconds: float
+    reply: Reply
+
+
+def infer(backend: Backend, model: str, version: str, body: bytes, header_length: int | None, arrived: float) -> Answer:
     """Answer the request in ``body``, of which ``header_length`` bytes are JSON (None: all).
 
-    Raises InvalidRequestError.
+    ``arrived`` is when it arrived by ``time.perf_counter()``. Raises InvalidRequestError, and DeadlineError when the
+    request has waited for longer than it wants to.
     """
     request = parse_request(backend, body, header_length)
+    if request.queue_timeout_us is not None and (time.perf_counter() - arrived) * 1e6 > request.queue_timeout_us:
+        raise DeadlineError(f"timeout: the request waited for more than {request.queue_timeout_us} microseconds")
     names = list(request.outputs)
-    values = backend.run(request.inputs, names)
-    return _reply(model, version, request, dict(zip(names, values)))
+    started = time.perf_counter()
+    outputs = dict(zip(names, backend.run(request.inputs, names)))
+    run_seconds = time.perf_counter() - started
+    return Answer(request, outputs, run_seconds, _reply(model, version, request, outputs))
 
 
 def parse_request(backend: Backend, body: bytes, header_length: int | None) -> Request:
@@ -74,10 +90,12 @@ def parse_request(backend: Backend, body: bytes, header_length: int | None) -> R
     if request_id is not None and not isinstance(request_id, str):
         raise InvalidRequestError(f"id: expected a text; found {shown(request_id)}")
     binary = memoryview(body)[header_length:] if header_length is not None else None
+    parameters = _parameters(document, "request")
     return Request(
         inputs=parse_inputs(backend.inputs, document.get("inputs"), binary),
-        outputs=_outputs(backend.outputs, document),
+        outputs=_outputs(backend.outputs, document.get("outputs"), _flag(parameters, "binary_data_output", False)),
         id=request_id,
+        queue_timeout_us=_timeout(parameters),
     )
 
 
@@ -119,9 +137,7 @@ def parse_inputs(specs: Sequence[TensorSpec], items: Any, binary: memoryview | N
     return arrays
 
 
-def _outputs(specs: Sequence[TensorSpec], document: Mapping[str, Any]) -> dict[str, bool]:
-    binary_by_default = _flag(_parameters(document, "request"), "binary_data_output", False)
-    items = document.get("outputs")
+def _outputs(specs: Sequence[TensorSpec], items: Any, binary_by_default: bool) -> dict[str, bool]:
     if items is None or items == []:
         return {spec.name: binary_by_default for spec in specs}
     if not isinstance(items, list):
@@ -191,6 +207,14 @@ def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequestError(f"{name}: expected true or false; found {shown(value)}")
     return value
+
+
+def _timeout(parameters: Mapping[str, Any]) -> int | None:
+    value = parameters.get("timeout")
+    if value is not None and (type(value) is not int or value < 0):
+        raise InvalidRequestError(f"timeout: expected a whole number of microseconds; found {shown(value)}")
+    # As in Triton, 0 is no timeout.
+    return value or None
 
 
 def _slice(binary: memoryview | None, position: int, size: Any, name: str) -> memoryview:

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgeml_device._manifest import File, Release, Variant
+
 from .backend import Backend, BackendOptions, backend_for
+from .drift import Series, read_reference
 from .golden import check_golden, read_golden, zero_inputs
 from .memory import trim_heap
 from .tensors import Array
@@ -20,26 +24,51 @@ class LoadedModel:
     """A model that passed its test, the inputs it was tried with, and the time that this took.
 
     Without a golden file the inputs are zeros; ``warm_up_error`` says why they did not fit, if they did not.
+    ``reference`` is what live tensors are compared with, empty without a reference file.
     """
 
     backend: Backend
     inputs: Mapping[str, Array]
+    reference: tuple[Series, ...]
     seconds: float
     warm_up_error: str | None = None
 
 
-def load(model_format: str, path: str, golden_path: str | None, options: BackendOptions) -> LoadedModel:
-    """Load the model file at ``path`` and run it on its golden inputs, or, without any, once on zeros.
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a version's files are: the model itself, and, if the release has them, golden test and reference."""
+
+    format: str
+    model: str
+    golden: str | None
+    reference: str | None
+
+
+def model_files(directory: str, release: Release, variant: Variant) -> ModelFiles:
+    """The files in the directory of a version."""
+
+    def path(file: File | None) -> str | None:
+        return None if file is None else os.path.join(directory, file.path)
+
+    model = os.path.join(directory, variant.entrypoint)
+    return ModelFiles(variant.format, model, path(release.golden), path(release.reference))
+
+
+def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
+    """Load a model and run it on its golden inputs, or, without any, once on zeros.
 
     The first run is slow in most runtimes: no client is to wait for it. Raises ModelError.
     """
-    runtime = backend_for(model_format)
+    runtime = backend_for(files.format)
     started = time.monotonic()
-    backend = runtime(path, options)
+    backend = runtime(files.model, options)
     warm_up_error = None
     try:
-        if golden_path is not None:
-            golden = read_golden(backend, golden_path)
+        reference: tuple[Series, ...] = ()
+        if files.reference is not None:
+            reference = read_reference(files.reference, [*backend.inputs, *backend.outputs])
+        if files.golden is not None:
+            golden = read_golden(backend, files.golden)
             check_golden(backend, golden)
             inputs = golden.inputs
         else:
@@ -49,7 +78,7 @@ def load(model_format: str, path: str, golden_path: str | None, options: Backend
         backend.close()
         trim_heap()
         raise
-    return LoadedModel(backend, inputs, time.monotonic() - started, warm_up_error)
+    return LoadedModel(backend, inputs, reference, time.monotonic() - started, warm_up_error)
 
 
 def _warm_up(backend: Backend, inputs: Mapping[str, Array]) -> str | None:

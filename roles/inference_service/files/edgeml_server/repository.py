@@ -6,31 +6,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from typing import Callable
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
 
 from edgeml_device._errors import EdgemlError
 from edgeml_device._store import Store, Version
 
-from .backend import Backend, BackendOptions
+from .backend import BackendOptions
+from .batching import BatchingBackend, has_independent_rows
+from .drift import DriftMonitor
 from .errors import ModelError, NotFoundError, UnavailableError
-from .loading import load
+from .loading import LoadedModel, load, model_files
 from .log import Log
-from .memory import trim_heap
+from .memory import room, trim_heap
 from .metrics import Metrics
+from .shadow import Shadow
+from .tensors import TensorSpec
 
 _log = Log(__name__)
+
+
+class BatchOptions(NamedTuple):
+    """The most rows of a batch (1: no batching), and the places to run in."""
+
+    rows: int
+    slots: threading.Semaphore
 
 
 class ServedModel:
     """One loaded version. Whoever uses ``backend`` holds a lease; ``retire`` frees it once nobody does."""
 
-    def __init__(self, version: Version, backend: Backend) -> None:
+    def __init__(self, version: Version, loaded: LoadedModel) -> None:
         self.name = version.model
         self.version = version.version
         self.variant = version.variant
         self.digest = version.digest
-        self.backend = backend
+        self.backend = loaded.backend
+        self.reference = loaded.reference
+        self.load_seconds = loaded.seconds
         self._lock = threading.Lock()
         self._leases = 0
         self._retired = False
@@ -80,17 +95,22 @@ class ModelRepository:
         self,
         store: Store,
         options: BackendOptions,
+        batching: BatchOptions,
         metrics: Metrics,
+        drift: DriftMonitor,
         drain_seconds: float,
         on_change: Callable[[], None],
     ) -> None:
         self._store = store
         self._options = options
+        self._batching = batching
         self._metrics = metrics
+        self._drift = drift
         self._drain_seconds = drain_seconds
         self._on_change = on_change
         self._lock = threading.Lock()
         self._served: dict[str, ServedModel] = {}
+        self._shadows: dict[str, Shadow] = {}
         self._failures: dict[str, str] = {}
 
     # ---- for requests ----
@@ -148,7 +168,9 @@ class ModelRepository:
             version = self._active(model)
             if current is not None and current.is_same(version):
                 return current
-            candidate, seconds = self._prepare(version)
+            if current is not None:
+                _check_memory(version)
+            candidate = ServedModel(version, self._batched(version, self._load(version)))
         except NotFoundError:
             self._failures.pop(model, None)
             raise
@@ -160,10 +182,17 @@ class ModelRepository:
             self._failures.pop(model, None)
         self._metrics.model_info.labels(candidate.name, candidate.version, candidate.variant, candidate.digest).set(1)
         self._forget_metrics(current)
-        self._metrics.load_duration.labels(candidate.name, candidate.version).set(seconds)
+        self._metrics.load_duration.labels(candidate.name, candidate.version).set(candidate.load_seconds)
+        self._drift.watch(model, candidate.version, candidate.reference)
         self._metrics.swaps.labels(model, "succeeded").inc()
+        self._end_shadow(model)
         self._changed(
-            "model loaded", current, model=model, version=candidate.version, variant=candidate.variant, seconds=seconds
+            "model loaded",
+            current,
+            model=model,
+            version=candidate.version,
+            variant=candidate.variant,
+            seconds=candidate.load_seconds,
         )
         return candidate
 
@@ -175,7 +204,54 @@ class ModelRepository:
         if current is None and failed is None and model not in self._store.models():
             raise NotFoundError(f"model {model!r} is not served, and the store does not have it")
         self._forget_metrics(current)
+        self._drift.forget(model)
+        self._end_shadow(model)
         self._changed("model unloaded", current, model=model)
+
+    def start_shadow(self, model: str, version: str) -> ServedModel:
+        """Let a version that the store holds answer copies of the requests to ``model``, until the next load or unload.
+
+        Raises NotFoundError when the model is not served, ModelError when the version cannot shadow it.
+        """
+        active = self._served.get(model)
+        if active is None:
+            raise NotFoundError(f"model {model!r} is not served")
+        try:
+            found = self._store.version(model, version)
+            self._store.check_sizes(found)
+        except EdgemlError as error:
+            raise ModelError(str(error)) from error
+        if active.is_same(found):
+            raise ModelError(f"model {model!r}: {version} is what serves; expected another version")
+        self._end_shadow(model)
+        _check_memory(found)
+        candidate = ServedModel(found, self._load(found))
+        if set(candidate.backend.inputs) != set(active.backend.inputs):
+            candidate.backend.close()
+            raise ModelError(
+                f"model {model!r}: expected the inputs of {active.version}, {_shown(active.backend.inputs)}; "
+                f"{version} has {_shown(candidate.backend.inputs)}"
+            )
+        if not {spec.name for spec in active.backend.outputs} <= {spec.name for spec in candidate.backend.outputs}:
+            candidate.backend.close()
+            raise ModelError(
+                f"model {model!r}: expected the outputs of {active.version}, {_shown(active.backend.outputs)}; "
+                f"{version} has {_shown(candidate.backend.outputs)}"
+            )
+        self._shadows[model] = Shadow(model, version, candidate.backend, active.version, self._metrics)
+        _log.info("shadow started", model=model, version=version, active=active.version)
+        return candidate
+
+    def stop_shadow(self, model: str) -> Shadow:
+        """End the model's shadow and return what became of it. Raises NotFoundError when it has none."""
+        shadow = self._end_shadow(model)
+        if shadow is None:
+            raise NotFoundError(f"model {model!r} has no shadow")
+        return shadow
+
+    def shadow(self, model: str) -> Shadow | None:
+        """The model's shadow, for whoever has just answered a request to it."""
+        return self._shadows.get(model)
 
     def index(self) -> list[dict[str, str]]:
         """The repository extension's index: each model, its version, state and the state's reason."""
@@ -202,13 +278,34 @@ class ModelRepository:
             raise ModelError(str(error)) from error
         return version
 
-    def _prepare(self, version: Version) -> tuple[ServedModel, float]:
-        loaded = load(version.format, version.entrypoint_path, version.golden_path, self._options)
+    def _load(self, version: Version) -> LoadedModel:
+        loaded = load(model_files(version.directory, version.release, version.chosen), self._options)
         if loaded.warm_up_error is not None:
             _log.warning(
                 "no warm-up: no golden test, and zeros do not fit", model=version.model, error=loaded.warm_up_error
             )
-        return ServedModel(version, loaded.backend), loaded.seconds
+        return loaded
+
+    def _batched(self, version: Version, loaded: LoadedModel) -> LoadedModel:
+        if self._batching.rows == 1:
+            return loaded
+        # Zeros, or inputs that the model refuses, say nothing about its rows.
+        able = version.golden_path is not None and has_independent_rows(loaded.backend, loaded.inputs)
+        _log.info("batching" if able else "no batching", model=version.model, version=version.version)
+        rows = self._metrics.batch_rows.labels(version.model, version.version)
+        most = self._batching.rows if able else 1
+        return dataclasses.replace(
+            loaded, backend=BatchingBackend(loaded.backend, most, self._batching.slots, rows.observe)
+        )
+
+    def _end_shadow(self, model: str) -> Shadow | None:
+        shadow = self._shadows.pop(model, None)
+        if shadow is not None:
+            freed = shadow.stop(self._drain_seconds)
+            trim_heap()
+            fields = dataclasses.asdict(shadow.tally)
+            _log.info("shadow ended", model=model, version=shadow.version, freed=freed, **fields)
+        return shadow
 
     def _failed(self, model: str, current: ServedModel | None, error: Exception) -> None:
         self._metrics.swaps.labels(model, "failed").inc()
@@ -237,3 +334,17 @@ class ModelRepository:
             return self._store.state(model).active or ""
         except EdgemlError:
             return ""
+
+
+def _check_memory(version: Version) -> None:
+    """Raise ModelError when the version, beside all that serves now, would not fit into the memory that is left."""
+    needed, left = version.chosen.memory_bytes, room()
+    if needed > left.bytes:
+        raise ModelError(
+            f"model {version.model!r}: {version.version} needs {needed} bytes of memory beside what serves now; "
+            f"{left.bytes} are left ({left.limit})"
+        )
+
+
+def _shown(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs)

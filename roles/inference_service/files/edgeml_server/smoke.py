@@ -24,11 +24,11 @@ import time
 from typing import Any
 
 from edgeml_device._errors import EdgemlError, ManifestError
-from edgeml_device._manifest import Release, Variant, parse_release
+from edgeml_device._manifest import parse_release
 
 from .backend import BackendOptions
 from .errors import ModelError
-from .loading import LoadedModel, load
+from .loading import LoadedModel, ModelFiles, load, model_files
 
 _RUNS = 5
 
@@ -56,9 +56,7 @@ def main() -> int:
 
 def smoke(directory: str, options: BackendOptions) -> dict[str, Any]:
     """Load and test the version in ``directory``. Raises ModelError, or ManifestError for a damaged version.json."""
-    release, variant = _read_version(os.path.join(directory, "version.json"))
-    golden = os.path.join(directory, release.golden.path) if release.golden is not None else None
-    loaded = load(variant.format, os.path.join(directory, variant.entrypoint), golden, options)
+    loaded = load(files_in(directory), options)
     return {
         "latency_seconds": _latency_seconds(loaded) if loaded.warm_up_error is None else None,
         "load_seconds": loaded.seconds,
@@ -66,14 +64,17 @@ def smoke(directory: str, options: BackendOptions) -> dict[str, Any]:
     }
 
 
-def _read_version(path: str) -> tuple[Release, Variant]:
+def files_in(directory: str) -> ModelFiles:
+    """The files of the version in ``directory``. Raises ManifestError."""
+    path = os.path.join(directory, "version.json")
     try:
         with open(path, "rb") as file:
             document = json.load(file)
         release = parse_release(document["release"])
-        return release, next(item for item in release.variants if item.name == document["variant"])
+        variant = next(item for item in release.variants if item.name == document["variant"])
     except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError, ManifestError) as error:
         raise ManifestError(f"{path}: cannot be used: {error!r}") from error
+    return model_files(directory, release, variant)
 
 
 def _latency_seconds(loaded: LoadedModel) -> float:

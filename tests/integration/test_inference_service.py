@@ -1,0 +1,102 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the role inference_service refuses, and that the server takes the configuration which it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from controller import Ansible, Run
+from device import Device
+from edgeml_server.config import parse_config
+from links import REPOSITORY
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._credentials import Credentials, hash_secret
+
+TLS = {"inference_service_tls_certificate": "certificate", "inference_service_tls_key": "key"}
+CLIENT_CA = {"inference_service_tls_client_ca": "authority"}
+CREDENTIALS = {"inference_service_credentials": [{"name": "line-3", "secret": "correct horse battery"}]}
+OPEN = {"inference_service_listen_address": "0.0.0.0"}
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "open": (OPEN, "inference_service_allow_unprotected"),
+    "open-ipv6": ({"inference_service_listen_address": "::"}, "inference_service_allow_unprotected"),
+    "open-name": ({"inference_service_listen_address": "127.evil.example"}, "inference_service_allow_unprotected"),
+    "open-tls": ({**OPEN, **TLS}, "inference_service_allow_unprotected"),
+    "open-credentials": ({**OPEN, **CREDENTIALS}, "inference_service_allow_unprotected"),
+    "no-key": ({"inference_service_tls_certificate": "certificate"}, "belong together"),
+    "only-ca": (CLIENT_CA, "needs both"),
+    "short-secret": (
+        {"inference_service_credentials": [{"name": "line-3", "secret": "tooshort"}]},
+        "at least 16 characters; found 8",
+    ),
+}
+TAKEN: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "defaults": ({}, set()),
+    "allowed": ({**OPEN, "inference_service_allow_unprotected": True}, set()),
+    "credentials": ({**OPEN, **TLS, **CREDENTIALS}, {"tls_certificate", "tls_key", "credentials"}),
+    "clients": ({**OPEN, **TLS, **CLIENT_CA}, {"tls_certificate", "tls_key", "tls_client_ca"}),
+}
+
+
+@pytest.fixture(scope="module")
+def run(machines: dict[str, Device], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The role looks at a device and renders its files, once for each of the cases."""
+    device = machines["edge-s1"]
+    cases = {name: {**device.inventory(), **variables} for name, (variables, _) in {**REFUSED, **TAKEN}.items()}
+    ansible = Ansible(tmp_path_factory.mktemp("ansible"), [], **cases)
+    role = REPOSITORY / "roles" / "inference_service"
+    files = {
+        "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/server.json') }}",
+        "unit": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-inference.service') }}",
+        "secrets": "{{ __inference_service_secrets.values() | selectattr('path') }}",
+    }
+    look = {"name": "edgeml.fleet.inference_service", "tasks_from": "preflight", "public": True}
+    tasks = [
+        {"name": "Look", "ansible.builtin.include_role": look},
+        {"name": "Render", "ansible.builtin.debug": {"msg": files}, "vars": {"role_path": str(role)}},
+    ]
+    play = {"hosts": "edge", "gather_facts": False, "tasks": tasks}
+    (ansible.directory / "prepare.yml").write_text(json.dumps([play]))
+    return ansible.run("prepare.yml")
+
+
+def parsed(text: Any) -> Any:
+    """What a template rendered, which Ansible may have parsed already."""
+    return json.loads(text) if isinstance(text, str) else text
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused(run: Run, name: str) -> None:
+    assert run.stats[name]["failures"] == 1
+    checks = ("Refuse half of what TLS needs", "Refuse a server that is open to the network", "Render")
+    failed = [result for check in checks for host, result in run.results(check).items() if host == name]
+    assert REFUSED[name][1] in failed[-1]["msg"]
+    assert "tooshort" not in failed[-1]["msg"]
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_the_server_takes_the_roles_configuration(run: Run, name: str) -> None:
+    files = run.results("Render")[name]["msg"]
+    config = parse_config(parsed(files["config"]))
+    found = {key: getattr(config, key) for key in ("tls_certificate", "tls_key", "tls_client_ca", "credentials")}
+    assert {key for key, value in found.items() if value} == TAKEN[name][1]
+    assert {item["path"] for item in files["secrets"]} == {value for value in found.values() if value}
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in files["unit"]
+
+
+def test_the_device_gets_hashes_of_the_secrets(run: Run, tmp_path: Path) -> None:
+    document = parsed(run.results("Render")["credentials"]["msg"]["secrets"][-1]["content"])
+    assert document["hashes"] == {"line-3": hash_secret("correct horse battery", bytes.fromhex(document["salt"])).hex()}
+    path = tmp_path / "credentials.json"
+    path.write_text(json.dumps(document))
+    credentials = Credentials(str(path))
+    assert credentials.verify("line-3", "correct horse battery")
+    assert credentials.verify(None, "correct horse battery")
+    assert not credentials.verify("line-4", "correct horse battery")
+    assert not credentials.verify("line-3", "correct horse batter")

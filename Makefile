@@ -38,7 +38,11 @@ lint: ## check the style of everything, with no rule skipped
 
 .PHONY: unit
 unit: ## run the tests that need no device
-	pytest tests/unit tests/integration
+	pytest tests/unit tests/integration tests/faults
+
+.PHONY: faults
+faults: ## kill, cut from power and fail a swap at every point, not only at a choice of them
+	pytest tests/faults --all-points
 
 .PHONY: benchmark
 benchmark: ## measure what the inference server's log, metrics and drift statistics cost

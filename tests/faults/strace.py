@@ -28,8 +28,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._errors import Edgeml
 
 Action = Callable[[], object]
 
-# All calls that take a path or a file descriptor.
-_TRACED = "%file,%desc"
+# All calls that take a path or a file descriptor, sockets among them.
+_TRACED = "%file,%desc,%network"
 _BEGIN, _END = "edgeml-begin", "edgeml-end"
 # Strings as hexadecimal bytes: paths and data can then hold nothing that ends a string or a line.
 _FORMAT = ["-xx", "-y", "-s", "256"]

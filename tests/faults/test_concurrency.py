@@ -115,23 +115,19 @@ def test_the_same_swap_twice_at_once(device: Path) -> None:
 # ---- prunes ----
 
 
-def test_a_prune_between_the_look_and_the_swap(device: Path) -> None:
+def test_a_prune_between_the_look_and_the_swap(tmp_path: Path) -> None:
     """The action plugin saw a blob on the device, did not send it, and a removal has taken it away since."""
-    shared = set(release("0.8.0").blobs) & set(release(NEXT).blobs)
-    for version in ("0.9.0", OLD, NEW):
-        assert shared <= set(release(version).blobs), "the labels are in every release"
-    alone = device / "alone"
-    (alone / "store").mkdir(parents=True)
-    deliver(alone, "0.8.0", NEXT)
-    subject.swap(alone, release("0.8.0"), state="present")
-    for digest in shared:
-        (alone / "incoming" / digest).unlink()
-    subject.remove(alone, release("0.8.0"))
+    (tmp_path / "store").mkdir()
+    deliver(tmp_path, OLD, NEW)
+    (shared,) = set(release(OLD).blobs) & set(release(NEW).blobs)
+    subject.swap(tmp_path, release(OLD), state="present")
+    (tmp_path / "incoming" / shared).unlink()
+    subject.remove(tmp_path, release(OLD))
     with pytest.raises(IntegrityError, match=r"labels\.txt: expected \d+ bytes; the file is missing"):
-        subject.swap(alone, release(NEXT))
-    assert subject.state_of(alone).active is None
-    deliver(alone, NEXT)
-    assert subject.swap(alone, release(NEXT))["live"] == NEXT
+        subject.swap(tmp_path, release(NEW))
+    assert subject.state_of(tmp_path).active is None
+    deliver(tmp_path, NEW)
+    assert subject.swap(tmp_path, release(NEW))["live"] == NEW
 
 
 def test_a_prune_during_a_trial_keeps_what_its_revert_needs(device: Path) -> None:

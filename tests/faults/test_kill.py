@@ -6,19 +6,32 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
+import signal
+import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from . import strace
-from .checks import check_of
-from .scenarios import SCENARIOS, Scenario, clone
+from . import strace, subject
+from .checks import Check, check_of
+from .scenarios import CHOSEN, NEW, NEXT, OLD, SCENARIOS, SWAP, Scenario, clone, swap_to
 from .strace import Call
 from .sweep import Results, sweep
 
+RANDOM_KILLS = 1000
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every scenario with --all-points, else those that have all writing paths of the store."""
+    if "scenario" in metafunc.fixturenames:
+        chosen = SCENARIOS if metafunc.config.getoption("--all-points") else CHOSEN
+        metafunc.parametrize("scenario", chosen, ids=lambda scenario: scenario.name)
+
+
 def test_killed_at_every_call(scenario: Scenario, memory: Path, all_points: bool, results: Results) -> None:
     """Every call that takes a path or a descriptor; without --all-points, every one that changes something."""
     prepared, device, log = memory / "prepared", memory / "device", memory / "log"
@@ -47,3 +60,51 @@ def test_killed_at_every_call(scenario: Scenario, memory: Path, all_points: bool
     outcomes = sweep(results, f"killed: {scenario.name}", chosen, killed)
     if scenario.old != scenario.new:
         assert outcomes.keys() == {"old", "new"}, "no kill came after the switch, or none before"
+
+
+def test_killed_at_random(tmp_path: Path, all_points: bool, results: Results) -> None:
+    """A process that swaps for ever, killed at random times, on a real disk; what a kill left is the next one's start.
+
+    Between two swaps the device recovers, and swaps once more."""
+    device = tmp_path / "device"
+    SWAP.prepare(device)
+    delays = random.Random(11)
+    started = time.monotonic()
+    _swap_around(device)
+    longest = 2 * (time.monotonic() - started)
+
+    def killed(_number: int) -> str:
+        journal = subject.store_of(device).history(subject.MODEL)
+        process = os.fork()
+        if process == 0:
+            _swap_for_ever(device)
+        time.sleep(delays.uniform(0, longest))
+        os.kill(process, signal.SIGKILL)
+        _pid, status = os.waitpid(process, 0)
+        assert os.WIFSIGNALED(status), "the swaps must not end by themselves"
+        found = subject.state_of(device)
+        rubbish = any((device / "store" / "staging").glob("*"))
+        subject.recover(device)
+        state = subject.state_of(device)
+        anything = Scenario("any", state.active, state.active, (), subject.recover)
+        Check(anything, state, journal).consistent(device)
+        _swap_around(device)
+        if found.active != state.active:
+            return "put back"
+        return "cleaned" if rubbish else "nothing left"
+
+    outcomes = sweep(results, "killed at random", range(RANDOM_KILLS if all_points else RANDOM_KILLS // 40), killed)
+    assert len(outcomes) > 1, "no kill hit a swap"
+
+
+def _swap_around(device: Path) -> None:
+    for version in (NEW, NEXT, OLD):
+        swap_to(version, trial_seconds=0)(device)
+
+
+def _swap_for_ever(device: Path) -> NoReturn:
+    try:
+        while True:
+            _swap_around(device)
+    finally:
+        os._exit(1)

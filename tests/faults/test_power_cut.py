@@ -29,9 +29,13 @@ IMAGE_MEGABYTES = 16
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every scenario with --all-points, else one."""
-    chosen = SCENARIOS if metafunc.config.getoption("--all-points") else (SWAP,)
-    metafunc.parametrize("scenario", chosen, ids=lambda scenario: scenario.name)
+    """Every scenario and every way to mount an ext4 with --all-points, else one."""
+    all_points = metafunc.config.getoption("--all-points")
+    if "scenario" in metafunc.fixturenames:
+        chosen = SCENARIOS if all_points else (SWAP,)
+        metafunc.parametrize("scenario", chosen, ids=lambda scenario: scenario.name)
+    if "options" in metafunc.fixturenames:
+        metafunc.parametrize("options", ["data=ordered", "data=writeback"] if all_points else ["data=ordered"])
 
 
 # ---- a real ext4 ----
@@ -76,7 +80,6 @@ class Ext4:
             yield
 
 
-@pytest.mark.parametrize("options", ["data=ordered", "data=writeback"])
 def test_ext4_loses_its_power_at_every_changing_call(
     scenario: Scenario, options: str, memory: Path, results: Results
 ) -> None:

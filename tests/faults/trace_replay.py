@@ -114,6 +114,14 @@ class Replay:
             size = _number(arguments[1])
             opened.node.content = opened.node.content[:size].ljust(size, b"\0")
 
+    def _fallocate(self, _call: Call, arguments: list[str | bytes]) -> None:
+        opened = self._open.get(_number(arguments[0]))
+        if opened is not None:
+            assert isinstance(opened.node, File)
+            assert arguments[1] == "0", "the model knows no other mode"
+            size = _number(arguments[2]) + _number(arguments[3])
+            opened.node.content = opened.node.content.ljust(size, b"\0")
+
     def _fsync(self, _call: Call, arguments: list[str | bytes]) -> None:
         opened = self._open.get(_number(arguments[0]))
         if opened is not None:

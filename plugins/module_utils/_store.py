@@ -507,8 +507,11 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _is_directory(path: str) -> bool:
-    status = _status(path)
-    return status is not None and stat.S_ISDIR(status.st_mode)
+    """Whether there is a directory, or a link to one: the store may be on a disk of its own."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def utc_now() -> str:

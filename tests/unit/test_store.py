@@ -744,6 +744,17 @@ def test_a_link_in_place_of_the_state_is_replaced_and_not_followed(store: Store,
     assert store.state("digits").previous == "1.0.0"
 
 
+def test_a_store_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "store").symlink_to(tmp_path / "disk")
+    store = Store(str(tmp_path / "store"))
+    with store.lock():
+        put(store, make_release("1.0.0"))
+        activate(store, "digits", "1.0.0")
+    assert store.models() == ["digits"]
+    assert store.versions("digits") == ["1.0.0"]
+
+
 def test_removing_a_version_that_is_a_link_leaves_what_it_leads_to(store: Store, tmp_path: Path) -> None:
     put(store, make_release("1.0.0"))
     kept = tmp_path / "kept"

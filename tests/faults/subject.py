@@ -14,6 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import yaml
 from releases import Made
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._command import main
@@ -22,26 +23,19 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._state import State
 from ansible_collections.edgeml.fleet.plugins.module_utils._store import LOCK_SECONDS, Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._strategy import NoStrategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Swap
-from ansible_collections.edgeml.fleet.plugins.modules.model_swap import Call
+from ansible_collections.edgeml.fleet.plugins.modules.model_swap import DOCUMENTATION, Call
 
 MODEL = "digits"
 
+# What the module's users get, but for what needs a controller or a server.
 _DEFAULTS: dict[str, Any] = {
+    **{name: option.get("default") for name, option in yaml.safe_load(DOCUMENTATION)["options"].items()},
     "model": MODEL,
-    "repository": None,
-    "manifest": None,
-    "staged_blobs": None,
-    "verify": "quick",
     "strategy": "none",
     "server": "",
-    "server_unit": "",
     "health_seconds": 0.0,
-    "trial_seconds": 300.0,
     "trial_limits": {},
-    "retry": False,
-    "headroom": 20,
     "keep": 0,
-    "rollout_id": None,
     "reason": "a proof",
 }
 

@@ -23,6 +23,7 @@ from .strace import Call
 from .sweep import Results, sweep
 
 RANDOM_KILLS = 1000
+KILLS_OF_A_DEVICE = 50
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -66,14 +67,19 @@ def test_killed_at_random(tmp_path: Path, all_points: bool, results: Results) ->
     """A process that swaps for ever, killed at random times, on a real disk; what a kill left is the next one's start.
 
     Between two swaps the device recovers, and swaps once more."""
-    device = tmp_path / "device"
-    SWAP.prepare(device)
+    prepared, device = tmp_path / "prepared", tmp_path / "device"
+    SWAP.prepare(prepared)
+    clone(prepared, device)
     delays = random.Random(11)
     started = time.monotonic()
     _swap_around(device)
     longest = 2 * (time.monotonic() - started)
 
-    def killed(_number: int) -> str:
+    def killed(number: int) -> str:
+        if number % KILLS_OF_A_DEVICE == 0:
+            # Every swap reads the journal, which grows by all of these swaps.
+            shutil.rmtree(device)
+            clone(prepared, device)
         journal = subject.store_of(device).history(subject.MODEL)
         process = os.fork()
         if process == 0:

@@ -210,12 +210,17 @@ def _hexadecimal(text: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in text.encode())
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent has ended, however that was."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _be_the_child(action: Action, report: mmap.mmap) -> None:
     """Wait for the word, run ``action``, leave in ``report`` what became of it, and exit."""
     said: dict[str, str] = {}
     code = 1
     try:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         # The collector would close, at any time, what other tests have left open.
         gc.disable()
         signal.sigwait({signal.SIGUSR1})

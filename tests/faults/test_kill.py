@@ -110,6 +110,7 @@ def _swap_around(device: Path) -> None:
 
 def _swap_for_ever(device: Path) -> NoReturn:
     try:
+        strace.die_with_parent()
         while True:
             _swap_around(device)
     finally:

@@ -57,6 +57,11 @@ molecule: ## run every Molecule scenario on emulated devices
 	@rm -rf .ansible/tmp/molecule.* # a killed run would have it believe that the devices are there
 	MOLECULE_COMMAND_BORDERS=false molecule test --all
 
+.PHONY: benchmark
+benchmark: ## measure what swaps cost, beside what people do without them (quarter of an hour, a quiet machine)
+	python tests/benchmark/swap_under_load.py
+	python tests/benchmark/activate_large_model.py
+
 .PHONY: collection
 collection: ## build the collection's tarball and install it into .ansible/collections
 	@tools/collection

@@ -257,31 +257,34 @@ def main() -> None:
         ("copy, restart", RestartWay, options.restarts),
         ("copy, new container", ContainerWay, options.restarts),
     ]
-    rows = []
-    for model in (Digits(), Network(options.megabytes)):
-        found: dict[str, list[Noticed]] = {name: [] for name, _make, _changes in ways}
-        for _ in range(options.runs):
+    models = (Digits(), Network(options.megabytes))
+    found: dict[tuple[str, str], list[Noticed]] = {
+        (model.name, name): [] for model in models for name, _make, _changes in ways
+    }
+    for _ in range(options.runs):
+        rows = []
+        for model in models:
+            swaps = found[model.name, "model_swap"]
             for name, make, changes in ways:
+                runs = found[model.name, name]
                 with tempfile.TemporaryDirectory(prefix="edgeml-benchmark-") as directory:
-                    found[name].append(measure(make(Path(directory), model), changes))
-        for name, _make, changes in ways:
-            runs = found[name]
-            rows.append(
-                {
-                    "model": f"{model.name}, {len(model.content(0)) / 1e6:.2g} MB",
-                    "way": name,
-                    "changes": changes * options.runs,
-                    "requests": sum(len(run.steady) + len(run.during) for run in runs),
-                    "failed": sum(run.failed for run in runs),
-                    "connection errors": sum(run.unconnected for run in runs),
-                    "p50 during / steady": spread(run.ratio(50) for run in runs),
-                    "p99 during / steady": spread(run.ratio(99) for run in runs),
-                    "longest gap / a swap's": spread(
-                        run.longest_gap / swap.longest_gap for run, swap in zip(runs, found["model_swap"], strict=True)
-                    ),
-                }
-            )
-    print("\n".join(text_table(rows)))
+                    runs.append(measure(make(Path(directory), model), changes))
+                rows.append(
+                    {
+                        "model": f"{len(model.content(0)) / 1e6:.2g} MB",
+                        "way": name,
+                        "changes": changes * len(runs),
+                        "requests": sum(len(run.steady) + len(run.during) for run in runs),
+                        "failed": sum(run.failed for run in runs),
+                        "connection errors": sum(run.unconnected for run in runs),
+                        "p50 during / steady": spread(run.ratio(50) for run in runs),
+                        "p99 during / steady": spread(run.ratio(99) for run in runs),
+                        "longest gap / a swap's": spread(
+                            run.longest_gap / swap.longest_gap for run, swap in zip(runs, swaps, strict=True)
+                        ),
+                    }
+                )
+        print("\n".join(text_table(rows)), flush=True)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,10 @@ unit: ## run the tests that need no device
 	pytest tests/unit tests/integration
 
 .PHONY: benchmark
-benchmark: ## measure what the inference server's log, metrics and drift statistics cost
+benchmark: ## measure what swaps cost, and what the inference server's log, metrics and drift statistics do
 	pytest tests/benchmark
+	python tests/benchmark/swap_under_load.py
+	python tests/benchmark/activate_large_model.py
 
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests
@@ -56,11 +58,6 @@ kserve-client: ## download KServe's client and talk to the inference server with
 molecule: ## run every Molecule scenario on emulated devices
 	@rm -rf .ansible/tmp/molecule.* # a killed run would have it believe that the devices are there
 	MOLECULE_COMMAND_BORDERS=false molecule test --all
-
-.PHONY: benchmark
-benchmark: ## measure what swaps cost, beside what people do without them (quarter of an hour, a quiet machine)
-	python tests/benchmark/swap_under_load.py
-	python tests/benchmark/activate_large_model.py
 
 .PHONY: collection
 collection: ## build the collection's tarball and install it into .ansible/collections

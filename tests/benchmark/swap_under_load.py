@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
 from clone import PYTHON_PATH, REPOSITORY
 from device import GUARD_SECONDS, Device
 from figures import percentile, spread

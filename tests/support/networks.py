@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from clone import REPOSITORY
+from links import REPOSITORY
 from onnx import TensorProto, helper, numpy_helper
 from releases import Made, make_release, read_release, variant_entry
 

@@ -45,8 +45,10 @@ faults: ## kill, cut from power and fail a swap at every point, not only at a ch
 	pytest tests/faults --all-points
 
 .PHONY: benchmark
-benchmark: ## measure what the inference server's log, metrics and drift statistics cost
+benchmark: ## measure what swaps cost, and what the inference server's log, metrics and drift statistics do
 	pytest tests/benchmark
+	python tests/benchmark/swap_under_load.py
+	python tests/benchmark/activate_large_model.py
 
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -42,11 +43,13 @@ exec cat
 
 
 class Device:
-    """A device called ``name`` whose files are below ``directory``. As a context manager it is up, with a server."""
+    """A device called ``name`` whose files are below ``directory``. As a context manager it is up, with a server that
+    listens on ``port`` (0: any)."""
 
-    def __init__(self, directory: Path, name: str, hardware_class: str = "small") -> None:
+    def __init__(self, directory: Path, name: str, hardware_class: str = "small", port: int = 0) -> None:
         self.directory = directory / name
         self.name = name
+        self.port = port
         self.hardware_class = hardware_class
         for part in ("lib/store", "run", "opt/edgeml/venv-test/bin"):
             (self.directory / part).mkdir(parents=True)
@@ -94,7 +97,7 @@ class Device:
     def start_server(self, model: str | None = None) -> None:
         """Start the inference server and wait until it answers, and serves ``model`` if given."""
         config = self.directory / "server.json"
-        settings = {"store": "/var/lib/edgeml/store", "socket": "/run/edgeml/server.sock", "listen_port": 0}
+        settings = {"store": "/var/lib/edgeml/store", "socket": "/run/edgeml/server.sock", "listen_port": self.port}
         config.write_text(json.dumps(settings))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -108,10 +111,10 @@ class Device:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
 
-    def stop_server(self) -> None:
-        """Kill the inference server, if it runs."""
+    def stop_server(self, number: int = signal.SIGKILL) -> None:
+        """End the inference server, if it runs, with a signal, and wait for its end."""
         if self._process is not None:
-            self._process.kill()
+            self._process.send_signal(number)
             self._process.wait()
             self._process = None
 

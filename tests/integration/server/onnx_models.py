@@ -114,6 +114,16 @@ def reshape(size: int) -> bytes:
     )
 
 
+def padded(size: int) -> bytes:
+    """``y`` = ``x`` (FP32 [N, 2]), in a file that is ``size`` bytes long and a little more."""
+    return _model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 2])],
+        doc_string="x" * size,
+    )
+
+
 def sequence_output() -> bytes:
     """A model whose output is no tensor, so that the protocol cannot carry it."""
     graph = helper.make_graph(
@@ -130,6 +140,7 @@ def _model(
     inputs: list[tuple[str, int, list[int | str]]],
     outputs: list[tuple[str, int, list[int | str]]],
     constants: list[onnx.TensorProto] | None = None,
+    doc_string: str | None = None,
 ) -> bytes:
     graph = helper.make_graph(
         nodes,
@@ -137,6 +148,7 @@ def _model(
         [helper.make_tensor_value_info(*item) for item in inputs],
         [helper.make_tensor_value_info(*item) for item in outputs],
         constants or [],
+        doc_string,
     )
     return _serialised(graph)
 

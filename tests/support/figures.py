@@ -1,0 +1,22 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is made of many measurements."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Nearest-rank percentile."""
+    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
+
+
+def spread(values: Iterable[float]) -> str:
+    """The median and, in brackets, the least and the greatest."""
+    found = sorted(values)
+    return f"{statistics.median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f})"

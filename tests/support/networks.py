@@ -1,0 +1,130 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""ONNX models of any size, and requests for them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from links import REPOSITORY
+from onnx import TensorProto, helper, numpy_helper
+from releases import Made, make_release, read_release, variant_entry
+
+WIDTH = 512
+INPUTS, OUTPUTS = 64, 10
+LAYER_BYTES = 4 * WIDTH * WIDTH
+FILE = "model.onnx"
+
+
+class Network:
+    """A perceptron of ``megabytes`` MB: what its versions answer differs by the version's number, nothing else."""
+
+    name = "perceptron"
+
+    def __init__(self, megabytes: int) -> None:
+        random = np.random.default_rng(megabytes)
+
+        def weights(inputs: int, outputs: int) -> Any:
+            scale = np.float32(1 / np.sqrt(inputs))
+            return random.standard_normal((inputs, outputs), dtype=np.float32) * scale
+
+        hidden = round((megabytes << 20) / LAYER_BYTES)
+        shapes = [(INPUTS, WIDTH), *[(WIDTH, WIDTH)] * hidden, (WIDTH, OUTPUTS)]
+        nodes, constants, last = [], [numpy_helper.from_array(np.zeros(1, np.float32), "number")], "x"
+        for layer, shape in enumerate(shapes):
+            constants.append(numpy_helper.from_array(weights(*shape), f"weights{layer}"))
+            nodes.append(helper.make_node("MatMul", [last, f"weights{layer}"], [f"sum{layer}"]))
+            nodes.append(helper.make_node("Tanh", [f"sum{layer}"], [f"layer{layer}"]))
+            last = f"layer{layer}"
+        nodes.append(helper.make_node("Add", [last, "number"], ["y"]))
+        graph = helper.make_graph(
+            nodes,
+            "graph",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", INPUTS])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", OUTPUTS])],
+            constants,
+        )
+        self._model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        self._x = np.linspace(-1, 1, INPUTS, dtype=np.float32).reshape(1, INPUTS)
+        session = onnxruntime.InferenceSession(self.content(0), providers=["CPUExecutionProvider"])
+        self._y = session.run(None, {"x": self._x})[0]
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """A request for one inference."""
+        return {"inputs": [_tensor("x", self._x)]}
+
+    def content(self, number: int) -> bytes:
+        """The model file of version ``number``."""
+        self._model.graph.initializer[0].raw_data = np.array([number], np.float32).tobytes()
+        content: bytes = self._model.SerializeToString()
+        return content
+
+    def answer(self, number: int) -> list[float]:
+        """What version ``number`` answers to the request."""
+        values: list[float] = (self._y + np.float32(number)).ravel().tolist()
+        return values
+
+    def release(self, number: int) -> Made:
+        """The release of version ``number``."""
+        files = {FILE: self.content(number)}
+        golden = {
+            "inputs": self.request["inputs"],
+            "outputs": [_tensor("y", self._y + np.float32(number))],
+            "tolerance": {"absolute": 1e-4, "relative": 1e-3},
+        }
+        variant = variant_entry(files, memory_bytes=2 * len(files[FILE]))
+        return make_release(f"1.{number}.0", self.name, files, json.dumps(golden).encode(), variants=[variant])
+
+
+class Digits:
+    """The small network of the example, with its probe set. Its versions differ in nothing but their bytes."""
+
+    name = "digits"
+
+    def __init__(self) -> None:
+        self._made = read_release(REPOSITORY / "examples" / "digits" / "repository", self.name, "1.1.0")
+        release = self._made.release
+        assert release.golden is not None
+        assert release.probe is not None
+        self._golden = self._made.blobs[release.golden.sha256]
+        self._probe = self._made.blobs[release.probe.sha256]
+        content = self._made.blobs[release.variants[0].files[0].sha256]
+        self._model = onnx.load_from_string(content)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        (given,) = self.request["inputs"]
+        values = np.array(given["data"], np.float32).reshape(given["shape"])
+        self._y: list[float] = session.run(None, {given["name"]: values})[0].ravel().tolist()
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """A request for one inference."""
+        (batch,) = json.loads(self._probe)["inputs"]
+        shape = [1, *batch["shape"][1:]]
+        data = batch["data"][: int(np.prod(shape))]
+        return {"inputs": [{**batch, "shape": shape, "data": data}]}
+
+    def content(self, number: int) -> bytes:
+        """The model file of version ``number``; the file of each has the same size."""
+        self._model.doc_string = f"{number:06}"
+        content: bytes = self._model.SerializeToString()
+        return content
+
+    def answer(self, number: int) -> list[float]:
+        """What version ``number`` answers to the request."""
+        return self._y
+
+    def release(self, number: int) -> Made:
+        """The release of version ``number``."""
+        files = {FILE: self.content(number)}
+        return make_release(f"1.{number}.0", self.name, files, self._golden, self._probe)
+
+
+def _tensor(name: str, values: Any) -> dict[str, Any]:
+    return {"name": name, "datatype": "FP32", "shape": list(values.shape), "data": values.ravel().tolist()}

@@ -33,7 +33,7 @@ from .errors import ModelError
 from .log import Log
 from .metrics import Metrics
 from .prediction_log import Record
-from .tensors import Array, TensorSpec
+from .tensors import Array, TensorSpec, is_whole
 
 SCHEMA = 1
 _SERIES_MAX = 64
@@ -129,7 +129,7 @@ def _series(item: Mapping[str, Any], tensors: Mapping[str, TensorSpec]) -> Serie
     sizes = tensors[tensor].shape[1:]
     fits = (
         0 <= statistic < (math.prod(sizes) if -1 not in sizes else 0)
-        if type(statistic) is int
+        if is_whole(statistic)
         else (statistic in _STATISTICS)
     )
     if not fits:

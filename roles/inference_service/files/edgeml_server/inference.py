@@ -23,6 +23,7 @@ from .tensors import (
     datatype_of,
     from_binary,
     from_json,
+    is_whole,
     shown,
     to_binary,
     to_json,
@@ -211,7 +212,7 @@ def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
 
 def _timeout(parameters: Mapping[str, Any]) -> int | None:
     value = parameters.get("timeout")
-    if value is not None and (type(value) is not int or value < 0):
+    if value is not None and (not is_whole(value) or value < 0):
         raise InvalidRequestError(f"timeout: expected a whole number of microseconds; found {shown(value)}")
     # As in Triton, 0 is no timeout.
     return value or None
@@ -223,7 +224,7 @@ def _slice(binary: memoryview | None, position: int, size: Any, name: str) -> me
             f"input {name!r}: binary_data_size needs the header Inference-Header-Content-Length; it is missing"
         )
     left = len(binary) - position
-    if type(size) is not int or not 0 <= size <= left:
+    if not is_whole(size) or not 0 <= size <= left:
         raise InvalidRequestError(
             f"input {name!r}: binary_data_size: expected 0 to {left}, the bytes that are left; found {shown(size)}"
         )

@@ -80,7 +80,7 @@ def files_in(directory: str) -> ModelFiles:
 def _latency_seconds(loaded: LoadedModel) -> float:
     outputs = [spec.name for spec in loaded.backend.outputs]
     seconds = []
-    for _ in range(_RUNS):
+    for _run in range(_RUNS):
         started = time.perf_counter()
         loaded.backend.run(loaded.inputs, outputs)
         seconds.append(time.perf_counter() - started)

@@ -18,7 +18,8 @@ _log = Log(__name__)
 class Notifier:
     """Sends notifications to the socket that systemd names in the environment; without one, does nothing."""
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        environment = os.environ if environment is None else environment
         address = environment.get("NOTIFY_SOCKET", "")
         # A leading @ stands for the zero byte of the abstract namespace.
         self._address = "\0" + address[1:] if address.startswith("@") else address

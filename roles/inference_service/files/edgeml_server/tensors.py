@@ -49,9 +49,14 @@ class TensorSpec(NamedTuple):
     shape: tuple[int, ...]
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a JSON value is a whole number: in Python, true and false are as well."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def check_shape(spec: TensorSpec, shape: Any) -> tuple[int, ...]:
     """Return a request's ``shape`` if it is one and fits the model's; raise InvalidRequestError if not."""
-    if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
+    if not isinstance(shape, list) or not all(is_whole(size) and 0 <= size < 1 << 63 for size in shape):
         raise InvalidRequestError(f"input {spec.name!r}: shape: expected a list of sizes; found {shown(shape)}")
     fits = len(shape) == len(spec.shape) and all(expected in (-1, size) for expected, size in zip(spec.shape, shape))
     if not fits:

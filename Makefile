@@ -20,7 +20,7 @@ demo: setup ## roll models out over emulated ARM devices, good ones and bad ones
 	@.venv/bin/python examples/digits/demo.py
 
 .PHONY: test
-test: ## set up, then lint, unit and molecule; say where the time went
+test: ## set up, then lint, sanity, unit and molecule; say where the time went
 	@tools/test
 
 .PHONY: lint
@@ -35,6 +35,10 @@ lint: ## check the style of everything, with no rule skipped
 	python tests/support/links.py
 	mypy
 	ansible-lint
+
+.PHONY: sanity
+sanity: ## run ansible-test's sanity tests on the collection as it is installed
+	@tools/sanity
 
 .PHONY: unit
 unit: ## run the tests that need no device

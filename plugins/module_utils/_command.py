@@ -87,7 +87,7 @@ class Command:
 
     def activate(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Make a version that the store holds the active one, with everything that a swap does."""
-        wish = Wish(retry=options.retry, trial_seconds=options.trial_seconds)
+        wish = Wish(retry=options.retry, health_seconds=options.health_seconds, trial_seconds=options.trial_seconds)
         with self.store.lock():
             swap = self._swap(options.model, "activate")
             swap.settle(act=True, ends_trial=swap.state.active != options.version)
@@ -242,6 +242,9 @@ def _parser() -> argparse.ArgumentParser:
     activate.add_argument("model")
     activate.add_argument("version")
     activate.add_argument("--retry", action="store_true", help="also when it failed here before")
+    activate.add_argument(
+        "--health-seconds", type=float, default=Wish.health_seconds, metavar="S", help="how long it must stay ready"
+    )
     activate.add_argument(
         "--trial-seconds", type=float, default=Wish.trial_seconds, metavar="S", help="how long it is on trial"
     )

@@ -63,13 +63,14 @@ class Round:
     hashing: Seconds
     loading: Seconds
     activation: Seconds
+    by_hand: Seconds
     nothing: Seconds
     ping: Seconds
     resident_bytes: int
 
 
-def measure_round(device: Device, module: ModuleProcess, made: Made) -> Round:
-    """Activate a staged release, and measure the rest beside it."""
+def measure_round(device: Device, module: ModuleProcess, made: Made, other: Made) -> Round:
+    """Activate a staged release by the module and another by the device's command, and measure the rest beside it."""
     path = device.root / "models" / Network.name / "versions" / made.release.version / FILE
     module.prepare(made)
     hashing, loading = (_run(script, path) for script in (HASH, LOAD))
@@ -81,10 +82,16 @@ def measure_round(device: Device, module: ModuleProcess, made: Made) -> Round:
     again, nothing = module.run()
     assert not again["changed"]
     ping = module.ping()
+    before = _server_cpu(device)
+    no_waiting = ("--health-seconds", "0", "--trial-seconds", "0")
+    by_hand = module.edgeml("activate", Network.name, other.release.version, *no_waiting)
+    by_hand_served = _server_cpu(device) - before
+    assert device.server.serving_version(Network.name) == other.release.version
     return Round(
         hashing,
         loading,
         Seconds(cost.wall_seconds, cost.cpu_seconds + served),
+        Seconds(by_hand.wall_seconds, by_hand.cpu_seconds + by_hand_served),
         Seconds(nothing.wall_seconds, nothing.cpu_seconds),
         Seconds(ping.wall_seconds, ping.cpu_seconds),
         cost.resident_bytes,
@@ -119,6 +126,7 @@ def _ratios(name: str, rounds: Sequence[Round], clock: Callable[[Seconds], float
         "SHA-256": column(lambda round_: clock(round_.hashing)),
         "load": column(lambda round_: clock(round_.loading)),
         "activation": column(lambda round_: clock(round_.activation)),
+        "edgeml activate": column(lambda round_: clock(round_.by_hand)),
         "the module with nothing to do": column(lambda round_: clock(round_.nothing)),
         "Ansible's ping": column(lambda round_: clock(round_.ping)),
         "activation without nothing": column(lambda round_: clock(round_.activation) - clock(round_.nothing)),
@@ -138,7 +146,7 @@ def main() -> None:
             module = ModuleProcess(directory, device)
             for megabytes in options.megabytes:
                 staged = [_stage(Network(megabytes), number, module, directory) for number in (1, 2)]
-                rounds = [measure_round(device, module, staged[index % 2][0]) for index in range(options.rounds)]
+                rounds = [measure_round(device, module, staged[0][0], staged[1][0]) for _round in range(options.rounds)]
                 times.append(_ratios(f"{megabytes} MB, time", rounds, lambda seconds: seconds.wall))
                 times.append(_ratios(f"{megabytes} MB, processor", rounds, lambda seconds: seconds.cpu))
                 work = statistics.median(round_.hashing.wall + round_.loading.wall for round_ in rounds)

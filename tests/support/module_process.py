@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from clone import PYTHON_PATH
 from controller import Ansible
 from device import Device
 from measure import Cost, measured, read_costs
@@ -54,6 +55,7 @@ class ModuleProcess:
         self._file = directory / "module.py"
         self._log = directory / "costs"
         self._python = str(device.directory / "python")
+        self._command = ["env", f"PYTHONPATH={PYTHON_PATH}", self._python, "-sSm", "edgeml_device._command"]
 
     def prepare(self, made: Made, blobs: Path | None = None, **arguments: Any) -> None:
         """Write the module's file for a release, whose blobs lie in ``blobs`` where the device lacks them."""
@@ -73,6 +75,15 @@ class ModuleProcess:
     def ping(self) -> Cost:
         """What Ansible's smallest module costs."""
         return self._run(self._ping)[1]
+
+    def edgeml(self, *arguments: str) -> Cost:
+        """What the device's own command costs. Raises ModuleError when it fails."""
+        done = subprocess.run(
+            measured(self._log, *self._command, *arguments), capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise ModuleError(done.stderr)
+        return read_costs(self._log)[-1]
 
     def _run(self, file: Path) -> tuple[dict[str, Any], Cost]:
         command = measured(self._log, self._python, str(file))

@@ -43,6 +43,7 @@ LOCK_SECONDS = 60
 RESERVE_BYTES = 64 << 10
 # The journal's events that change which version is active.
 TRANSITIONS = ("activate", "commit", "revert", "put_back", "interrupted", "fallback")
+_JOURNAL_BLOCK_BYTES = 64 << 10
 _DIRECTORY_MODE = 0o750
 _STATE_MODE = 0o640
 _CONTENT_MODE = 0o440
@@ -144,27 +145,17 @@ class Store:
 
     def history(self, model: str) -> list[dict[str, Any]]:
         """The model's transitions, oldest first. A line that a power cut left incomplete or damaged is passed over."""
-        try:
-            path = self._journal_path(model)
-            with naming(path), open(path, "rb") as file:
-                lines = file.read().splitlines()
-        except FileNotFoundError:
-            return []
-        entries = []
-        for line in lines:
-            with contextlib.suppress(ValueError, RecursionError):
-                entries.append(json.loads(line))
-        return [entry for entry in entries if isinstance(entry, dict)]
+        return list(self._newest_first(model))[::-1]
 
     def activation(self, model: str) -> dict[str, Any] | None:
         """The journal's entry that made the model's active version active; None if there is none."""
         active = self.state(model).active
-        found = (entry for entry in reversed(self.history(model)) if entry.get("event") == "activate")
+        found = (entry for entry in self._newest_first(model) if entry.get("event") == "activate")
         return next((entry for entry in found if entry.get("to") == active), None)
 
     def last_transition(self, model: str) -> dict[str, Any] | None:
         """The newest entry of the journal that tells which version became active; None if there is none."""
-        return next((entry for entry in reversed(self.history(model)) if entry.get("event") in TRANSITIONS), None)
+        return next((entry for entry in self._newest_first(model) if entry.get("event") in TRANSITIONS), None)
 
     def missing(self, files: Iterable[File]) -> list[File]:
         """The files whose blob the store does not hold with its promised size, each digest once. Reads no content."""
@@ -414,6 +405,25 @@ class Store:
 
     def _model_names(self) -> list[str]:
         return _names(self._models)
+
+    def _newest_first(self, model: str) -> Iterator[dict[str, Any]]:
+        """The journal's entries, read from its end: it grows for as long as the device lives."""
+        path = self._journal_path(model)
+        if _status(path) is None:
+            return
+        with naming(path), open(path, "rb") as file:
+            start, rest = file.seek(0, os.SEEK_END), b""
+            while start > 0:
+                end, start = start, max(0, start - _JOURNAL_BLOCK_BYTES)
+                file.seek(start)
+                lines = (file.read(end - start) + rest).split(b"\n")
+                # What stands before the first end of a line goes on in the block before.
+                rest = lines.pop(0) if start > 0 else b""
+                for line in reversed(lines):
+                    with contextlib.suppress(ValueError, RecursionError):
+                        entry = json.loads(line)
+                        if isinstance(entry, dict):
+                            yield entry
 
     def _readable_versions(self) -> Iterator[Version]:
         for model in self._model_names():

@@ -438,6 +438,18 @@ def test_a_line_of_the_journal_holds_any_text(store: Store) -> None:
     assert [entry["why"] for entry in store.history("digits")] == [why, why]
 
 
+def test_a_long_journal_is_read_from_its_end(store: Store) -> None:
+    events = [{"event": "activate", "to": f"{number}", "why": "y" * (number % 977)} for number in range(2000)]
+    for event in events[:3]:
+        store.transition("digits", State(event["to"]), event)
+    with Path(store.root, "models/digits/journal.jsonl").open("a") as journal:
+        journal.writelines(json.dumps(event) + "\n" for event in events[3:])
+    store.update("digits", State("7"))
+    assert [entry["to"] for entry in store.history("digits")] == [event["to"] for event in events]
+    assert (store.last_transition("digits") or {})["to"] == "1999"
+    assert (store.activation("digits") or {})["to"] == "7"
+
+
 # ---- removing ----
 
 

@@ -177,7 +177,7 @@ class Command:
     # ---- the parts ----
 
     def _existing(self) -> list[str]:
-        if not os.path.isdir(self.store.root):
+        if not self.store.exists():
             raise StoreError(f"{self.store.root}: no store here; the role edgeml.fleet.provision makes it")
         return self.store.models()
 
@@ -199,7 +199,7 @@ class Command:
     ) -> tuple[dict[str, Any], str]:
         """Do ``act`` with each model under the lock, and ``before`` once; a model that fails does not keep the others
         from it."""
-        if not os.path.isdir(self.store.root):
+        if not self.store.exists():
             return {"models": {}}, "no store yet"
         outcomes, errors, on_trial = {}, [], False
         with contextlib.ExitStack() as stack:

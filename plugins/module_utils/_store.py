@@ -96,6 +96,10 @@ class Store:
 
     # ---- reading ----
 
+    def exists(self) -> bool:
+        """Whether the device has a store. Raises OSError where that cannot be told."""
+        return _is_directory(self.root)
+
     def models(self) -> list[str]:
         """Names of the models that have a state, or a journal of what was to give them one, sorted."""
         paths = (self._state_path, self._journal_path)
@@ -202,7 +206,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         """Hold the store's lock, waiting at most ``seconds``. A killed holder lets go by itself (flock)."""
-        if not _is_directory(self.root):
+        if not self.exists():
             raise StoreError(f"{self.root}: no store here; the role edgeml.fleet.provision makes it")
         descriptor = os.open(os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -48,10 +48,12 @@ class Check:
         return outcome
 
     def readable(self, directory: Path) -> str | None:
-        """Who reads the store now, without its lock, finds the old or the new version active and whole."""
+        """Who reads the store now, without its lock, finds the old or the new version active and whole, or the one that
+        a killed swap had left."""
         store = subject.store_of(directory)
         active = store.state(subject.MODEL).active
-        assert active in (self.scenario.old, self.scenario.new) or self.scenario.old == self.scenario.new, active
+        allowed = (self.scenario.old, self.scenario.new, self.state.active)
+        assert active in allowed or self.scenario.old == self.scenario.new, active
         if active not in (None, self.scenario.damaged):
             store.verify(store.version(subject.MODEL, active))
         link = directory / "store" / "models" / subject.MODEL / "active"

@@ -22,11 +22,13 @@ Snapshot = dict[str, tuple[int, int, int]]
 
 @dataclass(frozen=True)
 class Check:
-    """The checks of a device that had ``state`` and the ``journal`` before a transition."""
+    """The checks of a device that had ``state`` and the ``journal`` before a transition, or would have had that state
+    once recovered: ``left`` is the version that a killed swap had left active."""
 
     scenario: Scenario
     state: State
     journal: list[dict[str, Any]]
+    left: str | None = None
 
     def recovered(self, directory: Path, done: bool = False) -> str:
         """Recover the device, check all that must hold, then that the next swap succeeds. Return what was active.
@@ -48,11 +50,11 @@ class Check:
         return outcome
 
     def readable(self, directory: Path) -> str | None:
-        """Who reads the store now, without its lock, finds the old or the new version active and whole, or the one that
-        a killed swap had left."""
+        """Who reads the store now, without its lock, finds the old or the new version active and whole, or what was
+        left active."""
         store = subject.store_of(directory)
         active = store.state(subject.MODEL).active
-        allowed = (self.scenario.old, self.scenario.new, self.state.active)
+        allowed = (self.scenario.old, self.scenario.new, self.left)
         assert active in allowed or self.scenario.old == self.scenario.new, active
         if active not in (None, self.scenario.damaged):
             store.verify(store.version(subject.MODEL, active))
@@ -103,7 +105,10 @@ def check_of(scenario: Scenario, prepared: Path) -> Check:
     state = subject.state_of(prepared)
     interrupted = state.trial is not None and state.trial.phase == SWITCHING
     return Check(
-        scenario, state.reverted() if interrupted else state, subject.store_of(prepared).history(subject.MODEL)
+        scenario,
+        state.reverted() if interrupted else state,
+        subject.store_of(prepared).history(subject.MODEL),
+        left=state.active,
     )
 
 

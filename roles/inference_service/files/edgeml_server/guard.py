@@ -76,7 +76,7 @@ class Guard:
 
 def _parse(header: bytes) -> tuple[str | None, str] | None:
     """Return the name (None: any) and the secret in a value of ``Authorization``, or None if it is not one."""
-    scheme, _, value = header.partition(b" ")
+    scheme, _space, value = header.partition(b" ")
     try:
         if len(header) > _HEADER_BYTES or not value:
             return None

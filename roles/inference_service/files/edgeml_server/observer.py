@@ -110,8 +110,8 @@ class Observer:
             self._due.wait(FLUSH_SECONDS)
             self._filled.clear()
             self._due.clear()
-            calls = [self._calls.popleft() for _ in range(len(self._calls))]
-            for _ in range(-(-len(self._pending) // BATCH_RECORDS)):
+            calls = [self._calls.popleft() for _call in range(len(self._calls))]
+            for _batch in range(-(-len(self._pending) // BATCH_RECORDS)):
                 self._handle_batch()
             for call in calls:
                 call()
@@ -122,7 +122,7 @@ class Observer:
             self._prediction_log.close()
 
     def _handle_batch(self) -> None:
-        batch = [self._pending.popleft() for _ in range(min(BATCH_RECORDS, len(self._pending)))]
+        batch = [self._pending.popleft() for _record in range(min(BATCH_RECORDS, len(self._pending)))]
         try:
             self._append([record for record, _size, logged in batch if logged])
             self._drift.add([record for record, _size, _logged in batch if record.error is None])

@@ -25,12 +25,13 @@ def device_facts(site_packages: str = SITE_PACKAGES) -> dict[str, Any]:
     ``memory_bytes`` is the least of the machine's memory and the memory limits of the control groups around
     this process, so that a container is judged by what it may use.
     """
-    meminfo = _meminfo()
-    groups = _cgroup_memory()
+    machine, groups = meminfo(), cgroup_memory()
     return {
         "architecture": platform.machine(),
-        "memory_bytes": min([meminfo["MemTotal"], *(limit for limit, _used in groups)]),
-        "memory_available_bytes": min([meminfo["MemAvailable"], *(max(limit - used, 0) for limit, used in groups)]),
+        "memory_bytes": min([machine["MemTotal"], *(limit for _path, limit, _used in groups)]),
+        "memory_available_bytes": min(
+            [machine["MemAvailable"], *(max(limit - used, 0) for _path, limit, used in groups)]
+        ),
         "cpu_count": os.cpu_count() or 1,
         "python_version": platform.python_version(),
         "board": _read("/proc/device-tree/model").rstrip("\0\n"),
@@ -62,35 +63,38 @@ def installed_runtimes(site_packages: str = SITE_PACKAGES) -> dict[str, str]:
     return found
 
 
-def _meminfo() -> dict[str, int]:
+def meminfo(root: str = "/") -> dict[str, int]:
+    """The kernel's account of memory, in bytes by name. ``root`` is where proc is mounted."""
     amounts = {}
-    for line in _read("/proc/meminfo").splitlines():
+    for line in _read(os.path.join(root, "proc/meminfo")).splitlines():
         name, value = line.split(":", 1)
         amounts[name] = int(value.split()[0]) * 1024
     return amounts
 
 
-def _cgroup_memory() -> list[tuple[int, int]]:
-    """Limit and use, in bytes, of memory in this process's control groups (v1 and v2), from its own up to the root.
+def cgroup_memory(root: str = "/") -> list[tuple[str, int, int]]:
+    """Path, limit and use, in bytes, of this process's control groups (v1 and v2) with a limit, from its own up.
 
-    File pages that the kernel can drop do not count as used.
+    The page cache counts as used in a control group; its inactive part is given up when memory is needed, and is taken
+    as free here, as the kubelet does (https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/).
+    ``root`` is where proc and sys are mounted.
     """
     found = []
-    for line in _read("/proc/self/cgroup").splitlines():
+    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
         _hierarchy, controllers, path = line.split(":", 2)
         if controllers == "":
-            base, limit_name, use_name, droppable = "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+            base, names = "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            base, limit_name, use_name = "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            droppable = "total_inactive_file"
+            base = "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
         while True:
-            limit, use = (_read(f"{base}{path}/{name}").strip() for name in (limit_name, use_name))
-            if limit.isdigit():
-                stat = dict(line.split(" ", 1) for line in _read(f"{base}{path}/memory.stat").splitlines())
-                used = int(use) - int(stat.get(droppable, 0)) if use.isdigit() else 0
-                found.append((int(limit), used))
+            directory = os.path.join(root, base) + path.rstrip("/")
+            limit, use = (_read(os.path.join(directory, name)).strip() for name in names[:2])
+            if limit.isdigit() and use.isdigit():
+                stat = dict(line.split() for line in _read(os.path.join(directory, "memory.stat")).splitlines())
+                found.append((path, int(limit), int(use) - int(stat.get(names[2], 0))))
             if path in ("", "/"):
                 break
             path = os.path.dirname(path)

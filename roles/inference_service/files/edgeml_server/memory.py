@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import NamedTuple
+
+from edgeml_device._device import cgroup_memory, meminfo
 
 _libc = ctypes.CDLL(None)
 
@@ -29,46 +30,9 @@ class Room(NamedTuple):
 def room(root: str = "/") -> Room:
     """The least of the machine's MemAvailable and of what each control group (v1, v2) around this process has left.
 
-    The page cache counts as used in a control group; its inactive part is given up when memory is needed, and is taken
-    as free here, as the kubelet does (https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/).
     ``root`` is where proc and sys are mounted.
     """
-    found = [Room(_meminfo(root, "MemAvailable"), "MemAvailable")]
-    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
-        _hierarchy, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, names = "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            base = "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        while True:
-            left = _left(os.path.join(root, base) + path.rstrip("/"), *names)
-            if left is not None:
-                found.append(Room(max(0, left), f"the memory limit of the control group {path}"))
-            if path in ("", "/"):
-                break
-            path = os.path.dirname(path)
+    found = [Room(meminfo(root)["MemAvailable"], "MemAvailable")]
+    for path, limit, used in cgroup_memory(root):
+        found.append(Room(max(0, limit - used), f"the memory limit of the control group {path}"))
     return min(found)
-
-
-def _left(directory: str, limit_name: str, used_name: str, cache_name: str) -> int | None:
-    limit, used = (_read(os.path.join(directory, name)).strip() for name in (limit_name, used_name))
-    if not limit.isdigit() or not used.isdigit():
-        return None
-    statistics = dict(line.split() for line in _read(os.path.join(directory, "memory.stat")).splitlines())
-    return int(limit) - int(used) + int(statistics.get(cache_name, 0))
-
-
-def _meminfo(root: str, name: str) -> int:
-    lines = _read(os.path.join(root, "proc/meminfo")).splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

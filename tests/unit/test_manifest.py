@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 import pytest
+from documents import Place, places, replaced
 from hypothesis import given
 from hypothesis import strategies as st
 from releases import file_entry, make_release, variant_entry
@@ -47,25 +48,9 @@ JSON = st.recursive(
 LONE_SURROGATE = "\ud800"
 
 
-def places(document: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path to every value in a document, from the top."""
-    found = [place]
-    if isinstance(document, (dict, list)):
-        for key, value in document.items() if isinstance(document, dict) else enumerate(document):
-            found += places(value, (*place, key))
-    return found
-
-
-def changed(place: tuple[Any, ...], value: Any) -> Any:
+def changed(place: Place, value: Any) -> Any:
     """The good manifest with one value replaced."""
-    if not place:
-        return value
-    document = copy.deepcopy(GOOD)
-    inner: Any = document
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = value
-    return document
+    return replaced(GOOD, place, value)
 
 
 def without(place: tuple[Any, ...]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from documents import Place, places, replaced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,25 +107,9 @@ def through_json(state: State) -> Any:
 GOOD = through_json(FULL)
 
 
-def places(document: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path to every value in a document, from the top."""
-    found = [place]
-    if isinstance(document, (dict, list)):
-        for key, value in document.items() if isinstance(document, dict) else enumerate(document):
-            found += places(value, (*place, key))
-    return found
-
-
-def changed(place: tuple[Any, ...], value: Any) -> Any:
+def changed(place: Place, value: Any) -> Any:
     """The good document with one value replaced."""
-    if not place:
-        return value
-    document = copy.deepcopy(GOOD)
-    inner: Any = document
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = value
-    return document
+    return replaced(GOOD, place, value)
 
 
 # ---- there and back ----

@@ -11,6 +11,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from releases import activate, make_release, put
@@ -174,8 +175,8 @@ def test_nobody_is_told_where_nobody_is_to_be() -> None:
 # ---- a swap ----
 
 
-def go(store: Store, version: str = "1.1.0", **wish: object) -> Swap:
-    wishes = Wish(**{"health_seconds": 0.0, "trial_seconds": 0.0, **wish})  # type: ignore[arg-type]
+def go(store: Store, version: str = "1.1.0", **wish: Any) -> Swap:
+    wishes = Wish(**{"health_seconds": 0.0, "trial_seconds": 0.0, **wish})
     swap = Swap(store, "digits", Context("test"), serving())
     plan = swap.plan_active(store.version("digits", version).release, device_facts(), wishes)
     swap.activate(plan, wishes)

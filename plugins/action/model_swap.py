@@ -7,14 +7,24 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import position
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._repository import Repository
+
+# What OpenSSH says before a connection stands (ssh.c, sshconnect.c, kex.c); one that broke later says other things.
+_NEVER_CONNECTED = re.compile(
+    r"ssh: connect to host|Could not resolve hostname|Permission denied|Host key verification failed|"
+    r"kex_exchange_identification|banner exchange|Too many authentication failures|"
+    r"REMOTE HOST IDENTIFICATION HAS CHANGED"
+)
 
 
 class ActionModule(ActionBase):
@@ -22,11 +32,29 @@ class ActionModule(ActionBase):
 
     _supports_check_mode = True
     _supports_diff = True
+    _reached = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module on the device, with the manifest from the repository and the blobs that it asks for."""
+        """Run the module on the device, with the manifest from the repository and the blobs that it asks for.
+
+        The result of a device that could not be reached tells in ``started`` whether it may have begun.
+        """
         super().run(tmp, task_vars)
         args = dict(self._task.args)
+        self._wait(args, task_vars or {})
+        try:
+            return self._bring(args, task_vars)
+        except AnsibleConnectionFailure as error:
+            lost = self._connection.transport == "ssh" and not _NEVER_CONNECTED.search(str(error))
+            return {"unreachable": True, "started": self._reached or lost, "msg": str(error)}
+
+    def _wait(self, args: dict[str, Any], task_vars: dict[str, Any]) -> None:
+        """Wait for this host's share of the jitter."""
+        most = float(args.get("jitter_seconds") or 0)
+        if most > 0 and not self._task.check_mode:
+            time.sleep(most * position(str(args.get("rollout_id")), task_vars["inventory_hostname"]))
+
+    def _bring(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         repository = Repository(os.path.expanduser(args["repository"])) if args.get("repository") else None
         fetches = args.get("state", "active") in ("present", "active")
         try:
@@ -63,9 +91,11 @@ class ActionModule(ActionBase):
         return result
 
     def _call(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        return self._execute_module(
+        result = self._execute_module(
             module_name="edgeml.fleet.model_swap", module_args=args, task_vars=task_vars, wrap_async=False
         )
+        self._reached = True
+        return result
 
     def _live(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> str | None:
         """Which version the device serves, asked for where the controller itself refused; None if it cannot tell."""

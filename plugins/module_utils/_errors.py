@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator
+from typing import Any, Iterator
 
 
 class EdgemlError(Exception):
@@ -38,6 +38,21 @@ class IntegrityError(StoreError):
 
 class ServerError(EdgemlError):
     """The inference server could not be reached or refused a call."""
+
+
+class ServerDownError(ServerError):
+    """Nobody answers where the inference server should."""
+
+
+class FailedBeforeError(StoreError):
+    """The version failed on this device, or was left on purpose, and nobody asked to try it again.
+
+    ``failure`` has ``reason``, ``time`` and ``rollout_id``.
+    """
+
+    def __init__(self, message: str, failure: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.failure = failure
 
 
 class CandidateError(EdgemlError):

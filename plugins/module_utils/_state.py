@@ -86,11 +86,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why and when (UTC) a version failed on this device, and the digest of its manifest."""
+    """Why and when (UTC) a version failed on this device or was left on purpose, the digest of its manifest, and the
+    rollout that had made it active (None: no rollout had)."""
 
     reason: str
     time: str
     digest: str
+    rollout_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "int | None": (int, type(None)),
+    "str | None": (str, type(None)),
 }
 
 

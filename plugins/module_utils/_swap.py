@@ -24,8 +24,10 @@ from ._errors import (
     ArgumentError,
     CandidateError,
     EdgemlError,
+    FailedBeforeError,
     IncompatibleError,
     IntegrityError,
+    ServerDownError,
     ServerError,
     StoreError,
     SwapError,
@@ -41,6 +43,7 @@ from ._units import start_watching
 
 SERVER_RETURN_SECONDS = 90.0
 HEALTH_INTERVAL_SECONDS = 0.5
+LEFT = "left by request"
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,9 @@ DEVICE = Context(actor="device")
 @dataclass(frozen=True)
 class Wish:
     """How a release is to be brought in: ``keep`` versions beside the needed ones, leave ``headroom`` percent of disk
-    and memory to the device, ``verify`` in full what is held, ``retry`` what failed here before, see it healthy for
-    ``health_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it at once) within ``limits``."""
+    and memory to the device, ``verify`` in full what is held, ``retry`` what failed here before (not in the same
+    rollout), see it healthy for ``health_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it at once)
+    within ``limits``."""
 
     keep: int = 1
     headroom: int = 20
@@ -221,10 +225,11 @@ class Swap:
         """Plan to make ``release`` the active version. Raises ServerError when a server that must be told is down."""
         before, version = self.state, release.version
         failure = before.failed.get(version)
-        if failure is not None and not wish.retry and before.active != version:
-            raise StoreError(
+        if failure is not None and before.active != version and not self._tries_again(failure, wish):
+            raise FailedBeforeError(
                 f"{self.model} {version} failed on this device at {failure.time}: {failure.reason}. "
-                f"It is not tried again until it is asked for with retry"
+                f"It is not tried again until it is asked for with retry",
+                {"reason": failure.reason, "time": failure.time, "rollout_id": failure.rollout_id},
             )
         if before.trial is not None and before.active != version:
             raise ServerError(
@@ -236,7 +241,7 @@ class Swap:
         switches = after != before
         tells = switches or plan.live != version
         if tells and not self.strategy.answers():
-            raise ServerError(f"{self.serving.server}: the inference server does not answer")
+            raise ServerDownError(f"{self.serving.server}: the inference server does not answer")
         if tells:
             _check_memory(release, known(plan.variant), device, wish.headroom)
         return dataclasses.replace(plan, switches=switches, tells_server=tells)
@@ -244,7 +249,8 @@ class Swap:
     def plan_leave(self, version: str) -> Plan:
         """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
 
-        Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active.
+        Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active. A version
+        that is left counts as failed here: nobody brings it back without being told to.
         """
         before, live, rollout_id = self.state, self.live(), self.context.rollout_id
         plan = Plan(self.found, before, live, settles=self._settles)
@@ -255,6 +261,9 @@ class Swap:
         after = (
             before.reverted() if before.trial else dataclasses.replace(before, active=before.previous, previous=version)
         )
+        after = after.with_failure(version, self._failure(version, self.context.why or LEFT))
+        if after.active is not None:
+            after = after.without_failure(after.active)
         return dataclasses.replace(plan, after=after, switches=True, tells_server=True)
 
     def plan_absent(self, version: str) -> Plan:
@@ -353,7 +362,7 @@ class Swap:
         if plan.switches:
             start_watching()
             if self.state.trial is not None:
-                self._revert_trial(self.context.why or "left by request", act=True, context=self.context)
+                self._revert_trial(self.context.why or LEFT, act=True, context=self.context)
             else:
                 self._transition("revert", dataclasses.replace(plan.after, serving=self.serving))
         try:
@@ -383,6 +392,11 @@ class Swap:
     def _counted_by_systemd(self) -> bool:
         """Whether the model is served by a unit of its own, whose restarts its record has."""
         return self.serving.strategy in ("reload", "restart")
+
+    def _tries_again(self, failure: Failure, wish: Wish) -> bool:
+        """Whether a version that failed is tried again: not twice in one rollout."""
+        rollout_id = self.context.rollout_id
+        return wish.retry and (rollout_id is None or rollout_id != failure.rollout_id)
 
     @property
     def _settles(self) -> bool:
@@ -493,7 +507,10 @@ class Swap:
         digest = ""
         with contextlib.suppress(StoreError):
             digest = self.store.version(self.model, version).digest
-        return Failure(reason=reason[:500], time=utc_now(), digest=digest)
+        rollout_id = self.context.rollout_id
+        if rollout_id is None and version == self.state.active:
+            rollout_id = (self.store.activation(self.model) or {}).get("rollout_id")
+        return Failure(reason=reason[:500], time=utc_now(), digest=digest, rollout_id=rollout_id)
 
     def _fall_back(self) -> None:
         """Make the previous version active where the active one's files are not there with their sizes."""

@@ -37,8 +37,8 @@ options:
       - V(present) holds the release in the store, verified, without serving it.
       - V(active) makes it serve.
       - V(previous) goes back from O(version) to the version that was active before it, without any download.
-        With none before it, the model is no longer served. A version that is left while it is on trial has failed,
-        and is not tried again without O(retry).
+        With none before it, the model is no longer served. A version that was left is not tried again without
+        O(retry), so that no schedule brings it back.
       - V(absent) removes the version from the store. The active and the previous version are never removed.
     type: str
     choices: [present, active, previous, absent]
@@ -123,7 +123,9 @@ options:
         type: int
         default: 50
   retry:
-    description: Whether to try a version again that failed on this device before.
+    description:
+      - Whether to try a version again that failed on this device before, or that was left on purpose.
+      - What failed in the rollout O(rollout_id) is not tried again in that rollout.
     type: bool
     default: false
   headroom:
@@ -134,6 +136,12 @@ options:
     description: How many versions the device keeps beside the active and the previous one.
     type: int
     default: 1
+  jitter_seconds:
+    description:
+      - Each host waits a part of this on the controller before it begins, in seconds; always the same part in one
+        rollout. So not all devices of a site fetch at the same moment.
+    type: float
+    default: 0.0
   rollout_id:
     description:
       - The rollout that this call is part of; recorded in the device's journal.
@@ -239,6 +247,11 @@ after:
   returned: success
   type: dict
   sample: {active: 1.1.0, previous: 1.0.0}
+active_seconds:
+  description: For how long the active version has been it, in seconds of the device's clock; none if nobody knows.
+  returned: success, outside check mode
+  type: float
+  sample: 0.8
 variant:
   description: The variant of the release that was chosen for this device.
   returned: when O(state) is V(present) or V(active)
@@ -274,6 +287,18 @@ refused:
   returned: failure
   type: bool
   sample: true
+failure:
+  description:
+    - Why O(version) was not tried, where it failed on this device before, or was left on purpose.
+    - RV(failure.rollout_id) is the rollout in which that was.
+  returned: when the task failed for this reason
+  type: dict
+  sample: {reason: the service crashed 3 times (at most 2), time: "2026-11-22T03:00:00Z", rollout_id: digits-1.1.0-1}
+server_down:
+  description: True when the task failed because the inference server does not answer.
+  returned: failure
+  type: bool
+  sample: false
 """
 
 from typing import Any
@@ -283,8 +308,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import (
     EdgemlError,
+    FailedBeforeError,
     IntegrityError,
     ManifestError,
+    ServerDownError,
     StoreError,
     SwapError,
 )
@@ -321,6 +348,7 @@ def main() -> None:
             "retry": {"type": "bool", "default": False},
             "headroom": {"type": "int", "default": 20},
             "keep": {"type": "int", "default": 1},
+            "jitter_seconds": {"type": "float", "default": 0.0},
             "rollout_id": {"type": "str"},
             "reason": {"type": "str", "default": ""},
             "store": {"type": "path", "default": "/var/lib/edgeml/store"},
@@ -340,7 +368,11 @@ def main() -> None:
         module.fail_json(msg=_failure(str(error), error.live), **call.failed(error.live, refused=False))
     except (EdgemlError, OSError) as error:
         live = call.live()
-        module.fail_json(msg=_failure(str(error), live), **call.failed(live, refused=not call.switched()))
+        why: dict[str, Any] = {"failure": error.failure} if isinstance(error, FailedBeforeError) else {}
+        result = call.failed(live, refused=not call.switched())
+        module.fail_json(
+            msg=_failure(str(error), live), server_down=isinstance(error, ServerDownError), **result, **why
+        )
 
 
 class Call:
@@ -378,6 +410,7 @@ class Call:
         self._describe(plan, held)
         if act:
             self.result["live"] = swap.live()
+            self.result["active_seconds"] = self.store.active_seconds(model)
 
     def live(self) -> str | None:
         """The version that serves now; None also when that cannot be told."""

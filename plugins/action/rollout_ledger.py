@@ -1,0 +1,74 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The action ``rollout_ledger``: it runs on the controller, in no process of its own, because it locks for the run."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.edgeml.fleet.plugins.module_utils import _ledger
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._lock import LockedError, take
+
+ARGUMENTS: dict[str, Any] = {
+    "directory": {"type": "path", "required": True},
+    "state": {"type": "str", "required": True, "choices": ["read", "open", "wave", "closed"]},
+    "rollout": {"type": "dict"},
+    "id": {"type": "str"},
+    "wave": {"type": "dict"},
+    "outcome": {"type": "str", "choices": list(_ledger.STATES)},
+    "why": {"type": "str", "default": ""},
+    "devices": {"type": "list", "elements": "dict"},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+    "lock": {"type": "bool", "default": True},
+}
+REQUIRED_IF = [
+    ("state", "open", ["rollout"]),
+    ("state", "wave", ["id", "wave"]),
+    ("state", "closed", ["id", "outcome"]),
+]
+
+
+class ActionModule(ActionBase):
+    """Reads and writes the ledger's files."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Do what ``state`` asks for; in check mode tell what the ledger would say, and write and lock nothing."""
+        super().run(tmp, task_vars)
+        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS, required_if=REQUIRED_IF)
+        act, directory = not self._task.check_mode, args["directory"]
+        try:
+            if act and args["lock"] and args["state"] in ("read", "open"):
+                note = args["rollout"]["id"] if args["state"] == "open" else "reconcile or rollback"
+                take(os.path.join(directory, "lock"), os.getppid(), note)
+            if args["state"] == "read":
+                rollouts = _ledger.read_all(directory)
+                return {"changed": False, "rollouts": rollouts, "wanted": _ledger.wanted(rollouts, args["hosts"])}
+            rollout = self._next(directory, args)
+            if act:
+                _ledger.write(directory, rollout)
+        except LockedError as error:
+            raise AnsibleActionFail(str(error), result={"locked": True}) from None
+        except (EdgemlError, OSError) as error:
+            raise AnsibleActionFail(str(error)) from None
+        return {"changed": False, "ledger": rollout, "path": _ledger.path_of(directory, rollout["id"])}
+
+    def _next(self, directory: str, args: dict[str, Any]) -> _ledger.Rollout:
+        """The rollout as it is from now on."""
+        if args["state"] == "open":
+            return _ledger.opened(_ledger.read(directory, args["rollout"]["id"]), args["rollout"])
+        found = _ledger.read(directory, args["id"])
+        if found is None:
+            raise _ledger.LedgerError(f"{_ledger.path_of(directory, args['id'])}: no such rollout")
+        if args["state"] == "wave":
+            return _ledger.with_wave(found, args["wave"])
+        return _ledger.closed(found, args["outcome"], args["why"], args["devices"] or found["devices"])

@@ -1,0 +1,119 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rollout_ledger
+short_description: Keep the controller's ledger of rollouts
+version_added: 0.1.0
+description:
+  - The ledger is a directory on the controller with one JSON file for each rollout. It has the plan, each wave's
+    verdict with its findings, and what became of each device. It tells which release a returning device belongs on.
+  - While a run of Ansible has the ledger open, it holds the ledger's lock. A second run is refused, and told which one
+    holds it. The kernel gives the lock back when the run ends, also when it is killed.
+  - An action plugin. It runs on the controller and connects to no device. The directory has to be on a disk that
+    outlives the run, which a container of AWX does not.
+options:
+  directory:
+    description: The ledger's directory. It is made when it is not there.
+    type: path
+    required: true
+  state:
+    description:
+      - V(read) returns the rollouts, and what each of O(hosts) should be on by them.
+      - V(open) begins O(rollout), or goes on with it where it was interrupted. A rollout that failed or was rolled back
+        is refused. A new attempt has another id.
+      - V(wave) notes that O(wave) has begun, or what its gate said.
+      - V(closed) notes how the rollout ended, or why it pauses.
+    type: str
+    choices: [read, open, wave, closed]
+    required: true
+  rollout:
+    description: For O(state=open), the rollout with its C(id), C(model), C(version), C(attempt), C(digest) and C(plan).
+    type: dict
+  id:
+    description: The rollout, for O(state=wave) and O(state=closed).
+    type: str
+  wave:
+    description: The wave's C(number) and C(name); with C(verdict), C(findings) and C(outcomes) once it was judged.
+    type: dict
+  outcome:
+    description: How the rollout ended, for O(state=closed).
+    type: str
+    choices: [running, passed, paused, failed, rolled back]
+  why:
+    description: Why, in one sentence, for O(state=closed).
+    type: str
+    default: ""
+  devices:
+    description: What became of each device, for O(state=closed). Those noted before if not given.
+    type: list
+    elements: dict
+  hosts:
+    description: The hosts of which to tell what they should be on, for O(state=read).
+    type: list
+    elements: str
+    default: []
+  lock:
+    description: Whether to hold the ledger's lock until the run of Ansible ends, for O(state=read) and O(state=open).
+    type: bool
+    default: true
+requirements:
+  - Python 3.9 or later on the controller; its standard library only
+author:
+  - The edgeml.fleet authors (@edgeml)
+attributes:
+  check_mode:
+    support: full
+    description: Tells what the ledger would say; writes and locks nothing.
+  diff_mode:
+    support: none
+    description: The ledger is a record of the run, no state of a device.
+  idempotent:
+    support: full
+    description: The ledger is a record of the run. RV(ignore:changed) is always false.
+"""
+
+EXAMPLES = r"""
+- name: See which release each device belongs on
+  edgeml.fleet.rollout_ledger:
+    directory: /var/lib/edgeml/rollouts
+    state: read
+    lock: false
+    hosts: "{{ groups['edge'] }}"
+  register: ledger
+"""
+
+RETURN = r"""
+ledger:
+  description: The rollout, as its file has it now.
+  returned: success, unless O(state=read)
+  type: dict
+  sample: {id: digits-1.1.0-1, state: running, waves: []}
+path:
+  description: The rollout's file.
+  returned: success, unless O(state=read)
+  type: str
+  sample: /var/lib/edgeml/rollouts/digits-1.1.0-1.json
+rollouts:
+  description: All rollouts, oldest first.
+  returned: when O(state=read)
+  type: list
+  elements: dict
+  sample: [{id: digits-1.1.0-1, state: passed}]
+wanted:
+  description:
+    - What each of O(hosts) should be on, one entry a model. C(version) is the release of the newest rollout that has
+      reached the host's wave and was not stopped. C(leave) names those that were stopped.
+  returned: when O(state=read)
+  type: dict
+  sample: {edge-s1: [{model: digits, version: 1.1.0, rollout_id: digits-1.1.0-1, digest: 0d3e..., leave: []}]}
+locked:
+  description: True when the task failed because another run holds the lock.
+  returned: failure
+  type: bool
+  sample: true
+"""

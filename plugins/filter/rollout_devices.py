@@ -21,9 +21,9 @@ options:
     type: list
     elements: dict
     required: true
-  stratum:
-    description: Name of the host variable that tells a device's class.
-    type: str
+  plan:
+    description: The plan, with its C(waves), the devices' C(strata), and those that it C(left_out).
+    type: dict
     required: true
   outcomes:
     description: The outcomes that the gates told, by device.
@@ -34,43 +34,59 @@ options:
 EXAMPLES = r"""
 - name: Show what became of each device
   ansible.builtin.debug:
-    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_devices('hardware_class', {}) }}"
+    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_devices(plan, {}) }}"
+  vars:
+    plan: {waves: [], strata: {}, left_out: {edge-s1: "pinned: by hand"}}
 """
 
 RETURN = r"""
 _value:
-  description: One row a device, with its name, class, active version before and after, and outcome.
+  description: One row a device, with its class, wave, active version before and after, outcome, and why it failed.
   type: list
   elements: dict
 """
 
 
 def rollout_devices(
-    devices: Iterable[Mapping[str, Any]], stratum: str, outcomes: Mapping[str, str]
-) -> list[dict[str, str]]:
-    """One row a device: ``device``, ``class``, ``before``, ``after`` and ``outcome``."""
-    return [_row(device, stratum, outcomes) for device in devices]
+    devices: Iterable[Mapping[str, Any]], plan: Mapping[str, Any], outcomes: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """One row a device: ``device``, ``class``, ``wave``, ``before``, ``after``, ``outcome`` and ``detail``."""
+    waves = {host: wave["number"] for wave in plan["waves"] for host in wave["hosts"]}
+    rows = []
+    for device in devices:
+        name = device["inventory_hostname"]
+        row = {"device": name, "class": plan["strata"].get(name, "all"), "wave": waves.get(name)}
+        rows.append({**row, **_became(device, outcomes.get(name))})
+    for name, reason in plan["left_out"].items():
+        row = {"device": name, "class": plan["strata"].get(name, "all"), "wave": None}
+        rows.append({**row, "before": "-", "after": "-", "outcome": reason.split(":")[0], "detail": reason})
+    return rows
 
 
-def _row(device: Mapping[str, Any], stratum: str, outcomes: Mapping[str, str]) -> dict[str, str]:
-    name = device["inventory_hostname"]
-    swap, revert = device.get("__rollout_swap") or {}, device.get("__rollout_revert") or {}
-    outcome = outcomes.get(name, "planned" if "changed" in swap else "not started")
+def swapped(swap: Mapping[str, Any]) -> tuple[str, str]:
+    """The active versions before and after a swap, by its result."""
     before, after = _active(swap, "before"), _active(swap, "after")
     if swap.get("failed"):
         after = str(swap.get("live") or "unknown")
         before = before if "before" in swap else after
+    return before, after
+
+
+def first_line(result: Mapping[str, Any]) -> str:
+    """What a result says in its first line, shortened."""
+    return str(result.get("msg") or "").strip().split("\n")[0][:300]
+
+
+def _became(device: Mapping[str, Any], told: str | None) -> dict[str, str]:
+    swap, revert = device.get("__rollout_swap") or {}, device.get("__rollout_revert") or {}
+    outcome = told or ("planned" if "changed" in swap and not swap.get("failed") else "not started")
+    before, after = swapped(swap)
+    detail = first_line(swap) if swap.get("failed") or swap.get("unreachable") else ""
     if (revert.get("unreachable") and outcome != "away") or revert.get("failed"):
-        outcome = "not reverted"
+        outcome, detail = "not reverted", first_line(revert)
     elif revert.get("changed"):
         outcome, after = "reverted", _active(revert, "after")
-    return {
-        "device": name,
-        "class": str(device.get(stratum, "all")),
-        "before": before,
-        "after": after,
-        "outcome": outcome,
-    }
+    return {"before": before, "after": after, "outcome": outcome, "detail": detail}
 
 
 def _active(result: Mapping[str, Any], when: str) -> str:

@@ -207,8 +207,8 @@ def wanted(rollouts: Sequence[Rollout], hosts: Iterable[str]) -> dict[str, list[
     left out.
 
     ``version`` is the release of the newest rollout that reached the host's wave and was not stopped (with its
-    ``rollout_id`` and ``digest``); None where there is none. ``leave`` names the releases of newer rollouts that were
-    stopped, newest first, each with its ``rollout_id`` and ``why``.
+    ``rollout_id`` and ``digest``); None where there is none. ``leave`` names the releases of newer rollouts that had
+    reached the host's wave and were stopped, newest first, each with its ``rollout_id`` and ``why``.
     """
     planned = [(rollout, _wave_numbers(rollout), reached(rollout)) for rollout in reversed(rollouts)]
     result = {}
@@ -219,10 +219,10 @@ def wanted(rollouts: Sequence[Rollout], hosts: Iterable[str]) -> dict[str, list[
             entry = models.setdefault(model, {"model": model, "version": None, "leave": []})
             if entry["version"] is not None:
                 continue
-            if rollout["state"] in STOPPED:
+            if rollout["state"] in STOPPED and numbers.get(host, begun + 1) <= begun:
                 left = {"version": rollout["version"], "rollout_id": rollout["id"], "why": rollout["why"]}
                 entry["leave"].append(left)
-            elif _includes(rollout, numbers.get(host), begun):
+            elif rollout["state"] not in STOPPED and _includes(rollout, numbers.get(host), begun):
                 entry.update(version=rollout["version"], rollout_id=rollout["id"], digest=rollout["digest"])
         entries = [entry for _, entry in sorted(models.items()) if entry["version"] is not None or entry["leave"]]
         if entries:

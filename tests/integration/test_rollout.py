@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -21,13 +22,14 @@ from controller import DIGITS, Ansible, Run
 from device import GUARD_SECONDS, Device
 from releases import activate, make_release, publish, read_release
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import waves
+from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import plan, read_hosts
 
 CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
-WAVES = [25, 100]
-FIRST, SECOND = waves(CLASSES, WAVES, "digits")
+WAVES = ["25%", "100%"]
+FIRST, SECOND = (wave.hosts for wave in plan(read_hosts(CLASSES), WAVES, "digits").waves)
 ON_OLD = ("1.0.0", "1.0.0", None)
 ON_NEW = ("1.1.0", "1.1.0", "1.0.0")
+ON_BACK = ("1.0.0", "1.0.0", "1.1.0")
 # Nothing listens there: a device that is switched off.
 AWAY = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_become": False, "hardware_class": "small"}
 
@@ -49,6 +51,7 @@ def ansible(tmp_path: Path, fleet: Fleet) -> Ansible:
 
 
 def variables(version: str, ansible: Ansible, **changes: Any) -> dict[str, Any]:
+    limits = changes.pop("limits", {})
     return {
         "model_name": "digits",
         "model_version": version,
@@ -56,8 +59,8 @@ def variables(version: str, ansible: Ansible, **changes: Any) -> dict[str, Any]:
         "rollout_soak_seconds": 0,
         "rollout_health_seconds": 0.2,
         # Times are no measure on a machine that runs other tests.
-        "rollout_latency_ratio_max": 1000,
-        "rollout_ledger": str(ansible.directory / "ledger.json"),
+        "rollout_limits": {"latency_ratio_max": 1000, **limits},
+        "rollout_ledger": str(ansible.directory / "ledger"),
         **changes,
     }
 
@@ -66,13 +69,21 @@ def rollout(ansible: Ansible, version: str, *options: str, **changes: Any) -> Ru
     return ansible.run("edgeml.fleet.rollout", *options, **variables(version, ansible, **changes))
 
 
-def ledger(ansible: Ansible) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((ansible.directory / "ledger.json").read_text())
+def reconcile(ansible: Ansible, *options: str) -> Run:
+    return ansible.run("edgeml.fleet.reconcile", *options, rollout_ledger=str(ansible.directory / "ledger"))
+
+
+def ledger(ansible: Ansible, name: str = "digits-1.1.0-1") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ansible.directory / "ledger" / f"{name}.json").read_text())
     return found
 
 
-def outcomes(ansible: Ansible) -> dict[str, str]:
-    return {row["device"]: row["outcome"] for row in ledger(ansible)["devices"]}
+def outcomes(run: Run) -> dict[str, str]:
+    """What the closing table says became of each device."""
+    (shown,) = run.results("Show what became of each device").values()
+    heading, *rows = [re.split(" {2,}", line) for line in shown["msg"]]
+    column = heading.index("outcome")
+    return {row[0]: row[column] for row in rows}
 
 
 def versions(fleet: Fleet) -> dict[str, tuple[str | None, str | None, str | None]]:
@@ -104,21 +115,34 @@ def test_a_good_release_goes_out_in_waves_and_a_second_run_changes_nothing(ansib
     assert versions(fleet) == all_of(ON_NEW)
 
     book = ledger(ansible)
-    assert (book["model"], book["version"], book["verdict"]) == ("digits", "1.1.0", "pass")
-    assert [wave["hosts"] for wave in book["waves"]] == [FIRST, SECOND]
-    assert [wave["verdict"] for wave in book["waves"]] == ["pass", "pass"]
-    for wave in book["waves"]:
-        checks = {reason.split(": ")[1] for reason in wave["reasons"]}
-        assert checks == {"failed devices", "coverage", "accuracy drop", "error rate", "latency"}
-    assert book["devices"] == [
-        {"device": name, "class": CLASSES[name], "before": "1.0.0", "after": "1.1.0", "outcome": "updated"}
-        for name in [*FIRST, *SECOND]
+    assert (book["id"], book["model"], book["version"]) == ("digits-1.1.0-1", "digits", "1.1.0")
+    assert (book["state"], book["why"]) == ("passed", "every wave passed")
+    assert [(wave["number"], wave["name"], wave["hosts"]) for wave in book["plan"]["waves"]] == [
+        (1, "25%", FIRST),
+        (2, "100%", SECOND),
     ]
-    assert run.custom_stats == {
-        "rollout_id": book["id"],
-        "rollout_verdict": "pass",
-        "rollout_outcomes": {"updated": 4},
-    }
+    assert book["plan"]["strata"] == CLASSES
+    assert [wave["verdict"] for wave in book["waves"]] == ["pass", "pass"]
+    assert [wave["outcomes"] for wave in book["waves"]] == [all_of("updated", *FIRST), all_of("updated", *SECOND)]
+    for wave in book["waves"]:
+        assert {"failed devices", "coverage"} <= {finding["check"] for finding in wave["findings"]}
+        assert wave["began"] <= wave["ended"]
+    assert book["devices"] == [
+        {
+            "device": name,
+            "class": CLASSES[name],
+            "wave": number,
+            "before": "1.0.0",
+            "after": "1.1.0",
+            "outcome": "updated",
+            "detail": "",
+        }
+        for number, wave in enumerate((FIRST, SECOND), 1)
+        for name in wave
+    ]
+    stats = run.custom_stats
+    assert (stats["rollout_id"], stats["rollout_verdict"]) == (book["id"], "pass")
+    assert stats["rollout_outcomes"] == {"updated": 4}
     for device in fleet.values():
         entry = device.store.history("digits")[-1]
         assert (entry["rollout_id"], entry["why"]) == (book["id"], "better accuracy")
@@ -127,7 +151,7 @@ def test_a_good_release_goes_out_in_waves_and_a_second_run_changes_nothing(ansib
     before = {name: device.snapshot() for name, device in fleet.items()}
     again = rollout(ansible, "1.1.0")
     assert again.code == 0, again
-    assert outcomes(ansible) == all_of("already there")
+    assert outcomes(again) == all_of("already there")
     assert again.custom_stats["rollout_outcomes"] == {"already there": 4}
     assert {name: device.snapshot() for name, device in fleet.items()} == before
     assert all(not result["changed"] for result in again.results("Fetch, verify and swap").values())
@@ -137,10 +161,10 @@ def test_a_first_release_goes_out_to_devices_that_serve_nothing(tmp_path: Path, 
     device = machines["edge-s1"]
     device.reset()
     ansible = Ansible(tmp_path, [device])
-    run = rollout(ansible, "1.0.0", rollout_accuracy_min=0.9)
+    run = rollout(ansible, "1.0.0", limits={"accuracy_min": 0.9})
     assert run.code == 0, run
     assert device.versions() == ON_OLD
-    assert ledger(ansible)["devices"][0]["before"] == "-"
+    assert ledger(ansible, "digits-1.0.0-1")["devices"][0]["before"] == "-"
 
 
 def test_check_mode_plans_and_touches_nothing(ansible: Ansible, fleet: Fleet) -> None:
@@ -149,16 +173,16 @@ def test_check_mode_plans_and_touches_nothing(ansible: Ansible, fleet: Fleet) ->
     assert run.code == 0, run
     assert {name: device.snapshot() for name, device in fleet.items()} == before
     assert versions(fleet) == all_of(ON_OLD)
-    assert outcomes(ansible) == all_of("planned")
-    assert {(row["before"], row["after"]) for row in ledger(ansible)["devices"]} == {("1.0.0", "1.1.0")}
+    assert outcomes(run) == all_of("planned")
     assert run.custom_stats["rollout_verdict"] == "planned"
+    assert not (ansible.directory / "ledger").exists()
 
 
 def test_limit_leaves_the_others_alone(ansible: Ansible, fleet: Fleet) -> None:
     run = rollout(ansible, "1.1.0", "--limit", "edge-s1,edge-l2")
     assert run.code == 0, run
     assert versions(fleet) == {**all_of(ON_OLD), **all_of(ON_NEW, "edge-s1", "edge-l2")}
-    assert outcomes(ansible) == all_of("updated", "edge-s1", "edge-l2")
+    assert outcomes(run) == all_of("updated", "edge-s1", "edge-l2")
 
 
 # ---- bad releases ----
@@ -170,34 +194,49 @@ def test_a_bad_release_is_reverted_and_the_others_are_never_touched(ansible: Ans
     assert run.code == 2, run
     assert versions(fleet) == all_of(ON_OLD)
     assert {name: fleet[name].snapshot() for name in SECOND} == before
-    assert outcomes(ansible) == {**all_of("reverted", *FIRST), **all_of("not started", *SECOND)}
+    assert outcomes(run) == {**all_of("reverted", *FIRST), **all_of("not started", *SECOND)}
     assert run.custom_stats["rollout_verdict"] == "fail"
     assert run.custom_stats["rollout_outcomes"] == {"reverted": 2, "not started": 2}
-    (wave,) = ledger(ansible)["waves"]
-    (reason,) = [reason for reason in wave["reasons"] if reason.startswith("fail: ")]
-    assert reason.startswith("fail: accuracy drop: 0.57")
-    assert "(from 0.9167 to 0.3389; at most 0.0200)" in reason
+    book = ledger(ansible, "digits-1.2.0-1")
+    assert book["state"] == "failed"
+    (wave,) = book["waves"]
+    bad = [finding for finding in wave["findings"] if finding["verdict"] == "fail"]
+    assert any(finding["check"].startswith("accuracy") for finding in bad)
     for name in FIRST:
         last = fleet[name].store.history("digits")[-1]
         assert (last["event"], last["from"], last["to"]) == ("revert", "1.2.0", "1.0.0")
-        assert last["rollout_id"] == ledger(ansible)["id"]
-        assert "accuracy drop" in last["why"]
+        assert last["rollout_id"] == book["id"]
+        assert "accuracy" in last["why"]
     (failure,) = run.results("Fail unless every wave passed").values()
-    assert failure["msg"].startswith("digits 1.2.0: fail (reverted where it had been activated).\nfail: accuracy drop")
+    assert failure["msg"].startswith("digits-1.2.0-1: failed, and was reverted where it had been activated. fail: ")
+    # The same rollout is not tried again, also by a controller that knows nothing of it; another attempt is.
+    again = rollout(ansible, "1.2.0")
+    assert again.code == 2, again
+    (refused,) = again.results("Open the ledger").values()
+    assert "digits-1.2.0-1 was stopped: failed at " in refused["msg"]
+    assert "rollout_attempt=2" in refused["msg"]
+    assert again.results("Fetch, verify and swap") == {}
+    elsewhere = rollout(ansible, "1.2.0", rollout_ledger=str(ansible.directory / "other"))
+    assert elsewhere.code == 2, elsewhere
+    assert outcomes(elsewhere) == {**all_of("failed before", *FIRST), **all_of("not started", *SECOND)}
+    assert versions(fleet) == all_of(ON_OLD)
+    second = rollout(ansible, "1.2.0", rollout_attempt=2)
+    assert second.code == 2, second
+    assert outcomes(second) == {**all_of("reverted", *FIRST), **all_of("not started", *SECOND)}
     # The next good release goes through.
     assert rollout(ansible, "1.1.0", "--limit", ",".join(FIRST)).code == 0
     assert versions(fleet) == {**all_of(ON_NEW, *FIRST), **all_of(ON_OLD, *SECOND)}
 
 
 def test_a_bad_first_wave_is_no_reason_to_stop_when_nothing_is_asked(ansible: Ansible, fleet: Fleet) -> None:
-    off = {"rollout_accuracy_drop_max": None, "rollout_error_rate_max": None, "rollout_latency_ratio_max": None}
-    run = rollout(ansible, "1.2.0", "--limit", "edge-s1", **off)
+    off = {"accuracy_drop_max": None, "error_rate_max": None, "latency_ratio_max": None}
+    run = rollout(ansible, "1.2.0", "--limit", "edge-s1", limits=off)
     assert run.code == 0, run
     assert fleet["edge-s1"].live == "1.2.0"
 
 
 def test_a_limit_that_is_no_number_is_refused_before_any_device_is_touched(ansible: Ansible, fleet: Fleet) -> None:
-    run = rollout(ansible, "1.1.0", rollout_accuracy_min="high")
+    run = rollout(ansible, "1.1.0", limits={"accuracy_min": "high"})
     assert run.code == 2
     (failure,) = run.results("Check the gate's limits before any device is touched").values()
     assert "accuracy_min" in failure["msg"]
@@ -219,7 +258,7 @@ def test_a_damaged_release_is_refused_before_any_device_is_asked(
     assert f"{damaged}: model.onnx: expected SHA-256 {damaged.name}; found " in failure["msg"]
     assert run.results("Fetch, verify and swap") == {}
     assert {name: device.snapshot() for name, device in fleet.items()} == before
-    assert not (ansible.directory / "ledger.json").exists()
+    assert not (ansible.directory / "ledger").exists()
 
 
 def test_a_release_that_is_not_there_is_refused(ansible: Ansible, fleet: Fleet) -> None:
@@ -237,8 +276,8 @@ def test_a_device_that_is_away_is_left_out(tmp_path: Path, fleet: Fleet) -> None
     # The first host of all, for which run_once tasks run.
     there = ["edge-s1", "edge-l1"]
     ansible = Ansible(tmp_path, [fleet[name] for name in there], **{"a-edge-away": AWAY})
-    run = rollout(ansible, "1.1.0", rollout_waves=[100])
-    assert outcomes(ansible) == {**all_of("updated", *there), "a-edge-away": "away"}
+    run = rollout(ansible, "1.1.0", rollout_waves=["100%"])
+    assert outcomes(run) == {**all_of("updated", *there), "a-edge-away": "away"}
     assert versions(fleet) == {**all_of(ON_OLD), **all_of(ON_NEW, *there)}
     assert run.custom_stats["rollout_verdict"] == "pass"
     assert run.code == 0, run
@@ -250,11 +289,13 @@ def test_a_wave_that_is_away_stops_the_rollout_without_reverting(tmp_path: Path,
     ansible = Ansible(tmp_path, devices, **{name: {**AWAY, "hardware_class": CLASSES[name]} for name in FIRST})
     run = rollout(ansible, "1.1.0")
     assert run.code == 2, run
-    assert outcomes(ansible) == {**all_of("away", *FIRST), **all_of("not started", *SECOND)}
+    assert outcomes(run) == {**all_of("away", *FIRST), **all_of("not started", *SECOND)}
     assert run.custom_stats["rollout_verdict"] == "inconclusive"
     assert versions(fleet) == all_of(ON_OLD)
     (failure,) = run.results("Fail unless every wave passed").values()
-    assert "inconclusive (stopped; nothing was reverted).\ninconclusive: coverage: 0 of 2 devices" in failure["msg"]
+    assert failure["msg"].startswith("digits-1.1.0-1: paused; nothing was reverted, and the same command goes on")
+    assert "inconclusive: coverage: 0 of 2 devices" in failure["msg"]
+    assert ledger(ansible)["state"] == "paused"
 
 
 def test_one_device_that_refuses_stops_the_rollout(ansible: Ansible, fleet: Fleet) -> None:
@@ -262,22 +303,22 @@ def test_one_device_that_refuses_stops_the_rollout(ansible: Ansible, fleet: Flee
     fleet[ill].stop_server()
     run = rollout(ansible, "1.1.0")
     assert run.code == 2, run
-    assert outcomes(ansible) == {ill: "refused", well: "reverted", **all_of("not started", *SECOND)}
+    assert outcomes(run) == {ill: "refused", well: "reverted", **all_of("not started", *SECOND)}
     assert {name: device.live for name, device in fleet.items()} == {**all_of("1.0.0"), ill: None}
     assert fleet[ill].store.state("digits").active == "1.0.0"
-    (wave,) = ledger(ansible)["waves"]
-    assert (
-        f"fail: failed devices: 1 of 2 devices refused, failed or fell silent (at most 0): {ill} refused"
-        in wave["reasons"]
-    )
+    (finding,) = [found for found in ledger(ansible)["waves"][0]["findings"] if found["check"] == "failed devices"]
+    assert finding["verdict"] == "fail"
+    assert f"{ill} refused" in finding["reason"]
+    (row,) = [row for row in ledger(ansible)["devices"] if row["device"] == ill]
+    assert "the inference server does not answer" in row["detail"]
 
 
 def test_one_device_that_fails_is_bearable_when_it_is_said_so(ansible: Ansible, fleet: Fleet) -> None:
     ill = FIRST[0]
     fleet[ill].stop_server()
-    run = rollout(ansible, "1.1.0", "--limit", ",".join(FIRST), rollout_failed_max=1)
+    run = rollout(ansible, "1.1.0", "--limit", ",".join(FIRST), limits={"failed_max": 1})
     assert run.code == 0, run
-    assert outcomes(ansible) == {**all_of("updated", *FIRST), ill: "refused"}
+    assert outcomes(run) == {**all_of("updated", *FIRST), ill: "refused"}
     assert fleet[FIRST[1]].live == "1.1.0"
     assert fleet[ill].store.state("digits").active == "1.0.0"
 
@@ -287,11 +328,13 @@ def test_a_release_that_no_device_can_load_is_refused_by_each(ansible: Ansible, 
     publish(make_release("2.0.0", files={"model.onnx": b"this is no model"}), repository)
     run = rollout(ansible, "2.0.0", model_repository=str(repository))
     assert run.code == 2, run
-    assert outcomes(ansible) == {**all_of("refused", *FIRST), **all_of("not started", *SECOND)}
+    assert outcomes(run) == {**all_of("refused", *FIRST), **all_of("not started", *SECOND)}
     assert versions(fleet) == all_of(ON_OLD)
-    assert {(row["before"], row["after"]) for row in ledger(ansible)["devices"] if row["outcome"] == "refused"} == {
-        ("1.0.0", "1.0.0")
-    }
+    assert {
+        (row["before"], row["after"])
+        for row in ledger(ansible, "digits-2.0.0-1")["devices"]
+        if row["outcome"] == "refused"
+    } == {("1.0.0", "1.0.0")}
 
 
 def test_a_server_that_dies_while_it_soaks_fails_the_wave(ansible: Ansible, fleet: Fleet) -> None:
@@ -307,9 +350,9 @@ def test_a_server_that_dies_while_it_soaks_fails_the_wave(ansible: Ansible, flee
     run = rollout(ansible, "1.1.0", rollout_soak_seconds=5)
     accident.join()
     assert run.code == 2, run
-    assert ledger(ansible)["verdict"] == "fail"
+    assert ledger(ansible)["state"] == "failed"
     # Its store is back on the old version, so that is what it starts with; that nobody could tell its server is told.
-    assert outcomes(ansible) == {victim: "not reverted", FIRST[1]: "reverted", **all_of("not started", *SECOND)}
+    assert outcomes(run) == {victim: "not reverted", FIRST[1]: "reverted", **all_of("not started", *SECOND)}
     assert fleet[victim].store.state("digits").active == "1.0.0"
     fleet[victim].start_server()
     wait_for(lambda: {device.live for device in fleet.values()} == {"1.0.0"})
@@ -332,30 +375,118 @@ def interrupt(ansible: Ansible, fleet: Fleet, version: str) -> None:
 def test_a_rollout_that_was_interrupted_is_resumed_from_the_devices(ansible: Ansible, fleet: Fleet) -> None:
     interrupt(ansible, fleet, "1.1.0")
     assert versions(fleet) == {**all_of(ON_NEW, *FIRST), **all_of(ON_OLD, *SECOND)}
+    assert ledger(ansible)["state"] == "running"
+    switches = {name: fleet[name].events() for name in FIRST}
     run = rollout(ansible, "1.1.0")
     assert run.code == 0, run
     assert versions(fleet) == all_of(ON_NEW)
-    assert outcomes(ansible) == {**all_of("already there", *FIRST), **all_of("updated", *SECOND)}
-    first, _second = ledger(ansible)["waves"]
-    assert any(reason.startswith("pass: accuracy drop: ") for reason in first["reasons"]), "judged by its baseline"
+    assert {name: fleet[name].events() for name in FIRST} == switches, "nobody is swapped twice"
+    assert outcomes(run) == {**all_of("already there", *FIRST), **all_of("updated", *SECOND)}
+    assert [wave["verdict"] for wave in ledger(ansible)["waves"]] == ["pass", "pass"], "no gate is skipped"
 
 
-def test_a_bad_rollout_that_was_interrupted_is_reverted_when_it_is_resumed(ansible: Ansible, fleet: Fleet) -> None:
+def test_a_wave_that_has_soaked_does_not_soak_again(ansible: Ansible, fleet: Fleet) -> None:
+    interrupt(ansible, fleet, "1.1.0")
+    time.sleep(4)
+    run = rollout(ansible, "1.1.0", "--limit", ",".join(FIRST), rollout_soak_seconds=3, rollout_soak_seconds_max=3)
+    assert run.code == 0, run
+    (soak,) = run.results("Let the new version soak").values()
+    assert soak["elapsed"] == 0
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_bad_rollout_that_was_interrupted_is_reverted_when_it_is_resumed(
+    ansible: Ansible, fleet: Fleet, forgets: bool
+) -> None:
     interrupt(ansible, fleet, "1.2.0")
-    # Another rollout judges the same devices, says so, and leaves what it did not activate.
-    other = rollout(ansible, "1.2.0")
+    if forgets:
+        # As on another controller: the devices know what is going on.
+        shutil.rmtree(ansible.directory / "ledger")
+    run = rollout(ansible, "1.2.0")
+    assert run.code == 2, run
+    assert versions(fleet) == all_of(ON_OLD)
+    assert outcomes(run) == {**all_of("reverted", *FIRST), **all_of("not started", *SECOND)}
+
+
+def test_what_another_rollout_activated_is_left_to_it(ansible: Ansible, fleet: Fleet) -> None:
+    interrupt(ansible, fleet, "1.2.0")
+    other = rollout(ansible, "1.2.0", rollout_attempt=2)
     assert other.code == 2, other
-    assert outcomes(ansible) == {**all_of("already there", *FIRST), **all_of("not started", *SECOND)}
+    assert outcomes(other) == {**all_of("already there", *FIRST), **all_of("not started", *SECOND)}
     (failure,) = other.results("Fail unless every wave passed").values()
     assert f"Still on 1.2.0: {', '.join(FIRST)}." in failure["msg"]
-    # The same one goes on, and takes back what it had done.
-    entry = fleet[FIRST[0]].store.activation("digits")
-    assert entry is not None
-    run = rollout(ansible, "1.2.0", rollout_resume=entry["rollout_id"])
+
+
+def test_a_second_rollout_beside_the_first_is_refused(ansible: Ansible, fleet: Fleet) -> None:
+    process = ansible.start("edgeml.fleet.rollout", **variables("1.1.0", ansible, rollout_soak_seconds=GUARD_SECONDS))
+    with process:
+        wait_for(lambda: all(fleet[name].live == "1.1.0" for name in FIRST))
+        second = rollout(ansible, "1.2.0")
+        quiet = reconcile(ansible)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert second.code == 2, second
+    (refused,) = second.results("Open the ledger").values()
+    assert refused["locked"] is True
+    assert "another run is at work since " in refused["msg"]
+    assert f"digits-1.1.0-1 (process {process.pid})" in refused["msg"]
+    assert second.results("Fetch, verify and swap") == {}
+    assert quiet.code == 0, quiet
+    assert quiet.results("Swap to what the device should serve, or leave what was stopped") == {}
+    # The lock ends with the run, however that ended.
+    assert rollout(ansible, "1.1.0").code == 0
+
+
+# ---- pauses ----
+
+
+def test_a_rollout_waits_for_somebody_to_agree(ansible: Ansible, fleet: Fleet) -> None:
+    run = rollout(ansible, "1.1.0", rollout_approve_after=[1])
     assert run.code == 2, run
-    assert ledger(ansible)["id"] == entry["rollout_id"]
-    assert {device.live for device in fleet.values()} == {"1.0.0"}
-    assert outcomes(ansible) == {**all_of("reverted", *FIRST), **all_of("not started", *SECOND)}
+    assert run.custom_stats["rollout_verdict"] == "paused"
+    assert ledger(ansible)["state"] == "paused"
+    assert "somebody has to agree to wave 2: run it again with rollout_approved=1" in ledger(ansible)["why"]
+    assert versions(fleet) == {**all_of(ON_NEW, *FIRST), **all_of(ON_OLD, *SECOND)}
+    assert outcomes(run) == {**all_of("updated", *FIRST), **all_of("not started", *SECOND)}
+    agreed = rollout(ansible, "1.1.0", rollout_approve_after=[1], rollout_approved=1)
+    assert agreed.code == 0, agreed
+    assert versions(fleet) == all_of(ON_NEW)
+
+
+def test_no_wave_begins_outside_the_window(ansible: Ansible, fleet: Fleet) -> None:
+    day = time.strftime("%a", time.gmtime(time.time() + 3 * 86400))
+    run = rollout(ansible, "1.1.0", rollout_window=[f"{day} 01:00-02:00"])
+    assert run.code == 2, run
+    assert f"outside the maintenance window ({day} 01:00-02:00)" in ledger(ansible)["why"]
+    assert versions(fleet) == all_of(ON_OLD)
+    assert rollout(ansible, "1.1.0", rollout_window=["00:00-24:00"]).code == 0
+
+
+def test_the_plan_alone_touches_nothing(ansible: Ansible, fleet: Fleet) -> None:
+    before = {name: device.snapshot() for name, device in fleet.items()}
+    run = rollout(ansible, "1.1.0", rollout_plan_only=True)
+    assert run.code == 0, run
+    (shown,) = run.results("Show the plan").values()
+    assert shown["msg"] == ["digits 1.1.0", f"25%: 2: {', '.join(FIRST)}", f"100%: 2: {', '.join(SECOND)}"]
+    assert {name: device.snapshot() for name, device in fleet.items()} == before
+    assert not (ansible.directory / "ledger").exists()
+    assert [wave["name"] for wave in run.custom_stats["rollout_cuts"]["waves"]] == ["25%", "100%"]
+
+
+def test_devices_that_are_pinned_are_left_out_and_named(tmp_path: Path, fleet: Fleet) -> None:
+    ansible = Ansible(tmp_path, list(fleet.values()))
+    hosts = json.loads((ansible.directory / "hosts.json").read_text())
+    hosts["all"]["children"]["edge"]["hosts"]["edge-s1"]["rollout_pinned"] = "certified with 1.0.0"
+    hosts["all"]["children"]["edge"]["hosts"]["edge-l2"]["rollout_maintenance"] = True
+    (ansible.directory / "hosts.json").write_text(json.dumps(hosts))
+    run = rollout(ansible, "1.1.0")
+    assert run.code == 0, run
+    assert versions(fleet) == {**all_of(ON_NEW), **all_of(ON_OLD, "edge-s1", "edge-l2")}
+    found = outcomes(run)
+    assert (found["edge-s1"], found["edge-l2"]) == ("pinned", "maintenance")
+    assert ledger(ansible)["plan"]["left_out"]["edge-s1"] == "pinned: certified with 1.0.0"
+    # Nor does a schedule touch them.
+    assert reconcile(ansible).code == 0
+    assert versions(fleet) == {**all_of(ON_NEW), **all_of(ON_OLD, "edge-s1", "edge-l2")}
 
 
 # ---- going back, and looking ----
@@ -379,6 +510,87 @@ def test_rollback_goes_back_everywhere_once(ansible: Ansible, fleet: Fleet) -> N
     assert again.code == 0
     assert {stats["changed"] for stats in again.stats.values()} == {0}
     assert {device.live for device in fleet.values()} == {"1.0.0"}
+
+
+def test_rollback_of_a_wave_or_of_all_that_a_rollout_changed(ansible: Ansible, fleet: Fleet) -> None:
+    assert rollout(ansible, "1.1.0").code == 0
+    target = {"rollback_rollout": "digits-1.1.0-1", "rollout_ledger": str(ansible.directory / "ledger")}
+    wave = ansible.run("edgeml.fleet.rollback", rollback_wave=2, **target)
+    assert wave.code == 0, wave
+    assert versions(fleet) == {**all_of(ON_NEW, *FIRST), **all_of(ON_BACK, *SECOND)}
+    # A schedule does not bring back what an operator took away.
+    assert reconcile(ansible).code == 0
+    assert versions(fleet) == {**all_of(ON_NEW, *FIRST), **all_of(ON_BACK, *SECOND)}
+    assert ledger(ansible)["state"] == "passed"
+    every = ansible.run("edgeml.fleet.rollback", rollback_reason="complaints", **target)
+    assert every.code == 0, every
+    assert versions(fleet) == all_of(ON_BACK)
+    assert (ledger(ansible)["state"], ledger(ansible)["why"]) == ("rolled back", "complaints")
+    assert reconcile(ansible).code == 0
+    assert versions(fleet) == all_of(ON_BACK)
+    unknown = ansible.run("edgeml.fleet.rollback", **{**target, "rollback_rollout": "digits-9.9.9-1"})
+    assert unknown.code == 2
+    (failure,) = unknown.results("Know the rollout that is to be rolled back").values()
+    assert failure["msg"].endswith("expected the rollout digits-9.9.9-1; found digits-1.1.0-1")
+
+
+# ---- devices that come back ----
+
+
+def test_a_returning_device_is_brought_to_where_its_cohort_is(tmp_path: Path, fleet: Fleet) -> None:
+    late, ill = SECOND
+    there = [device for name, device in fleet.items() if name != late]
+    ansible = Ansible(tmp_path, there, **{late: {**AWAY, "hardware_class": CLASSES[late]}})
+    assert rollout(ansible, "1.1.0").code == 0
+    assert fleet[late].live == "1.0.0"
+    # Still away: no news.
+    run = reconcile(ansible)
+    assert run.code == 0, run
+    assert run.custom_stats["reconcile_outcomes"] == {"already there": 3, "away": 1}
+    # Back; and another one has lost its way.
+    fleet[ill].serve(read_release(DIGITS, "digits", "1.0.0"))
+    (tmp_path / "later").mkdir()
+    back = Ansible(tmp_path / "later", list(fleet.values()))
+    shutil.copytree(ansible.directory / "ledger", back.directory / "ledger")
+    run = reconcile(back)
+    assert run.code == 0, run
+    assert {device.live for device in fleet.values()} == {"1.1.0"}
+    assert run.custom_stats["reconcile_outcomes"] == {"already there": 2, "updated": 2}
+    assert fleet[late].store.history("digits")[-1]["rollout_id"] == "digits-1.1.0-1"
+    before = {name: device.snapshot() for name, device in fleet.items()}
+    quiet = reconcile(back)
+    assert quiet.code == 0, quiet
+    assert {stats["changed"] for stats in quiet.stats.values()} == {0}
+    assert {name: device.snapshot() for name, device in fleet.items()} == before
+
+
+def test_no_device_is_brought_past_a_rollout_that_was_stopped(ansible: Ansible, fleet: Fleet) -> None:
+    assert rollout(ansible, "1.1.0").code == 0
+    assert rollout(ansible, "1.2.0").code == 2
+    # One of them was away when it was reverted.
+    fleet[FIRST[0]].serve(read_release(DIGITS, "digits", "1.2.0"))
+    run = reconcile(ansible)
+    assert run.code == 0, run
+    assert {device.live for device in fleet.values()} == {"1.1.0"}
+
+
+def test_a_rollout_that_is_not_there_yet_is_not_anticipated(ansible: Ansible, fleet: Fleet) -> None:
+    interrupt(ansible, fleet, "1.1.0")
+    lost = FIRST[0]
+    fleet[lost].serve(read_release(DIGITS, "digits", "1.0.0"))
+    run = reconcile(ansible)
+    assert run.code == 0, run
+    assert {name: device.live for name, device in fleet.items()} == {
+        **all_of("1.1.0", *FIRST),
+        **all_of("1.0.0", *SECOND),
+    }
+
+
+def test_nothing_is_known_of_a_fleet_without_a_ledger(ansible: Ansible, fleet: Fleet) -> None:
+    before = {name: device.snapshot() for name, device in fleet.items()}
+    run = reconcile(ansible)
+    assert run.code == 0, run
+    assert {name: device.snapshot() for name, device in fleet.items()} == before
 
 
 def test_status_shows_every_device_also_those_that_do_not_answer(tmp_path: Path, fleet: Fleet) -> None:

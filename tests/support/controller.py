@@ -30,6 +30,16 @@ class Run:
     document: Mapping[str, Any]
     stderr: str
 
+    def __repr__(self) -> str:
+        """The exit code, and what each failed task said."""
+        lines = [f"exit code {self.code}", self.stderr]
+        for play in self.document["plays"]:
+            for task in play["tasks"]:
+                for host, result in task["hosts"].items():
+                    if result.get("failed") or result.get("unreachable"):
+                        lines.append(f"{task['task']['name']}: {host}: {result.get('msg')}")
+        return "\n".join(lines)
+
     def results(self, task: str) -> dict[str, dict[str, Any]]:
         """The results of a task by host."""
         tasks = [item for play in self.document["plays"] for item in play["tasks"]]

@@ -13,9 +13,17 @@ from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.edgeml.fleet.plugins.filter import rollout_devices, server_credentials, status_rows, text_table
+from ansible_collections.edgeml.fleet.plugins.filter import (
+    reconcile_rows,
+    rollout_devices,
+    rollout_measured,
+    server_credentials,
+    status_rows,
+    text_table,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils import _table
 
+PLAN = {"waves": [{"number": 2, "hosts": ["edge-1"]}], "strata": {"edge-1": "small"}, "left_out": {}}
 UP = {"active": "1.1.0", "previous": "1.0.0"}
 DOWN = {"active": "1.0.0", "previous": None}
 SWAPPED = {"changed": True, "before": DOWN, "after": UP, "live": "1.1.0"}
@@ -24,7 +32,9 @@ FAILED = {"failed": True, "changed": False, "before": DOWN, "after": UP, "live":
 
 def test_each_plugin_names_its_filter() -> None:
     for plugin, name in (
+        (reconcile_rows, "reconcile_rows"),
         (rollout_devices, "rollout_devices"),
+        (rollout_measured, "rollout_measured"),
         (server_credentials, "server_credentials"),
         (status_rows, "status_rows"),
         (text_table, "text_table"),
@@ -56,15 +66,15 @@ def test_credentials_that_cannot_be_told_apart_are_refused(names: list[str]) -> 
 
 def row(outcome: str | None = None, **registered: Any) -> dict[str, str]:
     variables = {f"__rollout_{name}": value for name, value in registered.items()}
-    device = {"inventory_hostname": "edge-1", "hardware_class": "small", **variables}
+    device = {"inventory_hostname": "edge-1", **variables}
     outcomes = {"edge-1": outcome} if outcome else {}
-    (found,) = rollout_devices.rollout_devices([device], "hardware_class", outcomes)
-    assert (found.pop("device"), found.pop("class")) == ("edge-1", "small")
+    (found,) = rollout_devices.rollout_devices([device], PLAN, outcomes)
+    assert (found.pop("device"), found.pop("class"), found.pop("wave")) == ("edge-1", "small", 2)
     return found
 
 
-def expected(before: str, after: str, outcome: str) -> dict[str, str]:
-    return {"before": before, "after": after, "outcome": outcome}
+def expected(before: str, after: str, outcome: str, detail: str = "") -> dict[str, str]:
+    return {"before": before, "after": after, "outcome": outcome, "detail": detail}
 
 
 def test_a_device_that_was_not_reached_by_the_rollout() -> None:
@@ -86,7 +96,8 @@ def test_a_device_that_was_reverted() -> None:
 
 @pytest.mark.parametrize("revert", [{"unreachable": True}, {"failed": True, "msg": "no"}])
 def test_a_device_that_could_not_be_reverted(revert: dict[str, Any]) -> None:
-    assert row("updated", swap=SWAPPED, revert=revert)["outcome"] == "not reverted"
+    found = row("updated", swap=SWAPPED, revert=revert)
+    assert (found["outcome"], found["detail"]) == ("not reverted", revert.get("msg", ""))
 
 
 def test_a_device_that_had_nothing_to_revert() -> None:
@@ -96,8 +107,8 @@ def test_a_device_that_had_nothing_to_revert() -> None:
 
 def test_a_device_that_refused_keeps_what_is_live() -> None:
     assert row("refused", swap=FAILED) == expected("1.0.0", "1.0.0", "refused")
-    refused = {"failed": True, "changed": False, "live": "1.0.0"}
-    assert row("refused", swap=refused) == expected("1.0.0", "1.0.0", "refused")
+    refused = {"failed": True, "changed": False, "live": "1.0.0", "msg": "no room: 7 bytes\nmore"}
+    assert row("refused", swap=refused) == expected("1.0.0", "1.0.0", "refused", "no room: 7 bytes")
 
 
 @pytest.mark.parametrize("live", [{}, {"live": None}])
@@ -115,8 +126,67 @@ def test_a_first_installation() -> None:
 
 
 def test_a_device_without_a_class() -> None:
-    (found,) = rollout_devices.rollout_devices([{"inventory_hostname": "edge-1"}], "hardware_class", {})
-    assert found["class"] == "all"
+    (found,) = rollout_devices.rollout_devices([{"inventory_hostname": "edge-2"}], PLAN, {})
+    assert (found["class"], found["wave"]) == ("all", None)
+
+
+def test_a_device_that_was_left_out() -> None:
+    plan = {"waves": [], "strata": {"edge-1": "small"}, "left_out": {"edge-1": "pinned: by hand"}}
+    assert rollout_devices.rollout_devices([], plan, {}) == [
+        {"device": "edge-1", "class": "small", "wave": None, **expected("-", "-", "pinned", "pinned: by hand")}
+    ]
+
+
+# ---- rollout_measured ----
+
+
+def test_what_the_gate_is_told_of_a_wave() -> None:
+    swap, read = {"changed": True, "version": "1.1.0"}, {"model": {"live": "1.1.0"}}
+    lost = {"unreachable": True, "started": True}
+    devices: list[dict[str, Any]] = [
+        {
+            "inventory_hostname": "a",
+            "__rollout_swap": swap,
+            "__rollout_read": read,
+            "__rollout_control_before": {"model": {}},
+            "__rollout_control_after": {"model": {}},
+        },
+        {"inventory_hostname": "b", "__rollout_swap": lost, "__rollout_control_before": {"unreachable": True}},
+        {"inventory_hostname": "c"},
+    ]
+    strata = {"a": "small", "b": "large", "old-a": "small"}
+    told = rollout_measured.rollout_measured(devices, strata, "1.1.0", {"a": "old-a", "b": "old-b", "c": "old-c"})
+    assert told == {
+        "strata": {"a": "small", "b": "large", "c": "all"},
+        "swaps": {"a": swap, "b": {"version": "1.1.0", **lost}, "c": {"version": "1.1.0"}},
+        "reads": {"a": read, "b": {}, "c": {}},
+        "controls": {
+            "old-a": {"stratum": "small", "before": {"model": {}}, "after": {"model": {}}},
+            "old-b": {"stratum": "all", "before": {"unreachable": True}, "after": {}},
+        },
+    }
+
+
+# ---- reconcile_rows ----
+
+
+def test_one_row_for_each_reconciled_model() -> None:
+    item = {"model": "digits", "version": "1.1.0"}
+    results = [
+        {"item": item, "changed": True, "live": "1.1.0"},
+        {"item": {**item, "version": None}, "failed": True, "refused": True, "live": None, "msg": "no room\n"},
+        {"item": item, "unreachable": True, "started": False, "msg": "ssh: connect to host"},
+    ]
+    devices: list[dict[str, Any]] = [
+        {"inventory_hostname": "a", "__rollout_reconciled": {"results": results}},
+        {"inventory_hostname": "b"},
+    ]
+    rows = reconcile_rows.reconcile_rows(devices)
+    assert [list(row.values()) for row in rows] == [
+        ["a", "digits", "1.1.0", "1.1.0", "updated", ""],
+        ["a", "digits", "-", "-", "refused", "no room"],
+        ["a", "digits", "1.1.0", "-", "away", "ssh: connect to host"],
+    ]
 
 
 # ---- status_rows ----

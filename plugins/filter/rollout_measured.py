@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``rollout_measured``."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Mapping
+
+DOCUMENTATION = r"""
+name: rollout_measured
+short_description: What the gate is told of a wave
+version_added: 0.1.0
+author: The edgeml.fleet authors (@edgeml)
+description:
+  - Gathers what the role P(edgeml.fleet.rollout#role) registered for the devices of a wave, as arguments for
+    M(edgeml.fleet.rollout_gate).
+options:
+  _input:
+    description: The variables of the wave's devices.
+    type: list
+    elements: dict
+    required: true
+  strata:
+    description: The class of each device of the fleet.
+    type: dict
+    required: true
+  version:
+    description: The version that is rolled out, for results that do not name it.
+    type: str
+    required: true
+  controls:
+    description: For a device of the wave, the device on the old version that it is compared with.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show what a gate would be told of devices that nothing was done with
+  ansible.builtin.debug:
+    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_measured(strata, '1.1.0', {}) }}"
+  vars:
+    strata: {edge-s1: small}
+"""
+
+RETURN = r"""
+_value:
+  description: C(strata), C(swaps), C(reads) and C(controls) for the gate.
+  type: dict
+"""
+
+
+def rollout_measured(
+    devices: Iterable[Mapping[str, Any]], strata: Mapping[str, str], version: str, controls: Mapping[str, str]
+) -> dict[str, Any]:
+    """``strata``, ``swaps``, ``reads`` and ``controls`` of a wave, by the devices' names."""
+    result: dict[str, Any] = {"strata": {}, "swaps": {}, "reads": {}, "controls": {}}
+    for device in devices:
+        name = device["inventory_hostname"]
+        result["strata"][name] = strata.get(name, "all")
+        result["swaps"][name] = {"version": version, **(device.get("__rollout_swap") or {})}
+        result["reads"][name] = device.get("__rollout_read") or {}
+        if name in controls and device.get("__rollout_control_before"):
+            result["controls"][controls[name]] = {
+                "stratum": strata.get(controls[name], "all"),
+                "before": device["__rollout_control_before"],
+                "after": device.get("__rollout_control_after") or {},
+            }
+    return result
+
+
+class FilterModule:
+    """The filter for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name the filter."""
+        return {"rollout_measured": rollout_measured}

@@ -1,0 +1,163 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Twelve devices in batches of four: a rollout stops where ``serial`` with Ansible's own counters goes on.
+
+Each case is run twice: as a play with ``serial`` and ``max_fail_percentage`` (or ``any_errors_fatal``) around the same module,
+to see what Ansible does, and as a rollout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from controller import DIGITS, Ansible, Run
+from releases import make_release, publish
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import plan, read_hosts
+from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+
+HOSTS = [f"edge-{number:02}" for number in range(12)]
+WAVES = [4, 8, "100%"]
+BATCHES = [wave.hosts for wave in plan(read_hosts(dict.fromkeys(HOSTS, "small")), WAVES, "plain").waves]
+AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+# Nobody can make a store below a file.
+BROKEN = {"rollout_serving": {"store": "/dev/null/store", "strategy": "none"}}
+
+
+def away(*hosts: str) -> dict[str, Mapping[str, Any]]:
+    return dict.fromkeys(hosts, AWAY)
+
+
+def broken(*hosts: str) -> dict[str, Mapping[str, Any]]:
+    return dict.fromkeys(hosts, BROKEN)
+
+
+class Fleet:
+    """Twelve devices that hold a release and serve it with nobody to tell; some of them are ``ill``."""
+
+    def __init__(self, directory: Path, ill: Mapping[str, Mapping[str, Any]]) -> None:
+        self.directory = directory
+        publish(make_release("1.0.0", model="plain", files={"model.bin": b"weights"}), directory / "repository")
+        hosts: dict[str, Mapping[str, Any]] = {}
+        for name in HOSTS:
+            usual = {
+                "ansible_connection": "local",
+                "ansible_become": False,
+                "rollout_serving": {"store": str(directory / name), "strategy": "none"},
+            }
+            hosts[name] = {**usual, **ill.get(name, {})}
+            (directory / name).mkdir()
+        self.ansible = Ansible(directory, [], **hosts)
+
+    def rollout(self, **limits: Any) -> Run:
+        """Roll the release out in three waves of four."""
+        return self.ansible.run(
+            "edgeml.fleet.rollout",
+            model_name="plain",
+            model_version="1.0.0",
+            model_repository=str(self.directory / "repository"),
+            rollout_waves=WAVES,
+            rollout_soak_seconds=0,
+            rollout_health_seconds=0,
+            rollout_trial_seconds=0,
+            rollout_limits=limits,
+            rollout_ledger=str(self.directory / "ledger"),
+        )
+
+    def serial(self, **keywords: Any) -> Run:
+        """Do the same with a play that counts on Ansible."""
+        batches = [{"hosts": batch} for batch in BATCHES]
+        task = {
+            "edgeml.fleet.model_swap": {
+                "model": "plain",
+                "version": "1.0.0",
+                "repository": str(self.directory / "repository"),
+                "store": "{{ rollout_serving.store }}",
+                "strategy": "none",
+                "health_seconds": 0,
+                "trial_seconds": 0,
+            }
+        }
+        order = [host for batch in batches for host in batch["hosts"]]
+        play = {"hosts": order, "serial": 4, "gather_facts": False, "tasks": [task], **keywords}
+        path = self.ansible.directory / "serial.yml"
+        path.write_text(json.dumps([play]))
+        return self.ansible.run("serial.yml")
+
+    @property
+    def reached(self) -> list[int]:
+        """How many devices of each batch have the release."""
+        return [sum(self._active(name) == "1.0.0" for name in batch) for batch in BATCHES]
+
+    def _active(self, name: str) -> str | None:
+        return Store(str(self.directory / name)).state("plain").active
+
+
+def test_the_batches_are_three_of_four() -> None:
+    assert [len(batch) for batch in BATCHES] == [4, 4, 4]
+
+
+FIRST, SECOND, THIRD = BATCHES
+
+
+@pytest.mark.parametrize(
+    ("ill", "keywords", "theirs", "limits", "ours", "state"),
+    [
+        # Ansible counts no device that it cannot reach.
+        (away(*FIRST[:2]), {"max_fail_percentage": 0}, [2, 4, 4], {"coverage_min": 0.75}, [2, 0, 0], "paused"),
+        # One that failed and one that is away: the batch stops, the next ones do not.
+        ({**broken(FIRST[0]), **away(FIRST[1])}, {"max_fail_percentage": 0}, [2, 4, 4], {}, [0, 0, 0], "failed"),
+        ({**broken(FIRST[0]), **away(FIRST[1])}, {"any_errors_fatal": True}, [2, 4, 4], {}, [0, 0, 0], "failed"),
+        # One that failed: both stop; only the rollout takes the other three back.
+        (broken(FIRST[0]), {"max_fail_percentage": 0}, [3, 0, 0], {}, [0, 0, 0], "failed"),
+        # One of each batch fails: Ansible counts each batch by itself.
+        (
+            broken(FIRST[0], SECOND[0], THIRD[0]),
+            {"max_fail_percentage": 30},
+            [3, 3, 3],
+            {"failed_max": 1},
+            [0, 0, 0],
+            "failed",
+        ),
+        # These strategies count nothing.
+        (broken(FIRST[0]), {"max_fail_percentage": 0, "strategy": "free"}, [3, 4, 4], {}, [0, 0, 0], "failed"),
+        (broken(FIRST[0]), {"max_fail_percentage": 0, "strategy": "host_pinned"}, [3, 4, 4], {}, [0, 0, 0], "failed"),
+    ],
+    ids=["away", "failed-and-away", "any-errors-fatal", "failed", "each-batch", "free", "host-pinned"],
+)
+def test_a_rollout_stops_where_ansible_goes_on(
+    tmp_path: Path,
+    ill: dict[str, Mapping[str, Any]],
+    keywords: dict[str, Any],
+    theirs: list[int],
+    limits: dict[str, Any],
+    ours: list[int],
+    state: str,
+) -> None:
+    for part in ("serial", "rollout"):
+        (tmp_path / part).mkdir()
+    usual = Fleet(tmp_path / "serial", ill)
+    usual.serial(**keywords)
+    assert usual.reached == theirs, "what Ansible does was measured with another version"
+    fleet = Fleet(tmp_path / "rollout", ill)
+    run = fleet.rollout(**limits)
+    assert run.code == 2, run
+    assert fleet.reached == ours
+    book = json.loads((fleet.directory / "ledger" / "plain-1.0.0-1.json").read_text())
+    assert book["state"] == state
+    assert run.results("Fetch, verify and swap").keys() >= set(FIRST)
+
+
+def test_a_configuration_with_another_strategy_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet(tmp_path, broken(FIRST[0]))
+    (fleet.ansible.directory / "ansible.cfg").write_text("[defaults]\nstrategy = free\n")
+    assert fleet.rollout().code == 2
+    assert fleet.reached == [0, 0, 0]

@@ -21,11 +21,13 @@ from controller import DIGITS, Ansible, Run
 from device import GUARD_SECONDS, Device
 from releases import activate, make_release, publish, read_release
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import waves
+from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import Host, plan
 
 CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
 WAVES = [25, 100]
-FIRST, SECOND = waves(CLASSES, WAVES, "digits")
+FIRST, SECOND = (
+    wave.hosts for wave in plan({name: Host(found) for name, found in CLASSES.items()}, ["25%", "100%"], "digits").waves
+)
 ON_OLD = ("1.0.0", "1.0.0", None)
 ON_NEW = ("1.1.0", "1.1.0", "1.0.0")
 # Nothing listens there: a device that is switched off.

@@ -11,45 +11,72 @@ short_description: Choose the hosts that come first, by a stable hash, with each
 version_added: 0.1.0
 description:
   - Runs on the controller and connects to no device.
-  - A host's place in [0, 1) is a hash of O(salt) and its name.
-    It belongs to a cohort of P percent when its place is below P/100. So a host gets the same answer
-    whatever the order, the slice or the size of the inventory, and each percentage contains the smaller ones.
-  - The share of a fleet that is chosen is P percent on average. Each stratum is represented by at least one host.
+  - A host's place in [0, 1) is a hash of O(salt) and its name. So a host gets the same answer whatever the order and
+    the size of the inventory, and each percentage contains the smaller ones.
+  - The filter P(edgeml.fleet.canary_select#filter) returns the same without starting a process.
 options:
   hosts:
     description:
-      - The hosts to choose from, each with its stratum (a hardware class, a site, or several joined in one text).
+      - The whole fleet, each host with its stratum (a hardware class, a site, or several joined in one text).
+      - Or with a mapping of C(stratum), C(pinned) and C(maintenance). A host that is V(true) or a text (the reason) in
+        one of the last two takes no part. The filter P(edgeml.fleet.cohort_hosts#filter) makes it of the hosts'
+        variables.
     type: dict
     required: true
   waves:
     description:
-      - Rising percentages, the last one 100. Each wave holds what its percentage adds to the wave before.
+      - How far the rollout has come after each wave.
+      - A text like V(10%) is a share of the fleet, the hosts whose place is below it. A number is a count of hosts of
+        the whole fleet, those of the waves before included. Any other text is a group, whose members are added.
+      - After a percentage or a count each stratum is represented by at least one host. The last one must be V(100%).
     type: list
-    elements: float
-    default: [10, 50, 100]
+    elements: raw
+    default: [canary, 10%, 50%, 100%]
   salt:
     description:
-      - Changes which hosts come first. The name of the model spreads the risk of being first over the fleet.
+      - Changes which hosts come first. With the name of the model, each model has other canaries; with its version
+        too, each release.
     type: str
     required: true
-  always:
-    description: Hosts that belong to the first wave in any case; hosts that are not in O(hosts) are passed over.
+  groups:
+    description: The hosts of each group that O(waves) names. A group that is missing is empty.
+    type: dict
+    default: {}
+  max_unavailable:
+    description:
+      - The most hosts of one stratum that a wave may hold, as a count or a percentage of the stratum's hosts, at least
+        one. For all strata, or a mapping that names each stratum with a limit.
+      - A wave that would hold more is split into several, called for example C(50% (1 of 3)).
+    type: raw
+  only:
+    description:
+      - The hosts to return, of those that were planned. All if not given.
+      - So a play that was limited to some hosts gives each the wave that it has in the whole fleet.
     type: list
     elements: str
-    default: []
+  cuts:
+    description:
+      - What an earlier plan of the whole fleet returned as RV(cuts).
+      - Takes the place of the fleet where O(hosts) holds only a part of it, as in a slice of an AWX job; O(waves) and
+        O(max_unavailable) are then those of that plan.
+    type: dict
 extends_documentation_fragment:
   - edgeml.fleet.read_only
+seealso:
+  - plugin: edgeml.fleet.canary_select
+    plugin_type: filter
 """
 
 EXAMPLES = r"""
-- name: Split the fleet into waves, each hardware class represented in each
+- name: Split the fleet into waves, each hardware class represented in the first
   edgeml.fleet.canary_select:
     hosts:
       edge-s1: small
       edge-s2: small
+      edge-s3: {stratum: small, maintenance: new battery}
       edge-l1: large
       edge-l2: large
-    waves: [25, 100]
+    waves: [25%, 100%]
     salt: digits
   delegate_to: localhost
   run_once: true
@@ -58,16 +85,42 @@ EXAMPLES = r"""
 
 RETURN = r"""
 waves:
-  description: The waves that are not empty, each a list of hosts, in order.
+  description: The waves that are not empty, in order, each with its C(number) in the whole fleet, C(name) and C(hosts) in order.
   returned: success
   type: list
-  elements: list
-  sample: [[edge-s2, edge-l1], [edge-s1, edge-l2]]
+  elements: dict
+  sample: [{number: 1, name: 25%, hosts: [edge-l2, edge-s1]}, {number: 2, name: 100%, hosts: [edge-s2, edge-l1]}]
+left_out:
+  description: The hosts that take no part, each with the reason.
+  returned: success
+  type: dict
+  sample: {edge-s3: "maintenance: new battery"}
+controls:
+  description:
+    - For each of the waves a mapping from its hosts to controls, where there are any.
+    - A control is a host of the same stratum in a later wave; it is the control of one host of a wave.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{edge-l2: edge-l1, edge-s1: edge-s2}, {}]
+cuts:
+  description:
+    - All that is needed to give each host the same wave where only a part of the fleet is known.
+    - The salt; and for each wave C(name), C(group) (or nothing) and C(below), the place for each stratum below which a
+      host belongs to it.
+  returned: success
+  type: dict
+  sample:
+    salt: digits
+    waves:
+      - {name: 25%, group: null, below: {large: 0.2121, small: 0.4428}}
+      - {name: 100%, group: null, below: {small: 0.5601, large: 0.767}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import waves
+from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import DEFAULT_WAVES, plan, read_hosts
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ArgumentError
 
 
 def main() -> None:
@@ -75,19 +128,29 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "hosts": {"type": "dict", "required": True},
-            "waves": {"type": "list", "elements": "float", "default": [10, 50, 100]},
+            "waves": {"type": "list", "elements": "raw", "default": list(DEFAULT_WAVES)},
             "salt": {"type": "str", "required": True},
-            "always": {"type": "list", "elements": "str", "default": []},
+            "groups": {"type": "dict", "default": {}},
+            "max_unavailable": {"type": "raw"},
+            "only": {"type": "list", "elements": "str"},
+            "cuts": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     params = module.params
-    strata = {str(host): str(stratum) for host, stratum in params["hosts"].items()}
     try:
-        result = waves(strata, params["waves"], params["salt"], params["always"])
-    except ValueError as error:
+        result = plan(
+            read_hosts(params["hosts"]),
+            params["waves"],
+            params["salt"],
+            groups=params["groups"],
+            max_unavailable=params["max_unavailable"],
+            only=params["only"],
+            cuts=params["cuts"],
+        )
+    except ArgumentError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, waves=result)
+    module.exit_json(changed=False, **result.document())
 
 
 if __name__ == "__main__":

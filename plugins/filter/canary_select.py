@@ -1,0 +1,112 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``canary_select``."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import DEFAULT_WAVES, plan, read_hosts
+from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ArgumentError
+
+DOCUMENTATION = r"""
+name: canary_select
+short_description: Choose the hosts that come first, by a stable hash, with each kind of device represented
+version_added: 0.1.0
+author: The edgeml.fleet authors (@edgeml)
+description:
+  - Returns what the module M(edgeml.fleet.canary_select) returns, without starting a process.
+positional: waves, salt, groups, max_unavailable, only, cuts
+options:
+  _input:
+    description:
+      - The whole fleet, each host with its stratum (a hardware class, a site, or several joined in one text).
+      - Or with a mapping of C(stratum), C(pinned) and C(maintenance). A host that is V(true) or a text (the reason) in
+        one of the last two takes no part. The filter P(edgeml.fleet.cohort_hosts#filter) makes it of the hosts'
+        variables.
+    type: dict
+    required: true
+  waves:
+    description:
+      - How far the rollout has come after each wave.
+      - A text like V(10%) is a share of the fleet, the hosts whose place is below it. A number is a count of hosts of
+        the whole fleet, those of the waves before included. Any other text is a group, whose members are added.
+      - After a percentage or a count each stratum is represented by at least one host. The last one must be V(100%).
+    type: list
+    elements: raw
+    default: [canary, 10%, 50%, 100%]
+  salt:
+    description:
+      - Changes which hosts come first. With the name of the model, each model has other canaries; with its version
+        too, each release.
+    type: str
+    required: true
+  groups:
+    description: The hosts of each group that O(waves) names. A group that is missing is empty.
+    type: dict
+    default: {}
+  max_unavailable:
+    description:
+      - The most hosts of one stratum that a wave may hold, as a count or a percentage of the stratum's hosts, at least
+        one. For all strata, or a mapping that names each stratum with a limit.
+      - A wave that would hold more is split into several, called for example C(50% (1 of 3)).
+    type: raw
+  only:
+    description:
+      - The hosts to return, of those that were planned. All if not given.
+      - So a play that was limited to some hosts gives each the wave that it has in the whole fleet.
+    type: list
+    elements: str
+  cuts:
+    description:
+      - What an earlier plan of the whole fleet returned as C(cuts).
+      - Takes the place of the fleet where O(_input) holds only a part of it, as in a slice of an AWX job; O(waves) and
+        O(max_unavailable) are then those of that plan.
+    type: dict
+seealso:
+  - module: edgeml.fleet.canary_select
+"""
+
+EXAMPLES = r"""
+- name: Name the canaries
+  ansible.builtin.debug:
+    msg: "{{ (fleet | edgeml.fleet.canary_select(['25%', '100%'], 'digits')).waves[0].hosts }}"
+  vars:
+    fleet: {edge-s1: small, edge-s2: small, edge-l1: large, edge-l2: large}
+"""
+
+RETURN = r"""
+_value:
+  description: A mapping with C(waves), C(left_out), C(controls) and C(cuts), as the module's.
+  type: dict
+"""
+
+
+def canary_select(
+    hosts: Mapping[str, Any],
+    waves: Sequence[Any] = DEFAULT_WAVES,
+    salt: str | None = None,
+    groups: Mapping[str, Iterable[str]] | None = None,
+    max_unavailable: Any = None,
+    only: Iterable[str] | None = None,
+    cuts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The plan as a mapping. Raises AnsibleFilterError."""
+    try:
+        if not isinstance(hosts, Mapping) or not isinstance(salt, str):
+            raise ArgumentError(f"expected a mapping of hosts, and a salt; found {type(hosts).__name__} and {salt!r}")
+        return plan(read_hosts(hosts), waves, salt, groups, max_unavailable, only, cuts).document()
+    except ArgumentError as error:
+        raise AnsibleFilterError(f"canary_select: {error}") from error
+
+
+class FilterModule:
+    """The filter for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name the filter."""
+        return {"canary_select": canary_select}

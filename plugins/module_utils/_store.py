@@ -41,6 +41,7 @@ from ._state import SCHEMA, State, parse_state, state_document
 LOCK_SECONDS = 60
 # What going back writes: a state, the journal's entry, a link, and their directories. On a full disk they need it.
 RESERVE_BYTES = 64 << 10
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 # The journal's events that change which version is active.
 TRANSITIONS = ("activate", "commit", "revert", "put_back", "interrupted", "fallback")
 _JOURNAL_BLOCK_BYTES = 64 << 10
@@ -530,7 +531,7 @@ def _is_directory(path: str) -> bool:
 
 def utc_now() -> str:
     """The time as the journal and the state spell it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(TIME_FORMAT, time.gmtime())
 
 
 def _json_bytes(document: Any) -> bytes:

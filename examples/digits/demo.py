@@ -122,7 +122,7 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
         story.require("they are provisioned", playbook("edgeml.fleet.provision").code == 0)
 
     with story.part(f"Deploy release {GOOD}"):
-        first = rollout(GOOD, scratch, waves=[100])
+        first = rollout(GOOD, scratch, waves=["100%"])
         story.require(
             f"{GOOD} serves on all",
             set(first.outcomes().values()) == {"updated"} and first.code == 0,
@@ -145,8 +145,8 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
 
         with story.part(f"Roll out {BAD}, valid but bad: trained on wrongly scaled images"):
             third = rollout(BAD, scratch)
-            bad_wave = (third.ledger or {"waves": [{"hosts": [], "verdict": None}]})["waves"][0]
-            canaries = {device.name for device in devices if device.name in bad_wave["hosts"]}
+            bad_wave = (third.ledger or {"waves": [{"outcomes": {}, "verdict": None}]})["waves"][0]
+            canaries = {device.name for device in devices if device.name in bad_wave["outcomes"]}
             others = {device.name for device in devices} - canaries
             seen_bad = {name for name, report in traffic.report().items() if BAD in report.versions}
             story.expect(
@@ -208,7 +208,7 @@ def read_inventory() -> list[Device]:
 def rollout(
     version: str,
     scratch: Path,
-    waves: list[int] | None = None,
+    waves: list[str] | None = None,
     repository: Path = REPOSITORY,
 ) -> Run:
     """Run the rollout playbook for one version."""
@@ -216,7 +216,7 @@ def rollout(
         "model_name": MODEL,
         "model_version": version,
         "model_repository": str(repository),
-        "rollout_ledger": str(scratch / f"{version}.json"),
+        "rollout_ledger": str(scratch / "ledger"),
     }
     if waves is not None:
         variables["rollout_waves"] = waves
@@ -245,7 +245,9 @@ def playbook(name: str | Path, variables: dict[str, Any] | None = None) -> Run:
             lines.append(line)
             if line.strip():
                 print(f"  {line}", end="", flush=True)
-    ledger = Path(variables["rollout_ledger"]) if variables else None
+    ledger = None
+    if variables:
+        ledger = Path(variables["rollout_ledger"], f"{variables['model_name']}-{variables['model_version']}-1.json")
     return Run(
         process.returncode,
         "".join(lines),

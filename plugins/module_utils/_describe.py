@@ -8,15 +8,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import calendar
 import dataclasses
-from typing import Any
+import time
+from typing import Any, Mapping
 
-from ._errors import ServerError
-from ._probe import probe_accuracy, request_counts
-from ._state import Serving
-from ._store import Store
-from ._strategy import make_strategy
+from ._device import boot_id, boot_seconds
+from ._probe import counted_since, probe_accuracy
+from ._state import Serving, State, known
+from ._store import TIME_FORMAT, Store
+from ._strategy import Strategy, make_strategy
+
+# Clocks are set a little now and then, and the journal's times are of whole seconds.
+CLOCK_SECONDS = 10.0
 
 
 def describe_model(store: Store, name: str, server: str, probe: bool = False, history: int = 0) -> dict[str, Any]:
@@ -52,14 +56,47 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
             rollout_id=activation.get("rollout_id"),
             baseline=activation.get("baseline"),
         )
+        entry.update(_measured(strategy, name, state, activation))
         asked = strategy.server if answers else None
         if asked and probe and live == state.active:
             entry["probe"] = probe_accuracy(asked, name, version.probe_path) if version.probe_path else None
-        if asked:
-            # After the probe, so that a version that nobody asked anything yet has been asked something.
-            # A server that counts nothing, or tells it elsewhere, is well all the same.
-            with contextlib.suppress(ServerError):
-                entry["requests"] = request_counts(asked.metrics(), name, state.active)
     if history > 0:
         entry["history"] = store.history(name)[-history:]
     return entry
+
+
+def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[str, Any]) -> dict[str, Any]:
+    """What was counted of the active version since it became active, and of the one before until then."""
+    found: dict[str, Any] = {"active_seconds": active_seconds(state, activation), "past": activation.get("past")}
+    (now,) = strategy.measured(name, known(state.active))
+    begun = activation.get("begun") or {}
+    for counted in ("requests", "labels", "shadow"):
+        if counted in now:
+            found[counted] = counted_since(begun.get(counted) or {}, now[counted])
+    found.update({told: now[told] for told in ("drift", "resident_bytes") if told in now})
+    found["restarts"] = _restarts(state, begun, now, found["active_seconds"])
+    return found
+
+
+def active_seconds(state: State, activation: Mapping[str, Any]) -> float | None:
+    """Age of the activation, in seconds; None if nobody knows. While on trial it is told from the time since boot,
+    which no jump of the clock touches."""
+    if state.trial is not None and state.trial.boot_id == boot_id() and not state.trial.boots:
+        return round(boot_seconds() - state.trial.since, 3)
+    try:
+        began = calendar.timegm(time.strptime(str(activation.get("time")), TIME_FORMAT))
+    except ValueError:
+        return None
+    return round(max(time.time() - began, 0.0), 3)
+
+
+def _restarts(state: State, begun: Mapping[str, Any], now: Mapping[str, Any], age: float | None) -> int | None:
+    """How often the server restarted since the activation, by whoever saw most: the trial, systemd, its own start."""
+    seen = [state.trial.crashes] if state.trial else []
+    if "restarts" in now:
+        # Lower than it was: systemd counts anew when somebody restarts the unit.
+        seen.append(now["restarts"] - begun.get("restarts", 0) if now["restarts"] >= begun.get("restarts", 0) else 1)
+    started = now.get("started")
+    if started is not None and age is not None:
+        seen.append(int(time.time() - started + CLOCK_SECONDS < age))
+    return max(seen, default=None)

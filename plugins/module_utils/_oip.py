@@ -26,6 +26,9 @@ REPLY_BYTES_MAX = 64 << 20
 # What edgeml_server says while it loads the models that it starts with. Others listen when they have theirs.
 STARTING = "the server is starting"
 
+# Has edgeml_server keep what this client asks out of what it counts as traffic. Others pass it over.
+PROBE_HEADER = "Edgeml-Probe"
+
 
 class Server:
     """The inference server at ``address``: the path of its Unix socket, or ``http://host:port``.
@@ -102,7 +105,8 @@ class Server:
             if document is None:
                 connection.request(method, url)
             else:
-                connection.request(method, url, json.dumps(document), {"Content-Type": "application/json"})
+                headers = {"Content-Type": "application/json", PROBE_HEADER: "1"}
+                connection.request(method, url, json.dumps(document), headers)
             response = connection.getresponse()
             body = bytearray()
             while True:

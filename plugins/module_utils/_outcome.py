@@ -45,12 +45,14 @@ def outcome(swap: Mapping[str, Any], read: Mapping[str, Any]) -> str:
 
     A device that fell silent and is back tells itself what became of it.
     """
-    told = swap_outcome(swap)
+    if not swap:
+        return SILENT
+    told, wanted = swap_outcome(swap), swap.get("version")
     model = read.get("model")
     if told in ON_NEW_VERSION and (read.get("unreachable") or read.get("failed") or not isinstance(model, Mapping)):
         return SILENT
     if told not in (*ON_NEW_VERSION, SILENT, AWAY) or not isinstance(model, Mapping):
         return told
-    if model.get("live") == swap.get("version"):
+    if isinstance(wanted, str) and model.get("live") == wanted:
         return UPDATED if told == SILENT else ALREADY if told == AWAY else told
     return AWAY if told == AWAY else FAILED

@@ -23,7 +23,6 @@ one rename. A process killed at any point leaves either the old or the new, and 
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import fcntl
 import json
@@ -41,8 +40,8 @@ from ._state import SCHEMA, State, parse_state, state_document
 
 LOCK_SECONDS = 60
 # What going back writes: a state, the journal's entry, a link, and their directories. On a full disk they need it.
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 RESERVE_BYTES = 64 << 10
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 # The journal's events that change which version is active.
 TRANSITIONS = ("activate", "commit", "revert", "put_back", "interrupted", "fallback")
 _JOURNAL_BLOCK_BYTES = 64 << 10
@@ -158,13 +157,6 @@ class Store:
         active = self.state(model).active
         found = (entry for entry in self._newest_first(model) if entry.get("event") == "activate")
         return next((entry for entry in found if entry.get("to") == active), None)
-
-    def active_seconds(self, model: str) -> float | None:
-        """For how long, in seconds, the active version has been it, by the device's clock; None if nobody knows."""
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            began = (self.activation(model) or {})["time"]
-            return max(time.time() - calendar.timegm(time.strptime(began, TIME_FORMAT)), 0.0)
-        return None
 
     def last_transition(self, model: str) -> dict[str, Any] | None:
         """The newest entry of the journal that tells which version became active; None if there is none."""

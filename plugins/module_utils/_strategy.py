@@ -8,16 +8,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
-from typing import Collection
+from typing import Any, Collection
 
 from ._errors import EdgemlError, ServerError
 from ._oip import Server
-from ._probe import parse_metrics, request_counts
+from ._probe import BUCKETS, measure, parse_metrics, request_counts
 from ._state import Record, Serving, State
 from ._trial import Reading
-from ._units import systemctl
+from ._units import systemctl, unit_property
 
 
 class Strategy(ABC):
@@ -49,6 +50,11 @@ class Strategy(ABC):
         """What was counted of ``version``; None where nobody counts."""
         return None
 
+    def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
+        """All that is told of each of the ``versions`` now (see ``_probe.measure``), with the ``restarts`` of its unit
+        that systemd counts; without what nobody tells."""
+        return [{} for _version in versions]
+
     def reading(self, model: str, version: str, held: Collection[str]) -> Reading:
         """One look at a version on trial."""
         if not self.answers():
@@ -62,8 +68,9 @@ class Strategy(ABC):
 class LoadStrategy(Strategy):
     """The server loads beside and flips, told through the Open Inference Protocol's repository extension."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, unit: str = Serving.unit) -> None:
         self.server: Server = server
+        self._unit = unit
 
     def answers(self) -> bool:
         return self.server.has_started()
@@ -92,9 +99,18 @@ class LoadStrategy(Strategy):
         except EdgemlError:
             return None
         counts = request_counts(text, model, version) if version else {}
+        counts.pop(BUCKETS, None)
         values = {name: value for name, _labels, value in parse_metrics(text) if math.isfinite(value)}
         resident = values.get("process_resident_memory_bytes")
         return Record(**counts, resident_bytes=None if resident is None else int(resident))
+
+    def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
+        restarts = _restarts(self._unit)
+        # A server that counts nothing, or tells it elsewhere, is well all the same.
+        with contextlib.suppress(EdgemlError):
+            text = self.server.metrics()
+            return [{**measure(text, model, version), **restarts} for version in versions]
+        return [dict(restarts) for _version in versions]
 
 
 class UnitStrategy(Strategy):
@@ -123,13 +139,14 @@ class UnitStrategy(Strategy):
             return None
 
     def record(self, model: str, version: str | None) -> Record | None:
-        try:
-            return Record(restarts=int(self._property("NRestarts")))
-        except (ServerError, ValueError):
-            return None
+        found = _restarts(self._unit)
+        return Record(**found) if found else None
+
+    def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
+        return [_restarts(self._unit) for _version in versions]
 
     def _property(self, name: str) -> str:
-        return systemctl("show", f"--property={name}", "--value", "--", self._unit)
+        return unit_property(self._unit, name)
 
 
 class NoStrategy(Strategy):
@@ -148,10 +165,17 @@ class NoStrategy(Strategy):
         return state.active
 
 
+def _restarts(unit: str) -> dict[str, int]:
+    """How often systemd restarted a unit by itself; nothing where it does not say."""
+    with contextlib.suppress(ServerError, ValueError):
+        return {"restarts": int(unit_property(unit, "NRestarts"))}
+    return {}
+
+
 def make_strategy(serving: Serving) -> Strategy:
     """The strategy that ``serving`` names."""
     if serving.strategy == "load":
-        return LoadStrategy(Server(serving.server))
+        return LoadStrategy(Server(serving.server), serving.unit)
     if serving.strategy in ("reload", "restart"):
         return UnitStrategy(serving.unit, serving.strategy)
     if serving.strategy == "none":

@@ -313,8 +313,10 @@ class Swap:
         if not plan.switches:
             self._tell_active(wish.health_seconds)
             return None
-        baseline = self._baseline(version)
         before = self.state
+        # ``earlier``: the version may have served before.
+        past, earlier = self.strategy.measured(self.model, before.active or "", version.version)
+        baseline = self._baseline(version)
         trial = Trial(
             phase=SWITCHING,
             active=before.active,
@@ -336,7 +338,14 @@ class Swap:
             serving=self.serving,
         )
         try:
-            self._transition("activate", switching, baseline=baseline, trial_seconds=wish.trial_seconds)
+            self._transition(
+                "activate",
+                switching,
+                baseline=baseline,
+                trial_seconds=wish.trial_seconds,
+                past=past if before.active else None,
+                begun=earlier,
+            )
             self.strategy.tell(self.model, version.version)
             self._watch(version.version, wish.health_seconds)
             begun = self.strategy.record(self.model, version.version)

@@ -40,6 +40,11 @@ def rescue_service(unit: str) -> None:
         systemctl("start", "--no-block", unit)
 
 
+def unit_property(unit: str, name: str) -> str:
+    """What systemd says of a unit. Raises ServerError where it does not run."""
+    return systemctl("show", f"--property={name}", "--value", "--", unit)
+
+
 def systemctl(*arguments: str) -> str:
     """Run systemctl and return what it printed. Raises ServerError with its reason when it fails."""
     command = ["systemctl", *arguments]

@@ -85,7 +85,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 waves:
-  description: The waves that are not empty, in order, each with its C(number) in the whole fleet, C(name) and C(hosts) in order.
+  description: The waves that are not empty, each with its C(number) in the whole fleet, C(name), and C(hosts) in order.
   returned: success
   type: list
   elements: dict

@@ -305,6 +305,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._describe import active_seconds
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import (
     EdgemlError,
@@ -410,7 +411,7 @@ class Call:
         self._describe(plan, held)
         if act:
             self.result["live"] = swap.live()
-            self.result["active_seconds"] = self.store.active_seconds(model)
+            self.result["active_seconds"] = active_seconds(self.store.state(model), self.store.activation(model) or {})
 
     def live(self) -> str | None:
         """The version that serves now; None also when that cannot be told."""

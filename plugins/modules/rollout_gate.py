@@ -11,10 +11,15 @@ short_description: Judge a wave of a rollout by what its devices measured
 version_added: 0.1.0
 description:
   - Runs on the controller and connects to no device.
-  - The verdict is V(fail) if any limit is broken; V(inconclusive) if none is, but too few devices reported or a
-    measurement is missing; else V(pass). A missing measurement never passes.
-  - Accuracy and latency are judged in each stratum, so that a fault of one kind of hardware cannot hide behind the
-    others.
+  - Compares each device of the wave with its own past, and the change with that of devices that keep the old
+    version, in each stratum and over all of them. C(docs/gate.md) tells how, and what to do with the answer.
+  - The verdict is V(fail) if any check fails. It is V(inconclusive) if none does, but too few devices reported,
+    something is broken or missing, or a harm is suspected and not certain, or may be told after a longer soak. Else
+    it is V(pass).
+  - "A check fails when its estimate is beyond the limit, and that there is any harm is certain. It passes when its
+    estimate is within the limit, and harm of twice the limit is out of the question. What would be too little to
+    judge by even after the longest soak is skipped, and the reason says so."
+  - It may be asked O(looks_max) times during a soak without more false alarms.
 options:
   strata:
     description: The devices of the wave, by their inventory names, each with the class of devices that it belongs to.
@@ -28,31 +33,99 @@ options:
     description: The result of M(edgeml.fleet.model_info) of each device after the soak, failed or unreachable ones too.
     type: dict
     required: true
-  failed_max:
-    description: How many devices may refuse the release, fail, or fall silent after they started.
+  controls:
+    description:
+      - Devices that keep the old version, by their inventory names, each with C(stratum), and with the results of
+        M(edgeml.fleet.model_info) C(before) and C(after) the soak.
+      - One that did not answer, changed its version meanwhile or told what cannot be is left out.
+    type: dict
+    default: {}
+  look:
+    description: Which look at this wave this is, from 1.
     type: int
-    default: 0
-  coverage_min:
-    description: The share of the wave's devices that must have reported, from 0 to 1.
-    type: float
-    default: 0.5
-  accuracy_drop_max:
-    description:
-      - Accuracy that may be lost against the replaced version, in points (0.02 is two percentage points).
-      - Not judged if not given.
-    type: float
-  accuracy_min:
-    description: The least accuracy on the probe set, from 0 to 1. Not judged if not given.
-    type: float
-  error_rate_max:
-    description:
-      - The share of requests that the server may have failed, with a status of 500 or above. Not judged if not given.
-    type: float
-  latency_ratio_max:
-    description: How many times the replaced version's time a probe batch may take. Not judged if not given.
-    type: float
+    default: 1
+  looks_max:
+    description: How many looks there can be, from the first to the end of the longest soak. The same at each look.
+    type: int
+    default: 1
+  limits:
+    description: What is allowed. Any of them but the first two is turned off by null.
+    type: dict
+    default: {}
+    suboptions:
+      failed_max:
+        description:
+          - How many devices may refuse the release, fail, fall silent, restart their server too often or answer the
+            probe set wrongly. A count, or a percentage of the wave such as V(5%).
+        type: str
+        default: "0"
+      coverage_min:
+        description:
+          - The share of the wave's devices that must have reported, from 0 to 1. Unless it is 0, one of each stratum
+            must have.
+        type: float
+        default: 0.5
+      accuracy_drop_max:
+        description: Accuracy on the release's probe set that may be lost, in points (0.02 is two percentage points).
+        type: float
+        default: 0.02
+      accuracy_min:
+        description: The least accuracy on the release's probe set, from 0 to 1.
+        type: float
+      live_accuracy_drop_max:
+        description: Accuracy by the labels that came back that may be lost, in points.
+        type: float
+        default: 0.01
+      error_rate_max:
+        description:
+          - The share of requests that may be answered with a status of 500 or above.
+          - A version that is no worse than the one before it does not fail.
+        type: float
+        default: 0.05
+      error_rate_rise_max:
+        description: By how much that share may rise, in points.
+        type: float
+        default: 0.004
+      latency_ratio_max:
+        description:
+          - How many times as long the median request, the 95th percentile, and a batch of the probe set may take.
+        type: float
+        default: 1.1
+      latency_seconds_max:
+        description: How long the 95th percentile may be, in seconds.
+        type: float
+      drift_rise_max:
+        description: The share of devices with a drift alarm that may be had above that of the controls, in points.
+        type: float
+        default: 0.2
+      shadow_agreement_min:
+        description: The least share of answers in which a shadow of the new version agreed with the old one.
+        type: float
+        default: 0.8
+      memory_ratio_max:
+        description: How many times as much resident memory the server may take.
+        type: float
+        default: 1.5
+      memory_bytes_max:
+        description: How much resident memory the server may take on each device, in bytes.
+        type: int
+      restarts_max:
+        description:
+          - How often the server of a device may restart by itself. A device beyond it counts towards
+            O(limits.failed_max).
+        type: int
+        default: 2
+      strict:
+        description: >-
+          Whether a check that there is too little for, even after the longest soak, makes it
+          V(inconclusive).
+        type: bool
+        default: false
 extends_documentation_fragment:
   - edgeml.fleet.read_only
+seealso:
+  - module: edgeml.fleet.model_swap
+  - module: edgeml.fleet.model_info
 """
 
 EXAMPLES = r"""
@@ -67,11 +140,28 @@ EXAMPLES = r"""
         model:
           live: 1.1.0
           replaced: 1.0.0
-          baseline: {accuracy: 0.92, latency_seconds: 0.004}
-          probe: {accuracy: 0.98, latency_seconds: 0.004}
-          requests: {requests: 500, errors: 0}
-    accuracy_drop_max: 0.02
-    error_rate_max: 0.01
+          baseline: {version: 1.0.0, samples: 360, correct: 330, accuracy: 0.916667, latency_seconds: 0.004}
+          probe: {version: 1.1.0, samples: 360, correct: 353, accuracy: 0.980556, latency_seconds: 0.004}
+          requests: {requests: 812, errors: 0, timed: 812, latency_buckets: [[0.001, 3], [0.0025, 700], [0.005, 812]]}
+          past:
+            requests: {requests: 9120, errors: 2, timed: 9118, latency_buckets: [[0.001, 31], [0.0025, 7911]]}
+  delegate_to: localhost
+  run_once: true
+  register: gate
+
+- name: Judge it by other limits, at the second of at most six looks
+  edgeml.fleet.rollout_gate:
+    strata: "{{ strata }}"
+    swaps: "{{ swaps }}"
+    reads: "{{ reads }}"
+    controls: "{{ controls }}"
+    look: 2
+    looks_max: 6
+    limits:
+      failed_max: 5%
+      latency_ratio_max: 1.3
+      shadow_agreement_min: null
+      strict: true
   delegate_to: localhost
   run_once: true
   register: gate
@@ -84,11 +174,65 @@ verdict:
   type: str
   sample: pass
 reasons:
-  description: One line for each check, with its own verdict and the numbers.
+  description:
+    - One line for each check that did not pass, and one for each that did.
+    - Each begins with the verdict of the check, V(pass), V(fail), V(inconclusive) or V(skipped).
   returned: success
   type: list
   elements: str
-  sample: ["pass: accuracy drop: -0.0600 lost in small (from 0.9200 to 0.9800; at most 0.0200)"]
+  sample: ["pass: accuracy drop: -0.0639 lost (from 0.9167 to 0.9806; at most 0.0200) of 360 samples"]
+findings:
+  description: Every check in every stratum, and over all of them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    check:
+      description: What was checked.
+      type: str
+      returned: always
+      sample: error rate rise
+    verdict:
+      description: One of V(pass), V(fail), V(inconclusive) and V(skipped).
+      type: str
+      returned: always
+      sample: pass
+    reason:
+      description: Why, in words and numbers.
+      type: str
+      returned: always
+      sample: "0.9806 of 360 samples (at least 0.9000)"
+    stratum:
+      description: The class of devices; none for what is over all of them.
+      type: str
+      returned: always
+      sample: small
+    value:
+      description: The estimate, in the unit of the limit.
+      type: float
+      returned: always
+      sample: -0.0001
+    interval:
+      description: What it may be as well.
+      type: list
+      elements: float
+      returned: always
+      sample: [-0.004, 0.0011]
+    limit:
+      description: The limit that it was judged by.
+      type: float
+      returned: always
+      sample: 0.004
+    baseline:
+      description: What the version before had.
+      type: float
+      returned: always
+      sample: 0.0008
+    samples:
+      description: How many requests, labels, rows or devices were judged.
+      type: int
+      returned: always
+      sample: 4012
 outcomes:
   description:
     - The outcome of each device by its name.
@@ -98,11 +242,37 @@ outcomes:
   sample: {edge-s1: updated}
 """
 
+import dataclasses
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._gate import Limits, judge, report
+from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
+    LimitError,
+    Limits,
+    control,
+    judge,
+    reasons,
+    report,
+)
 
-LIMITS = ("failed_max", "coverage_min", "accuracy_drop_max", "accuracy_min", "error_rate_max", "latency_ratio_max")
+LIMITS: dict[str, dict[str, Any]] = {
+    "failed_max": {"type": "str", "default": "0"},
+    "coverage_min": {"type": "float", "default": 0.5},
+    "accuracy_drop_max": {"type": "float", "default": 0.02},
+    "accuracy_min": {"type": "float"},
+    "live_accuracy_drop_max": {"type": "float", "default": 0.01},
+    "error_rate_max": {"type": "float", "default": 0.05},
+    "error_rate_rise_max": {"type": "float", "default": 0.004},
+    "latency_ratio_max": {"type": "float", "default": 1.1},
+    "latency_seconds_max": {"type": "float"},
+    "drift_rise_max": {"type": "float", "default": 0.2},
+    "shadow_agreement_min": {"type": "float", "default": 0.8},
+    "memory_ratio_max": {"type": "float", "default": 1.5},
+    "memory_bytes_max": {"type": "int"},
+    "restarts_max": {"type": "int", "default": 2},
+    "strict": {"type": "bool", "default": False},
+}
 
 
 def main() -> None:
@@ -112,26 +282,35 @@ def main() -> None:
             "strata": {"type": "dict", "required": True},
             "swaps": {"type": "dict", "required": True},
             "reads": {"type": "dict", "required": True},
-            "failed_max": {"type": "int", "default": 0},
-            "coverage_min": {"type": "float", "default": 0.5},
-            "accuracy_drop_max": {"type": "float"},
-            "accuracy_min": {"type": "float"},
-            "error_rate_max": {"type": "float"},
-            "latency_ratio_max": {"type": "float"},
+            "controls": {"type": "dict", "default": {}},
+            "look": {"type": "int", "default": 1},
+            "looks_max": {"type": "int", "default": 1},
+            "limits": {"type": "dict", "default": {}, "options": LIMITS, "apply_defaults": True},
         },
         supports_check_mode=True,
     )
     params = module.params
-    reports = [
-        report(name, str(stratum), params["swaps"].get(name) or {}, params["reads"].get(name) or {})
+    if not 1 <= params["look"] <= params["looks_max"]:
+        module.fail_json(msg=f"look: expected 1 to looks_max, {params['looks_max']}; found {params['look']}")
+    try:
+        limits = Limits(**params["limits"])
+    except LimitError as error:
+        module.fail_json(msg=f"limits: {error}")
+    wave = [
+        report(name, str(stratum), params["swaps"].get(name), params["reads"].get(name))
         for name, stratum in params["strata"].items()
     ]
-    verdict, findings = judge(reports, Limits(**{name: params[name] for name in LIMITS}))
+    versions = [swap.get("version") for swap in params["swaps"].values() if isinstance(swap, dict)]
+    new = next((version for version in versions if isinstance(version, str)), None)
+    found = [control(name, told, new) for name, told in params["controls"].items()]
+    beside = [item for item in found if item is not None and item.name not in params["strata"]]
+    verdict, findings = judge(wave, beside, limits, params["look"], params["looks_max"])
     module.exit_json(
         changed=False,
         verdict=verdict,
-        reasons=[f"{finding.verdict}: {finding.check}: {finding.reason}" for finding in findings],
-        outcomes={item.name: item.outcome for item in reports},
+        reasons=reasons(findings),
+        findings=[dataclasses.asdict(finding) for finding in findings],
+        outcomes={item.name: item.outcome for item in wave},
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from controller import DIGITS, Ansible
-from device import Device
+from device import GUARD_SECONDS, Device
 from releases import make_release, publish, read_release, sha256, variant_entry
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
@@ -563,10 +564,49 @@ def test_info_of_a_device_that_serves(ansible: Ansible, serving: Device) -> None
     assert probed["models"] == [probed["model"]]
 
 
-def test_info_counts_the_requests_of_its_own_probe(ansible: Ansible, serving: Device) -> None:
-    # Else a device without traffic could never be judged by its errors.
-    before, after = ansible.tasks(info(model="digits"), info(model="digits", probe=True))
-    assert after["model"]["requests"]["requests"] > before["model"]["requests"]["requests"]
+def ask(device: Device, times: int) -> None:
+    """Have a client ask the server for digits."""
+    batch = {"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0.0] * 64}
+    body = json.dumps({"inputs": [batch]}).encode()
+    lines = ("POST /v2/models/digits/infer HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(body)}")
+    head = "\r\n".join(lines) + "\r\n\r\n"
+    for _turn in range(times):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(device.server.address)
+            connection.sendall(head.encode() + body)
+            reply = b"".join(iter(lambda: connection.recv(65536), b""))
+            assert reply.startswith(b"HTTP/1.1 200 "), reply
+
+
+def test_info_tells_what_was_counted_of_the_active_version_and_of_the_one_before(
+    ansible: Ansible, serving: Device
+) -> None:
+    ask(serving, 7)
+    ansible.tasks(swap("1.1.0"))
+    ask(serving, 5)
+    (told,) = ansible.tasks(info(model="digits", probe=True))
+    model = told["model"]
+    assert (model["requests"]["requests"], model["requests"]["errors"], model["requests"]["timed"]) == (5, 0, 5)
+    assert model["requests"]["latency_buckets"][-1] == [10.0, 5]
+    assert model["past"]["requests"]["requests"] == 7
+    assert model["labels"] == {"right": 0, "wrong": 0}
+    assert model["shadow"] == {"agreed": 0, "disagreed": 0, "failed": 0, "dropped": 0}
+    assert model["resident_bytes"] > 10 << 20
+    assert model["past"]["resident_bytes"] > 10 << 20
+    assert model["restarts"] == 0
+    assert 0 <= model["active_seconds"] < GUARD_SECONDS
+    # Back and forth: what 1.1.0 had counted before it was left is not counted again.
+    ansible.tasks(swap("1.1.0", state="previous"), swap("1.1.0", retry=True))
+    ask(serving, 2)
+    (again,) = ansible.tasks(info(model="digits"))
+    assert again["model"]["requests"]["requests"] == 2
+
+
+def test_the_questions_of_a_probe_are_no_traffic(ansible: Ansible, serving: Device) -> None:
+    _probed, told = ansible.tasks(info(model="digits", probe=True), info(model="digits"))
+    assert told["model"]["requests"]["requests"] == 0
+    series = serving.server.metrics()
+    assert 'edgeml_inference_requests_total{code="200",model="digits"' not in series
 
 
 def test_info_of_a_device_whose_server_is_down(ansible: Ansible, serving: Device) -> None:

@@ -4,8 +4,8 @@
 
 """Twelve devices in batches of four: a rollout stops where ``serial`` with Ansible's own counters goes on.
 
-Each case is run twice: as a play with ``serial`` and ``max_fail_percentage`` (or ``any_errors_fatal``) around the same module,
-to see what Ansible does, and as a rollout.
+Each case is run twice: as a play with ``serial`` and ``max_fail_percentage`` (or ``any_errors_fatal``) around the same
+module, to see what Ansible does, and as a rollout.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controller import DIGITS, Ansible, Run
+from controller import Ansible, Run
 from releases import make_release, publish
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import plan, read_hosts
 from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
 
 HOSTS = [f"edge-{number:02}" for number in range(12)]
-WAVES = [4, 8, "100%"]
+WAVES: list[int | str] = [4, 8, "100%"]
 BATCHES = [wave.hosts for wave in plan(read_hosts(dict.fromkeys(HOSTS, "small")), WAVES, "plain").waves]
 AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 # Nobody can make a store below a file.
@@ -154,9 +154,7 @@ def test_a_rollout_stops_where_ansible_goes_on(
     assert run.results("Fetch, verify and swap").keys() >= set(FIRST)
 
 
-def test_a_configuration_with_another_strategy_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_configuration_with_another_strategy_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet(tmp_path, broken(FIRST[0]))
     (fleet.ansible.directory / "ansible.cfg").write_text("[defaults]\nstrategy = free\n")
     assert fleet.rollout().code == 2

@@ -53,6 +53,7 @@ LAST = "edgeml_last"
 
 _JSON = b"application/json"
 _RETRY_AFTER_SECONDS = b"1"
+_PROBE_HEADER = b"edgeml-probe"
 # Requests of the largest size that may be in memory at once.
 _LARGEST_BODIES = 4
 _LENGTH_DIGITS = 18
@@ -76,6 +77,8 @@ class Request(NamedTuple):
     version: str | None = None
     trusted: bool = True
     """Whether the client was let in; only health is answered to others."""
+    is_probe: bool = False
+    """Whether the device itself asks, to measure the model: that is no traffic."""
 
 
 class Response(NamedTuple):
@@ -183,7 +186,8 @@ class Application:
             raise MethodNotAllowedError(f"{path}: expected {allowed}; found {scope['method']}", allowed)
         if route.local_only and not scope["state"][LOCAL]:
             raise ForbiddenError("models are loaded and unloaded over the server's Unix socket only")
-        return await route.handler(Request(receive, headers, route.model, route.version, trusted))
+        is_probe = scope["state"][LOCAL] and _PROBE_HEADER in headers
+        return await route.handler(Request(receive, headers, route.model, route.version, trusted, is_probe))
 
     async def _let_in(self, headers: Mapping[bytes, bytes]) -> None:
         assert self.guard is not None
@@ -301,7 +305,8 @@ class Application:
             else:
                 answer = await self._result_before(deadline, job)
             code = 200
-            self._metrics.duration.labels(*labels).observe(time.perf_counter() - started)
+            if not request.is_probe:
+                self._metrics.duration.labels(*labels).observe(time.perf_counter() - started)
         except RequestError as error:
             code, failure = error.status, str(error)
             raise
@@ -316,7 +321,7 @@ class Application:
             raise
         finally:
             self._body_bytes -= size
-            if code:
+            if code and not request.is_probe:
                 self._metrics.requests.labels(*labels, str(code)).inc()
                 self._note(labels, code, time.perf_counter() - started, size, answer, failure)
         reply = answer.reply

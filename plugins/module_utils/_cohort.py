@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from fractions import Fraction
-from typing import Any, Container, Dict, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from ._errors import ArgumentError
 
@@ -241,23 +241,30 @@ def _choose(
             members = _members(groups, target.group)
             chosen = [name for name in rest if name in members]
             rest = [name for name in rest if name not in members]
+            leaders -= members
         else:
             end = _reach(rest, places, leaders, target, done)
-            chosen = rest[:end] + [name for name in rest[end:] if name in leaders]
-            rest = [name for name in rest[end:] if name not in leaders]
+            chosen, rest = rest[:end], rest[end:]
+            if leaders:
+                chosen += [name for name in rest if name in leaders]
+                rest = [name for name in rest if name not in leaders]
+                leaders = set()
         yield target, chosen
         done += len(chosen)
 
 
 def _reach(
-    rest: Sequence[str], places: Mapping[str, float], leaders: Container[str], target: _Target, done: int
+    rest: Sequence[str], places: Mapping[str, float], leaders: Collection[str], target: _Target, done: int
 ) -> int:
-    """How many of the ``rest``, from its start, belong to a share, or to a count of which ``done`` are there."""
+    """How many of the ``rest``, from its start, belong to a share, or to a count of which ``done`` are there already.
+
+    ``leaders`` are the representatives among the ``rest``: they belong in any case, and are counted.
+    """
     if target.share is not None:
         if target.share == 1:
             return len(rest)
         return next((index for index, name in enumerate(rest) if places[name] >= (target.share or 0)), len(rest))
-    room = (target.number or 0) - done - sum(name in leaders for name in rest)
+    room = (target.number or 0) - done - len(leaders)
     for index, name in enumerate(rest):
         if name not in leaders:
             if room <= 0:

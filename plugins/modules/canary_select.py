@@ -113,7 +113,7 @@ cuts:
   sample:
     salt: digits
     waves:
-      - {name: 25%, group: null, below: {large: 0.2121, small: 0.4428}}
+      - {name: 25%, group: null, below: {large: 0.212, small: 0.4428}}
       - {name: 100%, group: null, below: {small: 0.5601, large: 0.767}}
 """
 

@@ -179,4 +179,5 @@ def test_the_examples_of_the_filters_run(ansible: Ansible) -> None:
     assert hosts["gw1"] == {"stratum": "large / plant-a"}
     assert hosts["cam2"] == {"stratum": "small / plant-a", "pinned": "shown to a customer"}
     assert run.results("Say when the window opens")["localhost"]["msg"].endswith("Z")
-    assert run.results("Go on only at night and on weekends")["localhost"]["evaluated_to"] in (True, False)
+    told = run.results("Go on only at night and on weekends")["localhost"]["msg"]
+    assert told in ("All assertions passed", "Assertion failed")

@@ -65,7 +65,11 @@ kserve-client: ## download KServe's client and talk to the inference server with
 .PHONY: molecule
 molecule: ## run every Molecule scenario on emulated devices
 	@rm -rf .ansible/tmp/molecule.* # a killed run would have it believe that the devices are there
-	MOLECULE_COMMAND_BORDERS=false molecule test --all
+	MOLECULE_COMMAND_BORDERS=false molecule test --all --exclude rollout
+
+.PHONY: rollout
+rollout: ## roll good and bad releases out over six emulated devices, some of them off, lost, full or killed
+	MOLECULE_COMMAND_BORDERS=false molecule test --scenario-name rollout
 
 .PHONY: collection
 collection: ## build the collection's tarball and install it into .ansible/collections

@@ -52,12 +52,16 @@ class ActionModule(ActionBase):
                 take(os.path.join(directory, "lock"), os.getppid(), note)
             if args["state"] == "read":
                 rollouts = _ledger.read_all(directory)
-                return {"changed": False, "rollouts": rollouts, "wanted": _ledger.wanted(rollouts, args["hosts"])}
+                wanted = _ledger.wanted(rollouts, args["hosts"])
+                return {"changed": False, "locked": False, "rollouts": rollouts, "wanted": wanted}
             rollout = self._next(directory, args)
             if act:
                 _ledger.write(directory, rollout)
         except LockedError as error:
-            raise AnsibleActionFail(str(error), result={"locked": True}) from None
+            told = {"locked": True, "changed": False, "msg": str(error)}
+            if args["state"] == "read":
+                return {**told, "rollouts": [], "wanted": {}}
+            raise AnsibleActionFail(str(error), result=told) from None
         except (EdgemlError, OSError) as error:
             raise AnsibleActionFail(str(error)) from None
         return {"changed": False, "ledger": rollout, "path": _ledger.path_of(directory, rollout["id"])}

@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - The ledger is a directory on the controller with one JSON file for each rollout. It has the plan, each wave's
     verdict with its findings, and what became of each device. It tells which release a returning device belongs on.
-  - While a run of Ansible has the ledger open, it holds the ledger's lock. A second run is refused, and told which one
-    holds it. The kernel gives the lock back when the run ends, also when it is killed.
+  - While a run of Ansible has the ledger open, it holds the ledger's lock. A second run is told which one holds it. The
+    kernel gives the lock back when the run ends, also when it is killed.
   - An action plugin. It runs on the controller and connects to no device. The directory has to be on a disk that
     outlives the run, which a container of AWX does not.
 options:
@@ -112,8 +112,10 @@ wanted:
   type: dict
   sample: {edge-s1: [{model: digits, version: 1.1.0, rollout_id: digits-1.1.0-1, digest: 0d3e..., leave: []}]}
 locked:
-  description: True when the task failed because another run holds the lock.
-  returned: failure
+  description:
+    - True when another run holds the lock, and so nothing was done. With O(state=read) that is no failure, because a
+      schedule comes again.
+  returned: when O(state) is V(read) or V(open)
   type: bool
   sample: true
 """

@@ -70,9 +70,12 @@ def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[s
     found: dict[str, Any] = {"active_seconds": active_seconds(state, activation), "past": activation.get("past")}
     (now,) = strategy.measured(name, known(state.active))
     begun = activation.get("begun") or {}
-    for counted in ("requests", "labels", "shadow"):
+    for counted in ("requests", "labels"):
         if counted in now:
             found[counted] = counted_since(begun.get(counted) or {}, now[counted])
+    if "shadow" in now:
+        # That was before it became active, and before the server's last start perhaps.
+        found["shadow"] = now["shadow"] if any(now["shadow"].values()) else begun.get("shadow") or now["shadow"]
     found.update({told: now[told] for told in ("drift", "resident_bytes") if told in now})
     found["restarts"] = _restarts(state, begun, now, found["active_seconds"])
     return found

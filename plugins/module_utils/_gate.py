@@ -38,7 +38,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence, Union
 
 from ._interval import MeanEffect, Share, ShareEffect, Trimmed, dispersion, trimmed
 from ._measured import Labels, Measured, Probe, Reader, Requests, Shadow
-from ._outcome import FAILED, FAILED_BEFORE, ON_NEW_VERSION, REFUSED, SILENT, outcome
+from ._outcome import AWAY, FAILED, FAILED_BEFORE, ON_NEW_VERSION, REFUSED, SILENT, outcome
 
 PASS = "pass"
 FAIL = "fail"
@@ -369,7 +369,7 @@ def _coverage(wave: Sequence[Report], serving: Sequence[Report], limits: Limits)
     verdict = PASS if enough else INCONCLUSIVE
     findings = [Finding("coverage", verdict, reason, value=_round(share), limit=limits.coverage_min, samples=len(wave))]
     if serving and limits.coverage_min > 0:
-        heard = {item.stratum for item in serving}
+        heard = {item.stratum for item in wave if item.outcome not in (AWAY, SILENT)}
         for stratum in sorted({item.stratum for item in wave} - heard):
             silent = sum(item.stratum == stratum for item in wave)
             reason = f"none of its {silent} devices reported, so that nothing is known of this kind"
@@ -627,7 +627,9 @@ class _Counts:
         self.uses_past = uses_past
         self.now = {name: [count(item.now) for item in gate.wave[name]] for name in gate.strata}
         self.total = math.fsum(total for pairs in self.now.values() for _wrong, total in pairs)
-        self.factor = dispersion(self._groups(), DISPERSION_FREEDOM)
+        # Apart, because a version that does harm does it on some devices more than on others.
+        self.factor = self._dispersion(gate.wave)
+        self.factor_beside = self._dispersion(gate.beside)
 
     def meanwhile(self) -> list[tuple[float, float]]:
         """The controls' events during the soak."""
@@ -721,16 +723,22 @@ class _Counts:
             return None
         others, others_past = self._standard(beside)
         if past is not None and others is not None and others_past is not None:
-            shares = [(1.0, now), (-1.0, past), (-1.0, others), (1.0, others_past)]
+            shares = [(1.0, now), (-1.0, past)]
+            shares_beside = [(-1.0, others), (1.0, others_past)]
             text, usual = f"its past and {len(beside)} controls", past[0] / past[1]
         elif past is not None:
-            shares, text, usual = [(1.0, now), (-1.0, past)], "its past", past[0] / past[1]
+            shares, shares_beside, text, usual = [(1.0, now), (-1.0, past)], [], "its past", past[0] / past[1]
         elif others is not None:
-            shares, text, usual = [(1.0, now), (-1.0, others)], f"{len(beside)} controls", others[0] / others[1]
+            shares, shares_beside = [(1.0, now)], [(-1.0, others)]
+            text, usual = f"{len(beside)} controls", others[0] / others[1]
         else:
             return None
-        found = tuple(Share(weight, wrong / self.factor, total / self.factor) for weight, (wrong, total) in shares)
-        return ShareEffect(found), math.fsum(pair[0][1] for pair in wave), text, usual
+        found = [
+            Share(weight, wrong / factor, total / factor)
+            for factor, group in ((self.factor, shares), (self.factor_beside, shares_beside))
+            for weight, (wrong, total) in group
+        ]
+        return ShareEffect(tuple(found)), math.fsum(pair[0][1] for pair in wave), text, usual
 
     def _usual(self, name: str) -> float:
         _now, past = self._standard([(self.count(item.now), self._past(item)) for item in self.gate.wave[name]])
@@ -757,21 +765,19 @@ class _Counts:
         size = 1 / math.fsum((part / weight) ** 2 / past[1] for part, past in known)
         return (wrong, total), (share * size, size)
 
-    def _groups(self) -> list[list[tuple[float, float]]]:
+    def _dispersion(self, devices: Mapping[str, Sequence[Report | Control]]) -> float:
         groups = []
-        for name in self.gate.strata:
-            for items in (self.gate.wave[name], self.gate.beside[name]):
-                group = []
-                pairs = [(self.count(item.now), self._past(item)) for item in items]
-                pairs = [(now, past) for now, past in pairs if now[1] and past[1]]
-                wrong, total = (math.fsum(now[side] + past[side] for now, past in pairs) for side in (0, 1))
-                # The usual half of an event, so that what nobody has seen yet is not impossible.
-                share = (wrong + 0.5) / (total + 1.0) if total else 0.0
-                for now, past in pairs:
-                    variance = share * (1 - share) * (1 / now[1] + 1 / past[1])
-                    group.append((now[0] / now[1] - past[0] / past[1], variance))
-                groups.append(group)
-        return groups
+        for items in devices.values():
+            pairs = [(self.count(item.now), self._past(item)) for item in items]
+            pairs = [(now, past) for now, past in pairs if now[1] and past[1]]
+            spreads = [_spread([now for now, _past in pairs]), _spread([past for _now, past in pairs])]
+            groups.append(
+                [
+                    (now[0] / now[1] - past[0] / past[1], spreads[0] / now[1] + spreads[1] / past[1])
+                    for now, past in pairs
+                ]
+            )
+        return dispersion(groups, DISPERSION_FREEDOM)
 
 
 class _Ratios:
@@ -942,6 +948,13 @@ def _probe_time(measured: Measured) -> float | None:
 
 def _memory(measured: Measured) -> float | None:
     return math.log(measured.resident_bytes) if measured.resident_bytes else None
+
+
+def _spread(counts: Sequence[tuple[float, float]]) -> float:
+    """The variance of one event. With the usual half of an event more, so that what nobody has seen is possible."""
+    wrong, total = (math.fsum(pair[side] for pair in counts) for side in (0, 1))
+    share = (wrong + 0.5) / (total + 1.0)
+    return share * (1 - share)
 
 
 def _accuracy(probes: Iterable[Probe | None]) -> tuple[float, int]:

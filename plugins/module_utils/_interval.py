@@ -160,6 +160,8 @@ def share_upper(wrong: float, total: float, alpha: float) -> float:
     """The exact upper limit of a share; counts need not be whole."""
     if wrong >= total:
         return 1.0
+    if wrong == 0:
+        return float(1 - alpha ** (1 / total))
     z = NORMAL.inv_cdf(1 - alpha)
     share = wrong / total
     # Wilson's score interval: where to look for the exact limit, or as good as it.
@@ -169,13 +171,12 @@ def share_upper(wrong: float, total: float, alpha: float) -> float:
         return centre + reach
     low, high = share, min(1.0, max(centre + reach, share + 3 / total))
     a, b = wrong + 1, total - wrong
-    while high < 1.0 and beta_cdf(high, a, b) < 1 - alpha:
-        low, high = high, min(1.0, high + 2 * (high - share))
-    for _step in range(200):
-        if high - low <= 1e-7 * high:
-            break
+    while high < 1.0 and beta_cdf(1 - high, b, a) > alpha:
+        low, high = high, min(1.0, high + (high - share))
+    # Never too low.
+    while high - low > 1e-3 * (high - share):
         middle = (low + high) / 2
-        low, high = (middle, high) if beta_cdf(middle, a, b) < 1 - alpha else (low, middle)
+        low, high = (middle, high) if beta_cdf(1 - middle, b, a) > alpha else (low, middle)
     return high
 
 

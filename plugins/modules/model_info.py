@@ -112,11 +112,58 @@ models:
       elements: dict
       returned: always
       sample: [{version: 1.2.0, reason: "the service crashed 3 times (at most 2)", time: "2026-11-21T10:15:09Z"}]
+    active_seconds:
+      description: How long ago the active version became active.
+      type: float
+      returned: when a version is active
+      sample: 612.4
     requests:
-      description: What the server has counted for the active version since it was loaded.
+      description:
+        - What the server has counted for the active version since it became active, or since the server started.
+        - C(latency_buckets) are pairs of a time in seconds, and how many requests took no longer.
+        - The questions of O(probe=true) are not counted.
       type: dict
       returned: when a version is active, and the server answers and has metrics
-      sample: {requests: 812, errors: 0, timed: 812, latency_seconds_sum: 1.9}
+      sample:
+        requests: 812
+        errors: 0
+        timed: 812
+        latency_seconds_sum: 1.9
+        latency_buckets: [[0.0025, 640], [0.005, 811], [0.01, 812]]
+    labels:
+      description: How many of its predictions were right and wrong, by the labels that came back since then.
+      type: dict
+      returned: as RV(models[].requests)
+      sample: {right: 96, wrong: 4}
+    shadow:
+      description: How many copies of requests it answered as a shadow like the version that served then, or otherwise.
+      type: dict
+      returned: as RV(models[].requests)
+      sample: {agreed: 980, disagreed: 12, failed: 0, dropped: 3}
+    drift:
+      description: How its last window of inputs and outputs compares with its release's reference, for each series.
+      type: list
+      elements: dict
+      returned: as RV(models[].requests)
+      sample: [{series: pixel mean, psi: 0.02, alarm: false, windows: 7}]
+    resident_bytes:
+      description: Resident memory of the server.
+      type: int
+      returned: as RV(models[].requests)
+      sample: 104857600
+    restarts:
+      description: How often the server restarted since the version became active; none where nobody can tell.
+      type: int
+      returned: when a version is active
+      sample: 0
+    past:
+      description:
+        - The same of the version that it replaced, until it was replaced, as the device's journal has it. There,
+          C(restarts) are those that systemd had counted, and C(started) is when the server had started.
+        - None after a first installation.
+      type: dict
+      returned: when a version is active
+      sample: {requests: {requests: 90110, errors: 4}, resident_bytes: 103809024}
     probe:
       description: How the active version answers its probe set now; none if its release has no probe set.
       type: dict

@@ -49,7 +49,7 @@ options:
     type: int
     default: 1
   limits:
-    description: What is allowed. Any of them but the first two is turned off by null.
+    description: What is allowed. All are numbers but the first and the last; null turns any that is V(raw) off.
     type: dict
     default: {}
     suboptions:
@@ -67,53 +67,53 @@ options:
         default: 0.5
       accuracy_drop_max:
         description: Accuracy on the release's probe set that may be lost, in points (0.02 is two percentage points).
-        type: float
+        type: raw
         default: 0.02
       accuracy_min:
         description: The least accuracy on the release's probe set, from 0 to 1.
-        type: float
+        type: raw
       live_accuracy_drop_max:
         description: Accuracy by the labels that came back that may be lost, in points.
-        type: float
+        type: raw
         default: 0.01
       error_rate_max:
         description:
           - The share of requests that may be answered with a status of 500 or above.
           - A version that is no worse than the one before it does not fail.
-        type: float
+        type: raw
         default: 0.05
       error_rate_rise_max:
         description: By how much that share may rise, in points.
-        type: float
+        type: raw
         default: 0.004
       latency_ratio_max:
         description:
           - How many times as long the median request, the 95th percentile, and a batch of the probe set may take.
-        type: float
+        type: raw
         default: 1.1
       latency_seconds_max:
         description: How long the 95th percentile may be, in seconds.
-        type: float
+        type: raw
       drift_rise_max:
         description: The share of devices with a drift alarm that may be had above that of the controls, in points.
-        type: float
+        type: raw
         default: 0.2
       shadow_agreement_min:
         description: The least share of answers in which a shadow of the new version agreed with the old one.
-        type: float
+        type: raw
         default: 0.8
       memory_ratio_max:
         description: How many times as much resident memory the server may take.
-        type: float
+        type: raw
         default: 1.5
       memory_bytes_max:
         description: How much resident memory the server may take on each device, in bytes.
-        type: int
+        type: raw
       restarts_max:
         description:
           - How often the server of a device may restart by itself. A device beyond it counts towards
             O(limits.failed_max).
-        type: int
+        type: raw
         default: 2
       strict:
         description: >-
@@ -246,6 +246,7 @@ import dataclasses
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.validation import check_type_float
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
     LimitError,
@@ -259,20 +260,30 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
 LIMITS: dict[str, dict[str, Any]] = {
     "failed_max": {"type": "str", "default": "0"},
     "coverage_min": {"type": "float", "default": 0.5},
-    "accuracy_drop_max": {"type": "float", "default": 0.02},
-    "accuracy_min": {"type": "float"},
-    "live_accuracy_drop_max": {"type": "float", "default": 0.01},
-    "error_rate_max": {"type": "float", "default": 0.05},
-    "error_rate_rise_max": {"type": "float", "default": 0.004},
-    "latency_ratio_max": {"type": "float", "default": 1.1},
-    "latency_seconds_max": {"type": "float"},
-    "drift_rise_max": {"type": "float", "default": 0.2},
-    "shadow_agreement_min": {"type": "float", "default": 0.8},
-    "memory_ratio_max": {"type": "float", "default": 1.5},
-    "memory_bytes_max": {"type": "int"},
-    "restarts_max": {"type": "int", "default": 2},
+    "accuracy_drop_max": {"type": "raw", "default": 0.02},
+    "accuracy_min": {"type": "raw"},
+    "live_accuracy_drop_max": {"type": "raw", "default": 0.01},
+    "error_rate_max": {"type": "raw", "default": 0.05},
+    "error_rate_rise_max": {"type": "raw", "default": 0.004},
+    "latency_ratio_max": {"type": "raw", "default": 1.1},
+    "latency_seconds_max": {"type": "raw"},
+    "drift_rise_max": {"type": "raw", "default": 0.2},
+    "shadow_agreement_min": {"type": "raw", "default": 0.8},
+    "memory_ratio_max": {"type": "raw", "default": 1.5},
+    "memory_bytes_max": {"type": "raw"},
+    "restarts_max": {"type": "raw", "default": 2},
     "strict": {"type": "bool", "default": False},
 }
+
+
+def _limit(name: str, value: Any) -> Any:
+    """The value of a limit: a number, also one that is written as text; None where it is off. Raises LimitError."""
+    if LIMITS[name]["type"] != "raw" or value is None:
+        return value
+    try:
+        return check_type_float(value)
+    except TypeError as error:
+        raise LimitError(f"{name}: expected a number or null; found {value!r}") from error
 
 
 def main() -> None:
@@ -293,7 +304,7 @@ def main() -> None:
     if not 1 <= params["look"] <= params["looks_max"]:
         module.fail_json(msg=f"look: expected 1 to looks_max, {params['looks_max']}; found {params['look']}")
     try:
-        limits = Limits(**params["limits"])
+        limits = Limits(**{name: _limit(name, value) for name, value in params["limits"].items()})
     except LimitError as error:
         module.fail_json(msg=f"limits: {error}")
     wave = [

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.testing import patch_module_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -340,6 +342,8 @@ def test_a_kind_of_which_nothing_is_heard_is_inconclusive() -> None:
     _all, kind = findings("coverage", wave)
     assert (kind.stratum, kind.verdict) == ("large", INCONCLUSIVE)
     assert judge(wave, limits=Limits(coverage_min=0.0))[0] == PASS
+    # What refused was heard of, and is counted where it belongs.
+    assert judge([good("a"), bad("c", REFUSED, "large")], limits=Limits(failed_max=1))[0] == PASS
 
 
 @pytest.mark.parametrize("coverage_min", [0.0, 0.5])
@@ -607,7 +611,7 @@ def test_a_probe_that_was_never_made_is_inconclusive() -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
+    max_leaves=5,
 )
 
 
@@ -617,7 +621,7 @@ def odd_models(draw: st.DrawFn) -> dict[str, Any]:
     document = model()
     for name in draw(st.lists(st.sampled_from(sorted(document)), max_size=4)):
         inner = document[name]
-        if isinstance(inner, dict) and draw(st.booleans()):
+        if isinstance(inner, dict) and inner and draw(st.booleans()):
             document[name] = {**inner, draw(st.sampled_from(sorted(inner))): draw(JSON)}
         else:
             document[name] = draw(JSON)
@@ -640,7 +644,7 @@ CONTROLS = st.fixed_dictionaries({"stratum": JSON, "before": READS, "after": REA
     st.lists(CONTROLS, max_size=2),
     st.sampled_from([(1, 1), (1, 3), (3, 3)]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_anything_gets_a_verdict_and_a_pass_is_earned(
     wave: list[tuple[str, Any, Any]], others: list[Any], looks: tuple[int, int]
 ) -> None:
@@ -676,8 +680,69 @@ def test_the_order_of_the_devices_does_not_matter(seed: int) -> None:
 # ---- the module ----
 
 
+def run(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
+    """The result of the module."""
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        rollout_gate.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+WAVE = {"strata": {"a": "small"}, "swaps": {"a": SWAPPED}, "reads": {"a": {"model": model()}}}
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_modules_examples_work(capsys: pytest.CaptureFixture[str], number: int) -> None:
+    arguments = yaml.safe_load(rollout_gate.EXAMPLES)[number]["edgeml.fleet.rollout_gate"]
+    variables = {**WAVE, "controls": {}}
+    filled = {name: variables[name] if "{{" in str(value)[:4] else value for name, value in arguments.items()}
+    result = run(capsys, **filled)
+    assert (result["verdict"], result["changed"]) == ("inconclusive" if filled.get("looks_max") else "pass", False)
+    documented = yaml.safe_load(rollout_gate.RETURN)
+    assert set(documented) == set(result) - {"changed", "invocation"}
+    assert all(set(found) == set(documented["findings"]["contains"]) for found in result["findings"])
+
+
+def test_the_module_judges_beside_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    before = {**model()["past"], "live": "1.0.0", "probe": probe(331, "1.0.0")}
+    after = {**before, "requests": requests(102_000, 51)}
+    others = {"b": {"stratum": "small", "before": {"model": before}, "after": {"model": after}}, "c": "broken"}
+    result = run(capsys, **WAVE, controls=others, look=1, looks_max=1)
+    (found,) = [item for item in result["findings"] if item["check"] == "error rate rise"]
+    assert "beside its past and 1 controls" in found["reason"]
+    assert (found["stratum"], found["limit"], found["samples"]) == ("small", 0.004, 2000)
+    assert found["interval"][0] < found["value"] < found["interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"limits": {"accuracy_min": "high"}}, "limits: accuracy_min: expected a number or null; found 'high'"),
+        ({"limits": {"failed_max": "some"}}, "limits: failed_max: expected a count or a percentage"),
+        ({"limits": {"latency_ratio_max": 0.9}}, "limits: latency_ratio_max: expected a number from 1 to "),
+        ({"limits": {"latency_max": 2}}, "Unsupported parameters"),
+        ({"look": 3, "looks_max": 2}, "look: expected 1 to looks_max, 2; found 3"),
+        ({"look": 0}, "look: expected 1 to looks_max"),
+    ],
+)
+def test_the_module_refuses_what_it_cannot_judge_by(
+    capsys: pytest.CaptureFixture[str], arguments: dict[str, Any], message: str
+) -> None:
+    result = run(capsys, **WAVE, **arguments)
+    assert result["failed"]
+    assert message in result["msg"]
+
+
+def test_the_module_takes_null_and_numbers_written_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    off: dict[str, Any] = {**OFF, "accuracy_min": "0.9"}
+    result = run(capsys, **WAVE, limits=off)
+    assert [item["check"] for item in result["findings"]] == ["failed devices", "coverage", "measurements", "accuracy"]
+
+
 def test_the_modules_limits_are_those_of_the_gate() -> None:
     documented = yaml.safe_load(rollout_gate.DOCUMENTATION)["options"]["limits"]["suboptions"]
+    types = {name: option["type"] for name, option in rollout_gate.LIMITS.items()}
+    assert {name: option["type"] for name, option in documented.items()} == types
     defaults = {name: option.get("default") for name, option in rollout_gate.LIMITS.items()}
     assert list(documented) == list(rollout_gate.LIMITS) == [field.name for field in dataclasses.fields(Limits)]
     assert {name: option.get("default") for name, option in documented.items()} == defaults

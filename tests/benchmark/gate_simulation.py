@@ -1,0 +1,368 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How often the gate is wrong: rollouts over simulated fleets, judged by it and, side by side, by two gates with fixed
+thresholds.
+
+What is simulated is what devices count: three hardware classes of different speed, devices that differ and some that
+are noisy, latencies with a heavy tail, a load that rises and falls for all devices of a class at once, traffic that
+differs tenfold between devices, accuracies and error rates of each device's own, and 30% of all devices away. The gates
+see the histograms and the counters that ``model_info`` tells, nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from clone import REPOSITORY
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    Control,
+    Limits,
+    Report,
+    judge,
+)
+from ansible_collections.edgeml.fleet.plugins.module_utils._measured import Labels, Measured, Probe, Requests
+from ansible_collections.edgeml.fleet.plugins.module_utils._outcome import AWAY, UPDATED
+from ansible_collections.edgeml.fleet.plugins.module_utils._table import text_table
+
+EDGES = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a bad release does: accuracy lost in points, a factor for all latencies, one for the 95th percentile alone,
+    and the share of requests that fail."""
+
+    accuracy: float = 0.0
+    latency: float = 1.0
+    tail: float = 1.0
+    error_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A hardware class: its share of the fleet and its median latency in seconds."""
+
+    name: str
+    share: float
+    seconds: float
+
+
+KINDS = (Kind("small", 0.4, 0.024), Kind("medium", 0.4, 0.008), Kind("large", 0.2, 0.003))
+OFFLINE = 0.3
+# Standard deviations of logarithms: between devices, of a device between one hour and another, of a noisy one, and of
+# the load that a class has in common; and how large a part of the devices is noisy.
+BETWEEN, WITHIN, NOISY, LOAD, NOISY_SHARE = 0.25, 0.05, 0.3, 0.15, 0.07
+# The latency of one request: log-normal, and a part of the requests that takes several times as long.
+SPREAD, SLOW_SHARE, SLOW_FACTOR, SLOW_SPREAD = 0.4, 0.04, 4.0, 0.6
+ERROR_RATE, ACCURACY = 0.001, 0.95
+# In logits: accuracy between devices, and what the hour does to all of them.
+ACCURACY_BETWEEN, ACCURACY_HOUR = 0.3, 0.06
+LABELLED = 0.5
+PROBE_SAMPLES = 360
+# Questions of the probe set that two equally good versions answer differently, each way.
+DISCORDANT = 0.02
+PAST_LOOKS = 200
+TRAFFIC_SPREAD = 0.7
+
+
+class Device:
+    """One device, and what it counts."""
+
+    def __init__(self, chance: np.random.Generator, name: str, kind: Kind, traffic: float) -> None:
+        self.chance = chance
+        self.name = name
+        self.kind = kind
+        self.median = kind.seconds * math.exp(chance.normal(0, BETWEEN))
+        self.within = NOISY if chance.random() < NOISY_SHARE else WITHIN
+        self.error_rate = ERROR_RATE * chance.gamma(2.0, 0.5)
+        self.logit = math.log(ACCURACY / (1 - ACCURACY)) + chance.normal(0, ACCURACY_BETWEEN)
+        self.rate = traffic * math.exp(chance.normal(0, TRAFFIC_SPREAD) - TRAFFIC_SPREAD**2 / 2)
+        # The noise of this hour, against that of the past, which is an average of many.
+        self.hour = chance.normal(0, self.within)
+
+    def count(self, looks: float, load: float, light: float, fault: Fault) -> Measured:
+        """What it counts in so many soaks; ``load`` and ``light`` are the class's common shifts of the logarithm of
+        latency and of the logit of accuracy."""
+        requests = int(self.chance.poisson(self.rate * looks))
+        error_rate = self.error_rate if fault.error_rate is None else fault.error_rate * self.error_rate / ERROR_RATE
+        errors = int(self.chance.binomial(requests, min(error_rate, 1.0)))
+        timed = requests - errors
+        shares = _shares(self.median * math.exp(load) * fault.latency, fault.tail)
+        counts = self.chance.multinomial(timed, np.append(shares, max(0.0, 1 - shares.sum())))[:-1].cumsum()
+        buckets = tuple((float(edge), int(count)) for edge, count in zip(EDGES, counts, strict=True))
+        labels = int(self.chance.binomial(requests, LABELLED))
+        accuracy = 1 / (1 + math.exp(-(self.logit + light))) - fault.accuracy
+        right = int(self.chance.binomial(labels, accuracy))
+        return Measured(requests=Requests(requests, errors, timed, buckets), labels=Labels(right, labels - right))
+
+
+def _below(ratio: float) -> float:
+    """The share of requests that take less than exp(``ratio``) times the median of the usual ones."""
+    usual = NORMAL.cdf(ratio / SPREAD)
+    return (1 - SLOW_SHARE) * usual + SLOW_SHARE * NORMAL.cdf((ratio - math.log(SLOW_FACTOR)) / SLOW_SPREAD)
+
+
+# The same, looked up: to be fast.
+_RATIOS = np.linspace(-12.0, 12.0, 24001)
+_BELOW = np.array([_below(float(ratio)) for ratio in _RATIOS])
+
+
+def _shares(median: float, tail: float) -> np.ndarray:
+    """The share of requests in each bucket. ``tail`` stretches what is above the median, so that the 95th percentile is
+    so many times as long."""
+    stretch = 1 + math.log(tail) / float(np.interp(0.95, _BELOW, _RATIOS))
+    ratios = np.log(EDGES / median)
+    ratios = np.where(ratios > 0, ratios / stretch, ratios)
+    return np.diff(np.interp(ratios, _RATIOS, _BELOW), prepend=0.0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the gates see at one look; ``number`` counts from 1."""
+
+    number: int
+    wave: list[Report]
+    controls: list[Control]
+
+
+class Rollout:
+    """One wave of ``devices`` and as many controls, all with ``traffic`` requests per soak on average."""
+
+    def __init__(self, seed: int, devices: int, traffic: float, fault: Fault, looks: int) -> None:
+        self.chance = np.random.default_rng(seed)
+        self.fault = fault
+        self.looks = looks
+        places = [(kind, place) for kind, count in _split(devices) for place in range(count)]
+        self.wave = [Device(self.chance, f"w-{kind.name}-{n}", kind, traffic) for kind, n in places]
+        self.beside = [Device(self.chance, f"c-{kind.name}-{n}", kind, traffic) for kind, n in places]
+        everybody = [*self.wave, *self.beside]
+        self.away = {device.name for device in everybody if self.chance.random() < OFFLINE}
+        self.past = {device.name: device.count(PAST_LOOKS, 0.0, 0.0, Fault()) for device in everybody}
+        old = PROBE_SAMPLES - int(self.chance.binomial(PROBE_SAMPLES, 1 - ACCURACY))
+        worse = int(self.chance.binomial(PROBE_SAMPLES, DISCORDANT + fault.accuracy))
+        better = int(self.chance.binomial(PROBE_SAMPLES - old, DISCORDANT / (1 - ACCURACY)))
+        self.probes = (old, min(max(old - worse + better, 0), PROBE_SAMPLES))
+
+    def run(self) -> Iterator[Look]:
+        """Soak and look, up to ``looks`` times. Everything is counted from the first soak on."""
+        load = {kind.name: self.chance.normal(0, LOAD) for kind in KINDS}
+        light = self.chance.normal(0, ACCURACY_HOUR)
+        counted: dict[str, Measured] = {}
+        for number in range(1, self.looks + 1):
+            # The load of one soak resembles that of the one before.
+            load = {name: 0.8 * value + 0.6 * self.chance.normal(0, LOAD) for name, value in load.items()}
+            for group, fault in ((self.wave, self.fault), (self.beside, Fault())):
+                for device in group:
+                    if device.name not in self.away:
+                        soak = device.count(1.0, load[device.kind.name] + device.hour, light, fault)
+                        counted[device.name] = _add(counted.get(device.name), soak)
+            yield Look(number, [self._report(device, counted) for device in self.wave], self._controls(counted))
+
+    def _report(self, device: Device, counted: dict[str, Measured]) -> Report:
+        if device.name in self.away:
+            return Report(device.name, device.kind.name, AWAY)
+        old, new = self.probes
+        now = _with(counted[device.name], Probe(PROBE_SAMPLES, new, self._probe_seconds(device, self.fault)))
+        past = _with(self.past[device.name], Probe(PROBE_SAMPLES, old, self._probe_seconds(device, Fault())))
+        return Report(device.name, device.kind.name, UPDATED, now=now, past=past)
+
+    def _controls(self, counted: dict[str, Measured]) -> list[Control]:
+        here = [device for device in self.beside if device.name not in self.away]
+        return [Control(item.name, item.kind.name, counted[item.name], self.past[item.name]) for item in here]
+
+    def _probe_seconds(self, device: Device, fault: Fault) -> float:
+        # The median of a dozen batches, with nobody else asking.
+        return 10 * device.median * fault.latency * math.exp(self.chance.normal(0, device.within + 0.05))
+
+
+def _split(devices: int) -> list[tuple[Kind, int]]:
+    """Each class's part, at least one; the largest remainders are rounded up."""
+    counts = [max(1, int(devices * kind.share)) for kind in KINDS]
+    order = sorted(range(len(KINDS)), key=lambda place: devices * KINDS[place].share - counts[place], reverse=True)
+    for place in order[: max(0, devices - sum(counts))]:
+        counts[place] += 1
+    return list(zip(KINDS, counts, strict=True))
+
+
+def _with(measured: Measured, probe: Probe) -> Measured:
+    return Measured(requests=measured.requests, labels=measured.labels, probe=probe)
+
+
+def _add(before: Measured | None, soak: Measured) -> Measured:
+    if before is None or before.requests is None or before.labels is None:
+        return soak
+    assert soak.requests is not None
+    assert soak.labels is not None
+    one, two = before.requests, soak.requests
+    buckets = tuple((edge, x + y) for (edge, x), (_edge, y) in zip(one.buckets, two.buckets, strict=True))
+    requests = Requests(one.requests + two.requests, one.errors + two.errors, one.timed + two.timed, buckets)
+    labels = Labels(before.labels.right + soak.labels.right, before.labels.wrong + soak.labels.wrong)
+    return Measured(requests=requests, labels=labels)
+
+
+# ---- the gates: the looks, and how many there can be at most, give a verdict ----
+
+Gate = Callable[[Iterator[Look], int], str]
+
+
+def ours(looks: Iterator[Look], looks_max: int, strict: bool = False) -> str:
+    """This collection's gate with its own limits: goes on looking while it is inconclusive."""
+    verdict = INCONCLUSIVE
+    for look in looks:
+        verdict, _findings = judge(look.wave, look.controls, Limits(strict=strict), look.number, looks_max)
+        if verdict != INCONCLUSIVE:
+            break
+    return verdict
+
+
+def fixed(looks: Iterator[Look], _looks_max: int) -> str:
+    """Fixed thresholds, as canary analyses with Prometheus queries have them: at each look the wave's pooled numbers
+    beside those of the controls; the first beyond its threshold aborts, and a wave that comes to its end passes.
+
+    Thresholds are midway between no harm and the harm that is to be found.
+    """
+    for look in looks:
+        serving = [item.now for item in look.wave if item.outcome == UPDATED]
+        others = [item.now for item in look.controls]
+        if not serving or not others:
+            return INCONCLUSIVE
+        wave, beside = _pooled(serving), _pooled(others)
+        if (
+            wave.error_rate > beside.error_rate + 0.0045
+            or wave.wrong > beside.wrong + 0.01
+            or wave.seconds > 1.1 * beside.seconds
+        ):
+            return FAIL
+    return PASS
+
+
+def former(looks: Iterator[Look], _looks_max: int) -> str:
+    """The gate that this collection had before: one look, the probe set's accuracy (2 points) and batch time (2 times)
+    per class, and at most 1% errors over all."""
+    look = next(looks)
+    serving = [item for item in look.wave if item.outcome == UPDATED]
+    if len(serving) < 0.5 * len(look.wave):
+        return INCONCLUSIVE
+    for kind in KINDS:
+        own = [item for item in serving if item.stratum == kind.name]
+        if own and (_mean_drop(own) > 0.02 or _mean_ratio(own) > 2.0):
+            return FAIL
+    return FAIL if _pooled([item.now for item in serving]).error_rate > 0.01 else PASS
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The numbers of some devices together, as a Prometheus query tells them."""
+
+    error_rate: float
+    wrong: float
+    seconds: float
+
+
+def _pooled(measured: Sequence[Measured]) -> Pooled:
+    requests = [item.requests for item in measured if item.requests]
+    labels = [item.labels for item in measured if item.labels]
+    total = max(1, sum(item.requests for item in requests))
+    labelled = max(1, sum(item.right + item.wrong for item in labels))
+    counts = np.array([[count for _edge, count in item.buckets] for item in requests]).sum(axis=0)
+    return Pooled(
+        error_rate=sum(item.errors for item in requests) / total,
+        wrong=sum(item.wrong for item in labels) / labelled,
+        seconds=float(np.interp(0.95 * counts[-1], counts, EDGES)),
+    )
+
+
+def _mean_drop(reports: Sequence[Report]) -> float:
+    pairs = [(item.past.probe, item.now.probe) for item in reports]
+    return float(np.mean([(old.correct - new.correct) / PROBE_SAMPLES for old, new in pairs if old and new]))
+
+
+def _mean_ratio(reports: Sequence[Report]) -> float:
+    pairs = [(item.past.probe, item.now.probe) for item in reports]
+    times = [(old.latency_seconds, new.latency_seconds) for old, new in pairs if old and new]
+    return float(np.mean([now / then for then, now in times if then and now]))
+
+
+# ---- what is measured ----
+
+FAULTS = {
+    "nothing wrong": Fault(),
+    "accuracy -2 points": Fault(accuracy=0.02),
+    "p95 latency +20%, all requests": Fault(latency=1.2),
+    "p95 latency +20%, the tail alone": Fault(tail=1.2),
+    "error rate 0.1% -> 1%": Fault(error_rate=0.01),
+}
+GATES: dict[str, Gate] = {
+    "rollout_gate": ours,
+    "rollout_gate, strict": functools.partial(ours, strict=True),
+    "fixed thresholds": fixed,
+    "the gate before": former,
+}
+SEARCHED = ((10, 1000), (20, 100), (20, 300), (20, 1000), (30, 300), (30, 1000), (40, 300), (40, 1000))
+# So many times as many rollouts of a release that does no harm: its errors are to be rarer.
+MORE_QUIET = 5
+
+
+def measure(
+    fault: Fault, gates: Sequence[str], devices: int, traffic: float, looks: int, runs: int, seed: int
+) -> dict[str, Counter[str]]:
+    """How often each gate comes to each verdict. Every gate sees the same rollouts."""
+    found: dict[str, Counter[str]] = {name: Counter() for name in gates}
+    for run in range(runs):
+        seen = list(Rollout(seed * 1_000_003 + run, devices, traffic, fault, looks).run())
+        for name in gates:
+            found[name][GATES[name](iter(seen), looks)] += 1
+    return found
+
+
+def _percent(counts: Counter[str], verdict: str) -> str:
+    return f"{100 * counts[verdict] / counts.total():.1f}%"
+
+
+def main() -> None:
+    """Run the comparison, or look for the smallest canary."""
+    name = str(Path(__file__).resolve().relative_to(REPOSITORY))
+    parser = argparse.ArgumentParser(prog=f"python {name}", description=__doc__)
+    parser.add_argument("--runs", type=int, default=100, help="rollouts per row; of nothing wrong five times as many")
+    parser.add_argument("--devices", type=int, default=40, help="devices of the wave, 30%% of them away")
+    parser.add_argument("--requests", type=int, default=1000, help="requests per device and soak, on average")
+    parser.add_argument("--looks", type=int, default=4, help="looks at most")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--search", action="store_true", help="look for the smallest canary instead")
+    options = parser.parse_args()
+    table: list[dict[str, str]] = []
+    cases = SEARCHED if options.search else ((options.devices, options.requests),)
+    gates = ["rollout_gate"] if options.search else list(GATES)
+    for devices, requests in cases:
+        for release, fault in FAULTS.items():
+            runs = options.runs * (MORE_QUIET if fault == Fault() else 1)
+            found = measure(fault, gates, devices, requests, options.looks, runs, options.seed)
+            for gate, counts in found.items():
+                verdicts = {verdict: _percent(counts, verdict) for verdict in (PASS, FAIL, INCONCLUSIVE)}
+                about = {"devices": str(devices), "requests": str(requests), "release": release, "gate": gate}
+                table.append({**about, "runs": str(runs), **verdicts})
+            print(f"{devices} devices, {requests} requests: {release}", file=sys.stderr, flush=True)
+    print("\n".join(text_table(table)))
+
+
+if __name__ == "__main__":
+    main()

@@ -54,6 +54,10 @@ benchmark: ## measure what swaps cost, and what the inference server's log, metr
 	python tests/benchmark/swap_under_load.py
 	python tests/benchmark/activate_large_model.py
 
+.PHONY: scale
+scale: ## measure what a rollout costs the controller, and how that grows with the fleet
+	python tests/benchmark/rollout_scale.py
+
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests
 	FUZZ_REQUESTS=50000 pytest -rP tests/integration/server/test_server_fuzz.py

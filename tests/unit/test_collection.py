@@ -31,7 +31,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_it_holds_nothing_else(members: set[str]) -> None:
     top = {path.split("/", 1)[0] for path in members}
-    texts = {"README.md", "LICENSE", "CHANGELOG.md", "MANIFEST.json", "FILES.json"}
+    texts = {"README.md", "LICENSE", "CHANGELOG.md", "MANIFEST.json", "FILES.json", "requirements.txt", "bindep.txt"}
     assert top == {"meta", "plugins", "roles", "playbooks"} | texts
     assert not [path for path in members if path.endswith(".pyc")]
 

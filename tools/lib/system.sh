@@ -35,6 +35,7 @@ check_system() {
 wanted_packages() {
     echo ca-certificates iptables mmdebstrap debian-archive-keyring openssh-client prometheus strace e2fsprogs
     echo chromium chromium-driver # look at the report as a person does
+    echo cron # runs the crontab of the examples
     if [ "$(dpkg --print-architecture)" != arm64 ]; then echo arch-test binfmt-support qemu-user-static; fi
     # Docker's own packages conflict with Debian's: whatever engine is there is taken.
     if ! command -v dockerd >/dev/null && [ ! -S /var/run/docker.sock ]; then echo docker.io; fi

@@ -11,8 +11,9 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from jinja2 import TemplateError
 
-from ansible_collections.edgeml.fleet.plugins.module_utils import _ledger
+from ansible_collections.edgeml.fleet.plugins.module_utils import _ledger, _report
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._lock import LockedError, take
 
@@ -55,8 +56,13 @@ class ActionModule(ActionBase):
                 wanted = _ledger.wanted(rollouts, args["hosts"])
                 return {"changed": False, "locked": False, "rollouts": rollouts, "wanted": wanted}
             rollout = self._next(directory, args)
+            path = _ledger.path_of(directory, rollout["id"])
+            told = {"changed": False, "ledger": rollout, "path": path}
             if act:
                 _ledger.write(directory, rollout)
+            if args["state"] == "closed":
+                told["report"] = self._report(rollout, path) if act else ""
+            return told
         except LockedError as error:
             told = {"locked": True, "changed": False, "msg": str(error)}
             if args["state"] == "read":
@@ -64,7 +70,16 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error), result=told) from None
         except (EdgemlError, OSError) as error:
             raise AnsibleActionFail(str(error)) from None
-        return {"changed": False, "ledger": rollout, "path": _ledger.path_of(directory, rollout["id"])}
+
+    def _report(self, rollout: _ledger.Rollout, path: str) -> str:
+        """Write the report beside the ledger. One that cannot be written is no reason to fail a rollout."""
+        report = f"{os.path.splitext(path)[0]}.html"
+        try:
+            _report.write(rollout, report)
+        except (OSError, ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
+            self._display.warning(f"{report}: the report could not be written: {error!r}")
+            return ""
+        return report
 
     def _next(self, directory: str, args: dict[str, Any]) -> _ledger.Rollout:
         """The rollout as it is from now on."""

@@ -34,28 +34,37 @@ options:
     description: For a device of the wave, the device on the old version that it is compared with.
     type: dict
     required: true
+  outcomes:
+    description: What became of the devices of the waves so far.
+    type: dict
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Show what a gate would be told of devices that nothing was done with
   ansible.builtin.debug:
-    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_measured(strata, '1.1.0', {}) }}"
+    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_measured(strata, '1.1.0', {}, {}) }}"
   vars:
     strata: {edge-s1: small}
 """
 
 RETURN = r"""
 _value:
-  description: C(strata), C(swaps), C(reads) and C(controls) for the gate.
+  description: C(strata), C(swaps), C(reads), C(controls) and C(earlier) for the gate.
   type: dict
 """
 
 
 def rollout_measured(
-    devices: Iterable[Mapping[str, Any]], strata: Mapping[str, str], version: str, controls: Mapping[str, str]
+    devices: Iterable[Mapping[str, Any]],
+    strata: Mapping[str, str],
+    version: str,
+    controls: Mapping[str, str],
+    outcomes: Mapping[str, str],
 ) -> dict[str, Any]:
-    """``strata``, ``swaps``, ``reads`` and ``controls`` of a wave, by the devices' names."""
-    result: dict[str, Any] = {"strata": {}, "swaps": {}, "reads": {}, "controls": {}}
+    """``strata``, ``swaps``, ``reads`` and ``controls`` of a wave, and what became of the waves ``earlier``, by the
+    devices' names."""
+    result: dict[str, Any] = {"strata": {}, "swaps": {}, "reads": {}, "controls": {}, "earlier": {}}
     for device in devices:
         name = device["inventory_hostname"]
         result["strata"][name] = strata.get(name, "all")
@@ -67,6 +76,9 @@ def rollout_measured(
                 "before": device["__rollout_control_before"],
                 "after": device.get("__rollout_control_after") or {},
             }
+    for name, outcome in outcomes.items():
+        if name not in result["strata"]:
+            result["earlier"][name] = {"stratum": strata.get(name, "all"), "outcome": outcome}
     return result
 
 

@@ -311,9 +311,11 @@ def judge(
     limits: Limits = Limits(),
     look: int = 1,
     looks_max: int = 1,
+    earlier: Sequence[Report] = (),
 ) -> tuple[str, list[Finding]]:
     """Return the verdict over a wave and the findings that led to it. Fail wins over inconclusive, that over pass.
 
+    ``earlier``: the devices of the rollout's waves before, whose failures count with this one's.
     ``look`` counts from 1 to ``looks_max``, which was fixed before the first. The same data in another order give
     the same.
     """
@@ -321,7 +323,7 @@ def judge(
     beside = sorted(controls, key=lambda item: item.name)
     serving = [item for item in wave if item.outcome in ON_NEW_VERSION]
     last = max(look, looks_max, 1)
-    findings = [_failures(wave, limits), *_coverage(wave, serving, limits)]
+    findings = [_failures(wave, earlier, limits), *_coverage(wave, serving, earlier, limits)]
     if serving:
         gate = _Gate(serving, beside, limits)
         comparisons = gate.comparisons()
@@ -353,23 +355,28 @@ def reasons(findings: Iterable[Finding]) -> list[str]:
 _ORDER = (FAIL, INCONCLUSIVE, PASS, SKIPPED)
 
 
-def _failures(wave: Sequence[Report], limits: Limits) -> Finding:
-    bad = [item for item in wave if item.outcome in BAD]
-    allowed = limits.failures_allowed(len(wave))
+def _failures(wave: Sequence[Report], earlier: Sequence[Report], limits: Limits) -> Finding:
+    """Over all waves so far: what each of them may bear would otherwise add up to any number."""
+    begun = [*wave, *earlier]
+    bad = [item for item in begun if item.outcome in BAD]
+    allowed = limits.failures_allowed(len(begun))
     named = ": " + ", ".join(f"{item.name} {item.outcome}" for item in bad[:NAMES_MAX]) if bad else ""
-    reason = f"{len(bad)} of {len(wave)} devices refused, failed or fell silent (at most {allowed}){named}"
+    so_far = " so far" if earlier else ""
+    reason = f"{len(bad)} of {len(begun)} devices{so_far} refused, failed or fell silent (at most {allowed}){named}"
     verdict = PASS if len(bad) <= allowed else FAIL
-    return Finding("failed devices", verdict, reason, value=len(bad), limit=allowed, samples=len(wave))
+    return Finding("failed devices", verdict, reason, value=len(bad), limit=allowed, samples=len(begun))
 
 
-def _coverage(wave: Sequence[Report], serving: Sequence[Report], limits: Limits) -> list[Finding]:
+def _coverage(
+    wave: Sequence[Report], serving: Sequence[Report], earlier: Sequence[Report], limits: Limits
+) -> list[Finding]:
     share = len(serving) / len(wave) if wave else 0.0
     enough = bool(serving) and share >= limits.coverage_min
     reason = f"{len(serving)} of {len(wave)} devices reported ({share:.0%}, at least {limits.coverage_min:.0%})"
     verdict = PASS if enough else INCONCLUSIVE
     findings = [Finding("coverage", verdict, reason, value=_round(share), limit=limits.coverage_min, samples=len(wave))]
     if serving and limits.coverage_min > 0:
-        heard = {item.stratum for item in wave if item.outcome not in (AWAY, SILENT)}
+        heard = {item.stratum for item in (*wave, *earlier) if item.outcome not in (AWAY, SILENT)}
         for stratum in sorted({item.stratum for item in wave} - heard):
             silent = sum(item.stratum == stratum for item in wave)
             reason = f"none of its {silent} devices reported, so that nothing is known of this kind"

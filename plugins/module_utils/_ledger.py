@@ -15,10 +15,10 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import tempfile
 from typing import Any, Iterable, Mapping, Sequence
 
 from ._errors import EdgemlError
+from ._whole_file import write_whole
 
 SCHEMA = 1
 
@@ -85,17 +85,7 @@ def write(directory: str, rollout: Rollout) -> None:
     path = path_of(directory, rollout["id"])
     try:
         os.makedirs(directory, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, prefix=".", delete=False) as file:
-            try:
-                json.dump(rollout, file, indent=1)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
-                os.rename(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        write_whole(path, json.dumps(rollout, indent=1) + "\n")
     except OSError as error:
         raise LedgerError(f"{path}: cannot be written: {error}") from error
 

@@ -16,15 +16,17 @@ import datetime
 import fnmatch
 import math
 import os
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Mapping, Sequence
+
+from ._whole_file import write_whole
 
 # What can become of a device, worst first: the order of tables, and of a bar's parts from its end.
 OUTCOMES = (
     "not reverted",
     "failed",
+    "failed before",
     "silent",
     "refused",
     "away",
@@ -38,10 +40,10 @@ OUTCOMES = (
 )
 # On which of the two inks a bar's numbers are readable, where it isn't the page's own.
 _WHITE_ON = ("updated", "silent", "not reverted")
-_BLACK_ON = ("failed", "refused", "away", "reverted")
+_BLACK_ON = ("failed", "failed before", "refused", "away", "reverted")
 _HEALTHY = ("updated", "already there")
 _LEFT_OUT = ("pinned", "maintenance")
-_FAILED = ("not reverted", "failed", "silent", "refused")
+_FAILED = ("not reverted", "failed", "failed before", "silent", "refused")
 _STATES = {
     "passed": ("good", "Passed"),
     "failed": ("bad", "Failed"),
@@ -106,17 +108,7 @@ def render(ledger: Mapping[str, Any]) -> str:
 
 def write(ledger: Mapping[str, Any], path: str) -> None:
     """Put the report in place, whole or not at all. Raises OSError."""
-    directory = os.path.dirname(os.path.abspath(path))
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, prefix=".", delete=False) as file:
-        try:
-            file.write(render(ledger))
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    write_whole(path, render(ledger))
 
 
 def _clean(value: Any) -> Any:

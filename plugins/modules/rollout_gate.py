@@ -40,6 +40,12 @@ options:
       - One that did not answer, changed its version meanwhile or told what cannot be is left out.
     type: dict
     default: {}
+  earlier:
+    description:
+      - The devices of the rollout's waves before, by their inventory names, each with C(stratum) and C(outcome).
+      - Their failures count with those of this wave. A class of which one of them reported is known.
+    type: dict
+    default: {}
   look:
     description: Which look at this wave this is, from 1.
     type: int
@@ -251,6 +257,7 @@ from ansible.module_utils.common.validation import check_type_float
 from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
     LimitError,
     Limits,
+    Report,
     control,
     judge,
     reasons,
@@ -294,6 +301,7 @@ def main() -> None:
             "swaps": {"type": "dict", "required": True},
             "reads": {"type": "dict", "required": True},
             "controls": {"type": "dict", "default": {}},
+            "earlier": {"type": "dict", "default": {}},
             "look": {"type": "int", "default": 1},
             "looks_max": {"type": "int", "default": 1},
             "limits": {"type": "dict", "default": {}, "options": LIMITS, "apply_defaults": True},
@@ -315,7 +323,10 @@ def main() -> None:
     new = next((version for version in versions if isinstance(version, str)), None)
     found = [control(name, told, new) for name, told in params["controls"].items()]
     beside = [item for item in found if item is not None and item.name not in params["strata"]]
-    verdict, findings = judge(wave, beside, limits, params["look"], params["looks_max"])
+    earlier = [
+        Report(name, str(told.get("stratum")), str(told.get("outcome"))) for name, told in params["earlier"].items()
+    ]
+    verdict, findings = judge(wave, beside, limits, params["look"], params["looks_max"], earlier)
     module.exit_json(
         changed=False,
         verdict=verdict,

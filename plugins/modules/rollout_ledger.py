@@ -27,7 +27,7 @@ options:
       - V(open) begins O(rollout), or goes on with it where it was interrupted. A rollout that failed or was rolled back
         is refused. A new attempt has another id.
       - V(wave) notes that O(wave) has begun, or what its gate said.
-      - V(closed) notes how the rollout ended, or why it pauses.
+      - V(closed) notes how the rollout ended, or why it pauses, and writes its report beside it.
     type: str
     choices: [read, open, wave, closed]
     required: true
@@ -98,6 +98,11 @@ path:
   returned: success, unless O(state=read)
   type: str
   sample: /var/lib/edgeml/rollouts/digits-1.1.0-1.json
+report:
+  description: The file with the rollout's report, one HTML page that needs nothing else. Empty if there is none.
+  returned: when O(state=closed)
+  type: str
+  sample: /var/lib/edgeml/rollouts/digits-1.1.0-1.html
 rollouts:
   description: All rollouts, oldest first.
   returned: when O(state=read)

@@ -47,7 +47,10 @@ class Awx:
     def workflow(self, survey: Mapping[str, Any], answers: Mapping[str, bool]) -> list[tuple[str, str]]:
         """Launch the workflow, and give its approval nodes these answers; what became of each node that ran."""
         (identifier,) = set(NODES) - {
-            after["identifier"] for node in NODES.values() for ways in node.get("related", {}).values() for after in ways
+            after["identifier"]
+            for node in NODES.values()
+            for ways in node.get("related", {}).values()
+            for after in ways
         }
         artifacts: dict[str, Any] = {}
         became = []

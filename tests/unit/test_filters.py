@@ -23,6 +23,7 @@ from ansible_collections.edgeml.fleet.plugins.filter import (
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils import _table
 
+OUTCOMES = {"before-a": "failed", "a": "updated"}
 PLAN = {"waves": [{"number": 2, "hosts": ["edge-1"]}], "strata": {"edge-1": "small"}, "left_out": {}}
 UP = {"active": "1.1.0", "previous": "1.0.0"}
 DOWN = {"active": "1.0.0", "previous": None}
@@ -155,7 +156,9 @@ def test_what_the_gate_is_told_of_a_wave() -> None:
         {"inventory_hostname": "c"},
     ]
     strata = {"a": "small", "b": "large", "old-a": "small"}
-    told = rollout_measured.rollout_measured(devices, strata, "1.1.0", {"a": "old-a", "b": "old-b", "c": "old-c"})
+    told = rollout_measured.rollout_measured(
+        devices, strata, "1.1.0", {"a": "old-a", "b": "old-b", "c": "old-c"}, OUTCOMES
+    )
     assert told == {
         "strata": {"a": "small", "b": "large", "c": "all"},
         "swaps": {"a": swap, "b": {"version": "1.1.0", **lost}, "c": {"version": "1.1.0"}},
@@ -164,6 +167,7 @@ def test_what_the_gate_is_told_of_a_wave() -> None:
             "old-a": {"stratum": "small", "before": {"model": {}}, "after": {"model": {}}},
             "old-b": {"stratum": "all", "before": {"unreachable": True}, "after": {}},
         },
+        "earlier": {"before-a": {"stratum": "all", "outcome": "failed"}},
     }
 
 

@@ -754,3 +754,28 @@ def test_the_guide_names_every_limit_and_every_check() -> None:
     assert [field.name for field in dataclasses.fields(Limits) if f"`{field.name}`" not in guide] == []
     checks = {item.check for item in judge(*fleet(), limits=Limits(accuracy_min=0.5, memory_bytes_max=1 << 40))[1]}
     assert sorted(check for check in checks if f"`{check}`" not in guide) == []
+
+
+# ---- the waves before ----
+
+
+def judged(earlier: list[Report], **limits: Any) -> dict[str, str]:
+    """The verdicts of a wave of one small device that is well and one large device that is away."""
+    wave = [Report("new", "small", UPDATED, first=True), Report("gone", "large", AWAY)]
+    _verdict, findings = judge(wave, limits=Limits(**{**OFF, **limits}), earlier=earlier)
+    return {f"{finding.check} {finding.stratum or ''}".strip(): finding.verdict for finding in findings}
+
+
+def test_failures_add_up_over_the_waves() -> None:
+    failed = [Report("old", "small", FAILED)]
+    assert judged([], failed_max=0)["failed devices"] == PASS
+    assert judged(failed, failed_max=0)["failed devices"] == FAIL
+    assert judged(failed, failed_max=1)["failed devices"] == PASS
+    assert judged(failed, failed_max="30%")["failed devices"] == FAIL
+    assert judged(failed, failed_max="34%")["failed devices"] == PASS
+
+
+def test_a_class_that_an_earlier_wave_heard_of_is_known() -> None:
+    assert judged([], coverage_min=0.5)["coverage large"] == INCONCLUSIVE
+    assert judged([Report("old", "large", AWAY)], coverage_min=0.5)["coverage large"] == INCONCLUSIVE
+    assert "coverage large" not in judged([Report("old", "large", UPDATED)], coverage_min=0.5)

@@ -317,7 +317,7 @@ GATES: dict[str, Gate] = {
     "fixed thresholds": fixed,
     "the gate before": former,
 }
-SEARCHED = ((10, 1000), (20, 100), (20, 300), (20, 1000), (30, 300), (30, 1000), (40, 300), (40, 1000))
+SEARCHED = ((12, 1000), (20, 300), (20, 1000), (30, 300), (30, 1000), (40, 1000))
 # So many times as many rollouts of a release that does no harm: its errors are to be rarer.
 MORE_QUIET = 5
 

@@ -49,9 +49,14 @@ def test_the_incomplete_beta_function(x: float, a: float, b: float, expected: fl
 @settings(deadline=None)
 def test_a_shares_limit_is_where_what_was_seen_has_that_probability(wrong: int, right: int, alpha: float) -> None:
     total = wrong + right
+
+    def seen(share: float) -> float:
+        """How probable so few wrong ones are."""
+        return math.fsum(math.comb(total, k) * share**k * (1 - share) ** (total - k) for k in range(wrong + 1))
+
     upper = share_upper(wrong, total, alpha)
-    seen = math.fsum(math.comb(total, k) * upper**k * (1 - upper) ** (total - k) for k in range(wrong + 1))
-    assert alpha / 1.1 <= seen <= alpha * (1 + 1e-6), "never too low"
+    assert seen(upper) <= alpha * (1 + 1e-6), "never too low"
+    assert seen(upper - 0.01 * (upper - wrong / total)) > alpha, "and not much too high"
     assert share_lower(right, total, alpha) == pytest.approx(1 - upper)
 
 

@@ -6,34 +6,6 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
-import os
-import shutil
-import sys
-import threading
-from collections import Counter
-from pathlib import Path
-from typing import Any, Callable, Mapping, TextIO
-
-from ansible import constants
-from ansible.plugins.callback import CallbackBase
-from ansible.utils.color import stringc
-
-from ansible_collections.edgeml.fleet.plugins.module_utils._progress import (
-    AWAY,
-    BAD,
-    DONE,
-    FAILED,
-    GOOD,
-    JUDGE,
-    SKIPPED,
-    WARNING,
-    Line,
-    Progress,
-    recap,
-)
-
 DOCUMENTATION = r"""
 name: rollout
 type: aggregate
@@ -80,6 +52,34 @@ EXAMPLES = r"""
 # $ ansible-playbook edgeml.fleet.rollout -i inventory.yml -e model_name=digits -e model_version=1.1.0
 # $ echo $?
 """
+
+import atexit
+import functools
+import os
+import shutil
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Mapping, TextIO
+
+from ansible import constants
+from ansible.plugins.callback import CallbackBase
+from ansible.utils.color import stringc
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._progress import (
+    AWAY,
+    BAD,
+    DONE,
+    FAILED,
+    GOOD,
+    JUDGE,
+    SKIPPED,
+    WARNING,
+    Line,
+    Progress,
+    recap,
+)
 
 _LEDGER_ACTION = "edgeml.fleet.rollout_ledger"
 _GATE_ACTION = "edgeml.fleet.rollout_gate"

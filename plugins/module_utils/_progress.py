@@ -114,6 +114,8 @@ class Progress:
         """Tell that a task, or JUDGE, begins, and so what the step before it came to; other tasks say nothing."""
         if name not in (SWAP, SOAK, READ, JUDGE, REVERT):
             return []
+        if name == self._step and name in _DEVICE_TASKS:  # The next batch of hosts.
+            return []
         lines = self.step_ends()
         self._step = name
         self._last_line = (self._clock(), len(self._told))

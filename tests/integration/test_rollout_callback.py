@@ -158,9 +158,7 @@ def test_lines_tell_the_whole_rollout(stage: Stage) -> None:
 def test_a_wave_in_serial_batches_is_one_wave(stage: Stage) -> None:
     document = ledger({"all": HOSTS})
     shown = stage.play(opening(document), a_play(*wave_tasks("pass", PASS, document)[:1], serial=5))
-    assert told(shown)[1:-1] == [
-        f"wave 1 of 1 (all): swap, {number} of 12 devices: {number} done, 0 failed, 0 away" for number in (5, 10, 12)
-    ]
+    assert told(shown)[1:-1] == ["wave 1 of 1 (all): swap, 12 of 12 devices: 12 done, 0 failed, 0 away"]
 
 
 def test_check_mode_tells_what_would_happen_and_nothing_else(stage: Stage) -> None:

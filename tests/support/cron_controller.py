@@ -32,6 +32,8 @@ mkdir /opt/venv
 mount --bind "$venv" /opt/venv
 mount --bind "$mail" /var/mail
 mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/spool/cron
+mkdir /var/spool/cron/crontabs
 mount -t tmpfs tmpfs /etc/cron.d
 cp "$layers/files/etc/cron.d"/* /etc/cron.d
 exec cron -f -L 15

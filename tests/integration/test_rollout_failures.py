@@ -11,6 +11,7 @@ module, to see what Ansible does, and as a rollout.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Fleet:
             usual = {
                 "ansible_connection": "local",
                 "ansible_become": False,
+                "ansible_python_interpreter": sys.executable,
                 "rollout_serving": {"store": str(directory / name), "strategy": "none"},
             }
             hosts[name] = {**usual, **ill.get(name, {})}

@@ -70,7 +70,7 @@ class CronController:
         self._write("/usr/sbin/sendmail", _SENDMAIL, 0o755)
 
     def __enter__(self) -> CronController:
-        command = ["unshare", "--mount", "sh", "-c", _RUN_CRON, "sh", self.directory, sys.prefix, self._mail]
+        command = ["unshare", "--mount", "sh", "-c", _RUN_CRON, "sh", str(self.directory), sys.prefix, str(self._mail)]
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         return self

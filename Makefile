@@ -49,10 +49,11 @@ faults: ## kill, cut from power and fail a swap at every point, not only at a ch
 	pytest tests/faults --all-points
 
 .PHONY: benchmark
-benchmark: ## measure what swaps cost, and what the inference server's log, metrics and drift statistics do
+benchmark: ## measure what swaps cost, and what the inference server does, beside others
 	pytest tests/benchmark
 	python tests/benchmark/swap_under_load.py
 	python tests/benchmark/activate_large_model.py
+	python tests/benchmark/server_costs.py
 
 .PHONY: scale
 scale: ## measure what a rollout costs the controller, and how that grows with the fleet

@@ -2,10 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Connections that send one request after the other, without a pause, from a process of their own.
+"""Load on a server from a process of its own: by connections that send one request after the other without a pause, or
+at a rate, whether the answers before have come or not.
 
-``python load.py PORT PATH CONNECTIONS FILE`` sends the body in FILE until its standard input ends, and then writes
-what became of each request to its standard output.
+``python load.py PORT PATH CONNECTIONS RATE FILE`` sends the body in FILE until its standard input ends, and then writes
+what became of each request to its standard output. With a RATE, in requests a second, there are as many connections
+as it takes, at most CONNECTIONS; with 0, each of CONNECTIONS sends its next request when it has its answer.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONNECTIONS = 4
+MOST_CONNECTIONS = 64
 RETRY_SECONDS = 0.01
 ANSWER_SECONDS = 10
 OK = 200
@@ -30,7 +33,8 @@ NO_CONNECTION = 0
 
 @dataclass(frozen=True)
 class Request:
-    """One request: when it was sent and when it ended, by the machine's monotonic clock, and its HTTP status.
+    """One request: when it was sent, or had to be by the rate, and when it ended, by the machine's monotonic clock, and
+    its HTTP status.
 
     NO_CONNECTION stands for a connection that was refused, reset or closed, or that brought no answer in time.
     """
@@ -47,14 +51,15 @@ class Request:
 
 class Load:
     """The load on a server, as a context manager; afterwards ``requests`` in the order in which they ended, and
-    ``bodies``: each good answer, and how often it came."""
+    ``bodies``: each good answer, and how often it came. ``rate`` is in requests a second; 0: without a pause."""
 
-    def __init__(self, directory: Path, port: int, path: str, document: object) -> None:
+    def __init__(self, directory: Path, port: int, path: str, document: object, rate: float = 0) -> None:
         self.requests: list[Request] = []
         self.bodies: dict[str, int] = {}
         body = directory / "request.json"
         body.write_text(json.dumps(document))
-        self._command = [sys.executable, __file__, str(port), path, str(CONNECTIONS), str(body)]
+        connections = MOST_CONNECTIONS if rate else CONNECTIONS
+        self._command = [sys.executable, __file__, str(port), path, str(connections), str(rate), str(body)]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Load:
@@ -70,24 +75,27 @@ class Load:
 
 
 class _Connection:
-    """One connection, opened again whenever it broke."""
+    """One connection, opened again whenever it broke. ``answered`` is called with it when it is free again."""
 
-    def __init__(self, port: int, request: bytes, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, port: int, request: bytes, selector: selectors.BaseSelector, answered: Callable[[_Connection], None]
+    ) -> None:
+        self._answered = answered
         self._port = port
         self._request = request
         self._selector = selector
         self._socket: socket.socket | None = None
         self._received = b""
-        self._sent = 0.0
+        self._sent: float | None = None
         self.retry_at: float | None = None
         self.requests: list[tuple[float, float, int]] = []
         self.bodies: Counter[str] = Counter()
 
-    def send(self) -> None:
-        """Send the next request."""
+    def send(self, due: float) -> None:
+        """Send the next request, which is due since ``due``."""
         self.retry_at = None
         self._received = b""
-        self._sent = time.monotonic()
+        self._sent = due
         try:
             if self._socket is None:
                 self._socket = socket.create_connection(("127.0.0.1", self._port), ANSWER_SECONDS)
@@ -104,6 +112,10 @@ class _Connection:
             received = self._socket.recv(1 << 20)
         except OSError:
             received = b""
+        if self._sent is None:
+            # Nothing was asked: the server closes what is idle.
+            self._close()
+            return
         if not received:
             self._broke()
             return
@@ -121,13 +133,13 @@ class _Connection:
             self.bodies[body.decode()] += 1
         if b"connection: close" in headers:
             self._close()
-        self.send()
+        self._answered(self)
 
     def look(self, now: float) -> None:
         """Give up an answer that does not come; try again when it is time."""
         if self.retry_at is not None and now >= self.retry_at:
-            self.send()
-        elif self.retry_at is None and now - self._sent > ANSWER_SECONDS:
+            self.send(now)
+        elif self._sent is not None and now - self._sent > ANSWER_SECONDS:
             self._broke()
 
     def _broke(self) -> None:
@@ -136,7 +148,9 @@ class _Connection:
         self.retry_at = time.monotonic() + RETRY_SECONDS
 
     def _end(self, status: int) -> None:
+        assert self._sent is not None
         self.requests.append((self._sent, time.monotonic(), status))
+        self._sent = None
 
     def _close(self) -> None:
         if self._socket is not None:
@@ -145,8 +159,29 @@ class _Connection:
             self._socket = None
 
 
+class _Feed:
+    """Gives the connections their next requests: at a rate, or without one whenever a connection is free."""
+
+    def __init__(self, rate: float) -> None:
+        self._interval = 1 / rate if rate else 0.0
+        self._due = time.monotonic()
+        self._free: list[_Connection] = []
+
+    def add(self, connection: _Connection) -> None:
+        """Take a connection that is free. The one that became so last is used first, so that few are open."""
+        self._free.append(connection)
+
+    def send_due(self) -> float:
+        """Send what is due. Return the seconds until more may be."""
+        now = time.monotonic()
+        while self._free and (self._due <= now or not self._interval):
+            self._free.pop().send(self._due if self._interval else now)
+            self._due += self._interval
+        return max(0.0, self._due - time.monotonic()) if self._interval and self._free else RETRY_SECONDS
+
+
 def _main() -> None:
-    port, path, connections, file = sys.argv[1:]
+    port, path, connections, rate, file = sys.argv[1:]
     body = Path(file).read_bytes()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -156,13 +191,15 @@ def _main() -> None:
         nonlocal stop
         stop = True
 
-    with selectors.DefaultSelector() as selector:
+    # epoll would wake it up to 1 ms too late.
+    with selectors.SelectSelector() as selector:
         selector.register(sys.stdin, selectors.EVENT_READ, end)
-        clients = [_Connection(int(port), request, selector) for _ in range(int(connections))]
+        feed = _Feed(float(rate))
+        clients = [_Connection(int(port), request, selector, feed.add) for _ in range(int(connections))]
         for client in clients:
-            client.send()
+            feed.add(client)
         while not stop:
-            for key, _events in selector.select(RETRY_SECONDS):
+            for key, _events in selector.select(min(feed.send_due(), RETRY_SECONDS)):
                 act: Callable[[], None] = key.data
                 act()
             now = time.monotonic()

@@ -110,6 +110,14 @@ class Digits:
         data = batch["data"][: int(np.prod(shape))]
         return {"inputs": [{**batch, "shape": shape, "data": data}]}
 
+    @property
+    def rows(self) -> dict[str, Any]:
+        """The inputs of its probe set, by name: many rows, typical of what is to come."""
+        return {
+            given["name"]: np.array(given["data"], np.float32).reshape(given["shape"])
+            for given in json.loads(self._probe)["inputs"]
+        }
+
     def content(self, number: int) -> bytes:
         """The model file of version ``number``; the file of each has the same size."""
         self._model.doc_string = f"{number:06}"
@@ -124,6 +132,59 @@ class Digits:
         """The release of version ``number``."""
         files = {FILE: self.content(number)}
         return make_release(f"1.{number}.0", self.name, files, self._golden, self._probe)
+
+
+IMAGE_SHAPE = (1, 3, 224, 224)
+# MobileNet's pairs of a depthwise and a pointwise convolution: channels, and the depthwise one's stride (Howard et al.,
+# MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications, arXiv:1704.04861, table 1).
+_MOBILENET = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+_CLASSES = 1000
+
+
+def mobilenet() -> bytes:
+    """MobileNet of full width, 4.2 million random weights: ``scores`` (FP32 [1, 1000]) of ``image`` (IMAGE_SHAPE)."""
+    random = np.random.default_rng(1)
+    nodes: list[onnx.NodeProto] = []
+    constants: list[TensorProto] = []
+    last, channels = "image", IMAGE_SHAPE[1]
+
+    def convolution(outputs: int, size: int, stride: int, groups: int) -> None:
+        nonlocal last, channels
+        fan_in = channels // groups * size * size
+        shape = (outputs, channels // groups, size, size)
+        weights = random.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / fan_in))
+        name = f"weights{len(constants)}"
+        constants.append(numpy_helper.from_array(weights, name))
+        sizes: dict[str, Any] = {
+            "kernel_shape": [size] * 2,
+            "strides": [stride] * 2,
+            "pads": [size // 2] * 4,
+            "group": groups,
+        }
+        nodes.append(helper.make_node("Conv", [last, name], [f"{name}_sum"], **sizes))
+        nodes.append(helper.make_node("Relu", [f"{name}_sum"], [f"{name}_out"]))
+        last, channels = f"{name}_out", outputs
+
+    convolution(32, size=3, stride=2, groups=1)
+    for outputs, stride in _MOBILENET:
+        convolution(channels, size=3, stride=stride, groups=channels)
+        convolution(outputs, size=1, stride=1, groups=1)
+    constants.append(numpy_helper.from_array(random.standard_normal((channels, _CLASSES), dtype=np.float32), "weights"))
+    nodes += [
+        helper.make_node("GlobalAveragePool", [last], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("MatMul", ["features", "weights"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, IMAGE_SHAPE)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, _CLASSES])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _tensor(name: str, values: Any) -> dict[str, Any]:

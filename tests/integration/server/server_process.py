@@ -107,10 +107,11 @@ class NotifySocket:
 
 
 class Device:
-    """A directory with a store and, when started, a server that serves from it."""
+    """A directory with a store and, when started, a server that serves from it, run by the Python ``python``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, python: str = sys.executable) -> None:
         self.directory = directory
+        self.python = python
         self.socket_path = str(directory / "server.sock")
         self.log = Lines()
         self.port = 0
@@ -173,7 +174,7 @@ class Device:
         path.write_text(json.dumps(settings))
         clean = {key: value for key, value in os.environ.items() if key not in ("JOURNAL_STREAM", "NOTIFY_SOCKET")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgeml_server", "--config", str(path)],
+            [self.python, "-m", "edgeml_server", "--config", str(path)],
             stderr=subprocess.PIPE,
             text=True,
             env={
@@ -228,6 +229,11 @@ class Device:
         """The server's process id."""
         assert self._process is not None
         return self._process.pid
+
+    def resident_bytes(self) -> int:
+        """The memory that the server has now."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) << 10
 
     def _read_log(self) -> None:
         assert self._process is not None

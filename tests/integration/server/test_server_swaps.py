@@ -14,9 +14,12 @@ from typing import Any
 
 import onnx_models
 import pytest
+from networks import Network
 from server_process import GUARD_SECONDS, Device, plus_input, read_reply, repeat_request
 
 FOREVER = 2**62
+SWAPS = 20
+REQUESTS = 5
 
 
 def golden(addend: float, **change: Any) -> dict[str, Any]:
@@ -114,8 +117,8 @@ def test_swap_answers_with_the_new_version(device: Device) -> None:
 
 
 def test_no_request_fails_while_versions_are_swapped(device: Device) -> None:
-    swaps, clients = 20, 3
-    addends = {f"1.{number}.0": float(number) for number in range(swaps + 1)}
+    clients = 3
+    addends = {f"1.{number}.0": float(number) for number in range(SWAPS + 1)}
     for version, addend in addends.items():
         device.publish("plus", version, onnx_models.plus(addend), golden(addend))
     device.activate("plus", "1.0.0")
@@ -150,7 +153,7 @@ def test_no_request_fails_while_versions_are_swapped(device: Device) -> None:
         thread.join()
     assert wrong == []
     assert sum(device.series("edgeml_inference_requests_total").values()) == sum(answered)
-    assert device.metric("edgeml_model_swaps_total", model="plus", outcome="succeeded") == swaps + 1
+    assert device.metric("edgeml_model_swaps_total", model="plus", outcome="succeeded") == SWAPS + 1
 
 
 def test_a_request_that_does_not_end_does_not_hold_up_a_swap(device: Device) -> None:
@@ -182,6 +185,23 @@ def test_a_request_in_flight_is_answered_by_the_version_that_it_met(device: Devi
     early.close()
     assert reply["model_version"] == "1.0.0"
     assert reply["outputs"][0]["data"] == [1_000_000.0]
+
+
+def test_memory_is_back_where_it_was_after_20_swaps(device: Device) -> None:
+    network = Network(megabytes=10)
+    for number in range(SWAPS + 1):
+        device.publish(network.name, f"1.{number}.0", network.content(number))
+    device.activate(network.name, "1.0.0")
+    device.start()
+    resident = []
+    for number in range(SWAPS + 1):
+        device.activate(network.name, f"1.{number}.0")
+        assert device.load(network.name).json()["version"] == f"1.{number}.0"
+        for _request in range(REQUESTS):
+            reply = device.post(f"/v2/models/{network.name}/infer", network.request)
+            assert reply.json()["outputs"][0]["data"] == pytest.approx(network.answer(number), abs=1e-3)
+        resident.append(device.resident_bytes())
+    assert max(resident[1:]) <= 1.15 * resident[0], resident
 
 
 # ---- releases that must not serve ----

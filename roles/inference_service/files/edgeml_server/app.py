@@ -300,10 +300,7 @@ class Application:
                 served.release()
                 raise
             del body, call
-            if deadline is None:
-                answer = await asyncio.wrap_future(job.future)
-            else:
-                answer = await self._result_before(deadline, job)
+            answer = await self._result(job, deadline)
             code = 200
             if not request.is_probe:
                 self._metrics.duration.labels(*labels).observe(time.perf_counter() - started)
@@ -342,26 +339,25 @@ class Application:
             milliseconds = min(int(value), milliseconds or _DEADLINE_MS_MOST)
         return asyncio.get_running_loop().time() + milliseconds / 1000 if milliseconds else None
 
-    async def _result_before(self, deadline: float, job: Job[Answer]) -> Answer:
+    async def _result(self, job: Job[Answer], deadline: float | None) -> Answer:
         late = False
 
         def give_up() -> None:
             nonlocal late
             late = True
-            result.cancel()
+            job.result.cancel()
 
-        # Not cancelled with the wait: a job that is given up keeps its place in the queue.
-        result = asyncio.shield(asyncio.wrap_future(job.future))
-        timer = asyncio.get_running_loop().call_at(deadline, give_up)
+        timer = None if deadline is None else asyncio.get_running_loop().call_at(deadline, give_up)
         try:
-            return await result
+            return await job.result
         except asyncio.CancelledError:
             waited = job.withdraw()
             if not late:
                 raise
             raise DeadlineError(f"the deadline came while the request {'waited' if waited else 'ran'}") from None
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
 
     def _note(
         self, labels: tuple[str, str], code: int, seconds: float, size: int, answer: Answer | None, failure: str | None
@@ -456,7 +452,7 @@ class Application:
         failures = self._repository.failures()
         return "; ".join(f"model {model!r}: {reason}" for model, reason in failures.items()) or None
 
-    async def _read_body(self, request: Request) -> bytes:
+    async def _read_body(self, request: Request) -> bytes | bytearray:
         """Return the whole body. Its size counts in ``_body_bytes``; the caller takes it off when done with it."""
         declared = request.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_request_bytes:
@@ -482,7 +478,7 @@ class Application:
                     body = bytearray(body) if isinstance(body, bytes) else body
                     body += chunk
                 if not message.get("more_body", False):
-                    return bytes(body)
+                    return body
         except BaseException:
             self._body_bytes -= size
             raise

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Generic, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Callable, Generic, TypeVar
 
 from .errors import UnavailableError
 
@@ -17,11 +19,11 @@ Result = TypeVar("Result")
 
 
 class Job(Generic[Result]):
-    """A call that waits or runs; ``future`` is its result."""
-
-    future: Future[Result]
+    """A call that waits or runs; ``result`` is a future of the event loop that submitted it."""
 
     def __init__(self, call: Callable[[], Result], at_end: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.result: asyncio.Future[Result] = self._loop.create_future()
         self._at_end = at_end
         self._call = [call]
 
@@ -46,13 +48,28 @@ class Job(Generic[Result]):
         """Give back what the call used."""
         self._at_end()
 
+    def deliver(self, resolve: Callable[..., None], value: object) -> None:
+        """Have the event loop call ``resolve(value)``, a method of the future, unless it is done; from any thread."""
+        # A loop that is closed waits for nothing.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._resolve, resolve, value)
+
+    def _resolve(self, resolve: Callable[..., None], value: object) -> None:
+        if not self.result.done():
+            resolve(value)
+
 
 class InferenceExecutor:
-    """Runs at most ``workers`` jobs at once and holds at most ``max_pending``, running ones included."""
+    """Runs at most ``workers`` jobs at once and holds at most ``max_pending``, running ones included.
+
+    It does much less than concurrent.futures, whose futures cost more than a small model.
+    """
 
     def __init__(self, workers: int, max_pending: int) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="inference")
+        self._workers = workers
         self._max_pending = max_pending
+        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._threads = 0
         self._lock = threading.Lock()
         self._pending = 0
         self._started: dict[int, float] = {}
@@ -68,17 +85,19 @@ class InferenceExecutor:
         return max(0, self._pending - len(self._started))
 
     def submit(self, call: Callable[[], Result], at_end: Callable[[], None]) -> Job[Result]:
-        """Queue ``call``. ``at_end`` is called once, before the result can be had, or when the job is given up.
+        """Queue ``call``, from the event loop's thread. ``at_end`` is called once, before the result can be had.
 
-        Raises UnavailableError when too many jobs are pending.
+        Raises UnavailableError when too many jobs are pending. Whoever waits no more withdraws the job.
         """
         with self._lock:
             if self._pending >= self._max_pending:
                 raise UnavailableError(f"busy: {self._pending} inferences are pending; try again")
             self._pending += 1
         job = Job(call, at_end)
-        job.future = self._pool.submit(self._run, job)
-        job.future.add_done_callback(lambda done: self._cancelled(job) if done.cancelled() else None)
+        self._queue.put(job)
+        if self._threads < min(self._pending, self._workers):
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"inference_{self._threads}", daemon=True).start()
         return job
 
     def longest_run_seconds(self) -> float:
@@ -87,26 +106,43 @@ class InferenceExecutor:
         return time.monotonic() - min(started) if started else 0.0
 
     def close(self) -> None:
-        """Take no more jobs and drop those that did not start; do not wait for those that run."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Drop the jobs that did not start and end the threads; do not wait for those that run."""
+        with contextlib.suppress(Empty):
+            while True:
+                job = self._queue.get_nowait()
+                if job is not None:
+                    self._leave()
+                    job.withdraw()
+                    job.result.cancel()
+        for _thread in range(self._threads):
+            self._queue.put(None)
 
-    def _run(self, job: Job[Result]) -> Result:
+    def _work(self) -> None:
+        thread = threading.get_ident()
+        while True:
+            job = self._queue.get()
+            if job is None:
+                return
+            self._run(job, thread)
+            # Not to be kept in memory until the next one comes.
+            del job
+
+    def _run(self, job: Job[Any], thread: int) -> None:
         call = job.take()
         if call is None:
             self._leave()
-            raise UnavailableError("withdrawn")
-        thread = threading.get_ident()
+            return
         self._started[thread] = time.monotonic()
+        resolve: Callable[..., None]
+        value: object
         try:
-            return call()
-        finally:
-            del self._started[thread]
-            self._leave()
-            job.end()
-
-    def _cancelled(self, job: Job[Result]) -> None:
+            resolve, value = job.result.set_result, call()
+        except BaseException as error:
+            resolve, value = job.result.set_exception, error
+        del self._started[thread]
         self._leave()
-        job.withdraw()
+        job.end()
+        job.deliver(resolve, value)
 
     def _leave(self) -> None:
         with self._lock:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from . import json_codec
@@ -30,8 +29,7 @@ from .tensors import (
 )
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A checked request: the model's inputs as arrays, and each output that is wanted with whether as binary data."""
 
     inputs: Mapping[str, Array]
@@ -40,8 +38,7 @@ class Request:
     queue_timeout_us: int | None = None
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """The body of a reply; ``header_length`` is the length of its JSON when binary data follows it."""
 
     body: bytes
@@ -57,7 +54,9 @@ class Answer(NamedTuple):
     reply: Reply
 
 
-def infer(backend: Backend, model: str, version: str, body: bytes, header_length: int | None, arrived: float) -> Answer:
+def infer(
+    backend: Backend, model: str, version: str, body: bytes | bytearray, header_length: int | None, arrived: float
+) -> Answer:
     """Answer the request in ``body``, of which ``header_length`` bytes are JSON (None: all).
 
     ``arrived`` is when it arrived by ``time.perf_counter()``. Raises InvalidRequestError, and DeadlineError when the
@@ -73,7 +72,7 @@ def infer(backend: Backend, model: str, version: str, body: bytes, header_length
     return Answer(request, outputs, run_seconds, _reply(model, version, request, outputs))
 
 
-def parse_request(backend: Backend, body: bytes, header_length: int | None) -> Request:
+def parse_request(backend: Backend, body: bytes | bytearray, header_length: int | None) -> Request:
     """Check a request in full. Raises InvalidRequestError, which names what is wrong."""
     if header_length == 0:
         return _raw_request(backend, body)
@@ -155,7 +154,7 @@ def _outputs(specs: Sequence[TensorSpec], items: Any, binary_by_default: bool) -
     return wanted
 
 
-def _raw_request(backend: Backend, body: bytes) -> Request:
+def _raw_request(backend: Backend, body: bytes | bytearray) -> Request:
     """The whole body is the one input's binary data; its variable size, if it has one, follows from the length."""
     if len(backend.inputs) != 1:
         raise InvalidRequestError(f"raw binary data: expected a model with one input; it has {len(backend.inputs)}")

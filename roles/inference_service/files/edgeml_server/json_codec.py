@@ -23,7 +23,7 @@ def _import_orjson() -> Any:
 _orjson = _import_orjson()
 
 
-def loads(text: bytes | memoryview) -> Any:
+def loads(text: bytes | bytearray | memoryview) -> Any:
     """Parse JSON in UTF-8. Raises ValueError."""
     if _orjson is not None:
         return _orjson.loads(text)

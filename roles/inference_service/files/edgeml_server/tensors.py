@@ -37,6 +37,7 @@ DTYPES: dict[str, Any] = {
 }
 """NumPy's type for each datatype of the protocol."""
 
+_DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 _WIDEST = {"f": "d", "i": "q", "u": "Q"}
 _LENGTH_BYTES = 4
 
@@ -131,7 +132,7 @@ def to_binary(values: Array) -> bytes:
 
 def datatype_of(values: Array) -> str:
     """Return the protocol's name for the type of the elements."""
-    return next(name for name, dtype in DTYPES.items() if dtype == values.dtype)
+    return _DATATYPES[values.dtype]
 
 
 def shown(value: Any) -> str:

@@ -112,6 +112,7 @@ def test_the_workflow_asks_twice_and_rolls_out(awx: Awx, fleet: Fleet) -> None:
         ("all", "successful"),
     ]
     _, canary, _, all_of_them = awx.jobs
+    assert canary.code == 3
     assert canary.artifacts["rollout_id"] == "digits-1.1.0-1"
     assert canary.artifacts["rollout_verdict"] == "paused"
     assert canary.artifacts["rollout_outcomes"] == {"updated": 2, "not started": 2}

@@ -70,9 +70,9 @@ class CronController:
         self._write("/usr/sbin/sendmail", _SENDMAIL, 0o755)
 
     def __enter__(self) -> CronController:
-        command = ["unshare", "--mount", "sh", "-c", _RUN_CRON, "sh", str(self.directory), sys.prefix, str(self._mail)]
+        command = ["unshare", "--mount", "sh", "-c", _RUN_CRON, "sh", str(self.directory), sys.prefix]
         with (self.directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen([*command, str(self._mail)], stdout=log, stderr=subprocess.STDOUT)
         return self
 
     def __exit__(self, *_exception: object) -> None:

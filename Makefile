@@ -68,9 +68,14 @@ kserve-client: ## download KServe's client and talk to the inference server with
 	@tools/kserve-client
 
 .PHONY: molecule
-molecule: ## run every Molecule scenario on emulated devices
+molecule: ## run the Molecule scenarios on the emulated fleet
 	@rm -rf .ansible/tmp/molecule.* # a killed run would have it believe that the devices are there
-	MOLECULE_COMMAND_BORDERS=false molecule test --all --exclude rollout
+	MOLECULE_COMMAND_BORDERS=false molecule test --all --exclude armhf --exclude rollout
+
+.PHONY: armhf
+armhf: ## run the inference server on an emulated 32-bit ARM device
+	@tools/setup armhf
+	MOLECULE_COMMAND_BORDERS=false molecule test --scenario-name armhf
 
 .PHONY: rollout
 rollout: ## roll good and bad releases out over six emulated devices, some of them off, lost, full or killed

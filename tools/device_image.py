@@ -23,7 +23,8 @@ import docker.errors
 
 DEFINITION = pathlib.Path(__file__).resolve().parent.parent / "molecule" / "shared" / "device"
 REPOSITORY = "edgeml-fleet/device"
-ARCHITECTURE = "arm64"
+# Debian's names, and what the engine calls them.
+ARCHITECTURES = {"arm64": {"architecture": "arm64"}, "armhf": {"architecture": "arm", "variant": "v7"}}
 CONFIG = {
     "Cmd": ["/sbin/init"],
     "StopSignal": "SIGRTMIN+3",
@@ -47,9 +48,9 @@ def definition_digest() -> str:
     return digest.hexdigest()
 
 
-def image_tag() -> str:
-    """Return the name of the image that belongs to this definition."""
-    return f"{REPOSITORY}:{definition_digest()[:12]}"
+def image_tag(architecture: str) -> str:
+    """Return the name of the image of this definition for one of ARCHITECTURES."""
+    return f"{REPOSITORY}:{definition_digest()[:12]}-{architecture}"
 
 
 def architecture_of(client: docker.DockerClient, tag: str) -> str | None:
@@ -60,8 +61,8 @@ def architecture_of(client: docker.DockerClient, tag: str) -> str | None:
         return None
 
 
-def write_overlay(layer: pathlib.Path) -> None:
-    """Write the layer with the files that are put over Debian's, all owned by root."""
+def write_overlay(layer: pathlib.Path, files: pathlib.Path) -> None:
+    """Write a layer with files that are put over Debian's, all owned by root."""
 
     def as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = entry.mtime = 0
@@ -70,21 +71,22 @@ def write_overlay(layer: pathlib.Path) -> None:
         return entry
 
     with tarfile.open(layer, "w") as tar:
-        for path in sorted((DEFINITION / "overlay").iterdir()):
+        for path in sorted(files.iterdir()):
             tar.add(path, path.name, filter=as_root)
 
 
-def write_archive(archive: pathlib.Path, rootfs: pathlib.Path, tag: str) -> None:
+def write_archive(archive: pathlib.Path, rootfs: pathlib.Path, architecture: str) -> None:
     """Write an archive for `docker load`: the layers, the image's configuration and a manifest."""
-    overlay = archive.with_name("overlay.tar")
-    write_overlay(overlay)
-    layers = [rootfs, overlay]
+    layers = [rootfs]
+    for overlay in ("overlay", f"overlay-{architecture}"):
+        layers.append(archive.with_name(f"{overlay}.tar"))
+        write_overlay(layers[-1], DEFINITION / overlay)
     digests = []
     for layer in layers:
         with layer.open("rb") as stream:
             digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
     config = {
-        "architecture": ARCHITECTURE,
+        **ARCHITECTURES[architecture],
         "os": "linux",
         "config": CONFIG,
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
@@ -92,7 +94,7 @@ def write_archive(archive: pathlib.Path, rootfs: pathlib.Path, tag: str) -> None
     manifest = [
         {
             "Config": "config.json",
-            "RepoTags": [tag],
+            "RepoTags": [image_tag(architecture)],
             "Layers": [f"{digest}.tar" for digest in digests],
         }
     ]
@@ -105,21 +107,21 @@ def write_archive(archive: pathlib.Path, rootfs: pathlib.Path, tag: str) -> None
             tar.add(path, name)
 
 
-def load(client: docker.DockerClient, rootfs: pathlib.Path) -> None:
+def load(client: docker.DockerClient, rootfs: pathlib.Path, architecture: str) -> None:
     """Make the image and load it into the engine.
 
     Raises:
         SystemExit: when the engine then has the image under another architecture, or not at all.
     """
-    tag = image_tag()
     with tempfile.TemporaryDirectory(dir=rootfs.parent) as directory:
         archive = pathlib.Path(directory) / "image.tar"
-        write_archive(archive, rootfs, tag)
+        write_archive(archive, rootfs, architecture)
         with archive.open("rb") as stream:
             client.images.load(stream)
-    architecture = architecture_of(client, tag)
-    if architecture != ARCHITECTURE:
-        sys.exit(f"{tag}: expected architecture {ARCHITECTURE}, actual {architecture}")
+    tag, expected = image_tag(architecture), ARCHITECTURES[architecture]["architecture"]
+    actual = architecture_of(client, tag)
+    if actual != expected:
+        sys.exit(f"{tag}: expected architecture {expected}, actual {actual}")
 
 
 def remove(client: docker.DockerClient) -> None:
@@ -136,6 +138,7 @@ def remove(client: docker.DockerClient) -> None:
 def main() -> int:
     """Run one action; exit code 1 of `exists` means that the image has to be made."""
     parser = argparse.ArgumentParser(description="the image of an emulated device")
+    parser.add_argument("--architecture", choices=list(ARCHITECTURES), default="arm64", help="as Debian calls it")
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("tag", help="print the image's name")
     actions.add_parser("exists", help="succeed when the engine has the image")
@@ -144,14 +147,15 @@ def main() -> int:
     load_parser.add_argument("rootfs", type=pathlib.Path, help="tar of the root file system")
     arguments = parser.parse_args()
 
+    tag = image_tag(arguments.architecture)
     if arguments.action == "tag":
-        print(image_tag())
+        print(tag)
         return 0
     client = docker.from_env()
     if arguments.action == "exists":
-        return 0 if architecture_of(client, image_tag()) == ARCHITECTURE else 1
+        return 0 if architecture_of(client, tag) == ARCHITECTURES[arguments.architecture]["architecture"] else 1
     if arguments.action == "load":
-        load(client, arguments.rootfs)
+        load(client, arguments.rootfs, arguments.architecture)
     else:
         remove(client)
     return 0

@@ -11,23 +11,25 @@ from __future__ import annotations
 import glob
 import os
 import platform
+import sys
 import time
 from typing import Any
 
-RUNTIMES = ("onnxruntime", "ai-edge-litert")
+RUNTIMES = ("onnxruntime", "ai-edge-litert", "tflite-runtime")
 SITE_PACKAGES = "/opt/edgeml/venv-*/lib/python3*/site-packages"
 
 
 def device_facts(site_packages: str = SITE_PACKAGES) -> dict[str, Any]:
-    """Return ``architecture`` (as ``uname -m``), ``memory_bytes``, ``memory_available_bytes``, ``cpu_count``,
-    ``python_version``, ``board`` (text, empty when unknown) and ``runtimes`` (package name to version).
+    """Return ``architecture`` (as ``uname -m`` of a kernel that is as wide as its programs), ``memory_bytes``,
+    ``memory_available_bytes``, ``cpu_count``, ``python_version``, ``board`` (text, empty when unknown) and ``runtimes``
+    (package name to version).
 
     ``memory_bytes`` is the least of the machine's memory and the memory limits of the control groups around
     this process, so that a container is judged by what it may use.
     """
     machine, groups = meminfo(), cgroup_memory()
     return {
-        "architecture": platform.machine(),
+        "architecture": architecture(platform.machine(), sys.maxsize > 1 << 32),
         "memory_bytes": min([machine["MemTotal"], *(limit for _path, limit, _used in groups)]),
         "memory_available_bytes": min(
             [machine["MemAvailable"], *(max(limit - used, 0) for _path, limit, used in groups)]
@@ -37,6 +39,14 @@ def device_facts(site_packages: str = SITE_PACKAGES) -> dict[str, Any]:
         "board": _read("/proc/device-tree/model").rstrip("\0\n"),
         "runtimes": installed_runtimes(site_packages),
     }
+
+
+def architecture(machine: str, wide: bool) -> str:
+    """What programs here are built for. ``machine`` is the kernel's word; ``wide``: this program has 64 bits.
+
+    A 64-bit kernel with 32-bit programs is common on ARM, and calls itself aarch64, or armv8l when asked from there.
+    """
+    return "armv7l" if not wide and machine in ("aarch64", "armv8l") else machine
 
 
 def boot_id() -> str:

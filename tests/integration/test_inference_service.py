@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from controller import Ansible, Run
 from device import Device
 from edgeml_server.config import parse_config
@@ -18,8 +20,13 @@ from links import REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._credentials import Credentials, hash_secret
 
-TLS = {"inference_service_tls_certificate": "certificate", "inference_service_tls_key": "key"}
-CLIENT_CA = {"inference_service_tls_client_ca": "authority"}
+with tempfile.TemporaryDirectory() as _directory:
+    _authority = Authority(Path(_directory), "authority")
+    _certificate, _key, _other_key = (
+        path.read_text() for path in (*_authority.issue("server"), _authority.issue("other")[1])
+    )
+    CLIENT_CA = {"inference_service_tls_client_ca": _authority.path.read_text()}
+TLS = {"inference_service_tls_certificate": _certificate, "inference_service_tls_key": _key}
 CREDENTIALS = {"inference_service_credentials": [{"name": "line-3", "secret": "correct horse battery"}]}
 OPEN = {"inference_service_listen_address": "0.0.0.0"}
 
@@ -29,8 +36,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "open-name": ({"inference_service_listen_address": "127.evil.example"}, "inference_service_allow_unprotected"),
     "open-tls": ({**OPEN, **TLS}, "inference_service_allow_unprotected"),
     "open-credentials": ({**OPEN, **CREDENTIALS}, "inference_service_allow_unprotected"),
-    "no-key": ({"inference_service_tls_certificate": "certificate"}, "belong together"),
+    "no-key": ({"inference_service_tls_certificate": _certificate}, "belong together"),
+    "other-key": (
+        {**TLS, "inference_service_tls_key": _other_key},
+        "the key is not that of the first certificate, which is of CN=server",
+    ),
     "only-ca": (CLIENT_CA, "needs both"),
+    "no-wheels": ({"inference_service_runtimes": ["onnxruntime", "tflite-runtime"]}, "there are wheels of onnxruntime"),
     "short-secret": (
         {"inference_service_credentials": [{"name": "line-3", "secret": "tooshort"}]},
         "at least 16 characters; found 8",
@@ -74,10 +86,17 @@ def parsed(text: Any) -> Any:
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_is_refused(run: Run, name: str) -> None:
     assert run.stats[name]["failures"] == 1
-    checks = ("Refuse half of what TLS needs", "Refuse a server that is open to the network", "Render")
+    checks = (
+        "Refuse a runtime without wheels",
+        "Refuse half of what TLS needs",
+        "Refuse certificates and a key that cannot be used",
+        "Refuse a server that is open to the network",
+        "Render",
+    )
     failed = [result for check in checks for host, result in run.results(check).items() if host == name]
     assert REFUSED[name][1] in failed[-1]["msg"]
     assert "tooshort" not in failed[-1]["msg"]
+    assert "PRIVATE KEY" not in failed[-1]["msg"]
 
 
 @pytest.mark.parametrize("name", TAKEN)

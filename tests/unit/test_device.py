@@ -10,8 +10,11 @@ import os
 import platform
 from pathlib import Path
 
+import pytest
+
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import (
     SITE_PACKAGES,
+    architecture,
     device_facts,
     installed_runtimes,
 )
@@ -38,6 +41,21 @@ def test_the_facts_are_this_machines(tmp_path: Path) -> None:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < facts["memory_available_bytes"] <= facts["memory_bytes"] <= physical
     assert "\0" not in facts["board"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "wide", "expected"),
+    [
+        ("aarch64", True, "aarch64"),
+        ("aarch64", False, "armv7l"),
+        ("armv8l", False, "armv7l"),
+        ("armv7l", False, "armv7l"),
+        ("armv6l", False, "armv6l"),
+        ("x86_64", True, "x86_64"),
+    ],
+)
+def test_a_32_bit_system_on_a_64_bit_kernel_is_a_32_bit_device(machine: str, wide: bool, expected: str) -> None:
+    assert architecture(machine, wide) == expected
 
 
 def test_no_runtime_without_a_service(tmp_path: Path) -> None:

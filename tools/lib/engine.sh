@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The Docker Engine and the emulation of aarch64. To be sourced.
+# The Docker Engine and the emulation of ARM. To be sourced.
 
 engine_answers() { .venv/bin/python -c 'import docker; docker.from_env(timeout=10).ping()' 2>/dev/null; }
 
@@ -36,13 +36,11 @@ engine_is_ours() {
     pid=$(cat "$dockerd_pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]
 }
 
-# register_emulator: let the kernel run aarch64 programs through qemu, in containers too (flag F: the interpreter is
-# opened once, here) and with their set-uid bits (flag C: without it sudo on a device is not root). Debian's own entry
-# has no C. The kernel asks the newest entry first, so ours goes beside it.
-register_emulator() {
-    local entries=/proc/sys/fs/binfmt_misc interpreter flags
-    local magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
-    local mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+# register_emulators: let the kernel run 64-bit and 32-bit ARM programs through qemu, in containers too (flag F: the
+# interpreter is opened once, here) and with their set-uid bits (flag C: without it sudo on a device is not root). Debian's
+# own entries have no C. The kernel asks the newest entry first, so ours go beside them.
+register_emulators() {
+    local entries=/proc/sys/fs/binfmt_misc
     if [ "$(dpkg --print-architecture)" = arm64 ]; then
         say "this machine is aarch64 itself"
         return
@@ -51,13 +49,36 @@ register_emulator() {
         mount -t binfmt_misc binfmt_misc "$entries" ||
             die "cannot mount binfmt_misc" "it needs root outside a container, and a kernel with CONFIG_BINFMT_MISC"
     fi
-    if [ ! -e "$entries/$emulator" ]; then
-        [ -e "$entries/qemu-aarch64" ] || update-binfmts --enable qemu-aarch64
-        interpreter=$(sed -n 's/^interpreter //p' "$entries/qemu-aarch64")
-        flags=$(sed -n 's/^flags: //p' "$entries/qemu-aarch64" | tr -d OCF)OCF
+    register_emulator aarch64 arm64 \
+        '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
+        '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+    register_emulator arm armhf \
+        '\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x28\x00' \
+        '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+}
+
+# register_emulator PROCESSOR ARCHITECTURE MAGIC MASK: one of them, as qemu calls it and as Debian does; what its programs
+# begin with.
+register_emulator() {
+    local entries=/proc/sys/fs/binfmt_misc interpreter flags ours=edgeml-$1
+    if [ ! -e "$entries/$ours" ]; then
+        [ -e "$entries/qemu-$1" ] || update-binfmts --enable "qemu-$1"
+        interpreter=$(sed -n 's/^interpreter //p' "$entries/qemu-$1")
+        flags=$(sed -n 's/^flags: //p' "$entries/qemu-$1" | tr -d OCF)OCF
         say "registering $interpreter with the flags $flags"
-        echo ":$emulator:M::$magic:$mask:$interpreter:$flags" >"$entries/register"
+        echo ":$ours:M::$3:$4:$interpreter:$flags" >"$entries/register"
     fi
-    arch-test arm64 >/dev/null || die "an aarch64 program does not run here" "see $entries/$emulator"
-    say "aarch64 programs run, by $(sed -n 's/^interpreter //p' "$entries/$emulator")"
+    arch-test "$2" >/dev/null || die "programs for $2 do not run here" "see $entries/$ours"
+    say "programs for $2 run, by $(sed -n 's/^interpreter //p' "$entries/$ours")"
+}
+
+# unregister_emulators: take away what register_emulators added.
+unregister_emulators() {
+    local entry
+    for entry in /proc/sys/fs/binfmt_misc/edgeml-{aarch64,arm}; do
+        if [ -e "$entry" ]; then
+            echo "unregistering ${entry##*/}"
+            echo -1 >"$entry"
+        fi
+    done
 }

@@ -5,7 +5,6 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/edgeml-fleet # outlives clones: the device
 work=/var/tmp/edgeml-fleet                         # where that is unpacked while it is built
 logs=$PWD/.cache/logs
 dockerd_pid=$PWD/.cache/dockerd.pid # of the Docker Engine that the set-up of this clone started
-emulator=edgeml-aarch64             # our entry in binfmt_misc
 
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
 export ANSIBLE_HOME=$PWD/.ansible

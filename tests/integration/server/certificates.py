@@ -23,14 +23,17 @@ class Authority:
         self._directory = directory
         self._name = _name(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(self._name, self._key.public_key(), is_authority=True)
+        certificate = self._sign(self._name, self._key.public_key(), True, -1)
         self.path = directory / f"{name}.pem"
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Write a new certificate and its key, both replaced whole, and return their paths."""
+    def issue(self, name: str, first_day: int = -1) -> tuple[Path, Path]:
+        """Write a new certificate and its key, both replaced whole, and return their paths.
+
+        The certificate is valid for two days from ``first_day``, counted from now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(_name(name), key.public_key(), is_authority=False)
+        certificate = self._sign(_name(name), key.public_key(), False, first_day)
         paths = (self._directory / f"{name}-certificate.pem", self._directory / f"{name}-key.pem")
         paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         paths[1].write_bytes(
@@ -40,16 +43,18 @@ class Authority:
         )
         return paths
 
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, is_authority: bool) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, is_authority: bool, first_day: int
+    ) -> x509.Certificate:
+        begin = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=first_day)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(begin)
+            .not_valid_after(begin + datetime.timedelta(days=2))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)

@@ -1,7 +1,8 @@
 # Copyright (c) 2026, The edgeml.fleet authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""LiteRT (TensorFlow Lite) models, run on the CPU.
+"""LiteRT (TensorFlow Lite) models, run on the CPU: by ai-edge-litert, or by tflite-runtime, its last predecessor, which
+32-bit ARM has.
 
 An interpreter holds the tensors of one inference: each inference that runs at once has its own, made when it is first
 needed. They share the model file's pages. Inputs and outputs have the names of the model's signature, if it has exactly
@@ -10,16 +11,29 @@ one, else those of its tensors. Quantised tensors are served as the integers tha
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from ai_edge_litert import __version__
-from ai_edge_litert.interpreter import Interpreter
 
 from .backend import Backend, BackendOptions
 from .errors import InvalidRequestError, ModelError
 from .tensors import DTYPES, Array, TensorSpec
+
+
+def _import_runtime() -> tuple[str, Any, Any]:
+    """The name of the runtime that is installed, its package and its module ``interpreter``."""
+    for name in ("ai_edge_litert", "tflite_runtime"):
+        try:
+            package = importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+        return name.replace("_", "-"), package, importlib.import_module(f"{name}.interpreter")
+    raise ModuleNotFoundError("neither ai_edge_litert nor tflite_runtime is there")
+
+
+_NAME, _package, _interpreter = _import_runtime()
 
 
 class _Idle(NamedTuple):
@@ -33,7 +47,7 @@ class LitertBackend(Backend):
     """The interpreters of one model."""
 
     platform = "tensorflowlite"
-    runtime = f"ai-edge-litert {__version__}"
+    runtime = f"{_NAME} {_package.__version__}"
 
     def __init__(self, path: str, options: BackendOptions) -> None:
         self._path = path
@@ -43,7 +57,7 @@ class LitertBackend(Backend):
             first.allocate_tensors()
             inputs, outputs = _named_tensors(first)
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"{path}: LiteRT {__version__} cannot load it: {error}") from error
+            raise ModelError(f"{path}: {self.runtime} cannot load it: {error}") from error
         self.inputs = [_spec(path, "input", name, tensor) for name, tensor in inputs.items()]
         self.outputs = [_spec(path, "output", name, tensor) for name, tensor in outputs.items()]
         self._input_index = {name: int(tensor["index"]) for name, tensor in inputs.items()}
@@ -82,7 +96,7 @@ class LitertBackend(Backend):
             return _Idle(interpreter, self._shapes)
 
     def _new_interpreter(self) -> Any:
-        return Interpreter(model_path=self._path, num_threads=self._threads)
+        return _interpreter.Interpreter(model_path=self._path, num_threads=self._threads)
 
 
 def _named_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:

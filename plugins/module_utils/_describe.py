@@ -57,9 +57,9 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
             baseline=activation.get("baseline"),
         )
         entry.update(_measured(strategy, name, state, activation))
-        asked = strategy.server if answers else None
-        if asked and probe and live == state.active:
-            entry["probe"] = probe_accuracy(asked, name, version.probe_path) if version.probe_path else None
+        if probe and answers and live == state.active:
+            asked = strategy.server
+            entry["probe"] = probe_accuracy(asked, name, version.probe_path) if asked and version.probe_path else None
     if history > 0:
         entry["history"] = store.history(name)[-history:]
     return entry

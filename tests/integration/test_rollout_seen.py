@@ -54,7 +54,8 @@ def told(run: Run) -> list[str]:
 def test_a_good_rollout_is_told_from_its_beginning_to_its_end(ansible: Ansible) -> None:
     run = rollout(ansible, "1.1.0")
     assert run.code == 0, run
-    lines = [line for line in told(run) if "report: " not in line]
+    # A slow machine also gets a line between.
+    lines = [line for line in told(run) if "report: " not in line and "swap, 1 of 2" not in line]
     assert lines == [
         "digits-1.1.0-1: digits 1.1.0 to 4 devices in 2 waves",
         "digits-1.1.0-1: wave 1 of 2 (25%): swap, 2 of 2 devices: 2 done, 0 failed, 0 away",

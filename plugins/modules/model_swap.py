@@ -290,7 +290,7 @@ refused:
 failure:
   description:
     - Why O(version) was not tried, where it failed on this device before, or was left on purpose.
-    - RV(failure.rollout_id) is the rollout in which that was.
+    - C(rollout_id) is the rollout in which that was.
   returned: when the task failed for this reason
   type: dict
   sample: {reason: the service crashed 3 times (at most 2), time: "2026-11-22T03:00:00Z", rollout_id: digits-1.1.0-1}

@@ -574,7 +574,8 @@ class _Gate:
                 if not found:
                     self._skip(f"latency {name}", f"fewer than {least} requests on each device, before or now")
             if name == "p95" and limits.latency_seconds_max:
-                found += _Ratios(self, measure, USUAL_LOAD).against(f"latency {name} in seconds", limits.latency_seconds_max)
+                seconds = _Ratios(self, measure, USUAL_LOAD)
+                found += seconds.against("latency p95 in seconds", limits.latency_seconds_max)
         return found
 
     def _probe_latency(self) -> list[Comparison]:

@@ -258,6 +258,21 @@ class Scale:
                 assert place.store.state("digits").active == AFTER
         return costs
 
+    def plan(self, count: int) -> Costs:
+        """Only the plan of a rollout, for devices that are not there: none is asked anything."""
+        hosts = {
+            f"edge-{number:06}": {"hardware_class": CLASSES[number % len(CLASSES)], "site": f"site-{number // 50}"}
+            for number in range(count)
+        }
+        return self.controller.run(
+            "edgeml.fleet.rollout",
+            hosts,
+            model_name="digits",
+            model_version=AFTER,
+            rollout_plan_only=True,
+            rollout_ledger=str(self._directory / "plan"),
+        )
+
     def fifteen_tasks(self, count: int, ssh: Sshd | None = None) -> Costs:
         """The usual role, on as many devices."""
         with self._fleet(count, ssh) as (places, hosts), web_server(self._directory, self._after) as archive:
@@ -293,9 +308,12 @@ class Scale:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--devices", type=int, nargs="*", default=[30, 100, 300], help="sizes of the fleets")
-    parser.add_argument("--usual", type=int, nargs="*", default=[30, 100], help="those for the role of fifteen tasks")
-    parser.add_argument("--ssh", type=int, nargs="*", default=[50], help="sizes of the fleets that SSH reaches")
+    parser.add_argument("--devices", type=int, nargs="*", default=[30, 100], help="sizes of the fleets")
+    parser.add_argument("--usual", type=int, nargs="*", default=[30], help="those for the role of fifteen tasks")
+    parser.add_argument(
+        "--ssh", type=int, nargs="*", default=[30], help="sizes of the fleets that SSH reaches, for both"
+    )
+    parser.add_argument("--plan", type=int, nargs="*", default=[1000, 10_000], help="sizes of the fleets only planned")
     options = parser.parse_args()
     program = find_sshd() if options.ssh else None
     leave_the_machine()
@@ -303,7 +321,7 @@ def main() -> None:
 
     def note(way: str, costs: Costs) -> None:
         rows.append((way, costs))
-        print(way, costs, file=sys.stderr, flush=True)
+        print(f"{way}: {costs}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="edgeml-scale-") as name, ExitStack() as stack:
         ssh = stack.enter_context(Sshd(Path(name), *program)) if program else None
@@ -316,6 +334,8 @@ def main() -> None:
             for count in options.ssh:
                 note("rollout, SSH", scale.rollout(count, ssh))
                 note("fifteen tasks, SSH", scale.fifteen_tasks(count, ssh))
+            for count in options.plan:
+                note("plan only", scale.plan(count))
         except subprocess.CalledProcessError:
             print(scale.controller.log.read_text()[-5000:], file=sys.stderr)
             raise
@@ -323,21 +343,31 @@ def main() -> None:
 
 
 def _row(way: str, costs: Costs, rows: Iterable[tuple[str, Costs]]) -> dict[str, str]:
-    connection = way.split(", ")[1]
-    ours = [found for name, found in rows if name == f"rollout, {connection}"]
-    beside = next((found for found in ours if found.devices == costs.devices), ours[-1])
-    least = next(found for name, found in rows if name == way)
+    """What a playbook cost, in multiples of the rollout's to as many devices and of its own to the fewest."""
+    rollout = f"rollout, {way.rpartition(', ')[2]}"
+    beside = next((other for name, other in rows if name == rollout and other.devices == costs.devices), None)
+    fewest = min((other for name, other in rows if name == way), key=lambda other: other.devices)
     return {
-        "way": way,
+        "playbook": way,
         "devices": str(costs.devices),
-        "controller's CPU / rollout's": f"{costs.per_device / beside.per_device:.2f}",
-        "CPU / least fleet's": f"{costs.per_device / least.per_device:.2f}",
-        "memory / least fleet's": f"{costs.memory_bytes / least.memory_bytes:.2f}",
-        "CPU ms per device": f"{1000 * costs.per_device:.0f}",
-        "of it main process": f"{costs.main_seconds / costs.controller_seconds:.0%}",
+        "CPU / rollout's": f"{costs.per_device / beside.per_device:.2f}" if beside else "-",
+        "CPU per device / fewest's": f"{costs.per_device / fewest.per_device:.2f}",
+        "each more / fewest's": _more(costs, fewest),
+        "memory / fewest's": f"{costs.memory_bytes / fewest.memory_bytes:.2f}",
+        "main process": f"{costs.main_seconds / costs.controller_seconds:.0%}",
+        "CPU ms per device": f"{1000 * costs.per_device:.1f}",
         "memory MB": f"{costs.memory_bytes / 1e6:.0f}",
         "wall s": f"{costs.wall_seconds:.0f}",
     }
+
+
+def _more(costs: Costs, fewest: Costs) -> str:
+    """What each device above the fewest costs, in multiples of what each of the fewest does: below 1, because what a
+    playbook costs whatever the devices is shared by more of them."""
+    if costs.devices == fewest.devices:
+        return "-"
+    each = (costs.controller_seconds - fewest.controller_seconds) / (costs.devices - fewest.devices)
+    return f"{each / fewest.per_device:.2f}"
 
 
 if __name__ == "__main__":

@@ -55,6 +55,10 @@ _value:
 """
 
 
+# More than half of what a module returns, and of no use to the gate, which would be sent it and return it.
+_SPARED = ("invocation", "diff", "models", "device")
+
+
 def rollout_measured(
     devices: Iterable[Mapping[str, Any]],
     strata: Mapping[str, str],
@@ -68,18 +72,23 @@ def rollout_measured(
     for device in devices:
         name = device["inventory_hostname"]
         result["strata"][name] = strata.get(name, "all")
-        result["swaps"][name] = {"version": version, **(device.get("__rollout_swap") or {})}
-        result["reads"][name] = device.get("__rollout_read") or {}
+        result["swaps"][name] = {"version": version, **_told(device, "__rollout_swap")}
+        result["reads"][name] = _told(device, "__rollout_read")
         if name in controls and device.get("__rollout_control_before"):
             result["controls"][controls[name]] = {
                 "stratum": strata.get(controls[name], "all"),
-                "before": device["__rollout_control_before"],
-                "after": device.get("__rollout_control_after") or {},
+                "before": _told(device, "__rollout_control_before"),
+                "after": _told(device, "__rollout_control_after"),
             }
     for name, outcome in outcomes.items():
         if name not in result["strata"]:
             result["earlier"][name] = {"stratum": strata.get(name, "all"), "outcome": outcome}
     return result
+
+
+def _told(device: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What was registered under ``name``, without what the gate does not read."""
+    return {key: value for key, value in (device.get(name) or {}).items() if key not in _SPARED}
 
 
 class FilterModule:

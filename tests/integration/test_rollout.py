@@ -297,6 +297,16 @@ def test_a_wave_that_is_away_stops_the_rollout_without_reverting(tmp_path: Path,
     assert ledger(ansible)["state"] == "paused"
 
 
+def test_a_wave_that_told_too_little_soaks_longer_and_then_pauses(tmp_path: Path, fleet: Fleet) -> None:
+    ansible = Ansible(tmp_path, [device for name, device in fleet.items() if name != FIRST[0]], **{FIRST[0]: AWAY})
+    run = rollout(ansible, "1.1.0", rollout_soak_seconds=1, rollout_soak_seconds_max=3, limits={"coverage_min": 1})
+    assert run.code != 0, run
+    (wave,) = ledger(ansible)["waves"]
+    assert [look["verdict"] for look in wave["looks"]] == ["inconclusive"] * 3
+    assert ledger(ansible)["state"] == "paused"
+    assert versions(fleet) == {**all_of(ON_OLD), FIRST[1]: ON_NEW}
+
+
 def test_one_device_that_refuses_stops_the_rollout(ansible: Ansible, fleet: Fleet) -> None:
     ill, well = FIRST
     fleet[ill].stop_server()

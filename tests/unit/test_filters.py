@@ -147,8 +147,8 @@ def test_what_the_gate_is_told_of_a_wave() -> None:
     devices: list[dict[str, Any]] = [
         {
             "inventory_hostname": "a",
-            "__rollout_swap": swap,
-            "__rollout_read": read,
+            "__rollout_swap": {**swap, "diff": {"before": {}}, "invocation": {"module_args": {}}},
+            "__rollout_read": {**read, "models": [read["model"]], "device": {"board": ""}},
             "__rollout_control_before": {"model": {}},
             "__rollout_control_after": {"model": {}},
         },

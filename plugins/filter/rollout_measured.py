@@ -30,10 +30,6 @@ options:
     description: The version that is rolled out, for results that do not name it.
     type: str
     required: true
-  controls:
-    description: For a device of the wave, the device on the old version that it is compared with.
-    type: dict
-    required: true
   outcomes:
     description: What became of the devices of the waves so far.
     type: dict
@@ -43,7 +39,7 @@ options:
 EXAMPLES = r"""
 - name: Show what a gate would be told of devices that nothing was done with
   ansible.builtin.debug:
-    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_measured(strata, '1.1.0', {}, {}) }}"
+    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_measured(strata, '1.1.0', {}) }}"
   vars:
     strata: {edge-s1: small}
 """
@@ -60,11 +56,7 @@ _SPARED = ("invocation", "diff", "models", "device")
 
 
 def rollout_measured(
-    devices: Iterable[Mapping[str, Any]],
-    strata: Mapping[str, str],
-    version: str,
-    controls: Mapping[str, str],
-    outcomes: Mapping[str, str],
+    devices: Iterable[Mapping[str, Any]], strata: Mapping[str, str], version: str, outcomes: Mapping[str, str]
 ) -> dict[str, Any]:
     """``strata``, ``swaps``, ``reads`` and ``controls`` of a wave, and what became of the waves ``earlier``, by the
     devices' names."""
@@ -72,23 +64,32 @@ def rollout_measured(
     for device in devices:
         name = device["inventory_hostname"]
         result["strata"][name] = strata.get(name, "all")
-        result["swaps"][name] = {"version": version, **_told(device, "__rollout_swap")}
-        result["reads"][name] = _told(device, "__rollout_read")
-        if name in controls and device.get("__rollout_control_before"):
-            result["controls"][controls[name]] = {
-                "stratum": strata.get(controls[name], "all"),
-                "before": _told(device, "__rollout_control_before"),
-                "after": _told(device, "__rollout_control_after"),
-            }
+        result["swaps"][name] = {"version": version, **_told(device.get("__rollout_swap"))}
+        result["reads"][name] = _told(device.get("__rollout_read"))
+        # The same for all devices of the wave.
+        if not result["controls"]:
+            result["controls"] = _controls(device, strata)
     for name, outcome in outcomes.items():
         if name not in result["strata"]:
             result["earlier"][name] = {"stratum": strata.get(name, "all"), "outcome": outcome}
     return result
 
 
-def _told(device: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What was registered under ``name``, without what the gate does not read."""
-    return {key: value for key, value in (device.get(name) or {}).items() if key not in _SPARED}
+def _controls(device: Mapping[str, Any], strata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The devices on the old version, with what they told before and after the soak."""
+    before, after = (
+        {result["item"]: _told(result) for result in (device.get(f"__rollout_control_{when}") or {}).get("results", [])}
+        for when in ("before", "after")
+    )
+    return {
+        name: {"stratum": strata.get(name, "all"), "before": told, "after": after.get(name, {})}
+        for name, told in before.items()
+    }
+
+
+def _told(result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A module's result without what the gate does not read."""
+    return {key: value for key, value in (result or {}).items() if key not in _SPARED}
 
 
 class FilterModule:

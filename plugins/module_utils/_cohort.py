@@ -16,6 +16,9 @@ from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, NamedTupl
 
 from ._errors import ArgumentError
 
+# Controls of one stratum in one wave: more would tell the gate little, and each of them is read twice.
+CONTROLS_MAX = 20
+
 DEFAULT_WAVES = ("canary", "10%", "50%", "100%")
 
 # What variables of an inventory in INI format, where everything is a text, say for false.
@@ -128,6 +131,7 @@ def plan(
     all strata or for each) splits a wave until no part holds more hosts of a stratum. Waves without hosts are left out.
 
     A host's control is one of its stratum in a later wave: the next in line; each is the control of one host of a wave.
+    Only the first CONTROLS_MAX hosts of a wave's stratum have one.
 
     ``cuts``, of an earlier plan, takes the place of the fleet: each of ``hosts`` gets the wave that it had there,
     whatever other hosts there are. A host that was not there gets the wave that its position has in its stratum, or
@@ -372,7 +376,8 @@ def _controls(waves: Sequence[Wave], strata: Mapping[str, str]) -> list[dict[str
         pairs: dict[str, str] = {}
         for stratum, names in wave.items():
             done[stratum] += len(names)
-            pairs.update(zip(names, line[stratum][done[stratum] : done[stratum] + len(names)]))
+            most = min(len(names), CONTROLS_MAX)
+            pairs.update(zip(names, line[stratum][done[stratum] : done[stratum] + most]))
         controls.append(pairs)
     return controls
 

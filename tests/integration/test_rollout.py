@@ -298,7 +298,9 @@ def test_a_wave_that_is_away_stops_the_rollout_without_reverting(tmp_path: Path,
 
 
 def test_a_wave_that_told_too_little_soaks_longer_and_then_pauses(tmp_path: Path, fleet: Fleet) -> None:
-    ansible = Ansible(tmp_path, [device for name, device in fleet.items() if name != FIRST[0]], **{FIRST[0]: AWAY})
+    lost = FIRST[0]
+    away = {lost: {**AWAY, "hardware_class": CLASSES[lost]}}
+    ansible = Ansible(tmp_path, [device for name, device in fleet.items() if name != lost], **away)
     run = rollout(ansible, "1.1.0", rollout_soak_seconds=1, rollout_soak_seconds_max=3, limits={"coverage_min": 1})
     assert run.code != 0, run
     (wave,) = ledger(ansible)["waves"]

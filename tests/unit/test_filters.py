@@ -144,28 +144,29 @@ def test_a_device_that_was_left_out() -> None:
 def test_what_the_gate_is_told_of_a_wave() -> None:
     swap, read = {"changed": True, "version": "1.1.0"}, {"model": {"live": "1.1.0"}}
     lost = {"unreachable": True, "started": True}
+    away = {"unreachable": True, "msg": "ssh: connect to host"}
+    registered = {
+        "__rollout_control_before": {"results": [{"item": "old-a", "model": {}}, {"item": "old-b", **away}]},
+        "__rollout_control_after": {"results": [{"item": "old-a", "model": {}, "device": {}}]},
+    }
     devices: list[dict[str, Any]] = [
-        {
-            "inventory_hostname": "a",
-            "__rollout_swap": {**swap, "diff": {"before": {}}, "invocation": {"module_args": {}}},
-            "__rollout_read": {**read, "models": [read["model"]], "device": {"board": ""}},
-            "__rollout_control_before": {"model": {}},
-            "__rollout_control_after": {"model": {}},
-        },
-        {"inventory_hostname": "b", "__rollout_swap": lost, "__rollout_control_before": {"unreachable": True}},
+        {"inventory_hostname": "a", "__rollout_swap": {**swap, "diff": {}}, "__rollout_read": read, **registered},
+        {"inventory_hostname": "b", "__rollout_swap": lost, **registered},
         {"inventory_hostname": "c"},
     ]
     strata = {"a": "small", "b": "large", "old-a": "small"}
-    told = rollout_measured.rollout_measured(
-        devices, strata, "1.1.0", {"a": "old-a", "b": "old-b", "c": "old-c"}, OUTCOMES
-    )
+    told = rollout_measured.rollout_measured(devices, strata, "1.1.0", OUTCOMES)
     assert told == {
         "strata": {"a": "small", "b": "large", "c": "all"},
         "swaps": {"a": swap, "b": {"version": "1.1.0", **lost}, "c": {"version": "1.1.0"}},
         "reads": {"a": read, "b": {}, "c": {}},
         "controls": {
-            "old-a": {"stratum": "small", "before": {"model": {}}, "after": {"model": {}}},
-            "old-b": {"stratum": "all", "before": {"unreachable": True}, "after": {}},
+            "old-a": {
+                "stratum": "small",
+                "before": {"item": "old-a", "model": {}},
+                "after": {"item": "old-a", "model": {}},
+            },
+            "old-b": {"stratum": "all", "before": {"item": "old-b", **away}, "after": {}},
         },
         "earlier": {"before-a": {"stratum": "all", "outcome": "failed"}},
     }

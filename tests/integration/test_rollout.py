@@ -139,6 +139,8 @@ def test_a_good_release_goes_out_in_waves_and_a_second_run_changes_nothing(ansib
         for number, wave in enumerate((FIRST, SECOND), 1)
         for name in wave
     ]
+    controls = run.results("Read the devices on the old version again")[FIRST[0]]["results"]
+    assert {result["item"]: result["model"]["live"] for result in controls} == all_of("1.0.0", *SECOND)
     stats = run.custom_stats
     assert (stats["rollout_id"], stats["rollout_verdict"]) == (book["id"], "pass")
     assert stats["rollout_outcomes"] == {"updated": 4}

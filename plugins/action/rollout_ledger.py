@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Do what ``state`` asks for; in check mode tell what the ledger would say, and write and lock nothing."""
         super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS, required_if=REQUIRED_IF)
+        args = self.validate_argument_spec(argument_spec=ARGUMENTS, required_if=REQUIRED_IF)[1]
         act, directory = not self._task.check_mode, args["directory"]
         try:
             if act and args["lock"] and args["state"] in ("read", "open"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Mapping
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._outcome import swap_outcome
+from ansible_collections.edgeml.fleet.plugins.module_utils._outcome import first_line, swap_outcome
 
 DOCUMENTATION = r"""
 name: reconcile_rows
@@ -52,7 +52,7 @@ def reconcile_rows(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]
                     "version": result["item"]["version"] or "-",
                     "live": str(result.get("live") or "-"),
                     "outcome": swap_outcome(result),
-                    "detail": str(result.get("msg") or "").strip().split("\n")[0][:300] if bad else "",
+                    "detail": first_line(result) if bad else "",
                 }
             )
     return rows

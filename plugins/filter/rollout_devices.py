@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Mapping
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._outcome import first_line
+
 DOCUMENTATION = r"""
 name: rollout_devices
 short_description: What became of each device in a rollout
@@ -70,11 +72,6 @@ def swapped(swap: Mapping[str, Any]) -> tuple[str, str]:
         after = str(swap.get("live") or "unknown")
         before = before if "before" in swap else after
     return before, after
-
-
-def first_line(result: Mapping[str, Any]) -> str:
-    """What a result says in its first line, shortened."""
-    return str(result.get("msg") or "").strip().split("\n")[0][:300]
 
 
 def _became(device: Mapping[str, Any], told: str | None) -> dict[str, str]:

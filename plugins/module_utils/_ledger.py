@@ -214,7 +214,7 @@ def wanted(rollouts: Sequence[Rollout], hosts: Iterable[str]) -> dict[str, list[
                 entry["leave"].append(left)
             elif rollout["state"] not in STOPPED and _includes(rollout, numbers.get(host), begun):
                 entry.update(version=rollout["version"], rollout_id=rollout["id"], digest=rollout["digest"])
-        entries = [entry for _, entry in sorted(models.items()) if entry["version"] is not None or entry["leave"]]
+        entries = [entry for _model, entry in sorted(models.items()) if entry["version"] is not None or entry["leave"]]
         if entries:
             result[host] = entries
     return result

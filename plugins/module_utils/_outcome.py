@@ -56,3 +56,8 @@ def outcome(swap: Mapping[str, Any], read: Mapping[str, Any]) -> str:
     if isinstance(wanted, str) and model.get("live") == wanted:
         return UPDATED if told == SILENT else ALREADY if told == AWAY else told
     return AWAY if told == AWAY else FAILED
+
+
+def first_line(result: Mapping[str, Any]) -> str:
+    """What a module's result says in its first line, shortened for a table."""
+    return str(result.get("msg") or "").strip().partition("\n")[0][:300]

@@ -208,9 +208,9 @@ class Progress:
             total, told = self._total(), len(self._told)
             filled = _BAR * told // max(total, 1)
             kinds = Counter(self._told.values())
-            bar = f"{_DEVICE_TASKS[self._step]} [{'#' * filled}{'.' * (_BAR - filled)}] {told} of {total}"
+            line = f"{_DEVICE_TASKS[self._step]} [{'#' * filled}{'.' * (_BAR - filled)}] {told} of {total}"
             counts = [(f"  {kind} {kinds[kind]}", tone if kinds[kind] else PLAIN) for kind, tone in _KINDS]
-            return [*head, (bar, PLAIN), *counts]
+            return [*head, (line, PLAIN), *counts]
         return [*head, ("is judged" if self._step == JUDGE else self._verdict, PLAIN)]
 
     def _wave_is(self, number: int) -> None:

@@ -58,7 +58,13 @@ class Controller:
         return subprocess.Popen(
             ["ansible-playbook", playbook, *inventories, "-e", json.dumps({**self.usual, **variables})],
             cwd=CLONE,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORKS": "6", "ANSIBLE_SHOW_CUSTOM_STATS": "1"},
+            env={
+                **os.environ,
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_FORCE_COLOR": "0",
+                "ANSIBLE_FORKS": "6",
+                "ANSIBLE_SHOW_CUSTOM_STATS": "1",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -134,7 +140,7 @@ def waves(controller: Controller) -> list[list[str]]:
     """The waves as a plan has them."""
     plan = controller.run("edgeml.fleet.rollout", model_name="digits", model_version="1.1.0", rollout_plan_only=True)
     assert plan.returncode == 0
-    found = [re.findall(r"edge-[sl]\d", line) for line in plan.stdout.splitlines() if re.search(r'"\d+%: \d+: ', line)]
+    found = [re.findall(r"edge-[sl]\d", line) for line in plan.stdout.splitlines() if re.search(r"\d+%: \d+: ", line)]
     assert sorted(name for wave in found for name in wave) == sorted(DEVICES)
     return found
 

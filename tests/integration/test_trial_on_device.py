@@ -13,7 +13,6 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -199,10 +198,7 @@ def test_errors_put_the_old_version_back(device: Device) -> None:
         put(device.store, made)
         activate(device, version, model="numbers", limits=Limits(requests_min=20))
         for _request in range(30):
-            with suppress(ServerError):
-                device.server.infer(
-                    "numbers", {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
-                )
+            device.ask("numbers", name="x", shape=[1], datatype="FP32", data=[1])
     said(device.edgeml("watch", "--json"))
     state = device.store.state("numbers")
     assert (state.active, state.trial) == ("1.0.0", None)

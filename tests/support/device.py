@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -138,6 +139,21 @@ class Device:
         """Send a signal to the inference server."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def ask(self, model: str, **tensor: Any) -> int:
+        """Ask the server as its clients do, unlike ``server``, whose questions are no traffic; return the status."""
+        body = json.dumps({"inputs": [tensor]}).encode()
+        lines = (
+            f"POST /v2/models/{model}/infer HTTP/1.1",
+            "Host: x",
+            "Connection: close",
+            f"Content-Length: {len(body)}",
+        )
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.server.address)
+            connection.sendall(head.encode() + body)
+            reply = b"".join(iter(lambda: connection.recv(65536), b""))
+        return int(reply.split()[1])
 
     def serve(self, release: Made) -> None:
         """Make a release active and live, as a swap by hand would."""

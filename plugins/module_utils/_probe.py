@@ -81,7 +81,8 @@ def measure(metrics: str, model: str, version: str) -> dict[str, Any]:
         "labels": _by_outcome(own, "edgeml_feedback_labels_total", ("right", "wrong")),
         "drift": _drift(own),
         "shadow": _by_outcome(own, "edgeml_shadow_requests_total", ("agreed", "disagreed", "failed", "dropped")),
-        "resident_bytes": None if resident is None else int(resident),
+        # 0 is what an emulated kernel tells, not what anything takes.
+        "resident_bytes": int(resident) if resident else None,
         "started": process.get("process_start_time_seconds"),
     }
 

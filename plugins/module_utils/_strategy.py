@@ -102,7 +102,7 @@ class LoadStrategy(Strategy):
         counts.pop(BUCKETS, None)
         values = {name: value for name, _labels, value in parse_metrics(text) if math.isfinite(value)}
         resident = values.get("process_resident_memory_bytes")
-        return Record(**counts, resident_bytes=None if resident is None else int(resident))
+        return Record(**counts, resident_bytes=int(resident) if resident else None)
 
     def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
         restarts = _restarts(self._unit)

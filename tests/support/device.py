@@ -143,12 +143,8 @@ class Device:
     def ask(self, model: str, **tensor: Any) -> int:
         """Ask the server as its clients do, unlike ``server``, whose questions are no traffic; return the status."""
         body = json.dumps({"inputs": [tensor]}).encode()
-        lines = (
-            f"POST /v2/models/{model}/infer HTTP/1.1",
-            "Host: x",
-            "Connection: close",
-            f"Content-Length: {len(body)}",
-        )
+        request = f"POST /v2/models/{model}/infer HTTP/1.1"
+        head = "\r\n".join((request, "Host: x", "Connection: close", f"Content-Length: {len(body)}", "", ""))
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(self.server.address)
             connection.sendall(head.encode() + body)

@@ -18,7 +18,7 @@ from ._oip import Server
 from ._probe import BUCKETS, measure, parse_metrics, request_counts
 from ._state import Record, Serving, State
 from ._trial import Reading
-from ._units import systemctl, unit_property
+from ._units import systemctl, systemd_runs, unit_property
 
 
 class Strategy(ABC):
@@ -105,7 +105,7 @@ class LoadStrategy(Strategy):
         return Record(**counts, resident_bytes=int(resident) if resident else None)
 
     def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
-        restarts = _restarts(self._unit)
+        restarts = _restarts(self._unit) if systemd_runs() else {}
         # A server that counts nothing, or tells it elsewhere, is well all the same.
         with contextlib.suppress(EdgemlError):
             text = self.server.metrics()

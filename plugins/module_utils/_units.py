@@ -35,9 +35,14 @@ def stop_watching() -> None:
 
 def rescue_service(unit: str) -> None:
     """Let systemd start a unit again that it had given up."""
-    if os.path.isdir("/run/systemd/system"):
+    if systemd_runs():
         systemctl("reset-failed", unit)
         systemctl("start", "--no-block", unit)
+
+
+def systemd_runs() -> bool:
+    """Whether systemd manages this machine."""
+    return os.path.isdir("/run/systemd/system")
 
 
 def unit_property(unit: str, name: str) -> str:
@@ -60,4 +65,4 @@ def systemctl(*arguments: str) -> str:
 
 
 def _known() -> bool:
-    return os.path.isdir("/run/systemd/system") and os.path.exists(f"/etc/systemd/system/{TIMER}")
+    return systemd_runs() and os.path.exists(f"/etc/systemd/system/{TIMER}")

@@ -70,7 +70,11 @@ kserve-client: ## download KServe's client and talk to the inference server with
 .PHONY: molecule
 molecule: ## run the Molecule scenarios on the emulated fleet
 	@rm -rf .ansible/tmp/molecule.* # a killed run would have it believe that the devices are there
-	MOLECULE_COMMAND_BORDERS=false molecule test --all --exclude armhf --exclude rollout
+	MOLECULE_COMMAND_BORDERS=false molecule test --all --exclude armhf --exclude inference_service --exclude rollout
+
+.PHONY: inference-service
+inference-service: ## prove the server's access, log, shadow, swaps and units on emulated devices
+	MOLECULE_COMMAND_BORDERS=false molecule test --scenario-name inference_service
 
 .PHONY: armhf
 armhf: ## run the inference server on an emulated 32-bit ARM device

@@ -42,11 +42,12 @@ sanity: ## run ansible-test's sanity tests on the collection as it is installed
 
 .PHONY: unit
 unit: ## run the tests that need no device
-	pytest tests/unit tests/integration tests/faults
+	pytest tests/unit tests/integration
+	pytest tests/faults
 
 .PHONY: faults
 faults: ## kill, cut from power and fail a swap at every point, not only at a choice of them
-	pytest tests/faults --all-points
+	pytest tests/faults --all-points -o faulthandler_timeout=7200
 
 .PHONY: benchmark
 benchmark: ## measure what swaps cost, and what the inference server does, beside others

@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import shutil
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from .scenarios import NEW, NEXT, OLD, SWAP, clone, deliver, release
 from .strace import Call, Ended, Traced
 from .sweep import Results, sweep
 
-CROWDS = 10
+CROWDS = 6
 GUARD_SECONDS = 120
 
 
@@ -176,7 +179,35 @@ def test_a_swap_after_a_killed_one_settles_it_first(device: Path) -> None:
 
 
 def _at_once(*swaps: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run each in a process of its own, all at the same time; return their results."""
-    context = multiprocessing.get_context("fork")
-    with context.Pool(len(swaps)) as pool:
-        return [running.get(GUARD_SECONDS) for running in [pool.apply_async(swap) for swap in swaps]]
+    """Run each in a process of its own, all at the same time; return their results.
+
+    None is a fork of this process: what the tests before have left in it, such as a lock that is held, is not in them.
+    """
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(len(swaps))
+    running = []
+    for swap in swaps:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_tell, args=(sender, ready, swap), daemon=True)
+        process.start()
+        sender.close()
+        running.append((process, receiver))
+    try:
+        return [_told(receiver) for _process, receiver in running]
+    finally:
+        for process, receiver in running:
+            process.kill()
+            process.join()
+            receiver.close()
+
+
+def _tell(sender: Connection, ready: Barrier, swap: Callable[[], dict[str, Any]]) -> None:
+    faulthandler.dump_traceback_later(GUARD_SECONDS / 2)
+    ready.wait()
+    sender.send(swap())
+
+
+def _told(receiver: Connection) -> dict[str, Any]:
+    assert receiver.poll(GUARD_SECONDS), f"a swap took more than {GUARD_SECONDS} s"
+    result: dict[str, Any] = receiver.recv()
+    return result

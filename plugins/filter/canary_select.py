@@ -19,7 +19,7 @@ short_description: Choose the hosts that come first, by a stable hash, with each
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:
-  - Returns what the module M(edgeml.fleet.canary_select) returns, without starting a process.
+  - Returns what the module M(edgeml.fleet.canary_select) returns.
 positional: waves, salt, groups, max_unavailable, only, cuts
 options:
   _input:

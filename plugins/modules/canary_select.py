@@ -13,7 +13,7 @@ description:
   - Runs on the controller and connects to no device.
   - A host's place in [0, 1) is a hash of O(salt) and its name. So a host gets the same answer whatever the order and
     the size of the inventory, and each percentage contains the smaller ones.
-  - The filter P(edgeml.fleet.canary_select#filter) returns the same without starting a process.
+  - The filter P(edgeml.fleet.canary_select#filter) returns the same.
 options:
   hosts:
     description:
@@ -116,42 +116,3 @@ cuts:
       - {name: 25%, group: null, below: {large: 0.212, small: 0.4428}}
       - {name: 100%, group: null, below: {small: 0.5601, large: 0.767}}
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import DEFAULT_WAVES, plan, read_hosts
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ArgumentError
-
-
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "hosts": {"type": "dict", "required": True},
-            "waves": {"type": "list", "elements": "raw", "default": list(DEFAULT_WAVES)},
-            "salt": {"type": "str", "required": True},
-            "groups": {"type": "dict", "default": {}},
-            "max_unavailable": {"type": "raw"},
-            "only": {"type": "list", "elements": "str"},
-            "cuts": {"type": "dict"},
-        },
-        supports_check_mode=True,
-    )
-    params = module.params
-    try:
-        result = plan(
-            read_hosts(params["hosts"]),
-            params["waves"],
-            params["salt"],
-            groups=params["groups"],
-            max_unavailable=params["max_unavailable"],
-            only=params["only"],
-            cuts=params["cuts"],
-        )
-    except ArgumentError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **result.document())
-
-
-if __name__ == "__main__":
-    main()

@@ -95,6 +95,8 @@ class ActionModule(ActionBase):
             module_name="edgeml.fleet.model_swap", module_args=args, task_vars=task_vars, wrap_async=False
         )
         self._reached = True
+        # In every event of every device, in a log or in AWX, the model and the version say the same.
+        result.get("invocation", {}).get("module_args", {}).pop("manifest", None)
         return result
 
     def _live(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> str | None:

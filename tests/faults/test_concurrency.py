@@ -28,7 +28,7 @@ from .scenarios import NEW, NEXT, OLD, SWAP, clone, deliver, release
 from .strace import Call, Ended, Traced
 from .sweep import Results, sweep
 
-CROWDS = 6
+CROWDS = 10
 GUARD_SECONDS = 120
 
 

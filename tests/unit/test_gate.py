@@ -681,9 +681,9 @@ def test_the_order_of_the_devices_does_not_matter(seed: int) -> None:
 def run(**arguments: Any) -> dict[str, Any]:
     """The result of the module's action."""
     checked = ArgumentSpecValidator(ARGUMENTS).validate(arguments)
+    if checked.error_messages:
+        return {"failed": True, "msg": checked.error_messages[0]}
     try:
-        if checked.error_messages:
-            raise AnsibleActionFail(checked.error_messages[0])
         return answer(checked.validated_parameters)
     except AnsibleActionFail as error:
         return {"failed": True, "msg": str(error)}

@@ -6,17 +6,18 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import time
-from typing import Any
+from typing import Any, Iterable
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import position
 from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import File, parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._repository import Repository
 
 # What OpenSSH says before a connection stands (ssh.c, sshconnect.c, kex.c); one that broke later says other things.
@@ -25,6 +26,9 @@ _NEVER_CONNECTED = re.compile(
     r"kex_exchange_identification|banner exchange|Too many authentication failures|"
     r"REMOTE HOST IDENTIFICATION HAS CHANGED"
 )
+
+# What goes along with the call: the files beside a model, and the smallest models. A transfer is five commands more.
+_INLINE_BYTES = 64 * 1024
 
 
 class ActionModule(ActionBase):
@@ -56,21 +60,28 @@ class ActionModule(ActionBase):
 
     def _bring(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         repository = Repository(os.path.expanduser(args["repository"])) if args.get("repository") else None
-        fetches = args.get("state", "active") in ("present", "active")
+        files: dict[str, File] = {}
         try:
-            if repository and fetches:
+            if repository and args.get("state", "active") in ("present", "active"):
                 if args.get("manifest") is None:
                     release = repository.release(str(args.get("model")), str(args.get("version")))
                     args["manifest"] = dict(release.document)
                 else:
                     release = parse_release(args["manifest"])
-                paths = {file.sha256: repository.blob_path(file.sha256) for file in release.all_files()}
+                files = {file.sha256: file for file in release.all_files()}
+                paths = {sha: repository.blob_path(sha) for sha in files}
                 args["unavailable_blobs"] = {sha: path for sha, path in paths.items() if not os.path.isfile(path)}
             result = self._call(args, task_vars)
             missing = result.get("missing_blobs") or []
             if missing and repository and not result.get("failed") and not self._task.check_mode:
                 first = result
-                args["staged_blobs"] = self._send(repository, missing)
+                # The release says what may be sent, whatever a device asks for.
+                asked = {blob["sha256"] for blob in missing}
+                small, large = _by_size(file for sha, file in files.items() if sha in asked)
+                args["inline_blobs"] = {
+                    file.sha256: base64.b64encode(repository.read_blob(file)).decode() for file in small
+                }
+                args["staged_blobs"] = self._send(repository, large) if large else None
                 result = self._call(args, task_vars)
                 _tell_from_the_beginning(result, first)
         except EdgemlError as error:
@@ -108,15 +119,26 @@ class ActionModule(ActionBase):
         live: str | None = (told.get("model") or {}).get("live")
         return live
 
-    def _send(self, repository: Repository, missing: list[dict[str, Any]]) -> str:
+    def _send(self, repository: Repository, files: Iterable[File]) -> str:
         """Send the blobs to a temporary directory on the device and return its path."""
         shell = self._connection._shell
         directory = shell.tmpdir or self._make_tmp_path()
-        paths = [shell.join_path(directory, blob["sha256"]) for blob in missing]
-        for blob, path in zip(missing, paths):
-            self._transfer_file(repository.blob_path(blob["sha256"]), path)
-        self._fixup_perms2((directory, *paths), execute=False)
+        paths = {file.sha256: shell.join_path(directory, file.sha256) for file in files}
+        for sha, path in paths.items():
+            self._transfer_file(repository.blob_path(sha), path)
+        self._fixup_perms2((directory, *paths.values()), execute=False)
         return directory
+
+
+def _by_size(files: Iterable[File]) -> tuple[list[File], list[File]]:
+    """The smallest files, which together have at most ``_INLINE_BYTES``, and the others."""
+    small: list[File] = []
+    large: list[File] = []
+    total = 0
+    for file in sorted(files, key=lambda file: file.size):
+        total += file.size
+        (small if total <= _INLINE_BYTES else large).append(file)
+    return small, large
 
 
 def _tell_from_the_beginning(result: dict[str, Any], first: dict[str, Any]) -> None:

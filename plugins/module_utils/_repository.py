@@ -37,6 +37,15 @@ class Repository:
         """Path of the blob with this digest."""
         return os.path.join(self.root, "blobs", "sha256", sha256)
 
+    def read_blob(self, file: File) -> bytes:
+        """The bytes of a small blob, at most one more than ``file`` has. Raises IntegrityError if it cannot be read."""
+        path = self.blob_path(file.sha256)
+        try:
+            with open(path, "rb") as source:
+                return source.read(file.size + 1)
+        except OSError as error:
+            raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; {error.strerror}") from error
+
     def verify(self, release: Release) -> int:
         """Read every file of the release; return their bytes in all. Raises IntegrityError at the first wrong one."""
         for file in release.all_files():

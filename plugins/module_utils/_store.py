@@ -202,6 +202,13 @@ class Store:
         for file in version.files:
             self._verify_file(version, file)
 
+    def free_bytes(self) -> int:
+        """What is free on the store's disk; where there is no store yet, on the disk that it would be made on."""
+        path = os.path.abspath(self.root)
+        while not os.path.isdir(path):
+            path = os.path.dirname(path)
+        return shutil.disk_usage(path).free
+
     # ---- writing (hold the lock) ----
 
     @contextlib.contextmanager
@@ -247,7 +254,7 @@ class Store:
 
     def use_reserve(self) -> None:
         """Give up what was set aside, if the disk is so full that a way back needs it."""
-        if shutil.disk_usage(self.root).free < RESERVE_BYTES:
+        if self.free_bytes() < RESERVE_BYTES:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._reserve)
 

@@ -11,13 +11,14 @@ One swap runs at a time (the store's lock). Whoever holds the lock first settles
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
+import io
 import os
-import shutil
 import time
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, BinaryIO, Mapping
 
 from ._device import boot_id, boot_seconds
 from ._errors import (
@@ -44,6 +45,7 @@ from ._units import start_watching
 SERVER_RETURN_SECONDS = 90.0
 HEALTH_INTERVAL_SECONDS = 0.5
 LEFT = "left by request"
+_INLINE = "what came with the call"
 
 
 @dataclass(frozen=True)
@@ -284,19 +286,18 @@ class Swap:
             if version not in self.state.needed():
                 self.store.remove(self.model, version, needed=files)
 
-    def stage(self, release: Release, plan: Plan, blobs: str | None) -> None:
-        """Bring ``release`` into the store from ``blobs``, a directory of files named by their digest, and test it.
+    def stage(self, release: Release, plan: Plan, blobs: str | None, inline: Mapping[str, str]) -> None:
+        """Bring ``release`` into the store and test it. What it lacks comes from ``blobs``, a directory of files named
+        by their digest, or stands in ``inline``, in base64 by its digest.
 
         Raises IntegrityError before anything of the release is visible if a byte
         is wrong, StoreError if the disk cannot hold it, CandidateError if it fails its smoke test.
         """
         for file in plan.missing:
-            path = os.path.join(blobs or self.store.root, file.sha256)
-            try:
-                with open(path, "rb") as source:
-                    self.store.add_blob(file, source, path)
-            except FileNotFoundError as error:
-                raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing") from error
+            if file.sha256 in inline:
+                self.store.add_blob(file, _decoded(inline[file.sha256]), _INLINE)
+            else:
+                self._add_staged(file, os.path.join(blobs or self.store.root, file.sha256))
             self.store.heal(file)
         self.store.install(release, known(plan.variant))
         self._test(self.store.version(self.model, release.version))
@@ -447,7 +448,7 @@ class Swap:
     def _check_disk(self, release: Release, missing: list[File], surplus: list[str], headroom: int) -> None:
         if not missing:
             return
-        needed, free = sum(file.size for file in missing), shutil.disk_usage(self.store.root).free
+        needed, free = sum(file.size for file in missing), self.store.free_bytes()
         removable = [version for version in surplus if version not in self.state.needed()]
         freed = sum(self.store.unique_bytes(self.model, version) for version in removable)
         if needed > (free + freed) * (100 - headroom) // 100:
@@ -457,6 +458,13 @@ class Swap:
             )
 
     # ---- the parts: acts ----
+
+    def _add_staged(self, file: File, path: str) -> None:
+        try:
+            with open(path, "rb") as source:
+                self.store.add_blob(file, source, path)
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing") from error
 
     def _transition(self, event: str, after: State, context: Context | None = None, **more: Any) -> None:
         entry = (context or self.context).entry(event, self.state, after, **more)
@@ -607,6 +615,13 @@ class Swap:
                     break
                 time.sleep(HEALTH_INTERVAL_SECONDS)
         return self.live_if_told()
+
+
+def _decoded(text: str) -> BinaryIO:
+    try:
+        return io.BytesIO(base64.b64decode(text))
+    except ValueError as error:
+        raise IntegrityError(f"{_INLINE}: expected base64: {error}") from error
 
 
 def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom: int) -> None:

@@ -58,6 +58,12 @@ options:
       - Directory on the device that holds the release's blobs, each named by its SHA-256.
       - Set by the action plugin after it has sent them.
     type: path
+  inline_blobs:
+    description:
+      - Blobs that are small enough to come with the call, in base64, by their SHA-256.
+      - Set by the action plugin.
+    type: dict
+    default: {}
   unavailable_blobs:
     description:
       - The release's blobs that O(repository) lacks, by their SHA-256, with the path where each should be.
@@ -269,7 +275,7 @@ tested:
   sample: {latency_seconds: 0.0004, load_seconds: 0.05, runtime: onnxruntime 1.27.0, runtime_id: venv-1f2e app-77aa}
 missing_blobs:
   description:
-    - The blobs that the device does not hold and that O(staged_blobs) has to bring.
+    - The blobs that the device does not hold and that O(staged_blobs) or O(inline_blobs) have to bring.
     - Outside check mode it is empty, unless the module was called without its action plugin.
   returned: when O(state) is V(present) or V(active)
   type: list
@@ -339,6 +345,8 @@ def main() -> None:
             "repository": {"type": "path"},
             "manifest": {"type": "dict"},
             "staged_blobs": {"type": "path"},
+            # Not secret, but nothing for the device's log.
+            "inline_blobs": {"type": "dict", "default": {}, "no_log": True},
             "unavailable_blobs": {"type": "dict", "default": {}},
             "verify": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
             "strategy": {"type": "str", "choices": ["load", "reload", "restart", "none"], "default": "load"},
@@ -463,12 +471,12 @@ class Call:
             return plan
         if plan.stages:
             swap.prune(release, plan)
-        if plan.missing and params["staged_blobs"] is None:
+        if plan.missing and params["staged_blobs"] is None and not params["inline_blobs"]:
             self._describe(plan, held)
             result["changed"] = False
             return None
         if plan.stages:
-            swap.stage(release, plan, params["staged_blobs"])
+            swap.stage(release, plan, params["staged_blobs"], params["inline_blobs"])
             result["missing_blobs"] = []
         if params["state"] == "active" and plan.tells_server:
             result["baseline"] = swap.activate(plan, wish)

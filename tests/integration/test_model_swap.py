@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -174,6 +175,25 @@ def test_the_device_keeps_nothing_of_the_transfer(ansible: Ansible, device: Devi
     assert list((device.root / "staging").iterdir()) == []
 
 
+def test_a_device_gets_nothing_but_the_release_whatever_it_asks_for(
+    ansible: Ansible, device: Device, repository: Path, tmp_path: Path
+) -> None:
+    (repository / "secret").write_text("of the controller")
+    asked = {"missing_blobs": [{"path": "model.onnx", "size": 17, "sha256": "../../secret"}]}
+    received = tmp_path / "received"
+    hostile = tmp_path / "python"
+    hostile.write_text(f"#!/bin/sh\ncat >>{received}\necho '{json.dumps(asked)}'\n")
+    hostile.chmod(0o755)
+    hostvars = {"ansible_python_interpreter": str(hostile), "ansible_pipelining": True}
+    (result,) = ansible.tasks({**swap(repository=str(repository)), "vars": hostvars})
+    assert message(result).startswith("The device lacks 1 blobs of digits 1.0.0")
+    sent = received.read_text()
+    assert "unavailable_blobs" in sent
+    for secret in ("of the controller", base64.b64encode(b"of the controller").decode()):
+        assert secret not in sent
+    assert list(tmp_path.rglob("secret")) == [repository / "secret"]
+
+
 def test_without_a_server_the_store_alone_is_switched(ansible: Ansible, device: Device) -> None:
     device.stop_server()
     up, down = ansible.four_ways(swap(strategy="none"), swap(state="previous", strategy="none"))
@@ -331,6 +351,13 @@ def test_a_device_without_a_store(ansible: Ansible, device: Device) -> None:
     swapped, told = ansible.tasks(swap(), info())
     assert message(swapped).startswith("/var/lib/edgeml/store: no store here; the role edgeml.fleet.provision makes it")
     assert told["models"] == []
+
+
+def test_a_device_that_is_to_get_its_store_is_checked(ansible: Ansible, device: Device) -> None:
+    device.root.rmdir()
+    (result,) = ansible.tasks({**swap(), "check_mode": True})
+    assert (result["changed"], result["after"]["active"]) == (True, "1.0.0")
+    assert not device.root.exists()
 
 
 def test_a_damaged_state_is_named(ansible: Ansible, serving: Device) -> None:

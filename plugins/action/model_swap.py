@@ -76,8 +76,8 @@ class ActionModule(ActionBase):
             if missing and repository and not result.get("failed") and not self._task.check_mode:
                 first = result
                 # The release says what may be sent, whatever a device asks for.
-                asked = {blob["sha256"] for blob in missing}
-                small, large = _by_size(file for sha, file in files.items() if sha in asked)
+                wanted = {blob["sha256"] for blob in missing}
+                small, large = _by_size(file for sha, file in files.items() if sha in wanted)
                 args["inline_blobs"] = {
                     file.sha256: base64.b64encode(repository.read_blob(file)).decode() for file in small
                 }

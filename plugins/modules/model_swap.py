@@ -166,7 +166,9 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Tells exactly what would change, from the manifest, the store and the server; sends nothing.
+    description:
+      - Tells exactly what would change, from the manifest, the store and the server; sends nothing.
+      - A device without a store is taken for one that a role before would have prepared, so no server is asked there.
   diff_mode:
     support: full
     description: Shows the active and previous version with their digests, the versions held, and which one serves.
@@ -400,7 +402,7 @@ class Call:
         check_name(model, "model")
         check_name(version, "version")
         wish = self._wish()
-        swap = self._swap = self._open()
+        swap = self._swap = self._open(prepared=act or self.store.exists())
         # Another version is asked for, or this one left: what the device knows of a trial until now decides it.
         swap.settle(act, ends_trial=state == "active" and swap.state.active != version)
         if act and swap.state != swap.found:
@@ -439,10 +441,11 @@ class Call:
         """The result of a call that failed."""
         return {**self.result, "changed": False, "live": live, "refused": refused}
 
-    def _open(self) -> Swap:
+    def _open(self, prepared: bool = True) -> Swap:
         params = self.params
         context = Context(actor="ansible", why=params["reason"], rollout_id=params["rollout_id"])
-        serving = Serving(strategy=params["strategy"], server=params["server"], unit=params["server_unit"])
+        strategy = params["strategy"] if prepared else "none"
+        serving = Serving(strategy=strategy, server=params["server"], unit=params["server_unit"])
         return Swap(self.store, params["model"], context, serving)
 
     def _wish(self) -> Wish:

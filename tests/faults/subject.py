@@ -91,8 +91,8 @@ def swap_killed_when_switched(directory: Path, made: Made) -> None:
             raise Killed
 
     class Interrupted(Call):
-        def _open(self) -> Swap:
-            swap = super()._open()
+        def _open(self, prepared: bool = True) -> Swap:
+            swap = super()._open(prepared)
             swap.strategy = Deadly()
             return swap
 

@@ -355,8 +355,9 @@ def test_a_device_without_a_store(ansible: Ansible, device: Device) -> None:
 
 def test_a_device_that_is_to_get_its_store_is_checked(ansible: Ansible, device: Device) -> None:
     device.root.rmdir()
+    device.stop_server()
     (result,) = ansible.tasks({**swap(), "check_mode": True})
-    assert (result["changed"], result["after"]["active"]) == (True, "1.0.0")
+    assert (result["changed"], result["live"], result["after"]["active"]) == (True, None, "1.0.0")
     assert not device.root.exists()
 
 

@@ -10,7 +10,7 @@ import base64
 import os
 import re
 import time
-from typing import Any, Iterable
+from typing import Any, Container, Mapping, Sequence
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
@@ -27,12 +27,12 @@ _NEVER_CONNECTED = re.compile(
     r"REMOTE HOST IDENTIFICATION HAS CHANGED"
 )
 
-# What goes along with the call: the files beside a model, and the smallest models. A transfer is five commands more.
+# What comes with the call: the files beside a model, and the smallest models. To transfer takes five commands and a call.
 _INLINE_BYTES = 64 * 1024
 
 
 class ActionModule(ActionBase):
-    """One module call where the device has the blobs; with blobs to send, a second one after the transfer."""
+    """One module call where the device lacks no more than comes with it; else a second one, after a transfer."""
 
     _supports_check_mode = True
     _supports_diff = True
@@ -63,25 +63,18 @@ class ActionModule(ActionBase):
         files: dict[str, File] = {}
         try:
             if repository and args.get("state", "active") in ("present", "active"):
-                if args.get("manifest") is None:
-                    release = repository.release(str(args.get("model")), str(args.get("version")))
-                    args["manifest"] = dict(release.document)
-                else:
-                    release = parse_release(args["manifest"])
-                files = {file.sha256: file for file in release.all_files()}
+                files = _files(args, repository)
                 paths = {sha: repository.blob_path(sha) for sha in files}
                 args["unavailable_blobs"] = {sha: path for sha, path in paths.items() if not os.path.isfile(path)}
+                if not self._task.check_mode:
+                    args["inline_blobs"] = _inline_blobs(repository, files, args["unavailable_blobs"])
             result = self._call(args, task_vars)
             missing = result.get("missing_blobs") or []
             if missing and repository and not result.get("failed") and not self._task.check_mode:
                 first = result
                 # The release says what may be sent, whatever a device asks for.
-                wanted = {blob["sha256"] for blob in missing}
-                small, large = _by_size(file for sha, file in files.items() if sha in wanted)
-                args["inline_blobs"] = {
-                    file.sha256: base64.b64encode(repository.read_blob(file)).decode() for file in small
-                }
-                args["staged_blobs"] = self._send(repository, large) if large else None
+                wanted = {blob["sha256"] for blob in missing}.intersection(files).difference(args["inline_blobs"])
+                args["staged_blobs"] = self._send(repository, sorted(wanted))
                 result = self._call(args, task_vars)
                 _tell_from_the_beginning(result, first)
         except EdgemlError as error:
@@ -119,26 +112,38 @@ class ActionModule(ActionBase):
         live: str | None = (told.get("model") or {}).get("live")
         return live
 
-    def _send(self, repository: Repository, files: Iterable[File]) -> str:
+    def _send(self, repository: Repository, blobs: Sequence[str]) -> str:
         """Send the blobs to a temporary directory on the device and return its path."""
         shell = self._connection._shell
         directory = shell.tmpdir or self._make_tmp_path()
-        paths = {file.sha256: shell.join_path(directory, file.sha256) for file in files}
-        for sha, path in paths.items():
+        paths = [shell.join_path(directory, sha) for sha in blobs]
+        for sha, path in zip(blobs, paths):
             self._transfer_file(repository.blob_path(sha), path)
-        self._fixup_perms2((directory, *paths.values()), execute=False)
+        self._fixup_perms2((directory, *paths), execute=False)
         return directory
 
 
-def _by_size(files: Iterable[File]) -> tuple[list[File], list[File]]:
-    """The smallest files, which together have at most ``_INLINE_BYTES``, and the others."""
-    small: list[File] = []
-    large: list[File] = []
+def _files(args: dict[str, Any], repository: Repository) -> dict[str, File]:
+    """The release's files by their digest. The manifest is put among the arguments, if it is not there."""
+    if args.get("manifest") is None:
+        release = repository.release(str(args.get("model")), str(args.get("version")))
+        args["manifest"] = dict(release.document)
+    else:
+        release = parse_release(args["manifest"])
+    return {file.sha256: file for file in release.all_files()}
+
+
+def _inline_blobs(repository: Repository, files: Mapping[str, File], unavailable: Container[str]) -> dict[str, str]:
+    """The smallest files, which together have at most ``_INLINE_BYTES``: in base64, by their digest."""
+    found: dict[str, str] = {}
     total = 0
-    for file in sorted(files, key=lambda file: file.size):
+    for sha, file in sorted(files.items(), key=lambda item: item[1].size):
         total += file.size
-        (small if total <= _INLINE_BYTES else large).append(file)
-    return small, large
+        if total > _INLINE_BYTES:
+            break
+        if sha not in unavailable:
+            found[sha] = base64.b64encode(repository.read_blob(file)).decode()
+    return found
 
 
 def _tell_from_the_beginning(result: dict[str, Any], first: dict[str, Any]) -> None:

@@ -474,12 +474,13 @@ class Call:
             return plan
         if plan.stages:
             swap.prune(release, plan)
-        if plan.missing and params["staged_blobs"] is None and not params["inline_blobs"]:
+        sent = params["inline_blobs"]
+        if params["staged_blobs"] is None and any(file.sha256 not in sent for file in plan.missing):
             self._describe(plan, held)
             result["changed"] = False
             return None
         if plan.stages:
-            swap.stage(release, plan, params["staged_blobs"], params["inline_blobs"])
+            swap.stage(release, plan, params["staged_blobs"], sent)
             result["missing_blobs"] = []
         if params["state"] == "active" and plan.tells_server:
             result["baseline"] = swap.activate(plan, wish)

@@ -27,7 +27,8 @@ _NEVER_CONNECTED = re.compile(
     r"REMOTE HOST IDENTIFICATION HAS CHANGED"
 )
 
-# What comes with the call: the files beside a model, and the smallest models. To transfer takes five commands and a call.
+# What comes with the call: the files beside a model, and the smallest models. A transfer is five commands more, and a
+# second call.
 _INLINE_BYTES = 64 * 1024
 
 

@@ -77,6 +77,7 @@ class Controller:
         hosts: Mapping[str, Mapping[str, Any]],
         places: Sequence[Place] = (),
         separate: bool = False,
+        pipelining: bool = True,
         **variables: Any,
     ) -> Costs:
         """Run a playbook on ``hosts``. ``separate``: what runs on ``places`` is no child of the playbook's.
@@ -93,7 +94,7 @@ class Controller:
         before, began = _children_seconds(), time.monotonic()
         with self.log.open("wb") as log:
             process = subprocess.Popen(
-                command, cwd=self._directory, env=self._environment(), stdout=log, stderr=subprocess.STDOUT
+                command, cwd=self._directory, env=self._environment(pipelining), stdout=log, stderr=subprocess.STDOUT
             )
             watched = _Watch(process.pid)
             code = process.wait()
@@ -118,7 +119,7 @@ class Controller:
         """What the last playbook printed."""
         return self._directory / "log"
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, pipelining: bool) -> dict[str, str]:
         home = str(self._directory)
         return {
             "PATH": os.environ["PATH"],
@@ -129,7 +130,7 @@ class Controller:
             "ANSIBLE_COLLECTIONS_PATH": str(PYTHON_PATH),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             # Of local connections too, which the configuration does not mention.
-            "ANSIBLE_PIPELINING": "true",
+            "ANSIBLE_PIPELINING": str(pipelining),
             "ANSIBLE_REMOTE_TMP": f"{home}/remote-tmp",
         }
 
@@ -273,14 +274,16 @@ class Scale:
             rollout_ledger=str(self._directory / "plan"),
         )
 
-    def fifteen_tasks(self, count: int, ssh: Sshd | None = None) -> Costs:
-        """The usual role, on as many devices."""
+    def fifteen_tasks(self, count: int, ssh: Sshd | None = None, defaults: bool = False) -> Costs:
+        """The usual role, on as many devices. ``defaults``: with facts and without pipelining, as Ansible has it."""
         with self._fleet(count, ssh) as (places, hosts), web_server(self._directory, self._after) as archive:
             costs = self.controller.run(
                 str(FIFTEEN_TASKS),
                 hosts,
                 places,
                 separate=ssh is not None,
+                pipelining=not defaults,
+                fifteen_tasks_facts=defaults,
                 fifteen_tasks_url=archive.url,
                 fifteen_tasks_sha256=archive.sha256,
             )
@@ -334,6 +337,7 @@ def main() -> None:
             for count in options.ssh:
                 note("rollout, SSH", scale.rollout(count, ssh))
                 note("fifteen tasks, SSH", scale.fifteen_tasks(count, ssh))
+                note("fifteen tasks, Ansible's defaults, SSH", scale.fifteen_tasks(count, ssh, defaults=True))
             for count in options.plan:
                 note("plan only", scale.plan(count))
         except subprocess.CalledProcessError:

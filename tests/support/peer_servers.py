@@ -33,13 +33,20 @@ VENVS = REPOSITORY / ".cache" / "peers"
 ROLE_FILES = REPOSITORY / "roles" / "inference_service" / "files"
 ONNXRUNTIME = "onnxruntime==1.27.0"
 PACKAGES: dict[str, list[str]] = {
-    "edgeml": [f"--requirement={ROLE_FILES / name}.txt" for name in ("requirements", "requirements-onnxruntime")],
+    "edgeml": [
+        f"--requirement={ROLE_FILES / name}.txt"
+        for name in ("requirements", "requirements-64bit", "requirements-onnxruntime")
+    ],
     # Its worker processes end at their start with a newer uvloop.
     "mlserver": ["mlserver==1.7.1", "uvloop==0.21.0", ONNXRUNTIME],
     "flask": ["flask==3.1.2", "gunicorn==23.0.0", ONNXRUNTIME],
 }
 # As the unit has it.
-UNIT_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+UNIT_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "8388608",
+}
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 

@@ -8,7 +8,7 @@
 
     config.py            /etc/edgeml/server.json, checked
     server.py            the process: sockets, start, drain, exit
-    http_protocol.py     HTTP: the parsers, and what they refuse
+    http_protocol.py     HTTP: the parsers, and what they refuse; uvicorn_parts.py is what is used of uvicorn
     connections.py       how many connections there may be, and how slow
     tls.py, guard.py     who is let in over TCP
     app.py               HTTP: routes, limits, replies, metrics

@@ -56,6 +56,8 @@ _RETRY_AFTER_SECONDS = b"1"
 _PROBE_HEADER = b"edgeml-probe"
 # Requests of the largest size that may be in memory at once.
 _LARGEST_BODIES = 4
+# Parts of a body that are smaller are put together as they come.
+_PIECE_BYTES = 32 << 10
 _LENGTH_DIGITS = 18
 _DEADLINE_MS_MOST = 86_400_000
 
@@ -452,12 +454,12 @@ class Application:
         failures = self._repository.failures()
         return "; ".join(f"model {model!r}: {reason}" for model, reason in failures.items()) or None
 
-    async def _read_body(self, request: Request) -> bytes | bytearray:
+    async def _read_body(self, request: Request) -> bytes:
         """Return the whole body. Its size counts in ``_body_bytes``; the caller takes it off when done with it."""
         declared = request.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_request_bytes:
             raise TooLargeError(f"expected a body of at most {self._max_request_bytes} bytes; found {int(declared)}")
-        body: bytes | bytearray = b""
+        pieces: list[bytes | bytearray] = []
         size = 0
         try:
             while True:
@@ -471,17 +473,25 @@ class Application:
                     raise TooLargeError(f"expected a body of at most {self._max_request_bytes} bytes; found more")
                 if self._body_bytes > _LARGEST_BODIES * self._max_request_bytes:
                     raise UnavailableError(f"busy: {self._body_bytes} bytes of requests are in memory; try again")
-                if not body:
-                    body = chunk
+                if message.get("more_body", False):
+                    _add_piece(pieces, chunk)
+                elif pieces:
+                    return b"".join([*pieces, chunk])
                 else:
-                    # In one piece at once: what a client sends byte by byte takes no more memory than its size.
-                    body = bytearray(body) if isinstance(body, bytes) else body
-                    body += chunk
-                if not message.get("more_body", False):
-                    return body
+                    return chunk
         except BaseException:
             self._body_bytes -= size
             raise
+
+
+def _add_piece(pieces: list[bytes | bytearray], chunk: bytes) -> None:
+    """Append a part of a body. What a client sends byte by byte takes no more memory than its size."""
+    if len(chunk) >= _PIECE_BYTES:
+        pieces.append(chunk)
+    elif pieces and isinstance(pieces[-1], bytearray) and len(pieces[-1]) < _PIECE_BYTES:
+        pieces[-1] += chunk
+    else:
+        pieces.append(bytearray(chunk))
 
 
 def _check_header(headers: list[tuple[bytes, bytes]]) -> None:

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Hashable
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
 from . import json_codec
 from .app import LAST, LOCAL, MAX_HEADER_BYTES
 from .connections import Connection, Connections
@@ -95,17 +93,12 @@ class _ServerProtocol(asyncio.Protocol, Connection):
         self.transport.abort()
 
 
-class H11ServerProtocol(_ServerProtocol, H11Protocol):
-    """For devices without httptools. h11 itself bounds an incomplete header, to what uvicorn is configured for."""
-
-
 def protocol_class(connections: Connections) -> type[asyncio.Protocol]:
     """The quickest protocol that is installed: httptools (C), else h11 (Python). It limits itself as one of those."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
-        H11ServerProtocol.connections_open = connections
-        return H11ServerProtocol
+        return _h11_protocol(connections)
 
     class HttpToolsServerProtocol(_ServerProtocol, HttpToolsProtocol):
         """Bounds what httptools keeps in memory while a header, or the trailer of a chunked body, is not complete."""
@@ -128,3 +121,14 @@ def protocol_class(connections: Connections) -> type[asyncio.Protocol]:
             super().on_body(body)
 
     return HttpToolsServerProtocol
+
+
+def _h11_protocol(connections: Connections) -> type[asyncio.Protocol]:
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class H11ServerProtocol(_ServerProtocol, H11Protocol):
+        """h11 itself bounds an incomplete header, to what uvicorn is configured for."""
+
+        connections_open = connections
+
+    return H11ServerProtocol

@@ -54,9 +54,7 @@ class Answer(NamedTuple):
     reply: Reply
 
 
-def infer(
-    backend: Backend, model: str, version: str, body: bytes | bytearray, header_length: int | None, arrived: float
-) -> Answer:
+def infer(backend: Backend, model: str, version: str, body: bytes, header_length: int | None, arrived: float) -> Answer:
     """Answer the request in ``body``, of which ``header_length`` bytes are JSON (None: all).
 
     ``arrived`` is when it arrived by ``time.perf_counter()``. Raises InvalidRequestError, and DeadlineError when the
@@ -72,7 +70,7 @@ def infer(
     return Answer(request, outputs, run_seconds, _reply(model, version, request, outputs))
 
 
-def parse_request(backend: Backend, body: bytes | bytearray, header_length: int | None) -> Request:
+def parse_request(backend: Backend, body: bytes, header_length: int | None) -> Request:
     """Check a request in full. Raises InvalidRequestError, which names what is wrong."""
     if header_length == 0:
         return _raw_request(backend, body)
@@ -154,7 +152,7 @@ def _outputs(specs: Sequence[TensorSpec], items: Any, binary_by_default: bool) -
     return wanted
 
 
-def _raw_request(backend: Backend, body: bytes | bytearray) -> Request:
+def _raw_request(backend: Backend, body: bytes) -> Request:
     """The whole body is the one input's binary data; its variable size, if it has one, follows from the length."""
     if len(backend.inputs) != 1:
         raise InvalidRequestError(f"raw binary data: expected a model with one input; it has {len(backend.inputs)}")

@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-import uvicorn
 from edgeml_device._credentials import Credentials, CredentialsError
 from edgeml_device._store import Store
 
@@ -43,6 +42,8 @@ from .repository import BatchOptions, ModelRepository
 from .sockets import BACKLOG, listen_tcp, listen_unix, remove_unix
 from .systemd import Notifier
 from .tls import TlsError, make_context
+from .uvicorn_parts import Config as UvicornConfig
+from .uvicorn_parts import Server as UvicornServer
 
 _log = Log(__name__)
 _CANCELLED_SECONDS = 1.0
@@ -154,7 +155,7 @@ class InferenceServer:
         _log.info("stopped", abandoned_requests=abandoned)
         return abandoned == 0
 
-    async def _start(self, server: uvicorn.Server) -> None:
+    async def _start(self, server: UvicornServer) -> None:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._operator, self._repository.load_all)
@@ -192,7 +193,7 @@ class InferenceServer:
             self._connections.end_remote()
         _log.info("reloaded")
 
-    def _stop(self, server: uvicorn.Server) -> None:
+    def _stop(self, server: UvicornServer) -> None:
         if self._app.phase != "stopping":
             self._app.phase = "stopping"
             server.should_exit = True
@@ -225,14 +226,14 @@ class InferenceServer:
         return "; ".join([f"serving {', '.join(serving) or 'no model'}", *failures])[:512]
 
 
-class _Uvicorn(uvicorn.Server):
+class _Uvicorn(UvicornServer):
     """Uvicorn as a part: it tells when it listens and leaves signals to the process."""
 
     def __init__(
         self, app: Application, connections: Connections, drain_seconds: int, tls: ssl.SSLContext | None
     ) -> None:
         super().__init__(
-            uvicorn.Config(
+            UvicornConfig(
                 app,
                 http=protocol_class(connections),
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,

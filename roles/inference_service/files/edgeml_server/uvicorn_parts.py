@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the server uses of uvicorn, without its command line: that alone would be an eighth of the start."""
+"""What the server uses of uvicorn, without its command line, whose imports (click, supervisors) nobody needs."""
 
 from __future__ import annotations
 

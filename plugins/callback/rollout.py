@@ -279,7 +279,9 @@ class CallbackModule(CallbackBase):
     def _count(self, result: Any, kind: str) -> None:
         task, told, host = result._task, result._result, result._host.get_name()
         if self._progress:
-            self._tell(self._progress.count(host, kind, told.get("msg")))
+            # Between two steps one device does what is done once for all of them.
+            if task.name == self._progress.step:
+                self._tell(self._progress.count(host, kind, told.get("msg")))
         elif _action(task) == _SWAP_ACTION and kind != SKIPPED:
             self._swaps[host] = kind if kind != DONE else "changed" if told.get("changed") else "unchanged"
 

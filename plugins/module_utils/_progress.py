@@ -129,6 +129,11 @@ class Progress:
             lines.append(self._line("goes back to the version before", WARNING))
         return lines
 
+    @property
+    def step(self) -> str:
+        """The task, or JUDGE, that began last; empty between two."""
+        return self._step
+
     def count(self, host: str, kind: str, why: object = "") -> list[Line]:
         """Count what became of a device in the step; a device that is told of twice counts by the last."""
         if self._step not in _DEVICE_TASKS or host not in self._wave_of:

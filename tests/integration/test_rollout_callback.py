@@ -155,6 +155,18 @@ def test_lines_tell_the_whole_rollout(stage: Stage) -> None:
     ]
 
 
+def test_what_the_first_device_does_for_all_is_not_counted_as_its_own(stage: Stage) -> None:
+    document = ledger({"all": HOSTS})
+    away = {HOSTS[0]: {"away": True}}
+    shown = stage.play(
+        opening(document), a_play(*wave_tasks("pass", PASS, document), vars={"swaps": away, "reads": away})
+    )
+    assert [line for line in told(shown) if "devices: " in line] == [
+        "wave 1 of 1 (all): swap, 12 of 12 devices: 11 done, 0 failed, 1 away",
+        "wave 1 of 1 (all): read, 12 of 12 devices: 11 done, 0 failed, 1 away",
+    ]
+
+
 def test_a_wave_in_serial_batches_is_one_wave(stage: Stage) -> None:
     document = ledger({"all": HOSTS})
     shown = stage.play(opening(document), a_play(*wave_tasks("pass", PASS, document)[:1], serial=5))

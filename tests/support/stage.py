@@ -153,6 +153,7 @@ def wave_tasks(verdict: str, reasons: Sequence[str], document: Mapping[str, Any]
             vars={"changed": changed},
             **kept,
         ),
+        {"name": "Begin with the first look", "ansible.builtin.set_fact": {"look": 1}, "run_once": True},
         {
             "name": "Let the new version soak",
             "ansible.builtin.wait_for": {"timeout": document["settings"]["soak_seconds"]},
@@ -165,6 +166,7 @@ def wave_tasks(verdict: str, reasons: Sequence[str], document: Mapping[str, Any]
             "{{ (reads | default({}))[inventory_hostname] | default({}) }}",
             **kept,
         ),
+        once("Read the devices on the old version again", {}, "model_info"),
         once("Judge the wave", {"verdict": verdict, "reasons": list(reasons)}, "rollout_gate"),
         once("Note the verdict", {"ledger": dict(document)}),
     ]

@@ -77,10 +77,11 @@ class Controller:
         hosts: Mapping[str, Mapping[str, Any]],
         places: Sequence[Place] = (),
         separate: bool = False,
-        pipelining: bool = True,
+        defaults: bool = False,
         **variables: Any,
     ) -> Costs:
         """Run a playbook on ``hosts``. ``separate``: what runs on ``places`` is no child of the playbook's.
+        ``defaults``: facts are gathered and nothing is pipelined, as Ansible has it.
 
         Raises CalledProcessError when it fails; what it printed is in the file ``log``.
         """
@@ -94,7 +95,7 @@ class Controller:
         before, began = _children_seconds(), time.monotonic()
         with self.log.open("wb") as log:
             process = subprocess.Popen(
-                command, cwd=self._directory, env=self._environment(pipelining), stdout=log, stderr=subprocess.STDOUT
+                command, cwd=self._directory, env=self._environment(defaults), stdout=log, stderr=subprocess.STDOUT
             )
             watched = _Watch(process.pid)
             code = process.wait()
@@ -119,7 +120,7 @@ class Controller:
         """What the last playbook printed."""
         return self._directory / "log"
 
-    def _environment(self, pipelining: bool) -> dict[str, str]:
+    def _environment(self, defaults: bool) -> dict[str, str]:
         home = str(self._directory)
         return {
             "PATH": os.environ["PATH"],
@@ -130,7 +131,8 @@ class Controller:
             "ANSIBLE_COLLECTIONS_PATH": str(PYTHON_PATH),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             # Of local connections too, which the configuration does not mention.
-            "ANSIBLE_PIPELINING": str(pipelining),
+            "ANSIBLE_PIPELINING": str(not defaults),
+            "ANSIBLE_GATHERING": "implicit" if defaults else "explicit",
             "ANSIBLE_REMOTE_TMP": f"{home}/remote-tmp",
         }
 
@@ -275,15 +277,14 @@ class Scale:
         )
 
     def fifteen_tasks(self, count: int, ssh: Sshd | None = None, defaults: bool = False) -> Costs:
-        """The usual role, on as many devices. ``defaults``: with facts and without pipelining, as Ansible has it."""
+        """The usual role, on as many devices."""
         with self._fleet(count, ssh) as (places, hosts), web_server(self._directory, self._after) as archive:
             costs = self.controller.run(
                 str(FIFTEEN_TASKS),
                 hosts,
                 places,
                 separate=ssh is not None,
-                pipelining=not defaults,
-                fifteen_tasks_facts=defaults,
+                defaults=defaults,
                 fifteen_tasks_url=archive.url,
                 fifteen_tasks_sha256=archive.sha256,
             )

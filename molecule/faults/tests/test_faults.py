@@ -15,11 +15,15 @@ from testinfra.host import Host
 OLD, CANDIDATE = "1.1.0", "1.2.0"
 
 # The newest transition of each device: its event, and the reason that it gives. A device makes them all by itself.
+# The service that hangs at its start is noticed by systemd or by the trial's looks, whichever comes first.
 ENDINGS = {
-    "edge-s1": ("revert", "the service crashed 3 times (at most 2)"),
-    "edge-s2": ("interrupted", "the swap was interrupted"),
-    "edge-l1": ("revert", "the service crashed 1 times (at most 0)"),
-    "edge-l2": ("revert", "the service crashed 1 times (at most 0)"),
+    "edge-s1": ("revert", {"the service crashed 3 times (at most 2)"}),
+    "edge-s2": ("interrupted", {"the swap was interrupted"}),
+    "edge-l1": ("revert", {"the service crashed 1 times (at most 0)"}),
+    "edge-l2": (
+        "revert",
+        {"the service crashed 1 times (at most 0)", "the server did not answer 4 times in a row (at most 3)"},
+    ),
 }
 
 # One login and one shell for all that is looked at: on an emulated device, these take the time.
@@ -61,15 +65,17 @@ def test_who_reads_the_link_gets_it_too(found: Found) -> None:
 
 def test_the_history_tells_what_happened(found: Found) -> None:
     last = found.last
-    assert (last["event"], last["reason"]) == ENDINGS[found.name]
+    event, reasons = ENDINGS[found.name]
+    assert last["event"] == event
+    assert last["reason"] in reasons
     assert (last["actor"], last["from"], last["to"]) == ("device", CANDIDATE, OLD)
 
 
 def test_what_failed_is_not_tried_again_and_only_that(found: Found) -> None:
     """A power cut says nothing against a version."""
-    event, reason = ENDINGS[found.name]
+    last = found.last
     failed = {entry["version"]: entry["reason"] for entry in found.model["failed"]}
-    assert failed == ({CANDIDATE: reason} if event == "revert" else {})
+    assert failed == ({CANDIDATE: last["reason"]} if last["event"] == "revert" else {})
 
 
 def test_the_service_runs_no_unit_failed_and_nobody_watches_any_more(found: Found) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import DEFAULT_WAVES, plan, read_hosts
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import DEFAULT_WAVES, plan, read_hosts
 
 ARGUMENTS: dict[str, Any] = {
     "hosts": {"type": "dict", "required": True},

@@ -15,10 +15,10 @@ from typing import Any, Container, Mapping, Sequence
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import position
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import File, parse_release
-from ansible_collections.edgeml.fleet.plugins.module_utils._repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File, parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import position
 
 # What OpenSSH says before a connection stands (ssh.c, sshconnect.c, kex.c); one that broke later says other things.
 _NEVER_CONNECTED = re.compile(

@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.validation import check_type_float
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import (
     LimitError,
     Limits,
     Report,

@@ -13,9 +13,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from jinja2 import TemplateError
 
-from ansible_collections.edgeml.fleet.plugins.module_utils import _ledger, _report
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._lock import LockedError, take
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
 
 ARGUMENTS: dict[str, Any] = {
     "directory": {"type": "path", "required": True},
@@ -23,7 +24,7 @@ ARGUMENTS: dict[str, Any] = {
     "rollout": {"type": "dict"},
     "id": {"type": "str"},
     "wave": {"type": "dict"},
-    "outcome": {"type": "str", "choices": list(_ledger.STATES)},
+    "outcome": {"type": "str", "choices": list(ledger.STATES)},
     "why": {"type": "str", "default": ""},
     "devices": {"type": "list", "elements": "dict"},
     "hosts": {"type": "list", "elements": "str", "default": []},
@@ -52,14 +53,14 @@ class ActionModule(ActionBase):
                 note = args["rollout"]["id"] if args["state"] == "open" else "reconcile or rollback"
                 take(os.path.join(directory, "lock"), os.getppid(), note)
             if args["state"] == "read":
-                rollouts = _ledger.read_all(directory)
-                wanted = _ledger.wanted(rollouts, args["hosts"])
+                rollouts = ledger.read_all(directory)
+                wanted = ledger.wanted(rollouts, args["hosts"])
                 return {"changed": False, "locked": False, "rollouts": rollouts, "wanted": wanted}
             rollout = self._next(directory, args)
-            path = _ledger.path_of(directory, rollout["id"])
+            path = ledger.path_of(directory, rollout["id"])
             told = {"changed": False, "ledger": rollout, "path": path}
             if act:
-                _ledger.write(directory, rollout)
+                ledger.write(directory, rollout)
             if args["state"] == "closed":
                 told["report"] = self._report(rollout, path) if act else ""
             return told
@@ -71,23 +72,23 @@ class ActionModule(ActionBase):
         except (EdgemlError, OSError) as error:
             raise AnsibleActionFail(str(error)) from None
 
-    def _report(self, rollout: _ledger.Rollout, path: str) -> str:
+    def _report(self, rollout: ledger.Rollout, path: str) -> str:
         """Write the report beside the ledger. One that cannot be written is no reason to fail a rollout."""
         report = f"{os.path.splitext(path)[0]}.html"
         try:
-            _report.write(rollout, report)
+            view.write(rollout, report)
         except (OSError, ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
             self._display.warning(f"{report}: the report could not be written: {error!r}")
             return ""
         return report
 
-    def _next(self, directory: str, args: dict[str, Any]) -> _ledger.Rollout:
+    def _next(self, directory: str, args: dict[str, Any]) -> ledger.Rollout:
         """The rollout as it is from now on."""
         if args["state"] == "open":
-            return _ledger.opened(_ledger.read(directory, args["rollout"]["id"]), args["rollout"])
-        found = _ledger.read(directory, args["id"])
+            return ledger.opened(ledger.read(directory, args["rollout"]["id"]), args["rollout"])
+        found = ledger.read(directory, args["id"])
         if found is None:
-            raise _ledger.LedgerError(f"{_ledger.path_of(directory, args['id'])}: no such rollout")
+            raise ledger.LedgerError(f"{ledger.path_of(directory, args['id'])}: no such rollout")
         if args["state"] == "wave":
-            return _ledger.with_wave(found, args["wave"])
-        return _ledger.closed(found, args["outcome"], args["why"], args["devices"] or found["devices"])
+            return ledger.with_wave(found, args["wave"])
+        return ledger.closed(found, args["outcome"], args["why"], args["devices"] or found["devices"])

@@ -67,7 +67,7 @@ from ansible import constants
 from ansible.plugins.callback import CallbackBase
 from ansible.utils.color import stringc
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._progress import (
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.progress import (
     AWAY,
     BAD,
     DONE,

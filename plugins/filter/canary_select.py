@@ -10,8 +10,8 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import DEFAULT_WAVES, plan, read_hosts
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import DEFAULT_WAVES, plan, read_hosts
 
 DOCUMENTATION = r"""
 name: canary_select

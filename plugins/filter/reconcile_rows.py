@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Mapping
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._outcome import first_line, swap_outcome
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import first_line, swap_outcome
 
 DOCUMENTATION = r"""
 name: reconcile_rows

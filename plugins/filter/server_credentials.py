@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterable, Mapping
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._credentials import CredentialsError, make_document
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials import CredentialsError, make_document
 
 DOCUMENTATION = r"""
 name: server_credentials

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 
 DOCUMENTATION = r"""
 name: text_table

@@ -196,11 +196,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._describe import describe_model
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import describe_model
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 
 def main() -> None:

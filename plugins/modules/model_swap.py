@@ -313,9 +313,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._describe import active_seconds
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import (
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import (
     EdgemlError,
     FailedBeforeError,
     IntegrityError,
@@ -324,10 +322,12 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._errors import (
     StoreError,
     SwapError,
 )
-from ansible_collections.edgeml.fleet.plugins.module_utils._manifest import Release, check_name, parse_release
-from ansible_collections.edgeml.fleet.plugins.module_utils._state import Limits, Serving
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Context, Plan, Swap, Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import active_seconds
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, Serving
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Context, Plan, Swap, Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release, check_name, parse_release
 
 LIMITS = {
     "crashes_max": {"type": "int", "default": 2},

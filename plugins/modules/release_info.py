@@ -66,8 +66,8 @@ verified_bytes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 
 def main() -> None:

@@ -29,7 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from clone import REPOSITORY
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import (
+    Labels,
+    Measured,
+    Probe,
+    Requests,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import (
     FAIL,
     INCONCLUSIVE,
     PASS,
@@ -38,9 +45,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._gate import (
     Report,
     judge,
 )
-from ansible_collections.edgeml.fleet.plugins.module_utils._measured import Labels, Measured, Probe, Requests
-from ansible_collections.edgeml.fleet.plugins.module_utils._outcome import AWAY, UPDATED
-from ansible_collections.edgeml.fleet.plugins.module_utils._table import text_table
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import AWAY, UPDATED
 
 EDGES = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 NORMAL = NormalDist()

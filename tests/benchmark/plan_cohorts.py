@@ -19,12 +19,12 @@ from clone import PYTHON_PATH
 from figures import spread
 from measure import measured, read_costs
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 
 # Each round in a process of its own: the hosts of four classes, their hashes, and the plan. The last two are timed.
 CODE = """
 import hashlib, json, sys, time
-from edgeml_device._cohort import Host, plan
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import Host, plan
 size, targets, limit = json.loads(sys.argv[1])
 hosts = {f"edge-{number:06}": Host(("a", "b", "c", "d")[number % 4]) for number in range(size)}
 groups = {"canary": [f"edge-{number:06}" for number in range(0, size, 1000)]}

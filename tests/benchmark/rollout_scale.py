@@ -34,7 +34,7 @@ from releases import Made, read_release
 from simulated_fleet import CLASSES, Place, SimulatedFleet, leave_the_machine
 from sshd import Sshd, find_sshd
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 
 DIGITS = REPOSITORY / "examples" / "digits" / "repository"
 FIFTEEN_TASKS = Path(__file__).with_name("fifteen_tasks") / "playbook.yml"

@@ -35,7 +35,7 @@ from networks import IMAGE_SHAPE, Digits, mobilenet
 from peer_servers import PACKAGES, EdgemlServer, GunicornFlask, MlServer, Server, python_of
 from server_process import GUARD_SECONDS
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 
 OURS = EdgemlServer.name
 BARE_RUNTIME = REPOSITORY / "tests" / "support" / "peers" / "bare_runtime.py"

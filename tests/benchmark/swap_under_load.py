@@ -36,8 +36,8 @@ from module_process import ModuleProcess, write_blobs
 from networks import FILE, Digits, Network
 from releases import Made, activate, put
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
-from ansible_collections.edgeml.fleet.plugins.module_utils._table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
 
 CONTAINER = IMAGE = "edgeml-benchmark-server"
 STEADY_SECONDS = 1.0

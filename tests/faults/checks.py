@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._state import SWITCHING, WATCHING, State
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import SWITCHING, WATCHING, State
 
 from . import subject
 from .scenarios import Scenario, release

@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 from releases import Made
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._command import main
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._state import State
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import LOCK_SECONDS, Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._strategy import NoStrategy
-from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.cli import main
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import NoStrategy
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import State
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import LOCK_SECONDS, Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
 from ansible_collections.edgeml.fleet.plugins.modules.model_swap import DOCUMENTATION, Call
 
 MODEL = "digits"

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.edgeml.fleet.plugins.module_utils import _command
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import IntegrityError, StoreError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, StoreError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import cli
 
 from . import strace, subject
 from .checks import check_of, snapshot
@@ -47,7 +47,7 @@ def test_what_comes_during_a_swap(
 ) -> None:
     """A swap is stopped at each call while it holds the lock. Other transitions are refused and change nothing,
     readers find the old or the new version whole; and it comes to its end as if nobody had come."""
-    monkeypatch.setattr(_command, "UNATTENDED_LOCK_SECONDS", 0)
+    monkeypatch.setattr(cli, "UNATTENDED_LOCK_SECONDS", 0)
     prepared, device, log = memory / "prepared", memory / "device", memory / "log"
     SWAP.prepare(prepared)
     check = check_of(SWAP, prepared)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError, StoreError
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, StoreError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 from . import strace
 from .checks import check_of

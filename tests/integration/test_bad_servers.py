@@ -23,16 +23,16 @@ from odd_server import Answer, OddServer
 from onnx_models import reshape
 from releases import activate, make_release, put, read_release
 
-from ansible_collections.edgeml.fleet.plugins.module_utils import _swap
-from ansible_collections.edgeml.fleet.plugins.module_utils._command import main
-from ansible_collections.edgeml.fleet.plugins.module_utils._describe import describe_model
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ServerError, StoreError, SwapError
-from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
-from ansible_collections.edgeml.fleet.plugins.module_utils._state import Limits, Serving, State
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._strategy import LoadStrategy
-from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Context, Swap, Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ServerError, StoreError, SwapError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.cli import main
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import describe_model
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import LoadStrategy
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, Serving, State
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Context, Swap, Wish
 
 LOAD = "/v2/repository/models/digits/load"
 MODEL = "/v2/models/digits"
@@ -42,7 +42,7 @@ GUARD_SECONDS = 60
 @pytest.fixture(autouse=True)
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that died has this long to come back."""
-    monkeypatch.setattr(_swap, "SERVER_RETURN_SECONDS", 0.6)
+    monkeypatch.setattr(swap, "SERVER_RETURN_SECONDS", 0.6)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from device import Device
 from edgeml_server.config import parse_config
 from links import REPOSITORY
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._credentials import Credentials, hash_secret
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials import Credentials, hash_secret
 
 with tempfile.TemporaryDirectory() as _directory:
     _authority = Authority(Path(_directory), "authority")

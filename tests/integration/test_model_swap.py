@@ -20,7 +20,7 @@ from controller import DIGITS, Ansible
 from device import GUARD_SECONDS, Device
 from releases import make_release, publish, read_release, sha256, variant_entry
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
 
 MODEL_FILE = "model.onnx"
 

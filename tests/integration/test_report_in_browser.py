@@ -16,7 +16,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from ansible_collections.edgeml.fleet.plugins.module_utils import _report
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
 
 LEDGERS: dict[str, Callable[[], dict[str, Any]]] = {
     "passed": ledgers.passed,
@@ -38,7 +38,7 @@ class Browser:
     def show(self, name: str, width: int = 1280) -> None:
         path = self.directory / f"{name}.html"
         if not path.exists():
-            _report.write(LEDGERS[name](), str(path))
+            view.write(LEDGERS[name](), str(path))
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.get(path.as_uri())

@@ -22,7 +22,7 @@ from controller import DIGITS, Ansible, Run
 from device import GUARD_SECONDS, Device
 from releases import activate, make_release, publish, read_release
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import plan, read_hosts
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
 
 CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
 WAVES = ["25%", "100%"]

@@ -20,8 +20,8 @@ import pytest
 from controller import Ansible, Run
 from releases import make_release, publish
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._cohort import plan, read_hosts
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
 
 HOSTS = [f"edge-{number:02}" for number in range(12)]
 WAVES: list[int | str] = [4, 8, "100%"]

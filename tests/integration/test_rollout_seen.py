@@ -16,7 +16,7 @@ from controller import DIGITS, Ansible, Run
 from device import Device
 from releases import read_release
 
-from ansible_collections.edgeml.fleet.plugins.module_utils import _report
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
 
 Fleet = dict[str, Device]
 
@@ -85,7 +85,7 @@ def test_a_bad_rollout_ends_with_2_and_its_report_says_why(ansible: Ansible) -> 
     assert [line for line in lines if line.startswith("    fail: accuracy drop")]
     assert "digits-1.2.0-1: goes back to the version before" in lines
     assert re.search(r"digits-1.2.0-1: FAILED: .*accuracy drop.*\. 2 \w+( \w+)?, 2 \w+", "\n".join(lines))
-    page = _report.render(json.loads((ansible.directory / "ledger" / "digits-1.2.0-1.json").read_text()))
+    page = view.render(json.loads((ansible.directory / "ledger" / "digits-1.2.0-1.json").read_text()))
     assert "Failed: digits 1.2.0, rollout digits-1.2.0-1" in page
     assert 'data-check="accuracy drop"' in page
     assert 'data-outcome="reverted" data-count="2"' in page.replace("\n", "")

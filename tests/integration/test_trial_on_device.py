@@ -22,10 +22,10 @@ from onnx_models import repeat, reshape
 from releases import Made, make_release, put, read_release
 from server_process import repeat_request
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import device_facts
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import EdgemlError, ServerError, StoreError
-from ansible_collections.edgeml.fleet.plugins.module_utils._state import Limits, Serving, State, Trial
-from ansible_collections.edgeml.fleet.plugins.module_utils._swap import Context, Swap, Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, ServerError, StoreError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, Serving, State, Trial
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Context, Swap, Wish
 
 LONG = 3600.0
 

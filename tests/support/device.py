@@ -22,9 +22,9 @@ from typing import Any
 from links import PYTHON_PATH
 from releases import Made, activate, put
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._errors import ServerError
-from ansible_collections.edgeml.fleet.plugins.module_utils._oip import Server
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ServerError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 GUARD_SECONDS = 60
 
@@ -128,7 +128,7 @@ class Device:
     def start_edgeml(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start the device's own command."""
         return subprocess.Popen(
-            [*self._enter(), sys.executable, "-m", "edgeml_device._command", *arguments],
+            [*self._enter(), sys.executable, "-m", "edgeml_device._device.cli", *arguments],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PYTHON_PATH), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

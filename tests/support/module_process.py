@@ -55,7 +55,7 @@ class ModuleProcess:
         self._file = directory / "module.py"
         self._log = directory / "costs"
         self._python = str(device.directory / "python")
-        self._command = ["env", f"PYTHONPATH={PYTHON_PATH}", self._python, "-sSm", "edgeml_device._command"]
+        self._command = ["env", f"PYTHONPATH={PYTHON_PATH}", self._python, "-sSm", "edgeml_device._device.cli"]
 
     def prepare(self, made: Made, blobs: Path | None = None, **arguments: Any) -> None:
         """Write the module's file for a release, whose blobs lie in ``blobs`` where the device lacks them."""

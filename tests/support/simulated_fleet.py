@@ -29,7 +29,7 @@ from typing import Any
 from device import Device
 from releases import Made, activate, put
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 CLASSES = ("gateway", "pi4", "pi5")
 WARM_REQUESTS = 300

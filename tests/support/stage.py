@@ -59,7 +59,7 @@ class Stage:
         self.directory = directory
         plugins = directory / "ansible_collections/edgeml/fleet/plugins"
         (plugins / "action").mkdir(parents=True)
-        for name in ("callback", "module_utils"):
+        for name in ("callback", "module_utils", "plugin_utils"):
             (plugins / name).symlink_to(REPOSITORY / "plugins" / name)
         for name in _NAMES:
             (plugins / "action" / f"{name}.py").write_text(_ACTION)

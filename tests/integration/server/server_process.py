@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeml_device._manifest import parse_release
-from edgeml_device._state import State
-from edgeml_device._store import Store
+from edgeml_device._device.state import State
+from edgeml_device._device.store import Store
+from edgeml_device._release.manifest import parse_release
 from links import PYTHON_PATH
 from prometheus_client.parser import text_string_to_metric_families
 from releases import make_release, variant_entry

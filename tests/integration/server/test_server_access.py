@@ -22,7 +22,7 @@ import pytest
 from certificates import Authority
 from server_process import GUARD_SECONDS, Device, Reply, plus_input, read_reply
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._credentials import make_document
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials import make_document
 
 SECRETS = {"line-3": "correct horse battery staple", "prometheus": "tokens have no spaces in them"}
 PLUS = json.dumps({"inputs": [plus_input([1, 2])]})

@@ -21,7 +21,7 @@ from server_process import GUARD_SECONDS, Device
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._credentials import make_document
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials import make_document
 
 ROWS = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from edgeml_device._errors import EdgemlError
+from edgeml_device._common.errors import EdgemlError
 
 from .backend import Backend, BackendOptions
 from .drift import SCHEMA, Series

@@ -12,7 +12,7 @@ import hashlib
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 
-from edgeml_device._credentials import Credentials
+from edgeml_device._common.credentials import Credentials
 
 from .errors import UnauthorizedError, UnavailableError
 

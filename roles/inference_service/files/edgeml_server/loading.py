@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgeml_device._manifest import File, Release, Variant
+from edgeml_device._release.manifest import File, Release, Variant
 
 from .backend import Backend, BackendOptions, backend_for
 from .drift import Series, read_reference

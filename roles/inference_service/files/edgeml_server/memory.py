@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import NamedTuple
 
-from edgeml_device._device import cgroup_memory, meminfo
+from edgeml_device._device.facts import cgroup_memory, meminfo
 
 _libc = ctypes.CDLL(None)
 

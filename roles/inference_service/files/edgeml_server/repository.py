@@ -11,8 +11,8 @@ import threading
 from collections.abc import Sequence
 from typing import Callable, NamedTuple
 
-from edgeml_device._errors import EdgemlError
-from edgeml_device._store import Store, Version
+from edgeml_device._common.errors import EdgemlError
+from edgeml_device._device.store import Store, Version
 
 from .backend import BackendOptions
 from .batching import BatchingBackend, has_independent_rows

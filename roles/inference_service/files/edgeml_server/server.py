@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from edgeml_device._credentials import Credentials, CredentialsError
-from edgeml_device._store import Store
+from edgeml_device._common.credentials import Credentials, CredentialsError
+from edgeml_device._device.store import Store
 
 from . import __version__
 from .app import MAX_HEADER_BYTES, Application

@@ -23,8 +23,8 @@ import sys
 import time
 from typing import Any
 
-from edgeml_device._errors import EdgemlError, ManifestError
-from edgeml_device._manifest import parse_release
+from edgeml_device._common.errors import EdgemlError, ManifestError
+from edgeml_device._release.manifest import parse_release
 
 from .backend import BackendOptions
 from .errors import ModelError

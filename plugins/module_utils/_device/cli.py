@@ -1,0 +1,270 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The command ``edgeml``: for the engineer who stands beside the device, and for the device's own systemd units."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import json
+import os
+import sys
+from typing import Any, Callable, Mapping, Sequence
+
+from .._common.errors import EdgemlError, StoreError
+from .._common.table import text_table
+from .describe import describe_model
+from .facts import device_facts
+from .state import Serving
+from .store import Store
+from .swap import DEVICE, Context, Swap, Wish
+from .systemd import rescue_service, stop_watching
+
+STORE = "/var/lib/edgeml/store"
+# Whoever holds the lock settles what there is to settle; systemd must not wait for it.
+UNATTENDED_LOCK_SECONDS = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Exit code: 0 when it is done, 1 when it failed or found damage, 2 for a wrong call."""
+    options = _parser().parse_args(arguments)
+    try:
+        result, text = options.run(Command(options), options)
+    except (EdgemlError, OSError) as error:
+        if options.json:
+            _say(json.dumps({"error": str(error)}))
+        sys.stderr.write(f"edgeml: {error}\n")
+        return 1
+    if options.json:
+        _say(json.dumps(result, sort_keys=True))
+    elif text:
+        _say(text)
+    return 1 if result.get("damaged") else 0
+
+
+class Command:
+    """What the subcommands do. Each returns its result, for ``--json``, and its text, for a person."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.store = Store(options.store)
+        self._server: str | None = options.server
+
+    def status(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Tell which versions the device holds and serves."""
+        models = [describe_model(self.store, name, self._serving(name).server) for name in self._existing()]
+        rows = [
+            {
+                "model": model["name"],
+                "live": model["live"],
+                "active": model["active"],
+                "previous": model["previous"],
+                "trial": _trial_text(model["trial"]),
+                "held": ", ".join(model["versions"]),
+                "failed": ", ".join(entry["version"] for entry in model["failed"]),
+            }
+            for model in models
+        ]
+        return {"models": models}, "\n".join(text_table(rows)) or "no model"
+
+    def history(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Tell the transitions of one or all models, oldest first."""
+        names = [options.model] if options.model else self._existing()
+        entries = [{"model": name, **entry} for name in names for entry in self.store.history(name)]
+        entries.sort(key=lambda entry: str(entry.get("time")))
+        rows = [
+            {
+                **{name: entry.get(name) for name in ("time", "model", "event", "from", "to", "actor")},
+                "why": entry.get("reason") or entry.get("why"),
+            }
+            for entry in entries
+        ]
+        return {"history": entries}, "\n".join(text_table(rows)) or "no transition"
+
+    def activate(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Make a version that the store holds the active one, with everything that a swap does."""
+        wish = Wish(retry=options.retry, health_seconds=options.health_seconds, trial_seconds=options.trial_seconds)
+        with self.store.lock():
+            swap = self._swap(options.model, "activate")
+            swap.settle(act=True, ends_trial=swap.state.active != options.version)
+            if swap.state != swap.found:
+                swap.tell_if_needed()
+            release = self.store.version(options.model, options.version).release
+            plan = swap.plan_active(release, device_facts(), wish)
+            if plan.tells_server:
+                swap.activate(plan, wish)
+            return self._live(swap, plan.changed)
+
+    def revert(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Go back to the version before the active one."""
+        with self.store.lock():
+            swap = self._swap(options.model, "revert")
+            leaves = swap.state.active
+            if leaves is None:
+                raise StoreError(f"{options.model}: no version is active: there is nothing to go back from")
+            # A swap that was interrupted is put back by this: then it is left already.
+            swap.settle(act=True)
+            plan = swap.plan_leave(leaves)
+            swap.leave(plan)
+            return self._live(swap, plan.changed)
+
+    def verify(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Read every file of every version that is held."""
+        rows, damaged = [], []
+        for name in [options.model] if options.model else self._existing():
+            for number in self.store.versions(name):
+                try:
+                    self.store.verify(self.store.version(name, number))
+                    found = "good"
+                except (EdgemlError, OSError) as error:
+                    found = str(error)
+                    damaged.append({"model": name, "version": number, "error": found})
+                rows.append({"model": name, "version": number, "found": found})
+        return {"verified": rows, "damaged": damaged}, "\n".join(text_table(rows)) or "no version is held"
+
+    # ---- for systemd ----
+
+    def recover(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Settle what a crash, a power cut or a restart left."""
+
+        def recover(swap: Swap) -> str:
+            before = swap.state.active
+            swap.recover()
+            if not options.before_start:
+                swap.tell_if_needed()
+            return f"{before} -> {swap.state.active}" if before != swap.state.active else "nothing to recover"
+
+        return self._each_model(recover, before=self.store.clean_staging)
+
+    def watch(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Look at the trials; systemd's timer calls this until there is none."""
+
+        def look(swap: Swap) -> str:
+            outcome = swap.look()
+            swap.tell_if_needed()
+            return outcome
+
+        reverted = []
+
+        def give_up(swap: Swap) -> str:
+            if not swap.service_failed():
+                return "no trial"
+            reverted.append(swap.model)
+            return "reverted"
+
+        try:
+            return self._each_model(give_up if options.service_failed else look)
+        finally:
+            if reverted:
+                rescue_service(Serving().unit)
+
+    def crashed(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Count a crash of the service; systemd calls this whenever the service ended, with $SERVICE_RESULT."""
+        if os.environ.get("SERVICE_RESULT", "success") == "success":
+            return {}, ""
+
+        def count(swap: Swap) -> str:
+            before = swap.state.active
+            swap.crashed()
+            return "no trial" if swap.state.trial is None and before == swap.state.active else "counted"
+
+        return self._each_model(count)
+
+    # ---- the parts ----
+
+    def _existing(self) -> list[str]:
+        if not self.store.exists():
+            raise StoreError(f"{self.store.root}: no store here; the role edgeml.fleet.provision makes it")
+        return self.store.models()
+
+    def _serving(self, model: str) -> Serving:
+        serving = self.store.state(model).serving or Serving()
+        return serving if self._server is None else Serving(serving.strategy, self._server, serving.unit)
+
+    def _swap(self, model: str, subcommand: str) -> Swap:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+        return Swap(self.store, model, Context(f"{user} by edgeml {subcommand}"), self._serving(model))
+
+    def _live(self, swap: Swap, changed: bool) -> tuple[dict[str, Any], str]:
+        live = swap.live()
+        result = {"model": swap.model, "changed": changed, **swap.state.versions(), "live": live}
+        return result, f"{swap.model}: live now: {live or 'no version'}"
+
+    def _each_model(
+        self, act: Callable[[Swap], str], before: Callable[[], None] = lambda: None
+    ) -> tuple[dict[str, Any], str]:
+        """Do ``act`` with each model under the lock, and ``before`` once; a model that fails does not keep the others
+        from it."""
+        if not self.store.exists():
+            return {"models": {}}, "no store yet"
+        outcomes, errors, on_trial = {}, [], False
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.store.lock(UNATTENDED_LOCK_SECONDS))
+            except StoreError as error:
+                return {"models": {}, "busy": str(error)}, f"left alone: {error}"
+            before()
+            for name in self.store.models():
+                try:
+                    swap = Swap(self.store, name, DEVICE, self._serving(name))
+                    outcomes[name] = act(swap)
+                except (EdgemlError, OSError) as error:
+                    errors.append(f"{name}: {error}")
+                with contextlib.suppress(EdgemlError, OSError):
+                    on_trial = on_trial or self.store.state(name).trial is not None
+            if not on_trial:
+                stop_watching()
+        if errors:
+            raise StoreError("; ".join(errors))
+        return {"models": outcomes}, "\n".join(f"{name}: {outcome}" for name, outcome in outcomes.items())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgeml", description="The models of this device.")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print JSON instead of text")
+    common.add_argument("--store", default=STORE, metavar="PATH", help=f"the device's store (default: {STORE})")
+    common.add_argument("--server", metavar="ADDRESS", help="socket or URL of the inference server")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[..., Any], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    add("status", Command.status, "which versions are live, active, on trial and held")
+    add("history", Command.history, "what happened to the models, oldest first").add_argument("model", nargs="?")
+    activate = add("activate", Command.activate, "make a held version serve, or keep the old one")
+    activate.add_argument("model")
+    activate.add_argument("version")
+    activate.add_argument("--retry", action="store_true", help="also when it failed here before")
+    activate.add_argument(
+        "--health-seconds", type=float, default=Wish.health_seconds, metavar="S", help="how long it must stay ready"
+    )
+    activate.add_argument(
+        "--trial-seconds", type=float, default=Wish.trial_seconds, metavar="S", help="how long it is on trial"
+    )
+    add("revert", Command.revert, "go back to the version before").add_argument("model")
+    add("verify", Command.verify, "read every file and compare its SHA-256").add_argument("model", nargs="?")
+    recover = add("recover", Command.recover, "settle what a crash or a power cut left")
+    recover.add_argument("--before-start", action="store_true", help="the service starts next: do not tell it")
+    watch = add("watch", Command.watch, "look at the trials once, as the timer does")
+    watch.add_argument("--service-failed", action="store_true", help="systemd gave the service up: revert the trials")
+    add("crashed", Command.crashed, "count a crash of the service, as its unit does")
+    return parser
+
+
+def _trial_text(trial: Mapping[str, Any] | None) -> str:
+    return f"{trial['seconds']:g} s, else {trial['returns_to'] or 'none'}" if trial else ""
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,168 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""A client of the Open Inference Protocol (REST) for the server on this device."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from typing import Any, Mapping
+from urllib.parse import urlsplit
+
+from .._common.errors import ServerError
+
+# A server that answers at all answers a look in much less; a hung one must not hold up a fleet.
+LOOK_SECONDS = 10.0
+# What loading a model or one inference may take on a small board.
+WORK_SECONDS = 120.0
+# Metrics of many models, or an inference's outputs; what is longer is no answer of an inference server.
+REPLY_BYTES_MAX = 64 << 20
+# What edgeml_server says while it loads the models that it starts with. Others listen when they have theirs.
+STARTING = "the server is starting"
+
+# Has edgeml_server keep what this client asks out of what it counts as traffic. Others pass it over.
+PROBE_HEADER = "Edgeml-Probe"
+
+
+class Server:
+    """The inference server at ``address``: the path of its Unix socket, or ``http://host:port``.
+
+    Each call raises ServerError when it fails. ``look_seconds`` and ``work_seconds`` bound how long a call waits.
+    """
+
+    def __init__(self, address: str, look_seconds: float = LOOK_SECONDS, work_seconds: float = WORK_SECONDS) -> None:
+        self.address = address
+        self.look_seconds = look_seconds
+        self.work_seconds = work_seconds
+
+    def is_live(self) -> bool:
+        """Whether a server answers at all."""
+        try:
+            return self._request("GET", "/v2/health/live")[0] == 200
+        except ServerError:
+            return False
+
+    def has_started(self) -> bool:
+        """Whether a server answers that has tried to load each of the models that it starts with."""
+        try:
+            status, body = self._request("GET", "/v2/health/ready")
+        except ServerError:
+            return False
+        # 503, and from Triton 400, is also said of a server of which one model is not ready.
+        return status < 500 or (status == 503 and _reason(body) != STARTING)
+
+    def serving_version(self, model: str) -> str | None:
+        """The version that answers for ``model`` now; None when the model is not served or no server answers."""
+        try:
+            status, body = self._request("GET", f"/v2/models/{model}")
+        except ServerError:
+            return None
+        if status != 200:
+            return None
+        versions = _json(body, "metadata").get("versions") or []
+        if not isinstance(versions, list):
+            raise ServerError(f"metadata: expected a list of versions; found {type(versions).__name__}")
+        return str(versions[-1]) if versions else None
+
+    def load(self, model: str) -> None:
+        """Have the server serve the store's active version of ``model``; the old one serves until that works."""
+        self._expect_ok("POST", f"/v2/repository/models/{model}/load", {})
+
+    def unload(self, model: str) -> None:
+        """Have the server stop serving ``model``."""
+        self._expect_ok("POST", f"/v2/repository/models/{model}/unload", {})
+
+    def is_ready(self, model: str, version: str | None = None) -> bool:
+        """Whether ``model`` (exactly ``version``, unless None) is served and ready."""
+        part = f"/versions/{version}" if version else ""
+        return self._request("GET", f"/v2/models/{model}{part}/ready")[0] == 200
+
+    def infer(self, model: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One inference; ``request`` and the returned reply are the protocol's JSON objects."""
+        return _json(self._expect_ok("POST", f"/v2/models/{model}/infer", request), "infer")
+
+    def metrics(self) -> str:
+        """The server's metrics in Prometheus' text format."""
+        return self._expect_ok("GET", "/metrics").decode("utf-8", "replace")
+
+    def _expect_ok(self, method: str, url: str, document: Any = None) -> bytes:
+        status, body = self._request(method, url, document)
+        if status != 200:
+            raise ServerError(f"{self.address}: {method} {url}: expected status 200; found {status}: {_reason(body)}")
+        return body
+
+    def _request(self, method: str, url: str, document: Any = None) -> tuple[int, bytes]:
+        seconds = self.look_seconds if method == "GET" else self.work_seconds
+        deadline = time.monotonic() + seconds
+        connection = self._connect(seconds)
+        try:
+            if document is None:
+                connection.request(method, url)
+            else:
+                headers = {"Content-Type": "application/json", PROBE_HEADER: "1"}
+                connection.request(method, url, json.dumps(document), headers)
+            response = connection.getresponse()
+            body = bytearray()
+            while True:
+                chunk = response.read1(1 << 20)
+                if not chunk:
+                    if response.length:
+                        raise http.client.IncompleteRead(bytes(body), response.length)
+                    return response.status, bytes(body)
+                body += chunk
+                if len(body) > REPLY_BYTES_MAX:
+                    raise ServerError(
+                        f"{self.address}: {method} {url}: expected at most {REPLY_BYTES_MAX} bytes; found more"
+                    )
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the reply has no end after {seconds:g} s")
+        # ValueError: an address that cannot be one, such as a host name with two dots in a row.
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise ServerError(f"{self.address}: {method} {url}: no answer from the server: {error!r}") from error
+        finally:
+            connection.close()
+
+    def _connect(self, seconds: float) -> http.client.HTTPConnection:
+        if self.address.startswith("/"):
+            return _UnixConnection(self.address, seconds)
+        try:
+            url = urlsplit(self.address)
+            if url.scheme == "http" and url.hostname and url.path in ("", "/"):
+                return http.client.HTTPConnection(url.hostname, url.port or 80, timeout=seconds)
+        except ValueError:
+            pass
+        raise ServerError(f"{self.address!r}: expected the path of a Unix socket or http://host:port")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _json(body: bytes, what: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ServerError(f"{what}: expected JSON from the server; {error}") from error
+    if not isinstance(document, Mapping):
+        raise ServerError(f"{what}: expected a JSON object from the server; found {type(document).__name__}")
+    return document
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return str(json.loads(body.decode("utf-8"))["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return body[:200].decode("utf-8", errors="replace")

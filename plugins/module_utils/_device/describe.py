@@ -1,0 +1,105 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What the device says of a model: one description, for the module ``model_info`` and the command ``edgeml``."""
+
+from __future__ import annotations
+
+import calendar
+import dataclasses
+import time
+from typing import Any, Mapping
+
+from .facts import boot_id, boot_seconds
+from .probe_set import counted_since, probe_accuracy
+from .serving import Strategy, make_strategy
+from .state import Serving, State, known
+from .store import TIME_FORMAT, Store
+
+# Clocks are set a little now and then, and the journal's times are of whole seconds.
+CLOCK_SECONDS = 10.0
+
+
+def describe_model(store: Store, name: str, server: str, probe: bool = False, history: int = 0) -> dict[str, Any]:
+    """Describe a model by what the store and whoever serves it say. ``server``: its address; ``probe``: measure the
+    accuracy of the active version; ``history``: how many of the last transitions to tell.
+
+    Raises StoreError for what is damaged and ServerError for a server that breaks off.
+    """
+    state = store.state(name)
+    versions = store.versions(name)
+    strategy = make_strategy(dataclasses.replace(state.serving or Serving(), server=server))
+    answers = strategy.answers()
+    live = strategy.live(name, state, versions) if answers else None
+    trial = state.trial
+    entry: dict[str, Any] = {
+        "name": name,
+        **state.versions(),
+        "versions": versions,
+        "live": live,
+        "trial": {"seconds": trial.seconds, "returns_to": trial.active, "crashes": trial.crashes} if trial else None,
+        "failed": [
+            {"version": version, "reason": failure.reason, "time": failure.time}
+            for version, failure in state.failed.items()
+        ],
+    }
+    if state.active is not None:
+        version = store.version(name, state.active)
+        activation = store.activation(name) or {}
+        entry.update(
+            variant=version.variant,
+            digest=version.digest,
+            replaced=activation.get("from"),
+            rollout_id=activation.get("rollout_id"),
+            baseline=activation.get("baseline"),
+        )
+        entry.update(_measured(strategy, name, state, activation))
+        if probe and answers and live == state.active:
+            asked = strategy.server
+            entry["probe"] = probe_accuracy(asked, name, version.probe_path) if asked and version.probe_path else None
+    if history > 0:
+        entry["history"] = store.history(name)[-history:]
+    return entry
+
+
+def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[str, Any]) -> dict[str, Any]:
+    """What was counted of the active version since it became active, and of the one before until then."""
+    found: dict[str, Any] = {"active_seconds": active_seconds(state, activation), "past": activation.get("past")}
+    (now,) = strategy.measured(name, known(state.active))
+    begun = activation.get("begun") or {}
+    for counted in ("requests", "labels"):
+        if counted in now:
+            found[counted] = counted_since(begun.get(counted) or {}, now[counted])
+    if "shadow" in now:
+        # That was before it became active, and before the server's last start perhaps.
+        found["shadow"] = now["shadow"] if any(now["shadow"].values()) else begun.get("shadow") or now["shadow"]
+    found.update({told: now[told] for told in ("drift", "resident_bytes") if told in now})
+    found["restarts"] = _restarts(state, begun, now, found["active_seconds"])
+    return found
+
+
+def active_seconds(state: State, activation: Mapping[str, Any]) -> float | None:
+    """Age of the activation, in seconds; None if nobody knows. While on trial it is told from the time since boot,
+    which no jump of the clock touches."""
+    if state.trial is not None and state.trial.boot_id == boot_id() and not state.trial.boots:
+        return round(boot_seconds() - state.trial.since, 3)
+    try:
+        began = calendar.timegm(time.strptime(str(activation.get("time")), TIME_FORMAT))
+    except ValueError:
+        return None
+    return round(max(time.time() - began, 0.0), 3)
+
+
+def _restarts(state: State, begun: Mapping[str, Any], now: Mapping[str, Any], age: float | None) -> int | None:
+    """How often the server restarted since the activation, by whoever saw most: the trial, systemd, its own start."""
+    seen = [state.trial.crashes] if state.trial else []
+    if "restarts" in now:
+        # Lower than it was: systemd counts anew when somebody restarts the unit.
+        seen.append(now["restarts"] - begun.get("restarts", 0) if now["restarts"] >= begun.get("restarts", 0) else 1)
+    started = now.get("started")
+    if started is not None and age is not None:
+        seen.append(int(time.time() - started + CLOCK_SECONDS < age))
+    return max(seen, default=None)

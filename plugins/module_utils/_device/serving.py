@@ -1,0 +1,183 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The strategies: how whoever serves a model on this device is told of a new version, and how it is looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Collection
+
+from .._common.errors import EdgemlError, ServerError
+from .client import Server
+from .probe_set import BUCKETS, measure, parse_metrics, request_counts
+from .state import Record, Serving, State
+from .systemd import systemctl, systemd_runs, unit_property
+from .trial import Reading
+
+
+class Strategy(ABC):
+    """One way to have a version of ``model`` served. ``server`` can be asked for inferences, where there is one.
+
+    ``held`` are the versions in the store: a server with names of its own for versions (Triton numbers them) is
+    believed to serve the active one.
+    """
+
+    server: Server | None = None
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether there is somebody to be told; whoever is still starting is not."""
+
+    @abstractmethod
+    def tell(self, model: str, active: str | None) -> None:
+        """Have the store's active version served, or nothing any more. Raises ServerError."""
+
+    @abstractmethod
+    def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
+        """Whether ``version`` is served and ready. Raises ServerError when nobody answers."""
+
+    @abstractmethod
+    def live(self, model: str, state: State, held: Collection[str]) -> str | None:
+        """The version that answers requests now; None when none does."""
+
+    def record(self, model: str, version: str | None) -> Record | None:
+        """What was counted of ``version``; None where nobody counts."""
+        return None
+
+    def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
+        """All that is told of each of the ``versions`` now (see ``probe_set.measure``), with the ``restarts`` of its
+        unit that systemd counts; without what nobody tells."""
+        return [{} for _version in versions]
+
+    def reading(self, model: str, version: str, held: Collection[str]) -> Reading:
+        """One look at a version on trial."""
+        if not self.answers():
+            return Reading(answers=False, ready=None, record=self.record(model, version))
+        try:
+            return Reading(True, self.is_ready(model, version, held), self.record(model, version))
+        except ServerError:
+            return Reading(answers=False, ready=None, record=None)
+
+
+class LoadStrategy(Strategy):
+    """The server loads beside and flips, told through the Open Inference Protocol's repository extension."""
+
+    def __init__(self, server: Server, unit: str = Serving.unit) -> None:
+        self.server: Server = server
+        self._unit = unit
+
+    def answers(self) -> bool:
+        return self.server.has_started()
+
+    def tell(self, model: str, active: str | None) -> None:
+        if active is None:
+            self.server.unload(model)
+        else:
+            self.server.load(model)
+
+    def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
+        serving = self.server.serving_version(model)
+        if serving in held:
+            return serving == version and self.server.is_ready(model, version)
+        return self.server.is_ready(model)
+
+    def live(self, model: str, state: State, held: Collection[str]) -> str | None:
+        serving = self.server.serving_version(model)
+        if serving is None or serving in held:
+            return serving
+        return state.active
+
+    def record(self, model: str, version: str | None) -> Record | None:
+        try:
+            text = self.server.metrics()
+        except EdgemlError:
+            return None
+        counts = request_counts(text, model, version) if version else {}
+        counts.pop(BUCKETS, None)
+        values = {name: value for name, _labels, value in parse_metrics(text) if math.isfinite(value)}
+        resident = values.get("process_resident_memory_bytes")
+        return Record(**counts, resident_bytes=int(resident) if resident else None)
+
+    def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
+        restarts = _restarts(self._unit) if systemd_runs() else {}
+        # A server that counts nothing, or tells it elsewhere, is well all the same.
+        with contextlib.suppress(EdgemlError):
+            text = self.server.metrics()
+            return [{**measure(text, model, version), **restarts} for version in versions]
+        return [dict(restarts) for _version in versions]
+
+
+class UnitStrategy(Strategy):
+    """A systemd unit is reloaded or restarted; it reads the model below ``models/<model>/active`` in the store."""
+
+    def __init__(self, unit: str, verb: str) -> None:
+        self._unit = unit
+        self._verb = verb
+
+    def answers(self) -> bool:
+        try:
+            return self._property("LoadState") == "loaded" and self._property("ActiveState") != "activating"
+        except ServerError:
+            return False
+
+    def tell(self, model: str, active: str | None) -> None:
+        systemctl(self._verb, "--", self._unit)
+
+    def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
+        return self._property("ActiveState") in ("active", "reloading")
+
+    def live(self, model: str, state: State, held: Collection[str]) -> str | None:
+        try:
+            return state.active if state.active and self.is_ready(model, state.active, held) else None
+        except ServerError:
+            return None
+
+    def record(self, model: str, version: str | None) -> Record | None:
+        found = _restarts(self._unit)
+        return Record(**found) if found else None
+
+    def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
+        return [_restarts(self._unit) for _version in versions]
+
+    def _property(self, name: str) -> str:
+        return unit_property(self._unit, name)
+
+
+class NoStrategy(Strategy):
+    """Nobody is told; whoever serves looks at the store."""
+
+    def answers(self) -> bool:
+        return True
+
+    def tell(self, model: str, active: str | None) -> None:
+        return
+
+    def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
+        return True
+
+    def live(self, model: str, state: State, held: Collection[str]) -> str | None:
+        return state.active
+
+
+def _restarts(unit: str) -> dict[str, int]:
+    """How often systemd restarted a unit by itself; nothing where it does not say."""
+    with contextlib.suppress(ServerError, ValueError):
+        return {"restarts": int(unit_property(unit, "NRestarts"))}
+    return {}
+
+
+def make_strategy(serving: Serving) -> Strategy:
+    """The strategy that ``serving`` names."""
+    if serving.strategy == "load":
+        return LoadStrategy(Server(serving.server), serving.unit)
+    if serving.strategy in ("reload", "restart"):
+        return UnitStrategy(serving.unit, serving.strategy)
+    if serving.strategy == "none":
+        return NoStrategy()
+    raise ServerError(f"strategy: expected load, reload, restart or none; found {serving.strategy!r}")

@@ -1,0 +1,566 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The device's store: content-addressed blobs, the versions built from them, and which one is active.
+
+::
+
+    blobs/sha256/<digest>                      verified bytes, written once
+    models/<model>/state.json                  active and previous version, trial: the one truth, replaced atomically
+    models/<model>/active                      link to the active version, for servers that read a path
+    models/<model>/journal.jsonl               every transition, appended
+    models/<model>/versions/<version>/         version.json and hard links to the blobs, under their own names;
+                                               tested.json: how it did in its smoke test
+    staging/                                   what is being written; on the same filesystem, never read
+    reserve                                    bytes set aside: no disk is too full for going back
+
+Whatever becomes visible was written in ``staging``, verified, fsynced (file and directory) and put in place by
+one rename. A process killed at any point leaves either the old or the new, and rubbish only in ``staging``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+import time
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Iterable, Iterator, Mapping
+
+from .._common.errors import IntegrityError, ManifestError, StoreError, naming
+from .._common.hashing import read_hashed
+from .._release.manifest import File, Release, Variant, check_name, is_name, parse_release
+from .state import SCHEMA, State, parse_state, state_document
+
+LOCK_SECONDS = 60
+# What going back writes: a state, the journal's entry, a link, and their directories. On a full disk they need it.
+RESERVE_BYTES = 64 << 10
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+# The journal's events that change which version is active.
+TRANSITIONS = ("activate", "commit", "revert", "put_back", "interrupted", "fallback")
+_JOURNAL_BLOCK_BYTES = 64 << 10
+_DIRECTORY_MODE = 0o750
+_STATE_MODE = 0o640
+_CONTENT_MODE = 0o440
+_NO_STATE: Any = object()
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that the store holds, complete with the variant that was chosen for this device."""
+
+    model: str
+    version: str
+    variant: str
+    format: str
+    digest: str
+    directory: str
+    release: Release
+    chosen: Variant
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """The files in the version's directory, beside version.json."""
+        return self.release.files(self.chosen)
+
+    @property
+    def entrypoint_path(self) -> str:
+        """Path of the file that the runtime opens."""
+        return os.path.join(self.directory, self.chosen.entrypoint)
+
+    @property
+    def golden_path(self) -> str | None:
+        """Path of the golden inputs and outputs, if the release has them."""
+        return os.path.join(self.directory, self.release.golden.path) if self.release.golden else None
+
+    @property
+    def probe_path(self) -> str | None:
+        """Path of the labelled probe set, if the release has one."""
+        return os.path.join(self.directory, self.release.probe.path) if self.release.probe else None
+
+
+class Store:
+    """The store below ``root``, a directory that must exist. Its group may read everything; only its owner writes."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._models = os.path.join(root, "models")
+        self._blobs = os.path.join(root, "blobs", "sha256")
+        self._staging = os.path.join(root, "staging")
+        self._reserve = os.path.join(root, "reserve")
+
+    # ---- reading ----
+
+    def exists(self) -> bool:
+        """Whether the device has a store. Raises OSError where that cannot be told."""
+        return _is_directory(self.root)
+
+    def models(self) -> list[str]:
+        """Names of the models that have a state, or a journal of what was to give them one, sorted."""
+        paths = (self._state_path, self._journal_path)
+        return [name for name in self._model_names() if any(_status(path(name)) for path in paths)]
+
+    def state(self, model: str) -> State:
+        """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""
+        path = self._state_path(model)
+        document = _read_json(path, missing=_NO_STATE)
+        return State() if document is _NO_STATE else parse_state(document, path)
+
+    def versions(self, model: str) -> list[str]:
+        """Versions of the model that the store holds, sorted as text."""
+        return _names(os.path.join(self._model_path(model), "versions"))
+
+    def version(self, model: str, version: str) -> Version:
+        """One version that the store holds. Raises StoreError when it is absent or its record damaged."""
+        directory = self._version_path(model, version)
+        path = os.path.join(directory, "version.json")
+        if not _is_directory(directory):
+            held = ", ".join(self.versions(model)) or "none"
+            raise StoreError(f"{directory}: the store does not hold {model} {version}; it holds {held}")
+        document = _read_json(path)
+        try:
+            release = parse_release(document["release"])
+            chosen = next(variant for variant in release.variants if variant.name == document["variant"])
+        except (KeyError, TypeError, StopIteration, ManifestError) as error:
+            raise StoreError(f"{path}: damaged: {error!r}") from error
+        if (release.model, release.version) != (model, version):
+            raise StoreError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
+        return Version(
+            model=model,
+            version=version,
+            variant=chosen.name,
+            format=chosen.format,
+            digest=release.digest,
+            directory=directory,
+            release=release,
+            chosen=chosen,
+        )
+
+    def surplus(self, model: str, keep: int, needed: Iterable[str | None]) -> list[str]:
+        """The versions beyond the ``needed`` ones and the ``keep`` newest others, newest first."""
+        others = set(self.versions(model)).difference(needed)
+        age = {version: os.stat(self._version_path(model, version)).st_mtime for version in others}
+        return sorted(others, key=lambda version: (age[version], version), reverse=True)[keep:]
+
+    def history(self, model: str) -> list[dict[str, Any]]:
+        """The model's transitions, oldest first. A line that a power cut left incomplete or damaged is passed over."""
+        return list(self._newest_first(model))[::-1]
+
+    def activation(self, model: str) -> dict[str, Any] | None:
+        """The journal's entry that made the model's active version active; None if there is none."""
+        active = self.state(model).active
+        found = (entry for entry in self._newest_first(model) if entry.get("event") == "activate")
+        return next((entry for entry in found if entry.get("to") == active), None)
+
+    def last_transition(self, model: str) -> dict[str, Any] | None:
+        """The newest entry of the journal that tells which version became active; None if there is none."""
+        return next((entry for entry in self._newest_first(model) if entry.get("event") in TRANSITIONS), None)
+
+    def missing(self, files: Iterable[File]) -> list[File]:
+        """The files whose blob the store does not hold with its promised size, each digest once. Reads no content."""
+        absent = {file.sha256: file for file in files if not self._blob_is_complete(file)}
+        return list(absent.values())
+
+    def damaged(self, version: Version) -> list[File]:
+        """The files of the version that are not there with their promised SHA-256, each digest once. Reads all."""
+        found = {}
+        for file in version.files:
+            try:
+                self._verify_file(version, file)
+            except (OSError, IntegrityError):
+                found[file.sha256] = file
+        return list(found.values())
+
+    def tested(self, version: Version) -> dict[str, Any] | None:
+        """How the version did in its smoke test, as ``note_test`` was told; None if it was not tested, or if that
+        record is damaged: a test can be repeated."""
+        with contextlib.suppress(StoreError):
+            document = _read_json(os.path.join(version.directory, "tested.json"))
+            return document if isinstance(document, dict) else None
+        return None
+
+    def unique_bytes(self, model: str, version: str) -> int:
+        """What the removal of a version would free: the sizes of the files that no other version shares."""
+        directory = self._version_path(model, version)
+        found = (os.stat(os.path.join(directory, name)) for name in os.listdir(directory))
+        return sum(status.st_size for status in found if status.st_nlink <= 2)
+
+    def check_sizes(self, version: Version) -> None:
+        """Raise IntegrityError unless each file of the version is there with its promised size. Reads no content."""
+        for file in version.files:
+            self._check_size(version, file)
+
+    def verify(self, version: Version) -> None:
+        """Read every file of the version and raise IntegrityError unless all have their promised SHA-256."""
+        self.check_sizes(version)
+        for file in version.files:
+            self._verify_file(version, file)
+
+    def free_bytes(self) -> int:
+        """What is free on the store's disk; where there is no store yet, on the disk that it would be made on."""
+        path = os.path.abspath(self.root)
+        while not os.path.isdir(path):
+            path = os.path.dirname(path)
+        return shutil.disk_usage(path).free
+
+    # ---- writing (hold the lock) ----
+
+    @contextlib.contextmanager
+    def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the store's lock, waiting at most ``seconds``. A killed holder lets go by itself (flock)."""
+        if not self.exists():
+            raise StoreError(f"{self.root}: no store here; the role edgeml.fleet.provision makes it")
+        descriptor = os.open(os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + seconds
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() >= deadline:
+                        raise StoreError(
+                            f"{self.root}: another swap has held the store's lock for {seconds:g} s; try again later"
+                        ) from error
+                    time.sleep(0.1)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def set_aside_reserve(self) -> None:
+        """Set aside what a way back needs. Raises StoreError where the disk is too full for that."""
+        if os.path.exists(self._reserve):
+            return
+        self._directory(self._staging)
+        staged = os.path.join(self._staging, "reserve")
+        try:
+            with open(staged, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+                os.fsync(file.fileno())
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            raise StoreError(
+                f"{self.root}: the disk has no {RESERVE_BYTES} bytes to set aside for a way back: {error}"
+            ) from error
+        os.rename(staged, self._reserve)
+        _fsync_directory(self.root)
+
+    def use_reserve(self) -> None:
+        """Give up what was set aside, if the disk is so full that a way back needs it."""
+        if self.free_bytes() < RESERVE_BYTES:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._reserve)
+
+    def clean_staging(self) -> None:
+        """Remove what an interrupted write left behind; nothing is touched where nothing was left."""
+        if os.path.isdir(self._staging) and os.listdir(self._staging):
+            shutil.rmtree(self._staging, ignore_errors=True)
+
+    def add_blob(self, file: File, source: BinaryIO, origin: str) -> None:
+        """Take ``file``'s bytes from ``source``: verified while they are written, visible only when they are right.
+
+        ``origin`` names the source in errors. Raises IntegrityError on a wrong size or digest.
+        """
+        self._directory(self._staging)
+        self._directory(self._blobs)
+        staged = os.path.join(self._staging, file.sha256)
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with naming(staged), open(descriptor, "wb") as target:
+                actual = read_hashed(source, file.size, origin, target)
+                if actual != file.sha256:
+                    raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
+                self._seal(target, _CONTENT_MODE)
+            os.rename(staged, self._blob_path(file))
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            raise
+        _fsync_directory(self._blobs)
+
+    def install(self, release: Release, variant: Variant) -> bool:
+        """Make the version's directory from blobs that the store holds. Return False if it is there already,
+        with whichever variant: it may be serving.
+
+        Raises StoreError if the store holds another release under the same version: a release is immutable.
+        """
+        directory = self._version_path(release.model, release.version)
+        if _is_directory(directory):
+            held = self.version(release.model, release.version)
+            if held.digest != release.digest:
+                raise StoreError(
+                    f"{directory}: the store holds {release.model} {release.version} with digest {held.digest}; "
+                    f"this release has {release.digest}. A release is immutable: publish the change as a new version"
+                )
+            return False
+        staged = os.path.join(self._staging, f"{release.model}@{release.version}")
+        shutil.rmtree(staged, ignore_errors=True)
+        self._directory(staged)
+        for file in release.files(variant):
+            os.link(self._blob_path(file), os.path.join(staged, file.path))
+        record = {"schema": SCHEMA, "variant": variant.name, "release": release.document}
+        self._write(os.path.join(staged, "version.json"), _json_bytes(record), _CONTENT_MODE)
+        _fsync_directory(staged)
+        parent = os.path.dirname(directory)
+        self._directory(parent)
+        os.rename(staged, directory)
+        _fsync_directory(parent)
+        return True
+
+    def note_test(self, version: Version, result: Mapping[str, Any]) -> None:
+        """Keep the result of the version's smoke test with it."""
+        self._replace(os.path.join(version.directory, "tested.json"), _json_bytes(result), _CONTENT_MODE)
+
+    def heal(self, file: File) -> None:
+        """Link the blob of ``file``, just added anew, in place of each damaged copy that a version has of it."""
+        good = self._blob_path(file)
+        staged = os.path.join(self._staging, "healed")
+        for version in self._readable_versions():
+            for path in (os.path.join(version.directory, item.path) for item in version.files if item == file):
+                status = _status(path)
+                if status is not None and os.path.samestat(status, os.lstat(good)):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(staged)
+                os.link(good, staged)
+                os.rename(staged, path)
+                _fsync_directory(version.directory)
+
+    def transition(self, model: str, state: State, entry: Mapping[str, Any]) -> None:
+        """Append ``entry`` to the model's journal, then make ``state`` its state in one atomic step.
+
+        In this order no version is ever active without the entry that says what it replaced.
+        """
+        self._directory(self._model_path(model))
+        self.record(model, entry)
+        self.update(model, state)
+
+    def update(self, model: str, state: State) -> None:
+        """Make ``state`` the model's state in one atomic step; the link to the active version follows."""
+        self._directory(self._model_path(model))
+        self._replace(self._state_path(model), _json_bytes(state_document(state)), _STATE_MODE)
+        self.link_active(model, state)
+
+    def link_active(self, model: str, state: State) -> bool:
+        """Have the link to the active version say what the state says. Return whether it said something else."""
+        link = os.path.join(self._model_path(model), "active")
+        wanted = os.path.join("versions", state.active) if state.active else None
+        try:
+            found: str | None = os.readlink(link)
+        except FileNotFoundError:
+            found = None
+        if found == wanted:
+            return False
+        if wanted is None:
+            os.unlink(link)
+        else:
+            self._directory(self._staging)
+            staged = os.path.join(self._staging, "active")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+            os.symlink(wanted, staged)
+            os.rename(staged, link)
+        _fsync_directory(self._model_path(model))
+        return True
+
+    def record(self, model: str, entry: Mapping[str, Any]) -> None:
+        """Append one entry, with the time (UTC), to the model's journal."""
+        line = _json_bytes({"time": utc_now(), **entry})
+        path = self._journal_path(model)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE)
+        with naming(path), open(descriptor, "ab") as journal:
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            journal.write(b"\n" + line if torn else line)
+            self._seal(journal, _STATE_MODE)
+        # Else a journal that was just made may be lost, and the state that it announces not.
+        _fsync_directory(self._model_path(model))
+
+    def remove(self, model: str, version: str, needed: Iterable[File] = ()) -> None:
+        """Forget a version and the blobs that only it used, except the ``needed`` ones.
+
+        Raises StoreError for the active or previous version, and for those that a trial's revert returns to.
+        """
+        state = self.state(model)
+        if version in state.needed():
+            role = "active" if version == state.active else "previous"
+            raise StoreError(f"{model} {version} is the {role} version on this device: it is never removed")
+        directory = self._version_path(model, version)
+        self._directory(self._staging)
+        doomed = os.path.join(self._staging, f"removed-{model}@{version}")
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(directory, doomed)
+        _fsync_directory(os.path.dirname(directory))
+        # What can't be deleted now is rubbish in staging, like that of an interrupted write.
+        shutil.rmtree(doomed, ignore_errors=True)
+        self.remove_unused_blobs(needed)
+
+    def remove_unused_blobs(self, needed: Iterable[File] = ()) -> None:
+        """Remove the blobs that no version uses, except the ``needed`` ones."""
+        if not _is_directory(self._blobs):
+            return
+        spare = {file.sha256 for file in needed}
+        for name in os.listdir(self._blobs):
+            path = os.path.join(self._blobs, name)
+            if name not in spare and os.lstat(path).st_nlink == 1:
+                os.unlink(path)
+        _fsync_directory(self._blobs)
+
+    # ---- the parts ----
+
+    def _model_names(self) -> list[str]:
+        return _names(self._models)
+
+    def _newest_first(self, model: str) -> Iterator[dict[str, Any]]:
+        """The journal's entries, read from its end: it grows for as long as the device lives."""
+        path = self._journal_path(model)
+        if _status(path) is None:
+            return
+        with naming(path), open(path, "rb") as file:
+            start, rest = file.seek(0, os.SEEK_END), b""
+            while start > 0:
+                end, start = start, max(0, start - _JOURNAL_BLOCK_BYTES)
+                file.seek(start)
+                lines = (file.read(end - start) + rest).split(b"\n")
+                # What stands before the first end of a line goes on in the block before.
+                rest = lines.pop(0) if start > 0 else b""
+                for line in reversed(lines):
+                    with contextlib.suppress(ValueError, RecursionError):
+                        entry = json.loads(line)
+                        if isinstance(entry, dict):
+                            yield entry
+
+    def _readable_versions(self) -> Iterator[Version]:
+        for model in self._model_names():
+            for name in self.versions(model):
+                with contextlib.suppress(StoreError):
+                    yield self.version(model, name)
+
+    def _check_size(self, version: Version, file: File) -> None:
+        path = os.path.join(version.directory, file.path)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{path}: expected {file.size} bytes; the file is missing") from error
+        # What a link leads to can change without the store.
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError(f"{path}: expected a file of {file.size} bytes; found none, but a link or the like")
+        if status.st_size != file.size:
+            raise IntegrityError(f"{path}: expected {file.size} bytes; found {status.st_size}")
+
+    def _verify_file(self, version: Version, file: File) -> None:
+        self._check_size(version, file)
+        path = os.path.join(version.directory, file.path)
+        with open(path, "rb") as source:
+            actual = read_hashed(source, file.size, path)
+        if actual != file.sha256:
+            raise IntegrityError(f"{path}: expected SHA-256 {file.sha256}; found {actual}")
+
+    def _model_path(self, model: str) -> str:
+        return os.path.join(self._models, check_name(model, "model"))
+
+    def _version_path(self, model: str, version: str) -> str:
+        return os.path.join(self._model_path(model), "versions", check_name(version, "version"))
+
+    def _state_path(self, model: str) -> str:
+        return os.path.join(self._model_path(model), "state.json")
+
+    def _journal_path(self, model: str) -> str:
+        return os.path.join(self._model_path(model), "journal.jsonl")
+
+    def _blob_path(self, file: File) -> str:
+        return os.path.join(self._blobs, file.sha256)
+
+    def _blob_is_complete(self, file: File) -> bool:
+        status = _status(self._blob_path(file))
+        return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size
+
+    def _directory(self, path: str) -> None:
+        """Make a directory of the store and the ones above it, open to the store's group, fsynced."""
+        if _is_directory(path):
+            return
+        if path != self.root:
+            self._directory(os.path.dirname(path))
+        os.mkdir(path, _DIRECTORY_MODE)
+        os.chmod(path, _DIRECTORY_MODE)
+        os.chown(path, -1, os.stat(self.root).st_gid)
+        _fsync_directory(os.path.dirname(path))
+
+    def _replace(self, path: str, content: bytes, mode: int) -> None:
+        """Put a whole file in place of the one at ``path``, in one atomic step."""
+        self._directory(self._staging)
+        staged = os.path.join(self._staging, os.path.basename(path))
+        self._write(staged, content, mode)
+        os.rename(staged, path)
+        _fsync_directory(os.path.dirname(path))
+
+    def _write(self, path: str, content: bytes, mode: int) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with naming(path), open(descriptor, "wb") as file:
+            file.write(content)
+            self._seal(file, mode)
+
+    def _seal(self, file: Any, mode: int) -> None:
+        """Give an open file its group and mode, and bring it to the disk."""
+        file.flush()
+        os.fchown(file.fileno(), -1, os.stat(self.root).st_gid)
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+
+
+def _names(path: str) -> list[str]:
+    """The directory's entries that are named as a model or a version, sorted; what somebody else put there is not."""
+    return sorted(filter(is_name, os.listdir(path))) if _is_directory(path) else []
+
+
+def _status(path: str) -> os.stat_result | None:
+    """What is at ``path`` itself, or None. Raises OSError where that cannot be told: a failing disk is not empty."""
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_directory(path: str) -> bool:
+    """Whether there is a directory, or a link to one: the store may be on a disk of its own."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def utc_now() -> str:
+    """The time as the journal and the state spell it."""
+    return time.strftime(TIME_FORMAT, time.gmtime())
+
+
+def _json_bytes(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True).encode("utf-8") + b"\n"
+
+
+def _read_json(path: str, missing: Any = None) -> Any:
+    try:
+        with naming(path), open(path, "rb") as file:
+            return json.loads(file.read().decode("utf-8"))
+    except FileNotFoundError as error:
+        if missing is not None:
+            return missing
+        raise StoreError(f"{path}: missing") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: damaged: {error}") from error
+
+
+def _fsync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with naming(path):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The model repository, as static files: ``<model>/<version>/manifest.json`` and ``blobs/sha256/<digest>``."""
+
+from __future__ import annotations
+
+import os
+
+from .._common.errors import IntegrityError, ManifestError
+from .._common.hashing import read_hashed
+from .manifest import MANIFEST_BYTES_MAX, File, Release, check_name, parse_release_json
+
+
+class Repository:
+    """The model repository in the directory ``root``."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def release(self, model: str, version: str) -> Release:
+        """Read and check a release's manifest. Raises ManifestError when it is absent, damaged or another's."""
+        path = os.path.join(self.root, check_name(model, "model"), check_name(version, "version"), "manifest.json")
+        try:
+            with open(path, "rb") as file:
+                release = parse_release_json(file.read(MANIFEST_BYTES_MAX + 1), path)
+        except OSError as error:
+            raise ManifestError(f"{path}: expected the manifest of {model} {version}; {error.strerror}") from error
+        if (release.model, release.version) != (model, version):
+            raise ManifestError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
+        return release
+
+    def blob_path(self, sha256: str) -> str:
+        """Path of the blob with this digest."""
+        return os.path.join(self.root, "blobs", "sha256", sha256)
+
+    def read_blob(self, file: File) -> bytes:
+        """The bytes of a small blob, at most one more than ``file`` has. Raises IntegrityError if it cannot be read."""
+        path = self.blob_path(file.sha256)
+        try:
+            with open(path, "rb") as source:
+                return source.read(file.size + 1)
+        except OSError as error:
+            raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; {error.strerror}") from error
+
+    def verify(self, release: Release) -> int:
+        """Read every file of the release; return their bytes in all. Raises IntegrityError at the first wrong one."""
+        for file in release.all_files():
+            self._verify_file(file)
+        return sum(file.size for file in release.all_files())
+
+    def _verify_file(self, file: File) -> None:
+        path = self.blob_path(file.sha256)
+        origin = f"{path}: {file.path}"
+        try:
+            with open(path, "rb") as source:
+                size = os.fstat(source.fileno()).st_size
+                if size != file.size:
+                    raise IntegrityError(f"{origin}: expected {file.size} bytes; found {size}")
+                actual = read_hashed(source, file.size, origin)
+        except OSError as error:
+            raise IntegrityError(f"{origin}: expected {file.size} bytes; {error.strerror}") from error
+        if actual != file.sha256:
+            raise IntegrityError(f"{origin}: expected SHA-256 {file.sha256}; found {actual}")

@@ -1,0 +1,389 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Cohorts: which hosts come first. One pure function decides it, wherever it is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from fractions import Fraction
+from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple, Union
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+
+# Controls of one stratum in one wave: more would tell the gate little, and each of them is read twice.
+CONTROLS_MAX = 20
+
+DEFAULT_WAVES = ("canary", "10%", "50%", "100%")
+
+# What variables of an inventory in INI format, where everything is a text, say for false.
+_NO = {"", "false", "no", "off", "0"}
+
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%", re.ASCII)
+
+# Positions are multiples of it, so that sums and comparisons are exact, also after JSON in any language.
+_STEP = 2.0**-53
+
+Amount = Union[int, str]
+Cuts = Dict[str, Any]
+_Step = Tuple[str, Union[str, None], "list[str]"]
+
+
+class Host(NamedTuple):
+    """A device of the fleet: the class that it belongs to, and the reason if it takes no part."""
+
+    stratum: str
+    left_out: str | None = None
+
+
+class Wave(NamedTuple):
+    """One step of a rollout: its hosts in order of position."""
+
+    name: str
+    hosts: list[str]
+
+
+class Plan(NamedTuple):
+    """What ``plan`` decides. ``controls`` has one mapping (host to control) for each of ``waves``."""
+
+    waves: list[Wave]
+    left_out: dict[str, str]
+    controls: list[dict[str, str]]
+    cuts: Cuts
+
+    def document(self) -> dict[str, Any]:
+        """The plan as JSON's types."""
+        numbers = {wave["name"]: number for number, wave in enumerate(self.cuts["waves"], 1)}
+        waves = [{"number": numbers[wave.name], "name": wave.name, "hosts": wave.hosts} for wave in self.waves]
+        return {"waves": waves, "left_out": self.left_out, "controls": self.controls, "cuts": self.cuts}
+
+
+class _Target(NamedTuple):
+    """How far a wave goes: to a share of the fleet (0 to 1), to a count of hosts, or over the members of a group."""
+
+    name: str
+    share: float | None = None
+    number: int | None = None
+    group: str | None = None
+
+
+def position(salt: str, host: str) -> float:
+    """A host's place in [0, 1): fixed by ``salt`` and its name alone, spread evenly over many hosts.
+
+    The first 53 bits of SHA-256, as many as a float holds: two of 100,000 hosts share one once in two million fleets.
+    """
+    digest = hashlib.sha256(f"{salt}\0{host}".encode("utf-8", "surrogatepass")).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) * _STEP
+
+
+def read_hosts(hosts: Mapping[str, Any]) -> dict[str, Host]:
+    """Turn ``{name: stratum}`` or ``{name: {stratum, pinned, maintenance}}`` into hosts.
+
+    ``pinned`` and ``maintenance`` are a reason, true, or nothing. Raises ArgumentError.
+    """
+    return {str(name): _read_host(str(name), found) for name, found in hosts.items()}
+
+
+def _read_host(name: str, found: Any) -> Host:
+    if isinstance(found, str):
+        return Host(found)
+    if not isinstance(found, Mapping) or not isinstance(found.get("stratum"), str):
+        raise ArgumentError(f"hosts: {name}: expected a stratum, or a mapping with one; found {found!r}")
+    unknown = sorted(set(found) - {"stratum", "pinned", "maintenance"})
+    if unknown:
+        raise ArgumentError(f"hosts: {name}: expected stratum, pinned and maintenance; found {', '.join(unknown)}")
+    for word in ("pinned", "maintenance"):
+        value = found.get(word)
+        reason = "yes" if value is True else str(value or "").strip()
+        if reason.lower() not in _NO:
+            return Host(found["stratum"], f"{word}: {reason}")
+    return Host(found["stratum"])
+
+
+def plan(
+    hosts: Mapping[str, Host],
+    targets: Sequence[Amount],
+    salt: str,
+    groups: Mapping[str, Iterable[str]] | None = None,
+    max_unavailable: Amount | Mapping[str, Amount] | None = None,
+    only: Iterable[str] | None = None,
+    cuts: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Split the fleet into waves.
+
+    ``hosts`` is the whole fleet, ``only`` (all, unless given) the hosts to return. Who comes first is decided by
+    ``position``. Each of ``targets`` says how far the rollout has come after its wave:
+
+    - "10%": every host whose position is below 0.1;
+    - 5: the hosts of lowest position, until with those of the waves before there are five;
+    - "canary", any other text: the members of that one of ``groups``, and nobody else.
+
+    After a percentage or a count each stratum is represented: its host of lowest position belongs in any case. The last
+    target is "100%". Hosts that are left out take no part.
+
+    ``max_unavailable`` (a count, or a percentage of the stratum's hosts that take part, rounded down, at least 1; for
+    all strata or for each) splits a wave until no part holds more hosts of a stratum. Waves without hosts are left out.
+
+    A host's control is one of its stratum in a later wave: the next in line; each is the control of one host of a wave.
+    Only the first CONTROLS_MAX hosts of a wave's stratum have one.
+
+    ``cuts``, of an earlier plan, takes the place of the fleet: each of ``hosts`` gets the wave that it had there,
+    whatever other hosts there are. A host that was not there gets the wave that its position has in its stratum, or
+    the last.
+
+    Raises ArgumentError.
+    """
+    left_out = {name: host.left_out for name, host in hosts.items() if host.left_out is not None}
+    order = sorted((position(salt, name), name) for name in hosts if name not in left_out)
+    places = {name: place for place, name in order}
+    strata = {name: hosts[name].stratum for name in places}
+    wanted = _read_targets(targets)
+    if cuts is None:
+        limits = _limits(max_unavailable, Counter(strata.values()))
+        steps = list(_split(_choose(places, strata, wanted, groups or {}), strata, limits))
+        cuts = _cuts(salt, steps, strata, places)
+        waves = [Wave(name, chosen) for name, _group, chosen in steps if chosen]
+    else:
+        waves = _follow(places, strata, groups or {}, salt, cuts)
+    if only is not None:
+        asked = set(only)
+        left_out = {name: reason for name, reason in left_out.items() if name in asked}
+        kept = [Wave(wave.name, [name for name in wave.hosts if name in asked]) for wave in waves]
+        waves = [wave for wave in kept if wave.hosts]
+    return Plan(waves, left_out, _controls(waves, strata), dict(cuts))
+
+
+# ---- targets and budgets ----
+
+
+def _read_targets(targets: Sequence[Amount]) -> list[_Target]:
+    if isinstance(targets, str) or not isinstance(targets, Sequence):
+        raise ArgumentError(f"waves: expected a list; found {targets!r}")
+    found = [_read_target(target) for target in targets]
+    if not found or found[-1].share != 1:
+        last = repr(targets[-1]) if found else "no wave"
+        raise ArgumentError(f'waves: expected "100%" as the last one (a number without % is a count); found {last}')
+    shares = [target.share for target in found if target.share is not None]
+    counts = [target.number for target in found if target.number is not None]
+    if shares != sorted(set(shares)) or counts != sorted(set(counts)):
+        raise ArgumentError(f"waves: expected percentages that rise, and counts that rise; found {list(targets)}")
+    return found
+
+
+def _read_target(target: Any) -> _Target:
+    amount = _read_amount(target)
+    if isinstance(amount, Fraction):
+        return _Target(target.strip(), share=float(amount))
+    if isinstance(amount, int):
+        return _Target(str(amount), number=amount)
+    if not isinstance(target, str) or not target or "%" in target or target.lstrip("+-").isdecimal():
+        raise ArgumentError(
+            f'waves: expected a count from 1, a percentage above "0%", up to "100%", or a group; found {target!r}'
+        )
+    return _Target(target, group=target)
+
+
+def _read_amount(amount: Any) -> int | Fraction | None:
+    """A count as int, a percentage as a share (above 0, at most 1), or None for anything else."""
+    if isinstance(amount, int) and not isinstance(amount, bool):
+        return amount if amount > 0 else None
+    text = amount.strip() if isinstance(amount, str) else ""
+    percent = _PERCENT.fullmatch(text)
+    if percent:
+        share = Fraction(percent[1]) / 100
+        return share if 0 < share <= 1 else None
+    return int(text) or None if _NUMBER.fullmatch(text) else None
+
+
+def _limits(max_unavailable: Any, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The most hosts that a wave may hold, by stratum; ``sizes`` has the hosts of each stratum."""
+    if max_unavailable is None:
+        return {}
+    if not isinstance(max_unavailable, Mapping):
+        return {stratum: _limit(max_unavailable, size, "") for stratum, size in sizes.items()}
+    unknown = sorted(str(stratum) for stratum in set(max_unavailable) - set(sizes))
+    if unknown and sizes:
+        raise ArgumentError(
+            f"max_unavailable: no device belongs to {', '.join(map(repr, unknown))};"
+            f" the strata are {', '.join(map(repr, sorted(sizes)))}"
+        )
+    return {stratum: _limit(most, sizes.get(stratum, 0), f"{stratum}: ") for stratum, most in max_unavailable.items()}
+
+
+def _limit(most: Any, size: int, where: str) -> int:
+    amount = _read_amount(most)
+    if amount is None:
+        raise ArgumentError(
+            f'max_unavailable: {where}expected a count from 1, or a percentage above "0%", up to "100%"; found {most!r}'
+        )
+    return amount if isinstance(amount, int) else max(1, int(amount * size))
+
+
+# ---- a plan of the whole fleet ----
+
+
+def _choose(
+    places: Mapping[str, float],
+    strata: Mapping[str, str],
+    targets: Iterable[_Target],
+    groups: Mapping[str, Iterable[str]],
+) -> Iterator[tuple[_Target, list[str]]]:
+    """The hosts that each target adds to those before it, in order of position, which is that of ``places``."""
+    first: dict[str, str] = {}
+    for name, stratum in strata.items():
+        first.setdefault(stratum, name)
+    leaders = set(first.values())
+    rest, done = list(places), 0
+    for target in targets:
+        if target.group is not None:
+            members = _members(groups, target.group)
+            chosen = [name for name in rest if name in members]
+            rest = [name for name in rest if name not in members]
+            leaders -= members
+        else:
+            end = _reach(rest, places, leaders, target, done)
+            chosen, rest = rest[:end], rest[end:]
+            if leaders:
+                chosen += [name for name in rest if name in leaders]
+                rest = [name for name in rest if name not in leaders]
+                leaders = set()
+        yield target, chosen
+        done += len(chosen)
+
+
+def _reach(
+    rest: Sequence[str], places: Mapping[str, float], leaders: Collection[str], target: _Target, done: int
+) -> int:
+    """How many of the ``rest``, from its start, belong to a share, or to a count of which ``done`` are there already.
+
+    ``leaders`` are the representatives among the ``rest``: they belong in any case, and are counted.
+    """
+    if target.share is not None:
+        if target.share == 1:
+            return len(rest)
+        return next((index for index, name in enumerate(rest) if places[name] >= (target.share or 0)), len(rest))
+    room = (target.number or 0) - done - len(leaders)
+    for index, name in enumerate(rest):
+        if name not in leaders:
+            if room <= 0:
+                return index
+            room -= 1
+    return len(rest)
+
+
+def _members(groups: Mapping[str, Iterable[str]], name: str) -> set[str]:
+    found = groups.get(name, ())
+    if isinstance(found, str):
+        raise ArgumentError(f"groups: {name}: expected a list of hosts; found {found!r}")
+    return set(found)
+
+
+def _split(
+    chosen: Iterable[tuple[_Target, list[str]]], strata: Mapping[str, str], limits: Mapping[str, int]
+) -> Iterator[_Step]:
+    """Name, group and hosts of each wave. The parts of a split one are filled one after the other."""
+    for target, names in chosen:
+        if not limits:
+            yield target.name, target.group, names
+            continue
+        sizes: Counter[str] = Counter()
+        parts: list[list[str]] = [[]]
+        for name in names:
+            stratum = strata[name]
+            part = sizes[stratum] // limits[stratum] if stratum in limits else 0
+            sizes[stratum] += 1
+            if part == len(parts):
+                parts.append([])
+            parts[part].append(name)
+        for number, part_names in enumerate(parts, 1):
+            name = target.name if len(parts) == 1 else f"{target.name} ({number} of {len(parts)})"
+            yield name, target.group, part_names
+
+
+def _cuts(salt: str, steps: Sequence[_Step], strata: Mapping[str, str], places: Mapping[str, float]) -> Cuts:
+    """The positions, by wave and stratum, below which a host belongs: all that is needed to decide as for the fleet."""
+    waves = []
+    for number, (name, group, hosts) in enumerate(steps, 1):
+        below = {stratum: places[names[-1]] + _STEP for stratum, names in _by_stratum(hosts, strata).items()}
+        if below or number == len(steps):
+            waves.append({"name": name, "group": group, "below": below})
+    return {"salt": salt, "waves": waves}
+
+
+# ---- a plan by the cuts of another ----
+
+
+def _follow(
+    places: Mapping[str, float],
+    strata: Mapping[str, str],
+    groups: Mapping[str, Iterable[str]],
+    salt: str,
+    cuts: Mapping[str, Any],
+) -> list[Wave]:
+    entries = _read_cuts(cuts, salt)
+    members = {group: _members(groups, group) for _name, group, _below in entries if group is not None}
+    waves = [Wave(name, []) for name, _group, _below in entries]
+    for name, place in places.items():
+        stratum = strata[name]
+        for wave, (_name, group, below) in zip(waves, entries):
+            if place < below.get(stratum, 0) and (group is None or name in members[group]):
+                wave.hosts.append(name)
+                break
+        else:
+            waves[-1].hosts.append(name)
+    return [wave for wave in waves if wave.hosts]
+
+
+def _read_cuts(cuts: Mapping[str, Any], salt: str) -> list[tuple[str, str | None, dict[str, float]]]:
+    """Name, group and positions (by stratum) of each wave, at least one."""
+    try:
+        found = str(cuts["salt"])
+        entries = [
+            (
+                str(wave["name"]),
+                None if wave["group"] is None else str(wave["group"]),
+                {str(stratum): float(place) for stratum, place in wave["below"].items()},
+            )
+            for wave in cuts["waves"]
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        entries = []
+    if not entries:
+        raise ArgumentError(f"cuts: expected what an earlier plan returned as cuts; found {cuts!r}")
+    if found != salt:
+        raise ArgumentError(f"cuts: expected those of a plan with the salt {salt!r}; found the salt {found!r}")
+    return entries
+
+
+# ---- controls ----
+
+
+def _controls(waves: Sequence[Wave], strata: Mapping[str, str]) -> list[dict[str, str]]:
+    divided = [_by_stratum(wave.hosts, strata) for wave in waves]
+    line: defaultdict[str, list[str]] = defaultdict(list)
+    for wave in divided:
+        for stratum, names in wave.items():
+            line[stratum] += names
+    done: Counter[str] = Counter()
+    controls = []
+    for wave in divided:
+        pairs: dict[str, str] = {}
+        for stratum, names in wave.items():
+            done[stratum] += len(names)
+            most = min(len(names), CONTROLS_MAX)
+            pairs.update(zip(names, line[stratum][done[stratum] : done[stratum] + most]))
+        controls.append(pairs)
+    return controls
+
+
+def _by_stratum(names: Iterable[str], strata: Mapping[str, str]) -> dict[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        found[strata[name]].append(name)
+    return found

@@ -1,0 +1,488 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The release manifest: every wrong one is refused in words, and each device gets the variant that it can run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import Any
+
+import pytest
+from documents import Place, places, replaced
+from hypothesis import given
+from hypothesis import strategies as st
+from releases import file_entry, make_release, variant_entry
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError, ManifestError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import (
+    FILE_BYTES_MAX,
+    FILES_MAX,
+    MANIFEST_BYTES_MAX,
+    RESERVED_NAMES,
+    SECONDS_MAX,
+    VARIANTS_MAX,
+    Release,
+    check_name,
+    choose_variant,
+    document_digest,
+    parse_release,
+    parse_release_json,
+)
+
+MODEL = {"model.onnx": b"model"}
+GOOD = make_release(
+    golden=b"golden", probe=b"probe", reference=b"reference", created="2026-11-01T00:00:00Z", description="for tests"
+).document
+OPTIONAL = ("golden", "probe", "reference", "created", "description")
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+# What JSON text can say and Python can read, but UTF-8 cannot carry.
+LONE_SURROGATE = "\ud800"
+
+
+def changed(place: Place, value: Any) -> Any:
+    """The good manifest with one value replaced."""
+    return replaced(GOOD, place, value)
+
+
+def without(place: tuple[Any, ...]) -> dict[str, Any]:
+    """The good manifest with one field left out."""
+    document = copy.deepcopy(GOOD)
+    inner: Any = document
+    for key in place[:-1]:
+        inner = inner[key]
+    del inner[place[-1]]
+    return document
+
+
+def device(**facts: Any) -> dict[str, Any]:
+    return {"architecture": "aarch64", "memory_bytes": 1 << 30, "runtimes": {"onnxruntime": "1.27.0"}, **facts}
+
+
+# ---- what a good manifest gives ----
+
+
+def test_a_good_manifest_is_read_in_full() -> None:
+    release = parse_release(GOOD)
+    assert (release.model, release.version) == ("digits", "1.0.0")
+    (variant,) = release.variants
+    assert (variant.name, variant.format, variant.runtime, variant.runtime_minimum) == (
+        "onnx-fp32",
+        "onnx",
+        "onnxruntime",
+        "1.17.0",
+    )
+    assert [file.path for file in release.files(variant)] == [
+        "model.onnx",
+        "golden.json",
+        "probe.json",
+        "reference.json",
+    ]
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_optional_fields_may_be_left_out(field: str) -> None:
+    document = {key: value for key, value in GOOD.items() if key != field}
+    assert field not in parse_release(document).document
+
+
+@pytest.mark.parametrize("field", ["golden", "probe", "reference"])
+def test_null_is_as_good_as_leaving_a_file_out(field: str) -> None:
+    assert getattr(parse_release({**GOOD, field: None}), field) is None
+
+
+def test_all_files_names_a_shared_blob_once() -> None:
+    document = {**GOOD, "variants": [variant_entry(MODEL), variant_entry({"copy.onnx": b"model"}, name="second")]}
+    assert len(parse_release(document).all_files()) == 4
+
+
+def test_the_largest_permitted_manifest_is_read() -> None:
+    document = changed(("variants", 0, "files"), [file_entry(f"f{index}", b"x") for index in range(FILES_MAX)])
+    document["variants"][0]["entrypoint"] = "f0"
+    assert len(parse_release(document).variants[0].files) == FILES_MAX
+
+
+# ---- the digest ----
+
+
+def reversed_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: reversed_keys(value[key]) for key in reversed(value)}
+    return [reversed_keys(item) for item in value] if isinstance(value, list) else value
+
+
+@given(JSON.filter(lambda value: value == value))
+def test_the_digest_depends_on_content_not_on_key_order(document: Any) -> None:
+    try:
+        expected = document_digest(document)
+    except ValueError:
+        return
+    assert document_digest(reversed_keys(document)) == expected
+
+
+def test_the_digest_does_not_depend_on_formatting() -> None:
+    pretty = json.dumps(reversed_keys(GOOD), indent=4).encode()
+    compact = json.dumps(GOOD, separators=(",", ":"), ensure_ascii=False).encode()
+    assert parse_release_json(pretty, "a").digest == parse_release_json(compact, "b").digest
+
+
+@pytest.mark.parametrize("place", [place for place in places(GOOD) if place[-1:] == ("sha256",)])
+def test_the_digest_changes_with_each_file(place: tuple[Any, ...]) -> None:
+    assert parse_release(changed(place, "0" * 64)).digest != parse_release(GOOD).digest
+
+
+# ---- what is wrong is named, with what was expected and what was found ----
+
+FILE = ("variants", 0, "files", 0)
+VARIANT = ("variants", 0)
+
+WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
+    ((), [], "manifest: expected an object; found []"),
+    ((), None, "manifest: expected an object; found None"),
+    ((), "x" * 10_000, "(10002 characters)"),
+    (("schema",), 2, "schema: expected 1; found 2"),
+    (("schema",), "1", "schema: expected 1; found '1'"),
+    (("schema",), True, "schema: expected 1; found True"),
+    (("schema",), 1.0, "schema: expected 1; found 1.0"),
+    (("schema",), None, "schema: expected 1; found None"),
+    (("model",), 7, "model: expected 1 to 64 of the characters"),
+    (("version",), "../1.0.0", "version: expected 1 to 64 of the characters"),
+    (("created",), 20261101, "created: expected a text"),
+    (("description",), "x" * 5000, "description: expected a text of at most 4096 Unicode characters"),
+    (
+        ("description",),
+        LONE_SURROGATE,
+        r"description: expected a text of at most 4096 Unicode characters; found '\ud800'",
+    ),
+    (("variants",), {}, "variants: expected a list of 1 to 64 entries; found {}"),
+    (("variants",), [], "variants: expected a list of 1 to 64 entries; found 0 entries"),
+    (("variants",), [0] * (VARIANTS_MAX + 1), "found 65 entries"),
+    (VARIANT, "onnx", "variants[0]: expected an object; found 'onnx'"),
+    ((*VARIANT, "name"), "", "variants[0].name: expected 1 to 64"),
+    ((*VARIANT, "format"), None, "variants[0].format: expected 1 to 64"),
+    ((*VARIANT, "architectures"), "aarch64", "variants[0].architectures: expected a list"),
+    ((*VARIANT, "architectures"), [], "variants[0].architectures: expected a list of 1 to 64"),
+    ((*VARIANT, "architectures"), [""], "variants[0].architectures: expected"),
+    ((*VARIANT, "architectures"), [None], "variants[0].architectures: expected"),
+    ((*VARIANT, "architectures"), [LONE_SURROGATE], "variants[0].architectures: expected"),
+    ((*VARIANT, "runtime"), "onnxruntime", "variants[0].runtime: expected an object"),
+    ((*VARIANT, "runtime", "name"), 1, "variants[0].runtime.name: expected"),
+    ((*VARIANT, "runtime", "minimum"), 1.17, "variants[0].runtime.minimum: expected"),
+    ((*VARIANT, "memory_bytes"), -1, "variants[0].memory_bytes: expected a whole number"),
+    ((*VARIANT, "memory_bytes"), 1.5, "variants[0].memory_bytes: expected a whole number"),
+    ((*VARIANT, "memory_bytes"), "16M", "variants[0].memory_bytes: expected a whole number"),
+    ((*VARIANT, "memory_bytes"), True, "variants[0].memory_bytes: expected a whole number"),
+    ((*VARIANT, "entrypoint"), "other.onnx", "entrypoint: expected the path of one of the variant's files"),
+    ((*VARIANT, "entrypoint"), "golden.json", "entrypoint: expected the path of one of the variant's files"),
+    ((*VARIANT, "entrypoint"), ["model.onnx"], "entrypoint: expected the path of one of the variant's files"),
+    ((*VARIANT, "files"), [], "variants[0].files: expected a list of 1 to 1024 entries; found 0 entries"),
+    ((*VARIANT, "files"), [0] * 1_000_000, "found 1000000 entries"),
+    ((*FILE, "size"), 2**63, "variants[0].files[0].size: expected a whole number"),
+    ((*FILE, "size"), FILE_BYTES_MAX + 1, f"from 0 to {FILE_BYTES_MAX}; found {FILE_BYTES_MAX + 1}"),
+    ((*FILE, "size"), True, "variants[0].files[0].size: expected a whole number"),
+    ((*FILE, "size"), 0, "variants[0].files[0].size: expected at least 1 byte; found 0"),
+    ((*FILE, "size"), float("nan"), "variants[0].files[0].size: expected a whole number"),
+    ((*FILE, "sha256"), "A" * 64, "sha256: expected 64 lower-case hexadecimal digits"),
+    ((*FILE, "sha256"), "a" * 63, "sha256: expected 64 lower-case hexadecimal digits"),
+    ((*FILE, "sha256"), "a" * 64 + "\n", "sha256: expected 64 lower-case hexadecimal digits"),
+    ((*FILE, "sha256"), None, "sha256: expected 64 lower-case hexadecimal digits"),
+    ((*FILE, "path"), "version.json", "path: expected a plain file name"),
+    ((*FILE, "path"), "tested.json", "path: expected a plain file name"),
+    (("golden", "path"), "model.onnx", "variant onnx-fp32: file path: expected each once; found 'model.onnx' twice"),
+    (("probe", "path"), "golden.json", "variant onnx-fp32: file path: expected each once; found 'golden.json' twice"),
+    (("golden",), "golden.json", "golden: expected an object; found 'golden.json'"),
+    (("probe",), [], "probe: expected an object; found []"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "message"), WRONG, ids=[message[:60] for *_, message in WRONG])
+def test_a_wrong_value_is_named(place: tuple[Any, ...], value: Any, message: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(message)) as caught:
+        parse_release(changed(place, value))
+    assert len(str(caught.value)) < 400
+
+
+REQUIRED = [
+    place
+    for place in places(GOOD)
+    if place and isinstance(place[-1], str) and place not in [(field,) for field in OPTIONAL]
+]
+
+
+@pytest.mark.parametrize("place", REQUIRED, ids=str)
+def test_a_missing_field_is_named(place: tuple[Any, ...]) -> None:
+    with pytest.raises(ManifestError, match=f"missing {place[-1]}$"):
+        parse_release(without(place))
+
+
+@pytest.mark.parametrize("place", [(), VARIANT, (*VARIANT, "runtime"), FILE, ("golden",)], ids=str)
+def test_an_unknown_field_is_named(place: tuple[Any, ...]) -> None:
+    with pytest.raises(ManifestError, match="unknown 'urls'; expected "):
+        parse_release(changed((*place, "urls"), []))
+
+
+def test_the_name_of_an_unknown_field_is_cut_short() -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse_release({**GOOD, **{f"{index}" * 10_000: 1 for index in range(100)}})
+    assert len(str(caught.value)) < 1000
+
+
+def test_variants_have_different_names() -> None:
+    twice = [variant_entry(MODEL), variant_entry({"other.onnx": b"other"})]
+    with pytest.raises(ManifestError, match="variants: name: expected each once; found 'onnx-fp32' twice"):
+        parse_release({**GOOD, "variants": twice})
+
+
+def test_a_digest_has_one_size() -> None:
+    # A device would take the bytes for one of the two and refuse the other after the transfer.
+    entry = file_entry("again.onnx", b"model")
+    files = [file_entry("model.onnx", b"model"), {**entry, "size": entry["size"] + 1}]
+    with pytest.raises(ManifestError, match=r"^again.onnx: expected the size 5 that 9372c\w+ has; found 6$"):
+        parse_release(changed((*VARIANT, "files"), files))
+
+
+# ---- the latency budget ----
+
+LATENCY = (*VARIANT, "latency_seconds_max")
+
+
+@pytest.mark.parametrize("value", [1, 0.001, 1e-300, SECONDS_MAX, float(SECONDS_MAX)])
+def test_a_latency_budget_is_seconds(value: float) -> None:
+    (variant,) = parse_release(changed(LATENCY, value)).variants
+    assert variant.latency_seconds_max == value
+    assert isinstance(variant.latency_seconds_max, float)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, -0.0, 3600.001, 2**63, 10**400, float("nan"), float("inf"), float("-inf"), True, False, "1", [1], {}],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_latency_budget_that_is_none_is_named(value: Any) -> None:
+    expected = f"variants[0].latency_seconds_max: expected seconds above 0, at most {SECONDS_MAX}; found "
+    with pytest.raises(ManifestError, match=re.escape(expected)):
+        parse_release(changed(LATENCY, value))
+
+
+@pytest.mark.parametrize("value", [None, "left out"])
+def test_without_a_budget_no_latency_is_too_long(value: str | None) -> None:
+    document = changed(LATENCY, None) if value is None else GOOD
+    (variant,) = parse_release(document).variants
+    assert variant.latency_seconds_max is None
+
+
+@given(st.one_of(st.floats(), st.integers(), st.booleans(), st.text(), st.none()))
+def test_any_latency_budget_is_finite_seconds_or_a_manifest_error(value: Any) -> None:
+    try:
+        (variant,) = parse_release(changed(LATENCY, value)).variants
+    except ManifestError:
+        return
+    budget = variant.latency_seconds_max
+    assert budget is None or 0 < budget <= SECONDS_MAX
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "9" * 5000])
+@pytest.mark.parametrize(
+    "place", [("schema",), (*VARIANT, "memory_bytes"), (*FILE, "size"), LATENCY], ids=lambda place: place[-1]
+)
+def test_a_number_that_json_can_spell_and_nobody_can_mean(place: tuple[Any, ...], number: str) -> None:
+    text = json.dumps(changed(place, "NUMBER")).replace('"NUMBER"', number).encode()
+    with pytest.raises(ManifestError, match=r"^here: "):
+        parse_release_json(text, "here")
+
+
+# ---- names and paths ----
+
+BAD_NAMES = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "/etc",
+    "-rf",
+    "a b",
+    "a\n",
+    "\n",
+    "a\0",
+    "é",
+    "x" * 65,
+    "x" * 10_240,
+    "~root",
+    "$(id)",
+    "\u0661",
+]
+BAD_PATHS = [*BAD_NAMES, "dir/model.onnx", "/etc/passwd", "..\\x", ".hidden", *sorted(RESERVED_NAMES), "x" * 129]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: repr(name)[:20])
+def test_a_bad_name_is_refused(name: str) -> None:
+    with pytest.raises(ManifestError, match=r"^version: expected 1 to 64 of the characters"):
+        check_name(name, "version")
+
+
+@pytest.mark.parametrize("path", [path for path in BAD_PATHS if path != "x" * 65], ids=lambda path: repr(path)[:20])
+@pytest.mark.parametrize(
+    "place", [(*FILE, "path"), ("golden", "path"), ("probe", "path"), ("reference", "path")], ids=str
+)
+def test_a_bad_path_is_refused(place: tuple[Any, ...], path: str) -> None:
+    with pytest.raises(ManifestError, match=r"path: expected a plain file name"):
+        parse_release(changed(place, path))
+
+
+@given(st.text(max_size=80))
+def test_a_name_is_one_component_of_a_path(name: str) -> None:
+    try:
+        check_name(name, "model")
+    except ManifestError:
+        return
+    assert name.isascii()
+    assert name.isprintable()
+    assert not set(name) & set("/\\ \0")
+    assert name not in (".", "..")
+    assert not name.startswith(("-", "."))
+    assert len(name) <= 64
+
+
+@given(st.text(alphabet="aZ09._+-/\\\n\0 é", max_size=140))
+def test_a_path_is_one_component_of_a_path(path: str) -> None:
+    document = changed((*FILE, "path"), path)
+    document["variants"][0]["entrypoint"] = path
+    try:
+        (variant,) = parse_release(document).variants
+    except ManifestError:
+        return
+    assert variant.entrypoint == path
+    assert not set(path) & set("/\\ \0\n")
+    assert path[0] not in ".-"
+
+
+# ---- never another error ----
+
+
+@given(JSON)
+def test_any_json_is_a_release_or_a_manifest_error(document: Any) -> None:
+    with pytest.raises(ManifestError):
+        parse_release(document)
+
+
+@given(st.sampled_from(places(GOOD)), JSON)
+def test_a_manifest_with_any_value_anywhere_is_a_release_or_a_manifest_error(place: Any, value: Any) -> None:
+    try:
+        release = parse_release(changed(place, value))
+    except ManifestError:
+        return
+    assert isinstance(release, Release)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_manifest_error_that_names_their_origin(text: bytes) -> None:
+    with pytest.raises(ManifestError, match=r"^https://models/manifest\.json: "):
+        parse_release_json(text, "https://models/manifest.json")
+
+
+@given(st.integers(min_value=0, max_value=len(json.dumps(GOOD)) - 1))
+def test_a_truncated_manifest_is_refused(length: int) -> None:
+    with pytest.raises(ManifestError, match=r"^here: expected JSON in UTF-8; "):
+        parse_release_json(json.dumps(GOOD).encode()[:length], "here")
+
+
+@pytest.mark.parametrize("text", [b"\xff{}", b"\xef\xbb\xbf{}", b"9" * 5000, b'{"schema": 1, "schema": 1}', b"NaN"])
+def test_odd_json_is_refused(text: bytes) -> None:
+    with pytest.raises(ManifestError, match=r"^here: "):
+        parse_release_json(text, "here")
+
+
+def test_a_field_that_is_there_twice_is_refused() -> None:
+    text = json.dumps(GOOD).replace('"model":', '"model": "other", "model":', 1)
+    with pytest.raises(ManifestError, match="'model' twice"):
+        parse_release_json(text.encode(), "here")
+
+
+@pytest.mark.parametrize("place", [("schema",), ("golden",), (*VARIANT, "runtime", "name")], ids=str)
+def test_a_deeply_nested_manifest_is_refused(place: tuple[Any, ...]) -> None:
+    for depth in (*range(800, 1000), 100_000):
+        text = json.dumps(changed(place, "HERE")).replace('"HERE"', "[" * depth + "]" * depth)
+        with pytest.raises(ManifestError, match=r"^here: "):
+            parse_release_json(text.encode(), "here")
+
+
+def test_a_manifest_may_have_a_mebibyte_and_no_more() -> None:
+    text = json.dumps(GOOD).encode()
+    assert parse_release_json(text.ljust(MANIFEST_BYTES_MAX), "here").version == "1.0.0"
+    with pytest.raises(ManifestError, match=f"here: expected at most {MANIFEST_BYTES_MAX} bytes; found"):
+        parse_release_json(text.ljust(MANIFEST_BYTES_MAX + 1), "here")
+
+
+# ---- the variant for a device ----
+
+
+def variants(*entries: dict[str, Any]) -> Release:
+    return parse_release({**GOOD, "variants": list(entries)})
+
+
+def test_the_first_variant_that_runs_is_chosen() -> None:
+    release = variants(
+        variant_entry(MODEL, name="armv7l", architectures=["armv7l"]),
+        variant_entry(MODEL, name="huge", memory_bytes=1 << 34),
+        variant_entry(MODEL, name="new", runtime={"name": "onnxruntime", "minimum": "1.28.0"}),
+        variant_entry(MODEL, name="fits"),
+        variant_entry(MODEL, name="fits-too"),
+    )
+    assert choose_variant(release, device()).name == "fits"
+
+
+def test_the_reason_against_each_variant_is_told() -> None:
+    release = variants(
+        variant_entry(MODEL, name="a", architectures=["armv7l", "x86_64"]),
+        variant_entry(MODEL, name="b", memory_bytes=(1 << 30) + 1),
+        variant_entry(MODEL, name="c", runtime={"name": "onnxruntime", "minimum": "1.28.0"}),
+    )
+    with pytest.raises(IncompatibleError) as caught:
+        choose_variant(release, device())
+    assert str(caught.value) == (
+        "no variant of digits 1.0.0 runs on this device: "
+        "variant a: built for armv7l, x86_64; the device is aarch64; "
+        "variant b: needs 1073741825 bytes of memory; the device has 1073741824; "
+        "variant c: needs onnxruntime >= 1.28.0; the device has 1.27.0"
+    )
+
+
+def test_memory_that_is_just_enough_is_enough() -> None:
+    assert choose_variant(variants(variant_entry(MODEL, memory_bytes=1 << 30)), device()).name == "onnx-fp32"
+
+
+@pytest.mark.parametrize(
+    ("installed", "minimum", "runs"),
+    [
+        ("1.27.0", "1.27.0", True),
+        ("1.27", "1.27.0", True),
+        ("1.27.0", "1.27", True),
+        ("1.27.0", "1.27.1", False),
+        ("1.9.0", "1.10.0", False),
+        ("1.10.0", "1.9.0", True),
+        ("2.0", "1.99.99", True),
+        ("1.26.9", "1.27.0", False),
+    ],
+)
+def test_runtime_versions_are_compared_as_numbers(installed: str, minimum: str, runs: bool) -> None:
+    release = variants(variant_entry(MODEL, runtime={"name": "onnxruntime", "minimum": minimum}))
+    facts = device(runtimes={"onnxruntime": installed})
+    if runs:
+        assert choose_variant(release, facts).name == "onnx-fp32"
+    else:
+        with pytest.raises(IncompatibleError, match=f"needs onnxruntime >= {minimum}; the device has {installed}"):
+            choose_variant(release, facts)
+
+
+@pytest.mark.parametrize("runtimes", [{}, {"ai-edge-litert": "0.1"}])
+def test_a_runtime_that_is_not_installed_yet_is_no_obstacle(runtimes: dict[str, str]) -> None:
+    assert choose_variant(variants(variant_entry(MODEL)), device(runtimes=runtimes)).name == "onnx-fp32"

@@ -1,0 +1,143 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The model repository: a release is read whole and right, or refused with path, expected and actual."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from releases import make_release, publish, sha256
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, ManifestError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+
+CONTENT = b"0123456789abcdef" * 100_000
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    publish(make_release(files={"model.onnx": CONTENT}, golden=b"golden", probe=b"probe"), tmp_path)
+    return tmp_path
+
+
+def test_a_release_is_read_and_verified(root: Path) -> None:
+    repository = Repository(str(root))
+    release = repository.release("digits", "1.0.0")
+    assert repository.verify(release) == len(CONTENT) + len(b"golden") + len(b"probe")
+
+
+def test_a_blob_that_several_files_share_is_read_once(tmp_path: Path) -> None:
+    publish(make_release(files={"a": CONTENT, "b": CONTENT}), tmp_path)
+    repository = Repository(str(tmp_path))
+    assert repository.verify(repository.release("digits", "1.0.0")) == len(CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(CONTENT[:-1]), "expected 1600000 bytes; found 1599999"),
+        (lambda path: path.write_bytes(CONTENT + b"x"), "expected 1600000 bytes; found 1600001"),
+        (lambda path: path.write_bytes(b""), "expected 1600000 bytes; found 0"),
+        (lambda path: path.write_bytes(b"x" + CONTENT[1:]), f"expected SHA-256 {sha256(CONTENT)}; found "),
+        (lambda path: path.unlink(), "expected 1600000 bytes; No such file or directory"),
+        (lambda path: (path.unlink(), path.mkdir()), "expected 1600000 bytes; Is a directory"),
+    ],
+    ids=["truncated", "grown", "empty", "changed", "missing", "directory"],
+)
+def test_a_damaged_blob_is_named(root: Path, damage: Any, message: str) -> None:
+    repository = Repository(str(root))
+    path = Path(repository.blob_path(sha256(CONTENT)))
+    damage(path)
+    with pytest.raises(IntegrityError, match=f"^{path}: model.onnx: {message}"):
+        repository.verify(repository.release("digits", "1.0.0"))
+
+
+@pytest.mark.parametrize("name", ["golden", "probe"])
+def test_a_damaged_side_file_is_named(root: Path, name: str) -> None:
+    repository = Repository(str(root))
+    Path(repository.blob_path(sha256(name.encode()))).write_bytes(b"other!"[: len(name)])
+    with pytest.raises(IntegrityError, match=rf"{name}\.json: expected SHA-256"):
+        repository.verify(repository.release("digits", "1.0.0"))
+
+
+def test_an_absent_release_is_named(root: Path) -> None:
+    path = root / "digits" / "9.9.9" / "manifest.json"
+    with pytest.raises(ManifestError, match=f"^{path}: expected the manifest of digits 9.9.9; No such file"):
+        Repository(str(root)).release("digits", "9.9.9")
+
+
+@pytest.mark.parametrize("name", ["../digits", "/etc", "", "..", "x" * 10_240, "-rf", "a\nb"])
+def test_a_name_that_is_none_never_becomes_a_path(root: Path, name: str) -> None:
+    for model, version in ((name, "1.0.0"), ("digits", name)):
+        with pytest.raises(ManifestError, match=r"^(model|version): expected 1 to 64 of the characters"):
+            Repository(str(root)).release(model, version)
+
+
+def test_a_manifest_in_the_wrong_place_is_refused(root: Path) -> None:
+    (root / "digits" / "2.0.0").mkdir()
+    path = root / "digits" / "2.0.0" / "manifest.json"
+    path.write_text((root / "digits" / "1.0.0" / "manifest.json").read_text())
+    with pytest.raises(ManifestError, match=f"^{path}: expected digits 2.0.0; found digits 1.0.0"):
+        Repository(str(root)).release("digits", "2.0.0")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"schema": 1}), " " * (2 << 20)])
+def test_a_manifest_that_is_none_is_named(root: Path, text: str) -> None:
+    path = root / "digits" / "1.0.0" / "manifest.json"
+    path.write_text(text)
+    with pytest.raises(ManifestError, match=f"^{path}: "):
+        Repository(str(root)).release("digits", "1.0.0")
+
+
+def test_a_huge_manifest_is_not_read_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "digits" / "1.0.0" / "manifest.json"
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ManifestError, match="expected at most 1048576 bytes; found"):
+        Repository(str(tmp_path)).release("digits", "1.0.0")
+
+
+# ---- links that somebody planted ----
+
+
+@pytest.mark.parametrize("content", [b"x" * len(CONTENT), CONTENT + b"x", b"secret"])
+def test_a_link_in_place_of_a_blob_is_judged_by_what_it_leads_to(root: Path, tmp_path: Path, content: bytes) -> None:
+    repository = Repository(str(root))
+    path = Path(repository.blob_path(sha256(CONTENT)))
+    path.unlink()
+    target = tmp_path / "elsewhere"
+    target.write_bytes(content)
+    path.symlink_to(target)
+    with pytest.raises(IntegrityError, match=f"^{path}: model.onnx: expected ") as caught:
+        repository.verify(repository.release("digits", "1.0.0"))
+    assert "secret" not in str(caught.value)
+    target.write_bytes(CONTENT)
+    assert repository.verify(repository.release("digits", "1.0.0")) > len(CONTENT)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "loop"])
+def test_a_link_that_leads_nowhere_is_named(root: Path, target: str) -> None:
+    repository = Repository(str(root))
+    path = Path(repository.blob_path(sha256(CONTENT)))
+    path.unlink()
+    path.symlink_to(path if target == "loop" else root / "nowhere")
+    with pytest.raises(IntegrityError, match=f"^{path}: model.onnx: expected 1600000 bytes; "):
+        repository.verify(repository.release("digits", "1.0.0"))
+
+
+def test_a_link_in_place_of_a_manifest_tells_nothing_of_what_it_leads_to(root: Path, tmp_path: Path) -> None:
+    path = root / "digits" / "1.0.0" / "manifest.json"
+    path.unlink()
+    (tmp_path / "shadow").write_text("root:secret:1:2:3:4:::")
+    for target in (tmp_path / "shadow", path, tmp_path / "nowhere", tmp_path):
+        path.symlink_to(target)
+        with pytest.raises(ManifestError, match=f"^{path}: ") as caught:
+            Repository(str(root)).release("digits", "1.0.0")
+        assert "secret" not in str(caught.value)
+        path.unlink()

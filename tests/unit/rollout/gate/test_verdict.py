@@ -1,0 +1,780 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The gate: it passes nothing that it did not see, and fail wins."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from links import REPOSITORY
+
+from ansible_collections.edgeml.fleet.plugins.action.rollout_gate import ARGUMENTS, LIMITS, answer
+from ansible_collections.edgeml.fleet.plugins.modules import rollout_gate
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    SKIPPED,
+    Control,
+    Finding,
+    LimitError,
+    Limits,
+    Report,
+    control,
+    judge,
+    reasons,
+    report,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import (
+    ALREADY,
+    AWAY,
+    FAILED,
+    REFUSED,
+    SILENT,
+    UPDATED,
+    outcome,
+)
+
+SWAPPED = {"changed": True, "version": "1.1.0", "live": "1.1.0"}
+EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025)
+OFF: dict[str, Any] = {
+    field.name: None
+    for field in dataclasses.fields(Limits)
+    if field.name not in ("failed_max", "coverage_min", "strict")
+}
+
+
+def requests(count: int, errors: int = 0, factor: float = 1.0) -> dict[str, Any]:
+    """Requests of which half took 2.5 ms or less and nearly all 10 ms; ``factor`` moves part of them on."""
+    timed = count - errors
+    shares = [min(1.0, share / factor) for share in (0.1, 0.5, 0.85, 0.97, 1.0)]
+    return {
+        "requests": count,
+        "errors": errors,
+        "timed": timed,
+        "latency_seconds_sum": 0.004 * timed * factor,
+        "latency_buckets": [[edge, int(share * timed)] for edge, share in zip(EDGES, shares, strict=True)],
+    }
+
+
+def probe(correct: int, version: str = "1.1.0", seconds: float = 0.004, samples: int = 360) -> dict[str, Any]:
+    return {
+        "version": version,
+        "samples": samples,
+        "correct": correct,
+        "accuracy": round(correct / samples, 6),
+        "latency_seconds": seconds,
+    }
+
+
+def model(**changes: Any) -> dict[str, Any]:
+    """What ``model_info`` tells of a device on which all is well."""
+    return {
+        "live": "1.1.0",
+        "active": "1.1.0",
+        "replaced": "1.0.0",
+        "baseline": probe(331, "1.0.0"),
+        "probe": probe(353),
+        "requests": requests(2000, 1),
+        "labels": {"right": 960, "wrong": 40},
+        "drift": [{"series": "mean", "psi": 0.01, "alarm": False, "windows": 3}],
+        "shadow": {"agreed": 980, "disagreed": 20, "failed": 0, "dropped": 4},
+        "resident_bytes": 100 << 20,
+        "restarts": 0,
+        "active_seconds": 600.0,
+        "past": {
+            "requests": requests(100_000, 50),
+            "labels": {"right": 48_000, "wrong": 2_000},
+            "drift": [{"series": "mean", "psi": 0.01, "alarm": False, "windows": 100}],
+            "resident_bytes": 98 << 20,
+            "restarts": 0,
+        },
+        **changes,
+    }
+
+
+def good(name: str = "edge-1", stratum: str = "small", /, **changes: Any) -> Report:
+    return report(name, stratum, SWAPPED, {"model": model(**changes)})
+
+
+def bad(name: str, result: str, stratum: str = "small") -> Report:
+    return Report(name, stratum, result)
+
+
+def beside(name: str = "other-1", stratum: str = "small", /, **changes: Any) -> Control:
+    """A device that keeps the old version, on which nothing changes."""
+    before = {**model()["past"], "live": "1.0.0", "probe": probe(331, "1.0.0"), **changes.pop("before", {})}
+    after = {
+        **before,
+        "requests": requests(102_000, 51),
+        "labels": {"right": 48_960, "wrong": 2_040},
+        **changes,
+    }
+    found = control(name, {"stratum": stratum, "before": {"model": before}, "after": {"model": after}}, version="1.1.0")
+    assert found is not None
+    return found
+
+
+def findings(check: str, wave: list[Report], limits: Limits | None = None, *controls: Control) -> list[Finding]:
+    return [item for item in judge(wave, controls, limits or Limits())[1] if item.check == check]
+
+
+def finding(check: str, wave: list[Report], limits: Limits | None = None, *controls: Control) -> Finding:
+    """The one finding of a check."""
+    (found,) = findings(check, wave, limits, *controls)
+    return found
+
+
+# ---- outcomes ----
+
+
+@pytest.mark.parametrize(
+    ("swap", "read", "expected"),
+    [
+        (SWAPPED, {"model": model()}, UPDATED),
+        ({**SWAPPED, "changed": False}, {"model": model()}, ALREADY),
+        ({"unreachable": True, "changed": False}, {}, AWAY),
+        ({"failed": True, "refused": True}, {"skipped": True}, REFUSED),
+        ({"failed": True, "refused": False}, {"skipped": True}, FAILED),
+        ({"failed": True}, {"skipped": True}, FAILED),
+        ({"failed": True, "refused": True}, {"model": model()}, REFUSED),
+        (SWAPPED, {"unreachable": True}, SILENT),
+        (SWAPPED, {"failed": True}, SILENT),
+        (SWAPPED, {"failed": True, "model": model()}, SILENT),
+        (SWAPPED, {}, SILENT),
+        (SWAPPED, {"model": [1]}, SILENT),
+        ({}, {}, SILENT),
+        ({}, {"model": {"live": None}}, SILENT),
+        ({"changed": True}, {"model": {"live": None}}, FAILED),
+        (SWAPPED, {"model": model(live=None)}, FAILED),
+        (SWAPPED, {"model": model(live="1.0.0", active="1.0.0")}, FAILED),
+        ({**SWAPPED, "changed": False}, {"model": model(live="1.0.0")}, FAILED),
+    ],
+)
+def test_outcomes(swap: dict[str, Any], read: dict[str, Any], expected: str) -> None:
+    assert outcome(swap, read) == expected
+    assert report("edge-1", "small", swap, read).outcome == expected
+
+
+@pytest.mark.parametrize("nothing", [None, [], "x", 3, True])
+def test_a_device_of_which_there_is_no_result_is_silent(nothing: Any) -> None:
+    assert report("edge-1", "small", nothing, nothing).outcome == SILENT
+    assert report("edge-1", "small", SWAPPED, nothing).outcome == SILENT
+
+
+# ---- verdicts ----
+
+
+def test_a_good_wave_passes_every_check() -> None:
+    wave = [good(f"{stratum}-{number}", stratum) for stratum in ("small", "large") for number in range(10)]
+    others = [beside(f"o-{stratum}-{number}", stratum) for stratum in ("small", "large") for number in range(10)]
+    verdict, found = judge(wave, others)
+    assert verdict == PASS
+    passed = {item.check for item in found if item.verdict == PASS and item.stratum is None}
+    assert passed == {
+        "failed devices",
+        "coverage",
+        "measurements",
+        "error rate",
+        "error rate rise",
+        "live accuracy drop",
+        "shadow disagreement",
+        "drift",
+        "latency p50",
+        "latency p95",
+        "probe latency",
+        "memory",
+        "restarts",
+    }
+    assert {item.verdict for item in found if item.check == "accuracy drop"} == {PASS}
+
+
+def test_a_good_release_passes_at_the_first_look_on_one_device_with_little_traffic() -> None:
+    little = {"requests": requests(300), "labels": {"right": 0, "wrong": 0}, "drift": []}
+    verdict, found = judge([good(**little)])
+    assert verdict == PASS
+    told = {item.check: item for item in found}
+    assert told["accuracy drop"].verdict == PASS
+    assert told["error rate"].verdict == PASS
+    assert told["error rate rise"].verdict == SKIPPED
+    assert told["error rate rise"].reason.startswith("too little to judge by: 0 of 300 requests failed")
+
+
+def test_the_same_waits_where_a_longer_soak_would_tell() -> None:
+    little = {"requests": requests(300), "labels": {"right": 0, "wrong": 0}, "drift": []}
+    verdict, found = judge([good(**little)], look=1, looks_max=4)
+    assert verdict == INCONCLUSIVE
+    assert {item.check for item in found if item.verdict == INCONCLUSIVE} == {"error rate rise"}
+    more = {**little, "requests": requests(1200, 1)}
+    assert judge([good(**more)], look=4, looks_max=4)[0] == PASS
+
+
+def test_a_release_that_answers_wrongly_fails_at_the_first_look() -> None:
+    quiet = {"requests": requests(0), "labels": {"right": 0, "wrong": 0}}
+    wrong = good(baseline=probe(353, "1.0.0"), probe=probe(122), **quiet)
+    verdict, found = judge([wrong], look=1, looks_max=6)
+    assert verdict == FAIL
+    (drop,) = [item for item in found if item.check == "accuracy drop"]
+    assert drop.reason.startswith("0.6417 lost (from 0.9806 to 0.3389; at most 0.0200) of 360 samples")
+    assert reasons(found)[0].startswith("fail: accuracy drop in small: 0.6417 lost")
+
+
+def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_not_known() -> None:
+    quiet = {
+        "requests": requests(0),
+        "labels": {"right": 0, "wrong": 0},
+        "drift": [],
+        "shadow": {"agreed": 0, "disagreed": 0, "failed": 0, "dropped": 0},
+        "past": {"requests": requests(0)},
+    }
+    verdict, found = judge([good("a", **quiet), good("b", "large", **quiet)], look=1, looks_max=4)
+    assert verdict == PASS
+    told = {item.check: item.reason for item in found if item.verdict == SKIPPED}
+    assert told["error rate"] == "no live traffic: the probe set alone judges"
+    assert told["live accuracy drop"] == "no labels came back"
+    assert told["shadow disagreement"] == "no shadow ran"
+
+
+def test_no_traffic_is_suspicious_while_the_controls_have_some() -> None:
+    found = finding("error rate", [good(requests=requests(0))], None, beside())
+    assert found.verdict == INCONCLUSIVE
+    assert found.reason == "no requests, while the controls had 2000"
+
+
+def test_a_server_that_counts_nothing_is_judged_by_the_probe_set() -> None:
+    names = ("requests", "labels", "drift", "shadow", "resident_bytes", "restarts", "past")
+    verdict, found = judge([good(**dict.fromkeys(names))])
+    assert verdict == PASS
+    assert {item.check for item in found if item.verdict == PASS} == {
+        "failed devices",
+        "coverage",
+        "measurements",
+        "accuracy drop",
+    }
+
+
+def test_a_device_that_was_asked_nothing_passes_nothing() -> None:
+    names = ("requests", "labels", "drift", "shadow", "resident_bytes", "restarts", "past", "probe", "baseline")
+    verdict, found = judge([good(**dict.fromkeys(names))])
+    assert verdict == INCONCLUSIVE
+    assert [item.check for item in found if item.verdict == INCONCLUSIVE] == ["measurements"]
+    assert judge([good(**dict.fromkeys(names))], limits=Limits(**OFF))[0] == PASS
+
+
+def test_limits_that_are_off_are_not_checked() -> None:
+    verdict, found = judge([good(probe=None, baseline=None, requests=None)], limits=Limits(**OFF))
+    assert verdict == PASS
+    assert [item.check for item in found] == ["failed devices", "coverage", "measurements"]
+
+
+def test_an_empty_wave_is_inconclusive() -> None:
+    assert judge([])[0] == INCONCLUSIVE
+    assert judge([], [beside()], Limits(**OFF))[0] == INCONCLUSIVE
+
+
+def test_the_wave_and_the_controls_may_be_iterators() -> None:
+    assert judge(iter([good()]), iter([beside()]))[0] == PASS
+
+
+@pytest.mark.parametrize("result", [REFUSED, FAILED, SILENT])
+def test_one_device_too_many_that_failed_fails_the_wave(result: str) -> None:
+    wave = [good("a"), good("b"), bad("c", result)]
+    verdict, found = judge(wave)
+    assert verdict == FAIL
+    assert found[0].reason == f"1 of 3 devices refused, failed or fell silent (at most 0): c {result}"
+    assert judge(wave, limits=Limits(failed_max=1))[0] == PASS
+
+
+@pytest.mark.parametrize(
+    ("failed_max", "allowed"), [(0, 0), ("0", 0), (2, 2), ("2", 2), ("5%", 1), ("10 %", 2), ("4.9%", 0)]
+)
+def test_failures_may_be_counted_or_a_percentage(failed_max: int | str, allowed: int) -> None:
+    for count in (allowed, allowed + 1):
+        wave = [bad(f"f{number}", FAILED) for number in range(count)]
+        wave += [good(f"g{number}") for number in range(20 - count)]
+        found = judge(wave, limits=Limits(failed_max=failed_max, coverage_min=0.0))[1][0]
+        assert found.verdict == (PASS if count <= allowed else FAIL)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("failed_max", "-1"),
+        ("failed_max", "many"),
+        ("failed_max", "101%"),
+        ("failed_max", ""),
+        ("coverage_min", None),
+        ("coverage_min", 1.1),
+        ("accuracy_drop_max", float("nan")),
+        ("accuracy_min", 90.0),
+        ("error_rate_max", -0.1),
+        ("latency_ratio_max", 0.5),
+        ("latency_ratio_max", float("inf")),
+        ("memory_bytes_max", "1 GB"),
+        ("restarts_max", True),
+    ],
+)
+def test_a_limit_that_cannot_be_one_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(LimitError, match=f"^{name}: expected "):
+        Limits(**{name: value})
+
+
+def test_devices_that_are_away_are_not_failures_but_lower_the_coverage() -> None:
+    away = [bad("x", AWAY), bad("y", AWAY)]
+    assert finding("failed devices", [good(), away[0]]).verdict == PASS
+    assert judge([good(), away[0]])[0] == PASS
+    assert judge([good(), *away])[0] == INCONCLUSIVE
+    assert finding("coverage", [good(), *away]).reason == "1 of 3 devices reported (33%, at least 50%)"
+
+
+def test_a_kind_of_which_nothing_is_heard_is_inconclusive() -> None:
+    wave = [good("a"), good("b"), bad("c", AWAY, "large")]
+    assert judge(wave)[0] == INCONCLUSIVE
+    _all, kind = findings("coverage", wave)
+    assert (kind.stratum, kind.verdict) == ("large", INCONCLUSIVE)
+    assert judge(wave, limits=Limits(coverage_min=0.0))[0] == PASS
+    # What refused was heard of, and is counted where it belongs.
+    assert judge([good("a"), bad("c", REFUSED, "large")], limits=Limits(failed_max=1))[0] == PASS
+
+
+@pytest.mark.parametrize("coverage_min", [0.0, 0.5])
+def test_a_wave_that_is_all_away_is_inconclusive_whatever_the_limit(coverage_min: float) -> None:
+    assert judge([bad("x", AWAY)], limits=Limits(coverage_min=coverage_min))[0] == INCONCLUSIVE
+
+
+def test_the_names_of_ten_failed_devices_are_enough() -> None:
+    reason = finding("failed devices", [bad(f"d{number:04}", FAILED) for number in range(1000)]).reason
+    assert reason.count("failed,") == 9
+    assert "1000 of 1000" in reason
+
+
+# ---- each check, on both sides ----
+
+WORSE: dict[str, dict[str, Any]] = {
+    "accuracy drop": {"probe": probe(250)},
+    "error rate rise": {"requests": requests(2000, 60)},
+    "error rate": {"requests": requests(2000, 200)},
+    "live accuracy drop": {"labels": {"right": 700, "wrong": 300}},
+    "latency p50": {"requests": requests(2000, 1, 2.5)},
+    "latency p95": {"requests": requests(2000, 1, 2.5)},
+    "probe latency": {"probe": probe(353, seconds=0.04)},
+    "shadow disagreement": {"shadow": {"agreed": 500, "disagreed": 480, "failed": 20}},
+    "memory": {"resident_bytes": 400 << 20},
+    "restarts": {"restarts": 3},
+}
+
+
+def fleet(**changes: Any) -> tuple[list[Report], list[Control]]:
+    """Ten devices of each of two kinds, those that are large with changes, and as many controls."""
+    wave = [good(f"s{number}", "small") for number in range(10)]
+    wave += [good(f"l{number}", "large", **changes) for number in range(10)]
+    return wave, [beside(f"o{kind}{number}", kind) for kind in ("small", "large") for number in range(10)]
+
+
+@pytest.mark.parametrize("check", WORSE)
+def test_a_fault_of_one_kind_of_hardware_does_not_hide_behind_the_others(check: str) -> None:
+    wave, others = fleet(**WORSE[check])
+    verdict, found = judge(wave, others)
+    assert verdict == FAIL
+    failed = [item for item in found if item.check == check and item.verdict == FAIL]
+    assert failed
+    assert {item.stratum for item in failed} <= {"large", None}
+    assert "large" in {item.stratum for item in failed} or check == "restarts"
+
+
+@pytest.mark.parametrize(
+    "check", ["error rate rise", "live accuracy drop", "latency p50", "latency p95", "memory", "restarts"]
+)
+def test_what_the_controls_do_as_well_is_not_the_versions_fault(check: str) -> None:
+    wave, _others = fleet(**WORSE[check])
+    count: dict[str, dict[str, Any]] = {
+        "error rate rise": {"requests": requests(102_000, 110)},
+        "live accuracy drop": {"labels": {"right": 48_700, "wrong": 2_300}},
+        "memory": {"resident_bytes": 400 << 20},
+        "restarts": {"restarts": 3},
+    }
+    if check.startswith("latency"):
+        after = requests(100_000, 50)
+        slow = requests(2000, 1, 2.5)
+        pairs = zip(after["latency_buckets"], slow["latency_buckets"], strict=True)
+        buckets = [[edge, old + new] for (edge, old), (_edge, new) in pairs]
+        more = {"requests": 102_000, "errors": 51, "timed": 101_949, "latency_buckets": buckets}
+        changes: dict[str, Any] = {"requests": {**after, **more}}
+    else:
+        changes = count[check]
+    others = [beside(f"os{number}") for number in range(10)]
+    others += [beside(f"ol{number}", "large", **changes) for number in range(10)]
+    assert FAIL not in {item.verdict for item in judge(wave, others)[1] if item.check == check}
+
+
+def test_accuracy_below_its_least_fails() -> None:
+    for correct, expected in ((324, PASS), (323, FAIL)):
+        wave = [good(probe=probe(correct), baseline=probe(324, "1.0.0"))]
+        assert finding("accuracy", wave, Limits(accuracy_min=0.9)).verdict == expected
+
+
+def test_a_loss_of_exactly_the_limit_passes_and_a_little_more_may_be_chance() -> None:
+    old = probe(350, "1.0.0", samples=500)
+    for correct, expected in ((340, PASS), (339, INCONCLUSIVE), (280, FAIL)):
+        wave = [good(baseline=old, probe=probe(correct, samples=500))]
+        assert finding("accuracy drop", wave).verdict == expected
+
+
+def test_more_devices_are_not_more_questions() -> None:
+    old, new = probe(350, "1.0.0"), probe(338)
+    one = finding("accuracy drop", [good(baseline=old, probe=new)])
+    many = finding("accuracy drop", [good(f"d{number}", baseline=old, probe=new) for number in range(100)])
+    assert one.verdict == many.verdict == INCONCLUSIVE
+    assert one.samples == many.samples == 360
+
+
+def test_a_device_that_answers_wrongly_among_many_counts_as_one_that_failed() -> None:
+    wave = [good(f"s{number}") for number in range(99)] + [good("s99", probe=probe(180))]
+    found = finding("accuracy drop", wave)
+    assert found.verdict == FAIL
+    assert found.reason.endswith("; 1 of 100 devices answer wrongly: s99")
+    assert finding("accuracy drop", wave, Limits(failed_max=1)).verdict == PASS
+
+
+def test_a_few_noisy_devices_are_no_slow_version() -> None:
+    wave, others = fleet()
+    wave[0] = good("s0", requests=requests(2000, 1, 2.5))
+    assert judge(wave, others)[0] != FAIL
+
+
+def test_a_version_that_fails_as_often_as_the_one_before_is_kept() -> None:
+    often = {"requests": requests(2000, 160), "past": {**model()["past"], "requests": requests(100_000, 8000)}}
+    assert judge([good(**often)])[0] == PASS
+
+
+def test_more_traffic_on_a_bad_device_is_not_a_worse_version() -> None:
+    def device(name: str, share: float, now: int) -> Report:
+        past = {**model()["past"], "requests": requests(100_000, int(100_000 * share))}
+        return good(name, requests=requests(now, int(now * share)), past=past)
+
+    wave = [device("a", 0.04, 9000), device("b", 0.0, 1000)]
+    found = finding("error rate rise", wave)
+    assert found.verdict == PASS
+    assert found.value == pytest.approx(0.0, abs=1e-6)
+
+
+def test_latency_without_controls_may_be_the_hours_load() -> None:
+    wave = [good(f"s{number}", requests=requests(2000, 1, 1.3)) for number in range(10)]
+    alone = finding("latency p50", wave)
+    assert alone.verdict != FAIL
+    assert finding("latency p50", wave, None, *[beside(f"o{number}") for number in range(10)]).verdict == FAIL
+
+
+def test_absolute_limits() -> None:
+    wave = [good(f"s{number}") for number in range(5)]
+    limits = Limits(latency_seconds_max=0.05, memory_bytes_max=200 << 20)
+    assert judge(wave, limits=limits)[0] == PASS
+    assert finding("memory in bytes", wave, Limits(memory_bytes_max=99 << 20)).verdict == FAIL
+    assert finding("latency p95 in seconds", wave, Limits(latency_seconds_max=0.0005)).verdict == FAIL
+
+
+def test_drift_alarms_beside_controls() -> None:
+    drifted = [{"series": "argmax", "psi": 0.9, "alarm": True, "windows": 2}]
+    wave = [good(f"s{number:02}", drift=drifted) for number in range(20)]
+    quiet = [beside(f"o{number}") for number in range(20)]
+    alike = [beside(f"o{number}", drift=drifted) for number in range(20)]
+    assert finding("drift", wave, None, *quiet).verdict == FAIL
+    assert finding("drift", wave, None, *alike).verdict != FAIL
+    assert finding("drift", wave[:1], None, *quiet[:1]).verdict == INCONCLUSIVE
+
+
+def test_strict_has_nothing_pass_that_was_not_judged() -> None:
+    little = {"requests": requests(30), "labels": {"right": 0, "wrong": 0}, "drift": []}
+    assert judge([good(**little)])[0] == PASS
+    assert judge([good(**little)], limits=Limits(strict=True))[0] == INCONCLUSIVE
+
+
+def test_a_first_installation_has_nothing_to_be_compared_with() -> None:
+    verdict, found = judge([good(replaced=None, baseline=None, past=None)], limits=Limits(accuracy_min=0.9))
+    assert verdict == PASS
+    told = {item.check: item for item in found}
+    assert told["accuracy"].verdict == told["error rate"].verdict == PASS
+    assert told["error rate rise"].reason == "there is nothing to compare with"
+    plain = {item.check: item for item in judge([good(replaced=None, baseline=None, past=None)])[1]}
+    assert plain["accuracy drop"].reason == "a first installation: there is no version before"
+
+
+# ---- controls ----
+
+
+def test_a_control_is_counted_from_one_reading_to_the_other() -> None:
+    found = beside().now
+    assert found.requests is not None
+    assert (found.requests.requests, found.requests.errors) == (2000, 1)
+    restarted = beside(requests=requests(700, 3)).now
+    assert restarted.requests is not None
+    assert (restarted.requests.requests, restarted.requests.errors) == (700, 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"unreachable": True}, {"model": {"live": "1.0.0"}}),
+        ({"model": {"live": "1.0.0"}}, {"failed": True, "model": {"live": "1.0.0"}}),
+        ({"model": {"live": "1.0.0"}}, {"model": {"live": "1.1.0"}}),
+        ({"model": {"live": "1.0.0"}}, {"model": {"live": None}}),
+        ({"model": {"live": "1.1.0"}}, {"model": {"live": "1.1.0"}}),
+        ({"model": {"live": "1.0.0"}}, {"model": {"live": "1.0.0", "requests": {"requests": -1}}}),
+        ({}, {}),
+        (None, 3),
+    ],
+)
+def test_what_cannot_be_a_control_is_left_out(before: Any, after: Any) -> None:
+    assert control("c", {"stratum": "small", "before": before, "after": after}, "1.1.0") is None
+
+
+# ---- what was not measured, or is broken, never passes ----
+
+BROKEN: list[dict[str, Any]] = [
+    {"requests": {**requests(100), "errors": -1}},
+    {"requests": {**requests(100), "errors": 101}},
+    {"requests": {**requests(100), "requests": float("nan")}},
+    {"requests": {**requests(100), "requests": "100"}},
+    {"requests": {**requests(100), "requests": True}},
+    {"requests": {**requests(100), "requests": 10**30}},
+    {"requests": {**requests(100), "latency_buckets": [[0.01, 50], [0.005, 60]]}},
+    {"requests": {**requests(100), "latency_buckets": [[0.005, 60], [0.01, 50]]}},
+    {"requests": {**requests(100), "latency_buckets": [[0.005, 500]]}},
+    {"requests": {**requests(100), "latency_buckets": [["a", 1]]}},
+    {"requests": {**requests(100), "latency_buckets": {"0.1": 1}}},
+    {"requests": []},
+    {"requests": {}},
+    {"labels": {"right": 1.5, "wrong": 0}},
+    {"shadow": {"agreed": 5}},
+    {"drift": [{"series": "mean", "psi": float("inf"), "alarm": False, "windows": 1}]},
+    {"drift": "none"},
+    {"resident_bytes": -5},
+    {"resident_bytes": float("inf")},
+    {"restarts": -1},
+    {"past": [1, 2]},
+    {"past": {"requests": {"requests": 5}}},
+    {"probe": {**probe(353), "accuracy": float("nan")}},
+    {"probe": {**probe(353), "accuracy": 1.5}},
+    {"probe": {**probe(353), "accuracy": 0.5}},
+    {"probe": {**probe(353), "correct": 361}},
+    {"probe": {**probe(353), "samples": 0, "correct": 0}},
+    {"probe": {**probe(353), "latency_seconds": -1.0}},
+    {"probe": {**probe(353), "version": "1.0.0"}},
+    {"probe": {}},
+    {"probe": 5},
+    {"baseline": {**probe(331), "version": "0.9.0"}},
+    {"baseline": {"accuracy": 0.9}},
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+def test_a_broken_measurement_is_inconclusive_and_its_device_named(broken: dict[str, Any]) -> None:
+    wave = [good("a"), good("b"), good("c", **broken)]
+    verdict, found = judge(wave)
+    assert verdict == INCONCLUSIVE
+    (told,) = [item for item in found if item.check == "measurements"]
+    assert told.reason.startswith("missing or broken: c: ")
+    assert judge([*wave, bad("d", FAILED)])[0] == FAIL
+
+
+@pytest.mark.parametrize("missing", ["probe", "requests", "baseline"])
+def test_one_device_without_a_measurement_is_inconclusive_and_named(missing: str) -> None:
+    document = model()
+    del document[missing]
+    for wave in (
+        [good("a"), report("c", "small", SWAPPED, {"model": document})],
+        [good("a"), good("c", **{missing: None})],
+    ):
+        (told,) = findings("measurements", wave)
+        assert told.verdict == INCONCLUSIVE
+        assert told.reason.startswith("missing or broken: c: no ")
+
+
+def test_a_probe_that_was_never_made_is_inconclusive() -> None:
+    document = model()
+    del document["probe"]
+    assert judge([report("c", "small", SWAPPED, {"model": document})])[0] == INCONCLUSIVE
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=5,
+)
+
+
+@st.composite
+def odd_models(draw: st.DrawFn) -> dict[str, Any]:
+    """What a device tells, some of it replaced by anything, also within."""
+    document = model()
+    for name in draw(st.lists(st.sampled_from(sorted(document)), max_size=4)):
+        inner = document[name]
+        if isinstance(inner, dict) and inner and draw(st.booleans()):
+            document[name] = {**inner, draw(st.sampled_from(sorted(inner))): draw(JSON)}
+        else:
+            document[name] = draw(JSON)
+    return document
+
+
+SWAPS = (
+    st.just(SWAPPED)
+    | st.fixed_dictionaries(
+        {}, optional={"changed": JSON, "version": JSON, "failed": JSON, "unreachable": JSON, "refused": JSON}
+    )
+    | JSON
+)
+READS = st.fixed_dictionaries({"model": odd_models() | JSON}) | JSON
+CONTROLS = st.fixed_dictionaries({"stratum": JSON, "before": READS, "after": READS}) | JSON
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["small", "large"]), SWAPS, READS), max_size=4),
+    st.lists(CONTROLS, max_size=2),
+    st.sampled_from([(1, 1), (1, 3), (3, 3)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_anything_gets_a_verdict_and_a_pass_is_earned(
+    wave: list[tuple[str, Any, Any]], others: list[Any], looks: tuple[int, int]
+) -> None:
+    reports = [report(f"d{number}", *device) for number, device in enumerate(wave)]
+    told = [item for number, other in enumerate(others) if (item := control(f"o{number}", other, "1.1.0"))]
+    verdict, found = judge(reports, told, Limits(), *looks)
+    verdicts = {item.verdict for item in found}
+    assert verdict == (FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS)
+    assert reasons(found)
+    if verdict == PASS:
+        serving = [item for item in reports if item.outcome in (UPDATED, ALREADY)]
+        assert serving
+        assert not [item for item in reports if item.outcome in (REFUSED, FAILED, SILENT)]
+        assert not [item for item in serving if item.broken]
+        assert [item for item in serving if item.now.probe or item.now.requests]
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_the_devices_does_not_matter(seed: int) -> None:
+    chance = random.Random(seed)
+    wave = [
+        good(f"d{number}", chance.choice(["small", "large"]), requests=requests(1000, chance.randrange(9)))
+        for number in range(8)
+    ]
+    others = [beside(f"o{number}", chance.choice(["small", "large"])) for number in range(4)]
+    expected = judge(wave, others)
+    chance.shuffle(wave)
+    chance.shuffle(others)
+    assert judge(wave, others) == expected
+
+
+# ---- the module ----
+
+
+def run(**arguments: Any) -> dict[str, Any]:
+    """The result of the module's action."""
+    checked = ArgumentSpecValidator(ARGUMENTS).validate(arguments)
+    if checked.error_messages:
+        return {"failed": True, "msg": checked.error_messages[0]}
+    try:
+        return answer(checked.validated_parameters)
+    except AnsibleActionFail as error:
+        return {"failed": True, "msg": str(error)}
+
+
+WAVE = {"strata": {"a": "small"}, "swaps": {"a": SWAPPED}, "reads": {"a": {"model": model()}}}
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_modules_examples_work(number: int) -> None:
+    arguments = yaml.safe_load(rollout_gate.EXAMPLES)[number]["edgeml.fleet.rollout_gate"]
+    variables = {**WAVE, "controls": {}}
+    filled = {name: variables[name] if "{{" in str(value)[:4] else value for name, value in arguments.items()}
+    result = run(**filled)
+    assert (result["verdict"], result["changed"]) == ("inconclusive" if filled.get("looks_max") else "pass", False)
+    documented = yaml.safe_load(rollout_gate.RETURN)
+    assert set(documented) == set(result) - {"changed"}
+    assert all(set(found) == set(documented["findings"]["contains"]) for found in result["findings"])
+
+
+def test_the_module_judges_beside_controls() -> None:
+    before = {**model()["past"], "live": "1.0.0", "probe": probe(331, "1.0.0")}
+    after = {**before, "requests": requests(102_000, 51)}
+    others = {"b": {"stratum": "small", "before": {"model": before}, "after": {"model": after}}, "c": "broken"}
+    result = run(**WAVE, controls=others, look=1, looks_max=1)
+    (found,) = [item for item in result["findings"] if item["check"] == "error rate rise"]
+    assert "beside its past and 1 controls" in found["reason"]
+    assert (found["stratum"], found["limit"], found["samples"]) == ("small", 0.004, 2000)
+    assert found["interval"][0] < found["value"] < found["interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"limits": {"accuracy_min": "high"}}, "limits: accuracy_min: expected a number or null; found 'high'"),
+        ({"limits": {"failed_max": "some"}}, "limits: failed_max: expected a count or a percentage"),
+        ({"limits": {"latency_ratio_max": 0.9}}, "limits: latency_ratio_max: expected a number from 1 to "),
+        ({"limits": {"latency_max": 2}}, "limits.latency_max. Supported parameters include: accuracy_drop_max"),
+        ({"look": 3, "looks_max": 2}, "look: expected 1 to looks_max, 2; found 3"),
+        ({"look": 0}, "look: expected 1 to looks_max"),
+    ],
+)
+def test_the_module_refuses_what_it_cannot_judge_by(arguments: dict[str, Any], message: str) -> None:
+    result = run(**WAVE, **arguments)
+    assert result["failed"]
+    assert message in result["msg"]
+
+
+def test_the_module_takes_null_and_numbers_written_as_text() -> None:
+    off: dict[str, Any] = {**OFF, "accuracy_min": "0.9"}
+    result = run(**WAVE, limits=off)
+    assert [item["check"] for item in result["findings"]] == ["failed devices", "coverage", "measurements", "accuracy"]
+
+
+def test_the_modules_limits_are_those_of_the_gate() -> None:
+    documented = yaml.safe_load(rollout_gate.DOCUMENTATION)["options"]["limits"]["suboptions"]
+    types = {name: option["type"] for name, option in LIMITS.items()}
+    assert {name: option["type"] for name, option in documented.items()} == types
+    defaults = {name: option.get("default") for name, option in LIMITS.items()}
+    assert list(documented) == list(LIMITS) == [field.name for field in dataclasses.fields(Limits)]
+    assert {name: option.get("default") for name, option in documented.items()} == defaults
+    assert dataclasses.asdict(Limits()) == {**defaults, "failed_max": 0}
+
+
+def test_the_guide_names_every_limit_and_every_check() -> None:
+    guide = (REPOSITORY / "docs/gate.md").read_text()
+    assert [field.name for field in dataclasses.fields(Limits) if f"`{field.name}`" not in guide] == []
+    checks = {item.check for item in judge(*fleet(), limits=Limits(accuracy_min=0.5, memory_bytes_max=1 << 40))[1]}
+    assert sorted(check for check in checks if f"`{check}`" not in guide) == []
+
+
+# ---- the waves before ----
+
+
+def judged(earlier: list[Report], **limits: Any) -> dict[str, str]:
+    """The verdicts of a wave of one small device that is well and one large device that is away."""
+    wave = [Report("new", "small", UPDATED, first=True), Report("gone", "large", AWAY)]
+    _verdict, findings = judge(wave, limits=Limits(**{**OFF, **limits}), earlier=earlier)
+    return {f"{finding.check} {finding.stratum or ''}".strip(): finding.verdict for finding in findings}
+
+
+def test_failures_add_up_over_the_waves() -> None:
+    failed = [Report("old", "small", FAILED)]
+    assert judged([], failed_max=0)["failed devices"] == PASS
+    assert judged(failed, failed_max=0)["failed devices"] == FAIL
+    assert judged(failed, failed_max=1)["failed devices"] == PASS
+    assert judged(failed, failed_max="30%")["failed devices"] == FAIL
+    assert judged(failed, failed_max="34%")["failed devices"] == PASS
+
+
+def test_a_class_that_an_earlier_wave_heard_of_is_known() -> None:
+    assert judged([], coverage_min=0.5)["coverage large"] == INCONCLUSIVE
+    assert judged([Report("old", "large", AWAY)], coverage_min=0.5)["coverage large"] == INCONCLUSIVE
+    assert "coverage large" not in judged([Report("old", "large", UPDATED)], coverage_min=0.5)

@@ -36,7 +36,7 @@ class Device:
     """A device of the inventory, and where its server answers on this machine."""
 
     name: str
-    hardware_class: str
+    device_class: str
     port: int
 
     def live_version(self) -> str:
@@ -199,7 +199,7 @@ def read_inventory() -> list[Device]:
     ).stdout
     hostvars: dict[str, dict[str, Any]] = json.loads(listed)["_meta"]["hostvars"]
     return [
-        Device(name, variables["hardware_class"], variables["device_inference_port"])
+        Device(name, variables["device_class"], variables["device_inference_port"])
         for name, variables in hostvars.items()
         if "device_inference_port" in variables
     ]
@@ -279,7 +279,7 @@ def closing_row(device: Device, before: str, bad: Run, report: Report) -> dict[s
     outcome = bad.outcomes().get(device.name, "unknown")
     return {
         "device": device.name,
-        "class": device.hardware_class,
+        "class": device.device_class,
         "before": before,
         "after": device.live_version(),
         "outcome": f"updated; {fate.get(outcome, outcome)}",

@@ -21,7 +21,7 @@ ARGUMENTS: dict[str, Any] = {
     "groups": {"type": "dict", "default": {}},
     "max_unavailable": {"type": "raw"},
     "only": {"type": "list", "elements": "str"},
-    "cuts": {"type": "dict"},
+    "boundaries": {"type": "dict"},
 }
 
 
@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the waves, who is left out, the controls and the cuts."""
+        """Return the waves, who is left out, the controls and the boundaries."""
         super().run(tmp, task_vars)
         args = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         try:
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
                 groups=args["groups"],
                 max_unavailable=args["max_unavailable"],
                 only=args["only"],
-                cuts=args["cuts"],
+                boundaries=args["boundaries"],
             )
         except ArgumentError as error:
             raise AnsibleActionFail(str(error)) from None

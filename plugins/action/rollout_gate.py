@@ -24,8 +24,8 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict
 )
 
 LIMITS: dict[str, dict[str, Any]] = {
-    "failed_max": {"type": "str", "default": "0"},
-    "coverage_min": {"type": "float", "default": 0.5},
+    "max_failures": {"type": "str", "default": "0"},
+    "reporting_share_min": {"type": "float", "default": 0.5},
     "accuracy_drop_max": {"type": "raw", "default": 0.02},
     "accuracy_min": {"type": "raw"},
     "live_accuracy_drop_max": {"type": "raw", "default": 0.01},
@@ -41,13 +41,13 @@ LIMITS: dict[str, dict[str, Any]] = {
     "strict": {"type": "bool", "default": False},
 }
 ARGUMENTS: dict[str, Any] = {
-    "strata": {"type": "dict", "required": True},
+    "device_classes": {"type": "dict", "required": True},
     "swaps": {"type": "dict", "required": True},
     "reads": {"type": "dict", "required": True},
     "controls": {"type": "dict", "default": {}},
     "earlier": {"type": "dict", "default": {}},
-    "look": {"type": "int", "default": 1},
-    "looks_max": {"type": "int", "default": 1},
+    "analysis": {"type": "int", "default": 1},
+    "analyses_max": {"type": "int", "default": 1},
     "limits": {"type": "dict", "default": {}, "options": LIMITS, "apply_defaults": True},
 }
 
@@ -66,24 +66,26 @@ class ActionModule(ActionBase):
 
 def answer(args: dict[str, Any]) -> dict[str, Any]:
     """The action's result for its validated arguments. Raises AnsibleActionFail for what cannot be judged by."""
-    if not 1 <= args["look"] <= args["looks_max"]:
-        raise AnsibleActionFail(f"look: expected 1 to looks_max, {args['looks_max']}; found {args['look']}")
+    if not 1 <= args["analysis"] <= args["analyses_max"]:
+        raise AnsibleActionFail(
+            f"analysis: expected 1 to analyses_max, {args['analyses_max']}; found {args['analysis']}"
+        )
     try:
         limits = Limits(**{name: _limit(name, value) for name, value in args["limits"].items()})
     except LimitError as error:
         raise AnsibleActionFail(f"limits: {error}") from None
     wave = [
-        report(name, str(stratum), args["swaps"].get(name), args["reads"].get(name))
-        for name, stratum in args["strata"].items()
+        report(name, str(device_class), args["swaps"].get(name), args["reads"].get(name))
+        for name, device_class in args["device_classes"].items()
     ]
     versions = [swap.get("version") for swap in args["swaps"].values() if isinstance(swap, dict)]
     new = next((version for version in versions if isinstance(version, str)), None)
     found = [control(name, told, new) for name, told in args["controls"].items()]
-    beside = [item for item in found if item is not None and item.name not in args["strata"]]
+    beside = [item for item in found if item is not None and item.name not in args["device_classes"]]
     earlier = [
-        Report(name, str(told.get("stratum")), str(told.get("outcome"))) for name, told in args["earlier"].items()
+        Report(name, str(told.get("device_class")), str(told.get("outcome"))) for name, told in args["earlier"].items()
     ]
-    verdict, findings = judge(wave, beside, limits, args["look"], args["looks_max"], earlier)
+    verdict, findings = judge(wave, beside, limits, args["analysis"], args["analyses_max"], earlier)
     return {
         "changed": False,
         "verdict": verdict,

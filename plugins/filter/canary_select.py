@@ -20,12 +20,12 @@ version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Returns what the module M(edgeml.fleet.canary_select) returns.
-positional: waves, salt, groups, max_unavailable, only, cuts
+positional: waves, salt, groups, max_unavailable, only, boundaries
 options:
   _input:
     description:
-      - The whole fleet, each host with its stratum (a hardware class, a site, or several joined in one text).
-      - Or with a mapping of C(stratum), C(pinned) and C(maintenance). A host that is V(true) or a text (the reason) in
+      - The whole fleet, each host with its device class (a hardware class, a site, or several joined in one text).
+      - Or with a mapping of C(device_class), C(pinned) and C(maintenance). A host with V(true) or a text (a reason) in
         one of the last two takes no part. The filter P(edgeml.fleet.cohort_hosts#filter) makes it of the hosts'
         variables.
     type: dict
@@ -35,7 +35,7 @@ options:
       - How far the rollout has come after each wave.
       - A text like V(10%) is a share of the fleet, the hosts whose place is below it. A number is a count of hosts of
         the whole fleet, those of the waves before included. Any other text is a group, whose members are added.
-      - After a percentage or a count each stratum is represented by at least one host. The last one must be V(100%).
+      - After a percentage or a count each class is represented by at least one host. The last one must be V(100%).
     type: list
     elements: raw
     default: [canary, 10%, 50%, 100%]
@@ -51,8 +51,8 @@ options:
     default: {}
   max_unavailable:
     description:
-      - The most hosts of one stratum that a wave may hold, as a count or a percentage of the stratum's hosts, at least
-        one. For all strata, or a mapping that names each stratum with a limit.
+      - The most hosts of one class that a wave may hold, as a count or a percentage of the class's hosts, at least
+        one. For all device classes, or a mapping that names each device class with a limit.
       - A wave that would hold more is split into several, called for example C(50% (1 of 3)).
     type: raw
   only:
@@ -61,9 +61,9 @@ options:
       - So a play that was limited to some hosts gives each the wave that it has in the whole fleet.
     type: list
     elements: str
-  cuts:
+  boundaries:
     description:
-      - What an earlier plan of the whole fleet returned as C(cuts).
+      - What an earlier plan of the whole fleet returned as C(boundaries).
       - Takes the place of the fleet where O(_input) holds only a part of it, as in a slice of an AWX job; O(waves) and
         O(max_unavailable) are then those of that plan.
     type: dict
@@ -81,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: A mapping with C(waves), C(left_out), C(controls) and C(cuts), as the module's.
+  description: A mapping with C(waves), C(left_out), C(controls) and C(boundaries), as the module's.
   type: dict
 """
 
@@ -93,13 +93,13 @@ def canary_select(
     groups: Mapping[str, Iterable[str]] | None = None,
     max_unavailable: Any = None,
     only: Iterable[str] | None = None,
-    cuts: Mapping[str, Any] | None = None,
+    boundaries: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The plan as a mapping. Raises AnsibleFilterError."""
     try:
         if not isinstance(hosts, Mapping) or not isinstance(salt, str):
             raise ArgumentError(f"expected a mapping of hosts, and a salt; found {type(hosts).__name__} and {salt!r}")
-        return plan(read_hosts(hosts), waves, salt, groups, max_unavailable, only, cuts).document()
+        return plan(read_hosts(hosts), waves, salt, groups, max_unavailable, only, boundaries).document()
     except ArgumentError as error:
         raise AnsibleFilterError(f"canary_select: {error}") from error
 

@@ -17,18 +17,18 @@ version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Makes what the filter P(edgeml.fleet.canary_select#filter) and the module M(edgeml.fleet.canary_select) take.
-positional: stratum
+positional: device_class
 options:
   _input:
     description: The variables of the hosts.
     type: list
     elements: dict
     required: true
-  stratum:
+  device_class:
     description:
-      - Names of the variables whose values, joined by C( / ), are a host's stratum.
-      - A host without one of them belongs to the stratum of those without it, for example V(no site / large). Without
-        any name all hosts are of the stratum V(all).
+      - Names of the variables whose values, joined by C( / ), are a host's device class.
+      - A host without one of them belongs to the class of those without it, for example V(no site / large). Without
+        any name all hosts are of the device class V(all).
     type: list
     elements: str
     required: true
@@ -38,30 +38,32 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make the hosts of a plan, each class of devices at each site a stratum
+- name: Make the hosts of a plan, each class of devices at each site a device class
   ansible.builtin.debug:
-    msg: "{{ groups.edge | map('extract', hostvars) | edgeml.fleet.cohort_hosts(['hardware_class', 'site']) }}"
+    msg: "{{ groups.edge | map('extract', hostvars) | edgeml.fleet.cohort_hosts(['device_class', 'site']) }}"
 """
 
 RETURN = r"""
 _value:
   description:
-    - For each host by its name C(stratum), and C(pinned) and C(maintenance) where the variables
+    - For each host by its name C(device_class), and C(pinned) and C(maintenance) where the variables
       C(rollout_pinned) and C(rollout_maintenance) are set.
   type: dict
 """
 
 
-def cohort_hosts(hosts: Iterable[Mapping[str, Any]], stratum: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each host ``stratum``, and ``pinned`` and ``maintenance`` where they are set. Raises AnsibleFilterError."""
-    if isinstance(stratum, str) or not isinstance(stratum, Sequence):
-        raise AnsibleFilterError(f"cohort_hosts: stratum: expected a list of names of variables; found {stratum!r}")
-    return {host["inventory_hostname"]: _host(host, stratum) for host in hosts}
+def cohort_hosts(hosts: Iterable[Mapping[str, Any]], device_class: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """For each host ``device_class``, and ``pinned``, ``maintenance`` where set. Raises AnsibleFilterError."""
+    if isinstance(device_class, str) or not isinstance(device_class, Sequence):
+        raise AnsibleFilterError(
+            f"cohort_hosts: device_class: expected a list of names of variables; found {device_class!r}"
+        )
+    return {host["inventory_hostname"]: _host(host, device_class) for host in hosts}
 
 
-def _host(variables: Mapping[str, Any], stratum: Sequence[str]) -> dict[str, Any]:
-    parts = [str(variables.get(name) or f"no {name}") for name in stratum]
-    found: dict[str, Any] = {"stratum": " / ".join(parts) or "all"}
+def _host(variables: Mapping[str, Any], device_class: Sequence[str]) -> dict[str, Any]:
+    parts = [str(variables.get(name) or f"no {name}") for name in device_class]
+    found: dict[str, Any] = {"device_class": " / ".join(parts) or "all"}
     for word in ("pinned", "maintenance"):
         value = variables.get(f"rollout_{word}")
         if value:

@@ -24,7 +24,7 @@ options:
     elements: dict
     required: true
   plan:
-    description: The plan, with its C(waves), the devices' C(strata), and those that it C(left_out).
+    description: The plan, with its C(waves), the devices' C(device_classes), and those that it C(left_out).
     type: dict
     required: true
   outcomes:
@@ -38,7 +38,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_devices(plan, {}) }}"
   vars:
-    plan: {waves: [], strata: {}, left_out: {edge-s1: "pinned: by hand"}}
+    plan: {waves: [], device_classes: {}, left_out: {edge-s1: "pinned: by hand"}}
 """
 
 RETURN = r"""
@@ -57,10 +57,10 @@ def rollout_devices(
     rows = []
     for device in devices:
         name = device["inventory_hostname"]
-        row = {"device": name, "class": plan["strata"].get(name, "all"), "wave": waves.get(name)}
+        row = {"device": name, "class": plan["device_classes"].get(name, "all"), "wave": waves.get(name)}
         rows.append({**row, **_became(device, outcomes.get(name))})
     for name, reason in plan["left_out"].items():
-        row = {"device": name, "class": plan["strata"].get(name, "all"), "wave": None}
+        row = {"device": name, "class": plan["device_classes"].get(name, "all"), "wave": None}
         rows.append({**row, "before": "-", "after": "-", "outcome": reason.split(":")[0], "detail": reason})
     return rows
 

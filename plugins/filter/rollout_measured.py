@@ -22,7 +22,7 @@ options:
     type: list
     elements: dict
     required: true
-  strata:
+  device_classes:
     description: The class of each device of the fleet.
     type: dict
     required: true
@@ -39,14 +39,14 @@ options:
 EXAMPLES = r"""
 - name: Show what a gate would be told of devices that nothing was done with
   ansible.builtin.debug:
-    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_measured(strata, '1.1.0', {}) }}"
+    msg: "{{ ansible_play_hosts | map('extract', hostvars) | edgeml.fleet.rollout_measured(classes, '1.1.0', {}) }}"
   vars:
-    strata: {edge-s1: small}
+    classes: {edge-s1: small}
 """
 
 RETURN = r"""
 _value:
-  description: C(strata), C(swaps), C(reads), C(controls) and C(earlier) for the gate.
+  description: C(device_classes), C(swaps), C(reads), C(controls) and C(earlier) for the gate.
   type: dict
 """
 
@@ -56,33 +56,33 @@ _SPARED = ("invocation", "diff", "models", "device")
 
 
 def rollout_measured(
-    devices: Iterable[Mapping[str, Any]], strata: Mapping[str, str], version: str, outcomes: Mapping[str, str]
+    devices: Iterable[Mapping[str, Any]], device_classes: Mapping[str, str], version: str, outcomes: Mapping[str, str]
 ) -> dict[str, Any]:
-    """``strata``, ``swaps``, ``reads`` and ``controls`` of a wave, and what became of the waves ``earlier``, by the
+    """``device_classes``, ``swaps``, ``reads`` and ``controls`` of a wave, what became of ``earlier`` waves, by the
     devices' names."""
-    result: dict[str, Any] = {"strata": {}, "swaps": {}, "reads": {}, "controls": {}, "earlier": {}}
+    result: dict[str, Any] = {"device_classes": {}, "swaps": {}, "reads": {}, "controls": {}, "earlier": {}}
     for device in devices:
         name = device["inventory_hostname"]
-        result["strata"][name] = strata.get(name, "all")
+        result["device_classes"][name] = device_classes.get(name, "all")
         result["swaps"][name] = {"version": version, **_told(device.get("__rollout_swap"))}
         result["reads"][name] = _told(device.get("__rollout_read"))
         # The same for all devices of the wave.
         if not result["controls"]:
-            result["controls"] = _controls(device, strata)
+            result["controls"] = _controls(device, device_classes)
     for name, outcome in outcomes.items():
-        if name not in result["strata"]:
-            result["earlier"][name] = {"stratum": strata.get(name, "all"), "outcome": outcome}
+        if name not in result["device_classes"]:
+            result["earlier"][name] = {"device_class": device_classes.get(name, "all"), "outcome": outcome}
     return result
 
 
-def _controls(device: Mapping[str, Any], strata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _controls(device: Mapping[str, Any], device_classes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The devices on the old version, with what they told before and after the soak."""
     before, after = (
         {result["item"]: _told(result) for result in (device.get(f"__rollout_control_{when}") or {}).get("results", [])}
         for when in ("before", "after")
     )
     return {
-        name: {"stratum": strata.get(name, "all"), "before": told, "after": after.get(name, {})}
+        name: {"device_class": device_classes.get(name, "all"), "before": told, "after": after.get(name, {})}
         for name, told in before.items()
     }
 

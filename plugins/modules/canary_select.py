@@ -17,8 +17,8 @@ description:
 options:
   hosts:
     description:
-      - The whole fleet, each host with its stratum (a hardware class, a site, or several joined in one text).
-      - Or with a mapping of C(stratum), C(pinned) and C(maintenance). A host that is V(true) or a text (the reason) in
+      - The whole fleet, each host with its device class (a hardware class, a site, or several joined in one text).
+      - Or with a mapping of C(device_class), C(pinned) and C(maintenance). A host with V(true) or a text (a reason) in
         one of the last two takes no part. The filter P(edgeml.fleet.cohort_hosts#filter) makes it of the hosts'
         variables.
     type: dict
@@ -28,7 +28,7 @@ options:
       - How far the rollout has come after each wave.
       - A text like V(10%) is a share of the fleet, the hosts whose place is below it. A number is a count of hosts of
         the whole fleet, those of the waves before included. Any other text is a group, whose members are added.
-      - After a percentage or a count each stratum is represented by at least one host. The last one must be V(100%).
+      - After a percentage or a count each class is represented by at least one host. The last one must be V(100%).
     type: list
     elements: raw
     default: [canary, 10%, 50%, 100%]
@@ -44,8 +44,8 @@ options:
     default: {}
   max_unavailable:
     description:
-      - The most hosts of one stratum that a wave may hold, as a count or a percentage of the stratum's hosts, at least
-        one. For all strata, or a mapping that names each stratum with a limit.
+      - The most hosts of one class that a wave may hold, as a count or a percentage of the class's hosts, at least
+        one. For all device classes, or a mapping that names each device class with a limit.
       - A wave that would hold more is split into several, called for example C(50% (1 of 3)).
     type: raw
   only:
@@ -54,9 +54,9 @@ options:
       - So a play that was limited to some hosts gives each the wave that it has in the whole fleet.
     type: list
     elements: str
-  cuts:
+  boundaries:
     description:
-      - What an earlier plan of the whole fleet returned as RV(cuts).
+      - What an earlier plan of the whole fleet returned as RV(boundaries).
       - Takes the place of the fleet where O(hosts) holds only a part of it, as in a slice of an AWX job; O(waves) and
         O(max_unavailable) are then those of that plan.
     type: dict
@@ -73,7 +73,7 @@ EXAMPLES = r"""
     hosts:
       edge-s1: small
       edge-s2: small
-      edge-s3: {stratum: small, maintenance: new battery}
+      edge-s3: {device_class: small, maintenance: new battery}
       edge-l1: large
       edge-l2: large
     waves: [25%, 100%]
@@ -98,15 +98,15 @@ left_out:
 controls:
   description:
     - For each of the waves a mapping from its hosts to controls, where there are any.
-    - A control is a host of the same stratum in a later wave; it is the control of one host of a wave.
+    - A control is a host of the same device class in a later wave; it is the control of one host of a wave.
   returned: success
   type: list
   elements: dict
   sample: [{edge-l2: edge-l1, edge-s1: edge-s2}, {}]
-cuts:
+boundaries:
   description:
     - All that is needed to give each host the same wave where only a part of the fleet is known.
-    - The salt; and for each wave C(name), C(group) (or nothing) and C(below), the place for each stratum below which a
+    - The salt; and for each wave C(name), C(group) (or nothing) and C(below), the place for each class below which a
       host belongs to it.
   returned: success
   type: dict

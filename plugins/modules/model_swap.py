@@ -94,7 +94,7 @@ options:
     description: The systemd unit that serves the model, for O(strategy=reload) and O(strategy=restart).
     type: str
     default: edgeml-inference.service
-  health_seconds:
+  min_ready_seconds:
     description: How long the new version must stay ready before it goes on trial, in seconds.
     type: float
     default: 2.0
@@ -134,7 +134,7 @@ options:
       - What failed in the rollout O(rollout_id) is not tried again in that rollout.
     type: bool
     default: false
-  headroom:
+  headroom_percent:
     description: Percentage (0 to 99) of the free disk and of the memory that a release must leave to the device.
     type: int
     default: 20
@@ -324,9 +324,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import active_seconds
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, Serving
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, ModelServer
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Context, Plan, Swap, Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Cause, Plan, Swap, SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release, check_name, parse_release
 
 LIMITS = {
@@ -353,11 +353,11 @@ def main() -> None:
             "verify": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
             "strategy": {"type": "str", "choices": ["load", "reload", "restart", "none"], "default": "load"},
             "server_unit": {"type": "str", "default": "edgeml-inference.service"},
-            "health_seconds": {"type": "float", "default": 2.0},
+            "min_ready_seconds": {"type": "float", "default": 2.0},
             "trial_seconds": {"type": "float", "default": 300.0},
             "trial_limits": {"type": "dict", "default": {}, "options": LIMITS},
             "retry": {"type": "bool", "default": False},
-            "headroom": {"type": "int", "default": 20},
+            "headroom_percent": {"type": "int", "default": 20},
             "keep": {"type": "int", "default": 1},
             "jitter_seconds": {"type": "float", "default": 0.0},
             "rollout_id": {"type": "str"},
@@ -401,21 +401,21 @@ class Call:
         model, version, state = (self.params[name] for name in ("model", "version", "state"))
         check_name(model, "model")
         check_name(version, "version")
-        wish = self._wish()
+        options = self._swap_options()
         swap = self._swap = self._open(prepared=act or self.store.exists())
         # Another version is asked for, or this one left: what the device knows of a trial until now decides it.
-        swap.settle(act, ends_trial=state == "active" and swap.state.active != version)
-        if act and swap.state != swap.found:
-            swap.tell_if_needed()
+        swap.recover_interrupted(act, ends_trial=state == "active" and swap.state.active != version)
+        if act and swap.state != swap.initial_state:
+            swap.notify_if_needed()
         held = self._digests()
         if state in ("present", "active"):
-            plan = self._bring(swap, wish, held, act)
+            plan = self._bring(swap, options, held, act)
             if plan is None:
                 return
         else:
-            plan = swap.plan_leave(version) if state == "previous" else swap.plan_absent(version)
-            if act and plan.tells_server:
-                swap.leave(plan)
+            plan = swap.plan_revert(version) if state == "previous" else swap.plan_absent(version)
+            if act and plan.notifies_server:
+                swap.revert(plan)
             elif act and plan.stages:
                 swap.remove(version)
         self._describe(plan, held)
@@ -433,7 +433,9 @@ class Call:
     def switched(self) -> bool:
         """Whether another version is active than when the call began; False also when that cannot be told."""
         try:
-            return self._swap is not None and self.store.state(self._swap.model).active != self._swap.found.active
+            return (
+                self._swap is not None and self.store.state(self._swap.model).active != self._swap.initial_state.active
+            )
         except (EdgemlError, OSError):
             return False
 
@@ -443,27 +445,27 @@ class Call:
 
     def _open(self, prepared: bool = True) -> Swap:
         params = self.params
-        context = Context(actor="ansible", why=params["reason"], rollout_id=params["rollout_id"])
+        cause = Cause(actor="ansible", why=params["reason"], rollout_id=params["rollout_id"])
         strategy = params["strategy"] if prepared else "none"
-        serving = Serving(strategy=strategy, server=params["server"], unit=params["server_unit"])
-        return Swap(self.store, params["model"], context, serving)
+        serving = ModelServer(strategy=strategy, server=params["server"], unit=params["server_unit"])
+        return Swap(self.store, params["model"], cause, serving)
 
-    def _wish(self) -> Wish:
+    def _swap_options(self) -> SwapOptions:
         params = self.params
-        names = ("keep", "headroom", "retry", "health_seconds", "trial_seconds")
-        return Wish(
+        names = ("keep", "headroom_percent", "retry", "min_ready_seconds", "trial_seconds")
+        return SwapOptions(
             **{name: params[name] for name in names},
             verify=params["verify"] == "full",
             limits=Limits(**{name: value for name, value in params["trial_limits"].items() if value is not None}),
         )
 
-    def _bring(self, swap: Swap, wish: Wish, held: dict[str, str], act: bool) -> Plan | None:
+    def _bring(self, swap: Swap, options: SwapOptions, held: dict[str, str], act: bool) -> Plan | None:
         """Have the release held, or active; None when its blobs have to be sent first."""
         params, result = self.params, self.result
         release = self._release()
         self._digest = release.digest
         make_plan = swap.plan_present if params["state"] == "present" else swap.plan_active
-        plan = make_plan(release, device_facts(), wish)
+        plan = make_plan(release, device_facts(), options)
         result["variant"] = plan.variant.name if plan.variant else None
         result["missing_blobs"] = [vars(file) for file in plan.missing]
         for file in plan.missing:
@@ -482,8 +484,8 @@ class Call:
         if plan.stages:
             swap.stage(release, plan, params["staged_blobs"], sent)
             result["missing_blobs"] = []
-        if params["state"] == "active" and plan.tells_server:
-            result["baseline"] = swap.activate(plan, wish)
+        if params["state"] == "active" and plan.notifies_server:
+            result["baseline"] = swap.activate(plan, options)
             swap.make_room(plan)
         result["tested"] = self.store.tested(self.store.version(params["model"], params["version"]))
         return plan
@@ -502,7 +504,7 @@ class Call:
     def _describe(self, plan: Plan, held: dict[str, str]) -> None:
         """Fill in what the plan says of before and after, with the diff. ``held``: the versions before."""
         version, state, seconds = (self.params[name] for name in ("version", "state", "trial_seconds"))
-        gone = {version} if state == "absent" else set(plan.surplus)
+        gone = {version} if state == "absent" else set(plan.prunable)
         after = {name: digest for name, digest in held.items() if name not in gone}
         if plan.stages and state != "absent":
             after[version] = self._digest
@@ -513,7 +515,7 @@ class Call:
         elif plan.after.trial is not None:
             running = plan.after.trial
             trial = {"version": plan.after.active, "seconds": running.seconds, "returns_to": running.active}
-        told = plan.tells_server or plan.settles or self.params["strategy"] == "none"
+        told = plan.notifies_server or plan.recovers or self.params["strategy"] == "none"
         self.result.update(
             changed=plan.changed,
             before=plan.before.versions(),

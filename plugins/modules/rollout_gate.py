@@ -12,16 +12,16 @@ version_added: 0.1.0
 description:
   - Runs on the controller and connects to no device.
   - Compares each device of the wave with its own past, and the change with that of devices that keep the old
-    version, in each stratum and over all of them. C(docs/gate.md) tells how, and what to do with the answer.
+    version, in each device class and over all of them. C(docs/gate.md) tells how, and what to do with the answer.
   - The verdict is V(fail) if any check fails. It is V(inconclusive) if none does, but too few devices reported,
     something is broken or missing, or a harm is suspected and not certain, or may be told after a longer soak. Else
     it is V(pass).
   - "A check fails when its estimate is beyond the limit, and that there is any harm is certain. It passes when its
     estimate is within the limit, and harm of twice the limit is out of the question. What would be too little to
     judge by even after the longest soak is skipped, and the reason says so."
-  - It may be asked O(looks_max) times during a soak without more false alarms.
+  - It may be asked O(analyses_max) times during a soak without more false alarms.
 options:
-  strata:
+  device_classes:
     description: The devices of the wave, by their inventory names, each with the class of devices that it belongs to.
     type: dict
     required: true
@@ -35,23 +35,23 @@ options:
     required: true
   controls:
     description:
-      - Devices that keep the old version, by their inventory names, each with C(stratum), and with the results of
+      - Devices that keep the old version, by their inventory names, each with C(device_class), and with the results of
         M(edgeml.fleet.model_info) C(before) and C(after) the soak.
       - One that did not answer, changed its version meanwhile or told what cannot be is left out.
     type: dict
     default: {}
   earlier:
     description:
-      - The devices of the rollout's waves before, by their inventory names, each with C(stratum) and C(outcome).
+      - The devices of the rollout's waves before, by their inventory names, each with C(device_class) and C(outcome).
       - Their failures count with those of this wave. A class of which one of them reported is known.
     type: dict
     default: {}
-  look:
+  analysis:
     description: Which look at this wave this is, from 1.
     type: int
     default: 1
-  looks_max:
-    description: How many looks there can be, from the first to the end of the longest soak. The same at each look.
+  analyses_max:
+    description: How many analyses there can be, up to the end of the longest soak. The same at each analysis.
     type: int
     default: 1
   limits:
@@ -59,15 +59,15 @@ options:
     type: dict
     default: {}
     suboptions:
-      failed_max:
+      max_failures:
         description:
           - How many devices may refuse the release, fail, fall silent, restart their server too often or answer the
             probe set wrongly. A count, or a percentage of the wave such as V(5%).
         type: str
         default: "0"
-      coverage_min:
+      reporting_share_min:
         description:
-          - The share of the wave's devices that must have reported, from 0 to 1. Unless it is 0, one of each stratum
+          - The share of the wave's devices that must have reported, from 0 to 1. Unless it is 0, one of each class
             must have.
         type: float
         default: 0.5
@@ -118,7 +118,7 @@ options:
       restarts_max:
         description:
           - How often the server of a device may restart by itself. A device beyond it counts towards
-            O(limits.failed_max).
+            O(limits.max_failures).
         type: raw
         default: 2
       strict:
@@ -137,7 +137,7 @@ seealso:
 EXAMPLES = r"""
 - name: Judge a wave of one device
   edgeml.fleet.rollout_gate:
-    strata:
+    device_classes:
       edge-s1: small
     swaps:
       edge-s1: {changed: true, version: 1.1.0}
@@ -155,16 +155,16 @@ EXAMPLES = r"""
   run_once: true
   register: gate
 
-- name: Judge it by other limits, at the second of at most six looks
+- name: Judge it by other limits, at the second of at most six analyses
   edgeml.fleet.rollout_gate:
-    strata: "{{ strata }}"
+    device_classes: "{{ device_classes }}"
     swaps: "{{ swaps }}"
     reads: "{{ reads }}"
     controls: "{{ controls }}"
-    look: 2
-    looks_max: 6
+    analysis: 2
+    analyses_max: 6
     limits:
-      failed_max: 5%
+      max_failures: 5%
       latency_ratio_max: 1.3
       shadow_agreement_min: null
       strict: true
@@ -188,7 +188,7 @@ reasons:
   elements: str
   sample: ["pass: accuracy drop: -0.0639 lost (from 0.9167 to 0.9806; at most 0.0200) of 360 samples"]
 findings:
-  description: Every check in every stratum, and over all of them.
+  description: Every check in every device class, and over all of them.
   returned: success
   type: list
   elements: dict
@@ -208,7 +208,7 @@ findings:
       type: str
       returned: always
       sample: "0.9806 of 360 samples (at least 0.9000)"
-    stratum:
+    device_class:
       description: The class of devices; none for what is over all of them.
       type: str
       returned: always

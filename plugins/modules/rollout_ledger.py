@@ -112,10 +112,11 @@ rollouts:
 wanted:
   description:
     - What each of O(hosts) should be on, one entry a model. C(version) is the release of the newest rollout that has
-      reached the host's wave and was not stopped. C(leave) names those that were stopped.
+      reached the host's wave and was not stopped. C(stopped_releases) names those that were stopped.
   returned: when O(state=read)
   type: dict
-  sample: {edge-s1: [{model: digits, version: 1.1.0, rollout_id: digits-1.1.0-1, digest: 0d3e..., leave: []}]}
+  sample:
+    edge-s1: [{model: digits, version: 1.1.0, rollout_id: digits-1.1.0-1, digest: 0d3e..., stopped_releases: []}]
 locked:
   description:
     - True when another run holds the lock, and so nothing was done. With O(state=read) that is no failure, because a

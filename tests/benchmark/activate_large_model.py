@@ -83,7 +83,7 @@ def measure_round(device: Device, module: ModuleProcess, made: Made, other: Made
     assert not again["changed"]
     ping = module.ping()
     before = _server_cpu(device)
-    no_waiting = ("--health-seconds", "0", "--trial-seconds", "0")
+    no_waiting = ("--min-ready-seconds", "0", "--trial-seconds", "0")
     by_hand = module.edgeml("activate", Network.name, other.release.version, *no_waiting)
     by_hand_served = _server_cpu(device) - before
     assert device.server.serving_version(Network.name) == other.release.version

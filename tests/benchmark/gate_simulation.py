@@ -104,10 +104,10 @@ class Device:
         # The noise of this hour, against that of the past, which is an average of many.
         self.hour = chance.normal(0, self.within)
 
-    def count(self, looks: float, load: float, light: float, fault: Fault) -> Measured:
+    def count(self, analyses: float, load: float, light: float, fault: Fault) -> Measured:
         """What it counts in so many soaks; ``load`` and ``light`` are the class's common shifts of the logarithm of
         latency and of the logit of accuracy."""
-        requests = int(self.chance.poisson(self.rate * looks))
+        requests = int(self.chance.poisson(self.rate * analyses))
         error_rate = self.error_rate if fault.error_rate is None else fault.error_rate * self.error_rate / ERROR_RATE
         errors = int(self.chance.binomial(requests, min(error_rate, 1.0)))
         timed = requests - errors
@@ -141,8 +141,8 @@ def _shares(median: float, tail: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the gates see at one look; ``number`` counts from 1."""
+class Analysis:
+    """What the gates see at one analysis; ``number`` counts from 1."""
 
     number: int
     wave: list[Report]
@@ -152,10 +152,10 @@ class Look:
 class Rollout:
     """One wave of ``devices`` and as many controls, all with ``traffic`` requests per soak on average."""
 
-    def __init__(self, seed: int, devices: int, traffic: float, fault: Fault, looks: int) -> None:
+    def __init__(self, seed: int, devices: int, traffic: float, fault: Fault, analyses: int) -> None:
         self.chance = np.random.default_rng(seed)
         self.fault = fault
-        self.looks = looks
+        self.analyses = analyses
         places = [(kind, place) for kind, count in _split(devices) for place in range(count)]
         self.wave = [Device(self.chance, f"w-{kind.name}-{n}", kind, traffic) for kind, n in places]
         self.beside = [Device(self.chance, f"c-{kind.name}-{n}", kind, traffic) for kind, n in places]
@@ -167,12 +167,12 @@ class Rollout:
         better = int(self.chance.binomial(PROBE_SAMPLES - old, DISCORDANT / (1 - ACCURACY)))
         self.probes = (old, min(max(old - worse + better, 0), PROBE_SAMPLES))
 
-    def run(self) -> Iterator[Look]:
-        """Soak and look, up to ``looks`` times. Everything is counted from the first soak on."""
+    def run(self) -> Iterator[Analysis]:
+        """Soak and look, up to ``analyses`` times. Everything is counted from the first soak on."""
         load = {kind.name: self.chance.normal(0, LOAD) for kind in KINDS}
         light = self.chance.normal(0, ACCURACY_HOUR)
         counted: dict[str, Measured] = {}
-        for number in range(1, self.looks + 1):
+        for number in range(1, self.analyses + 1):
             # The load of one soak resembles that of the one before.
             load = {name: 0.8 * value + 0.6 * self.chance.normal(0, LOAD) for name, value in load.items()}
             for group, fault in ((self.wave, self.fault), (self.beside, Fault())):
@@ -180,7 +180,7 @@ class Rollout:
                     if device.name not in self.away:
                         soak = device.count(1.0, load[device.kind.name] + device.hour, light, fault)
                         counted[device.name] = _add(counted.get(device.name), soak)
-            yield Look(number, [self._report(device, counted) for device in self.wave], self._controls(counted))
+            yield Analysis(number, [self._report(device, counted) for device in self.wave], self._controls(counted))
 
     def _report(self, device: Device, counted: dict[str, Measured]) -> Report:
         if device.name in self.away:
@@ -224,30 +224,32 @@ def _add(before: Measured | None, soak: Measured) -> Measured:
     return Measured(requests=requests, labels=labels)
 
 
-# ---- the gates: the looks, and how many there can be at most, give a verdict ----
+# ---- the gates: the analyses, and how many there can be at most, give a verdict ----
 
-Gate = Callable[[Iterator[Look], int], str]
+Gate = Callable[[Iterator[Analysis], int], str]
 
 
-def ours(looks: Iterator[Look], looks_max: int, strict: bool = False) -> str:
+def ours(analyses: Iterator[Analysis], analyses_max: int, strict: bool = False) -> str:
     """This collection's gate with its own limits: goes on looking while it is inconclusive."""
     verdict = INCONCLUSIVE
-    for look in looks:
-        verdict, _findings = judge(look.wave, look.controls, Limits(strict=strict), look.number, looks_max)
+    for analysis in analyses:
+        verdict, _findings = judge(
+            analysis.wave, analysis.controls, Limits(strict=strict), analysis.number, analyses_max
+        )
         if verdict != INCONCLUSIVE:
             break
     return verdict
 
 
-def fixed(looks: Iterator[Look], _looks_max: int) -> str:
-    """Fixed thresholds, as canary analyses with Prometheus queries have them: at each look the wave's pooled numbers
+def fixed(analyses: Iterator[Analysis], _analyses_max: int) -> str:
+    """Fixed thresholds, as canary analyses with Prometheus queries have them: each time the wave's pooled numbers
     beside those of the controls; the first beyond its threshold aborts, and a wave that comes to its end passes.
 
     Thresholds are midway between no harm and the harm that is to be found.
     """
-    for look in looks:
-        serving = [item.now for item in look.wave if item.outcome == UPDATED]
-        others = [item.now for item in look.controls]
+    for analysis in analyses:
+        serving = [item.now for item in analysis.wave if item.outcome == UPDATED]
+        others = [item.now for item in analysis.controls]
         if not serving or not others:
             return INCONCLUSIVE
         wave, beside = _pooled(serving), _pooled(others)
@@ -260,15 +262,15 @@ def fixed(looks: Iterator[Look], _looks_max: int) -> str:
     return PASS
 
 
-def former(looks: Iterator[Look], _looks_max: int) -> str:
-    """The gate that this collection had before: one look, the probe set's accuracy (2 points) and batch time (2 times)
+def former(analyses: Iterator[Analysis], _analyses_max: int) -> str:
+    """The gate that this collection had before: one analysis, accuracy on the probe set (2 points), batch time (2 times)
     per class, and at most 1% errors over all."""
-    look = next(looks)
-    serving = [item for item in look.wave if item.outcome == UPDATED]
-    if len(serving) < 0.5 * len(look.wave):
+    analysis = next(analyses)
+    serving = [item for item in analysis.wave if item.outcome == UPDATED]
+    if len(serving) < 0.5 * len(analysis.wave):
         return INCONCLUSIVE
     for kind in KINDS:
-        own = [item for item in serving if item.stratum == kind.name]
+        own = [item for item in serving if item.device_class == kind.name]
         if own and (_mean_drop(own) > 0.02 or _mean_ratio(own) > 2.0):
             return FAIL
     return FAIL if _pooled([item.now for item in serving]).error_rate > 0.01 else PASS
@@ -328,14 +330,14 @@ MORE_QUIET = 5
 
 
 def measure(
-    fault: Fault, gates: Sequence[str], devices: int, traffic: float, looks: int, runs: int, seed: int
+    fault: Fault, gates: Sequence[str], devices: int, traffic: float, analyses: int, runs: int, seed: int
 ) -> dict[str, Counter[str]]:
     """How often each gate comes to each verdict. Every gate sees the same rollouts."""
     found: dict[str, Counter[str]] = {name: Counter() for name in gates}
     for run in range(runs):
-        seen = list(Rollout(seed * 1_000_003 + run, devices, traffic, fault, looks).run())
+        seen = list(Rollout(seed * 1_000_003 + run, devices, traffic, fault, analyses).run())
         for name in gates:
-            found[name][GATES[name](iter(seen), looks)] += 1
+            found[name][GATES[name](iter(seen), analyses)] += 1
     return found
 
 
@@ -350,7 +352,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100, help="rollouts per row; of nothing wrong five times as many")
     parser.add_argument("--devices", type=int, default=40, help="devices of the wave, 30%% of them away")
     parser.add_argument("--requests", type=int, default=1000, help="requests per device and soak, on average")
-    parser.add_argument("--looks", type=int, default=4, help="looks at most")
+    parser.add_argument("--analyses", type=int, default=4, help="looks at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--search", action="store_true", help="look for the smallest canary instead")
     options = parser.parse_args()
@@ -360,7 +362,7 @@ def main() -> None:
     for devices, requests in cases:
         for release, fault in FAULTS.items():
             runs = options.runs * (MORE_QUIET if fault == Fault() else 1)
-            found = measure(fault, gates, devices, requests, options.looks, runs, options.seed)
+            found = measure(fault, gates, devices, requests, options.analyses, runs, options.seed)
             for gate, counts in found.items():
                 verdicts = {verdict: _percent(counts, verdict) for verdict in (PASS, FAIL, INCONCLUSIVE)}
                 about = {"devices": str(devices), "requests": str(requests), "release": release, "gate": gate}

@@ -87,7 +87,7 @@ class Controller:
         """
         classes: dict[str, Any] = {name: {"hosts": {}} for name in CLASSES}
         for name, host in hosts.items():
-            classes[host["hardware_class"]]["hosts"][name] = dict(host)
+            classes[host["device_class"]]["hosts"][name] = dict(host)
         inventory = {"all": {"vars": {"model_repository": str(DIGITS)}, "children": {"edge": {"children": classes}}}}
         (self._directory / "hosts.json").write_text(json.dumps(inventory))
         command = ["ansible-playbook", playbook, "-i", "hosts.json", "-e", json.dumps(variables)]
@@ -264,7 +264,7 @@ class Scale:
     def plan(self, count: int) -> Costs:
         """Only the plan of a rollout, for devices that are not there: none is asked anything."""
         hosts = {
-            f"edge-{number:06}": {"hardware_class": CLASSES[number % len(CLASSES)], "site": f"site-{number // 50}"}
+            f"edge-{number:06}": {"device_class": CLASSES[number % len(CLASSES)], "site": f"site-{number // 50}"}
             for number in range(count)
         }
         return self.controller.run(

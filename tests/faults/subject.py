@@ -33,7 +33,7 @@ _DEFAULTS: dict[str, Any] = {
     "model": MODEL,
     "strategy": "none",
     "server": "",
-    "health_seconds": 0.0,
+    "min_ready_seconds": 0.0,
     "trial_limits": {},
     "keep": 0,
     "reason": "a proof",
@@ -87,7 +87,7 @@ def swap_killed_when_switched(directory: Path, made: Made) -> None:
     """A swap that ends between the switch and the word to the server."""
 
     class Deadly(NoStrategy):
-        def tell(self, model: str, active: str | None) -> None:
+        def notify(self, model: str, active: str | None) -> None:
             raise Killed
 
     class Interrupted(Call):

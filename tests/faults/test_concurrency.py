@@ -139,7 +139,7 @@ def test_a_prune_during_a_trial_keeps_what_its_revert_needs(device: Path) -> Non
     subject.swap(device, release(NEXT), state="present", keep=0)
     assert subject.store_of(device).versions(subject.MODEL) == ["0.9.0", OLD, NEW, NEXT]
     for version in ("0.9.0", OLD, NEW):
-        with pytest.raises(StoreError, match="is active or previous on this device: leave it first"):
+        with pytest.raises(StoreError, match="is active or previous on this device: revert it first"):
             subject.remove(device, release(version))
     subject.leave(device, release(NEW))
     state = subject.state_of(device)
@@ -183,12 +183,12 @@ def _at_once(*swaps: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
 
     None is a fork of this process: what the tests before have left in it, such as a lock that is held, is not in them.
     """
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(len(swaps))
+    cause = multiprocessing.get_context("spawn")
+    ready = cause.Barrier(len(swaps))
     running = []
     for swap in swaps:
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_tell, args=(sender, ready, swap), daemon=True)
+        receiver, sender = cause.Pipe(duplex=False)
+        process = cause.Process(target=_tell, args=(sender, ready, swap), daemon=True)
         process.start()
         sender.close()
         running.append((process, receiver))

@@ -20,8 +20,8 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Dev
     """Four devices of two classes, by name, in whatever condition the test before left them."""
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(Device(tmp_path_factory.mktemp("device"), name, hardware_class))
-            for name, hardware_class in CLASSES.items()
+            name: stack.enter_context(Device(tmp_path_factory.mktemp("device"), name, device_class))
+            for name, device_class in CLASSES.items()
         }
 
 

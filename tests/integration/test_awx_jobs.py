@@ -83,7 +83,7 @@ def awx(tmp_path: Path, fleet: Fleet) -> Awx:
         "rollout_waves": ["25%", "100%"],
         "rollout_soak_seconds": 0,
         "rollout_soak_seconds_max": 0,
-        "rollout_health_seconds": 0.2,
+        "rollout_min_ready_seconds": 0.2,
         # Times are no measure on a machine that runs other tests.
         "rollout_limits": {"latency_ratio_max": 1000},
     }
@@ -152,7 +152,7 @@ def test_who_does_not_agree_after_the_canaries_takes_them_back(awx: Awx, fleet: 
 # ---- slices ----
 
 HOSTS = {
-    f"{site}-{number:02}": {"hardware_class": "large" if number % 5 == 0 else "small", "site": site}
+    f"{site}-{number:02}": {"device_class": "large" if number % 5 == 0 else "small", "site": site}
     for site in ("plant-a", "plant-b")
     for number in range(1, 13)
 }
@@ -161,7 +161,7 @@ FLEET = Inventory(
     {"edge": list(HOSTS), "canary": ["plant-b-07"]},
     {
         "model_repository": str(DIGITS),
-        "rollout_stratum": ["hardware_class", "site"],
+        "rollout_device_class_variables": ["device_class", "site"],
         "rollout_waves": ["canary", 6, "50%", "100%"],
         "rollout_max_unavailable": 3,
     },

@@ -30,9 +30,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import describe_model
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import LoadStrategy
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, Serving, State
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, ModelServer, State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Context, Swap, Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Cause, Swap, SwapOptions
 
 LOAD = "/v2/repository/models/digits/load"
 MODEL = "/v2/models/digits"
@@ -65,16 +65,16 @@ def odd(store: Store, tmp_path: Path) -> Iterator[OddServer]:
 
 
 def open_swap(store: Store, address: str, look_seconds: float = 10, work_seconds: float = 10) -> Swap:
-    swap = Swap(store, "digits", Context("test"), Serving(server=address))
+    swap = Swap(store, "digits", Cause("test"), ModelServer(server=address))
     swap.strategy = LoadStrategy(Server(address, look_seconds=look_seconds, work_seconds=work_seconds))
     return swap
 
 
-def go(swap: Swap, version: str = "1.1.0", before_acting: Any = lambda: None, **wish: Any) -> Swap:
+def go(swap: Swap, version: str = "1.1.0", before_acting: Any = lambda: None, **options: Any) -> Swap:
     """Swap to a version that the store holds, as the module does."""
-    wishes = Wish(**{"health_seconds": 0.0, "trial_seconds": 0.0, **wish})
+    wishes = SwapOptions(**{"min_ready_seconds": 0.0, "trial_seconds": 0.0, **options})
     with swap.store.lock():
-        swap.settle(act=True, ends_trial=swap.state.active != version)
+        swap.recover_interrupted(act=True, ends_trial=swap.state.active != version)
         plan = swap.plan_active(swap.store.version("digits", version).release, device_facts(), wishes)
         before_acting()
         swap.activate(plan, wishes)
@@ -246,7 +246,7 @@ def test_a_server_that_takes_too_long_is_told_again_when_it_loads_the_new_versio
     odd.answers.clear()
     odd.serving["digits"] = "1.1.0"
     with store.lock():
-        open_swap(store, odd.address).tell_if_needed()
+        open_swap(store, odd.address).notify_if_needed()
     assert odd.serving == {"digits": "1.0.0"}
     must_swap(store, odd.address)
 
@@ -258,7 +258,7 @@ def test_metrics_that_are_none_keep_nobody_from_swapping(store: Store, odd: OddS
         for version in ("1.1.0", "1.0.0"):
             assert go(open_swap(store, odd.address), version, trial_seconds=60.0).live() == version
             swap = open_swap(store, odd.address)
-            assert swap.look().startswith("wait: ")
+            assert swap.check_trial().startswith("wait: ")
             assert describe_model(store, "digits", odd.address)["live"] == version
 
 
@@ -309,8 +309,8 @@ def test_a_disk_that_is_full_after_the_switch(store: Store, odd: OddServer) -> N
     with store.lock():
         swap = open_swap(store, odd.address)
         swap.recover()
-        swap.tell_if_needed()
-    assert store.state("digits") == State("1.0.0", serving=Serving(server=odd.address))
+        swap.notify_if_needed()
+    assert store.state("digits") == State("1.0.0", serving=ModelServer(server=odd.address))
     assert odd.serving == {"digits": "1.0.0"}
     assert events(store) == [FIRST, SWITCH, ("interrupted", "1.1.0", "1.0.0")]
     must_swap(store, odd.address)
@@ -368,15 +368,15 @@ def test_a_version_that_is_tried_again_is_judged_by_this_trial(device: Device) -
         put(device.store, make_release(version, model="numbers", files={"model.onnx": model}))
 
     def open_numbers() -> Swap:
-        return Swap(device.store, "numbers", Context("test"), Serving(server=device.server.address))
+        return Swap(device.store, "numbers", Cause("test"), ModelServer(server=device.server.address))
 
     def try_it(version: str) -> None:
-        wish = Wish(health_seconds=0.0, trial_seconds=3600.0, retry=True, limits=Limits(requests_min=20))
+        options = SwapOptions(min_ready_seconds=0.0, trial_seconds=3600.0, retry=True, limits=Limits(requests_min=20))
         with device.store.lock():
             swap = open_numbers()
-            swap.settle(act=True, ends_trial=True)
-            plan = swap.plan_active(device.store.version("numbers", version).release, device_facts(), wish)
-            swap.activate(plan, wish)
+            swap.recover_interrupted(act=True, ends_trial=True)
+            plan = swap.plan_active(device.store.version("numbers", version).release, device_facts(), options)
+            swap.activate(plan, options)
 
     def ask(times: int) -> None:
         tensor: dict[str, Any] = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}
@@ -386,8 +386,8 @@ def test_a_version_that_is_tried_again_is_judged_by_this_trial(device: Device) -
     def look() -> str:
         with device.store.lock():
             swap = open_numbers()
-            outcome = swap.look()
-            swap.tell_if_needed()
+            outcome = swap.check_trial()
+            swap.notify_if_needed()
         return outcome
 
     try_it("1.0.0")
@@ -416,19 +416,19 @@ def test_a_server_with_other_names_for_versions_is_driven_well(store: Store, oth
     assert other.calls.count(f"POST {LOAD}") == 1
     assert swap.live() == "1.1.0"
     assert describe_model(store, "digits", other.address)["live"] == "1.1.0"
-    assert open_swap(store, other.address).look().startswith("wait: ")
-    open_swap(store, other.address).tell_if_needed()
+    assert open_swap(store, other.address).check_trial().startswith("wait: ")
+    open_swap(store, other.address).notify_if_needed()
     assert other.calls.count(f"POST {LOAD}") == 1, "it was told nothing that it knows"
 
     with store.lock():
         swap = open_swap(store, other.address)
-        swap.leave(swap.plan_leave("1.1.0"))
+        swap.revert(swap.plan_revert("1.1.0"))
     assert (swap.live(), store.state("digits").active) == ("1.0.0", "1.0.0")
     assert other.calls.count(f"POST {LOAD}") == 2
 
     with store.lock():
         swap = open_swap(store, other.address)
-        swap.leave(swap.plan_leave("1.0.0"))
+        swap.revert(swap.plan_revert("1.0.0"))
     assert (swap.live(), store.state("digits").active) == (None, None)
     assert other.serving == {}
     go(open_swap(store, other.address), "1.0.0", retry=True)
@@ -447,8 +447,8 @@ def test_a_server_with_other_names_that_lost_its_model_in_the_trial(store: Store
     other.serving.clear()
     with store.lock():
         swap = open_swap(store, other.address)
-        assert swap.look().startswith("revert: ")
-        swap.tell_if_needed()
+        assert swap.check_trial().startswith("revert: ")
+        swap.notify_if_needed()
     state = store.state("digits")
     assert (state.active, state.previous, list(state.failed)) == ("1.0.0", None, ["1.1.0"])
     assert other.serving == {"digits": "1"}
@@ -458,10 +458,10 @@ def test_a_server_that_still_starts_is_waited_for(store: Store, odd: OddServer) 
     go(open_swap(store, odd.address), trial_seconds=60.0)
     odd.serving.clear()
     odd.answers["/v2/health/ready"] = Answer(503, b'{"error": "the server is starting"}')
-    assert open_swap(store, odd.address).look() == "wait: the server does not answer"
+    assert open_swap(store, odd.address).check_trial() == "wait: the server does not answer"
     odd.answers.clear()
     odd.load("digits")
-    assert open_swap(store, odd.address).look().startswith("wait: ")
+    assert open_swap(store, odd.address).check_trial().startswith("wait: ")
     assert store.state("digits") == State(
-        "1.1.0", "1.0.0", trial=store.state("digits").trial, serving=Serving(server=odd.address)
+        "1.1.0", "1.0.0", trial=store.state("digits").trial, serving=ModelServer(server=odd.address)
     )

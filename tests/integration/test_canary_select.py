@@ -101,8 +101,8 @@ def test_seven_slices_of_three_hosts(ansible: Ansible) -> None:
     inventory = {
         "edge": {
             "children": {
-                "cameras": {"vars": {"hardware_class": "small"}, "hosts": {"cam1": {}, "cam2": {}}},
-                "gateways": {"vars": {"hardware_class": "large"}, "hosts": {"gw1": {}}},
+                "cameras": {"vars": {"device_class": "small"}, "hosts": {"cam1": {}, "cam2": {}}},
+                "gateways": {"vars": {"device_class": "large"}, "hosts": {"gw1": {}}},
             }
         },
         "canary": {"hosts": {"cam2": None}},
@@ -146,7 +146,7 @@ def test_the_module_does_as_its_documentation_says(ansible: Ansible, check: bool
     assert {name: result[name] for name in ("waves", "left_out", "controls")} == {
         name: samples[name] for name in ("waves", "left_out", "controls")
     }
-    for wave, sample in zip(result["cuts"]["waves"], samples["cuts"]["waves"], strict=True):
+    for wave, sample in zip(result["boundaries"]["waves"], samples["boundaries"]["waves"], strict=True):
         assert {**wave, "below": {name: round(place, 4) for name, place in wave["below"].items()}} == sample
 
 
@@ -175,9 +175,11 @@ def test_the_examples_of_the_filters_run(ansible: Ansible) -> None:
     run = ansible.run("examples.yml")
     assert run.code == 0, run
     assert run.results("Name the canaries")["localhost"]["msg"] == ["edge-l2", "edge-s1"]
-    hosts = run.results("Make the hosts of a plan, each class of devices at each site a stratum")["localhost"]["msg"]
-    assert hosts["gw1"] == {"stratum": "large / plant-a"}
-    assert hosts["cam2"] == {"stratum": "small / plant-a", "pinned": "shown to a customer"}
+    hosts = run.results("Make the hosts of a plan, each class of devices at each site a device_class")["localhost"][
+        "msg"
+    ]
+    assert hosts["gw1"] == {"device_class": "large / plant-a"}
+    assert hosts["cam2"] == {"device_class": "small / plant-a", "pinned": "shown to a customer"}
     assert run.results("Say when the window opens")["localhost"]["msg"].endswith("Z")
     told = run.results("Go on only at night and on weekends")["localhost"]["msg"]
     assert told in ("All assertions passed", "Assertion failed")

@@ -31,7 +31,7 @@ def test_cron_heals_a_device_quietly_and_mails_what_is_wrong(tmp_path: Path, mac
         "rollout_ledger": str(tmp_path / "rollouts"),
         "rollout_soak_seconds": 0,
         "rollout_soak_seconds_max": 0,
-        "rollout_health_seconds": 0.2,
+        "rollout_min_ready_seconds": 0.2,
         "rollout_limits": {"latency_ratio_max": 1000},
     }
     release = {"model_name": "digits", "model_version": "1.1.0"}

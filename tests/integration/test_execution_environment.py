@@ -121,7 +121,7 @@ def test_playbooks_run_with_the_core_and_what_was_found(
         "rollout_ledger": str(tmp_path / "rollouts"),
         "rollout_soak_seconds": 0,
         "rollout_soak_seconds_max": 0,
-        "rollout_health_seconds": 0.2,
+        "rollout_min_ready_seconds": 0.2,
         # One that needs a time zone, and is always open.
         "rollout_window": ["00:00-24:00 Europe/Berlin"],
         "rollout_limits": {"latency_ratio_max": 1000},

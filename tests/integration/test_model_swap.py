@@ -55,7 +55,7 @@ def repository(tmp_path: Path) -> Path:
 
 def swap(version: str = "1.0.0", state: str = "active", **arguments: Any) -> dict[str, Any]:
     """A task that calls model_swap for digits; without a trial unless ``arguments`` say so."""
-    common = {"model": "digits", "version": version, "state": state, "health_seconds": 0.2, "trial_seconds": 0}
+    common = {"model": "digits", "version": version, "state": state, "min_ready_seconds": 0.2, "trial_seconds": 0}
     repository = {"repository": str(DIGITS)} if state in ("present", "active") else {}
     return {"edgeml.fleet.model_swap": {**common, **repository, **arguments}}
 
@@ -287,13 +287,13 @@ def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository
         (swap("1.0.0", manifest=changed), "A release is immutable: publish the change as a new version"),
         (swap("1.1.0", manifest=manifest("1.0.0")), "manifest: expected digits 1.1.0; found digits 1.0.0"),
         (swap("1.1.0", manifest={"schema": 1}), "manifest: missing model, version, variants"),
-        (swap("1.0.0", "absent"), "digits 1.0.0 is active or previous on this device: leave it first"),
+        (swap("1.0.0", "absent"), "digits 1.0.0 is active or previous on this device: revert it first"),
         (swap("1.0.0\n", repository=None), "version: expected 1 to 64 of the characters"),
         (swap("../x", repository=None), "version: expected 1 to 64 of the characters"),
         (swap("-rf", "previous"), "version: expected 1 to 64 of the characters"),
         (swap("x" * 10_240, "absent"), "version: expected 1 to 64 of the characters"),
         (swap(model="../../etc", repository=None), "model: expected 1 to 64 of the characters"),
-        (swap("1.1.0", health_seconds="nan"), "health_seconds: expected a number from 0 to 3600; found nan"),
+        (swap("1.1.0", min_ready_seconds="nan"), "min_ready_seconds: expected a number from 0 to 3600; found nan"),
     ]
     before = serving.snapshot()
     results = ansible.tasks(*({**task, "check_mode": check} for task, _words in cases for check in (True, False)))
@@ -406,7 +406,7 @@ def test_what_would_fill_the_disk_or_the_memory_is_refused_with_numbers(
     disk, memory, more_room = ansible.tasks(
         swap("1.1.0", manifest=big),
         swap("1.1.0", manifest=greedy),
-        {**swap("1.1.0", manifest=greedy, headroom=5), "check_mode": True},
+        {**swap("1.1.0", manifest=greedy, headroom_percent=5), "check_mode": True},
     )
     assert re.search(
         r"digits 1\.1\.0 needs 10995\d+ bytes; \d+ are free, .*; 20% of that are to stay free", message(disk)
@@ -479,7 +479,7 @@ def test_a_server_that_dies_under_the_new_version_comes_back_with_the_old(ansibl
 
     accident = threading.Thread(target=kill_and_restart)
     accident.start()
-    (result,) = ansible.tasks(swap("1.1.0", health_seconds=20))
+    (result,) = ansible.tasks(swap("1.1.0", min_ready_seconds=20))
     accident.join()
     assert message(result).startswith("digits 1.1.0 did not become healthy: ")
     assert (result["refused"], result["live"]) == (False, "1.0.0")

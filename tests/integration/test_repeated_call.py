@@ -32,7 +32,7 @@ def test_a_repeated_call_reads_no_model_unless_it_is_told_to(machines: dict[str,
     python.chmod(0o755)
 
     def swap(state: str, **arguments: Any) -> dict[str, Any]:
-        common = {"model": "digits", "version": "1.0.0", "health_seconds": 0, "trial_seconds": 0}
+        common = {"model": "digits", "version": "1.0.0", "min_ready_seconds": 0, "trial_seconds": 0}
         return {
             "edgeml.fleet.model_swap": {**common, "state": state, "repository": str(repository), **arguments},
             "vars": {"ansible_python_interpreter": str(python)},

@@ -158,14 +158,14 @@ def test_dots_whiskers_limits_and_baselines_are_where_their_axis_says(browser: B
     def value(place: float) -> float:
         return float(ticks[0] + (place - lines[0]) / per_point)
 
-    row = "[data-stratum='pi4-1gb']"
+    row = "[data-device_class='pi4-1gb']"
     assert value(middle(f"{row} .dot")) == pytest.approx(8.31, abs=0.05)
     assert value(middle(f"{row} .limit")) == pytest.approx(2, abs=0.05)
     assert value(middle(f"{row} .before")) == pytest.approx(0, abs=0.05)
     (whisker,) = browser.shapes(f"{chart} {row} .whisker")
     ends = [whisker["x"], whisker["x"] + whisker["width"]]
     assert [value(end) for end in ends] == pytest.approx([6.1, 10.5], abs=0.05)
-    assert browser.texts(f"{chart} [data-stratum='gateway-2gb'] text") == ["gateway-2gb", "not measured"]
+    assert browser.texts(f"{chart} [data-device_class='gateway-2gb'] text") == ["gateway-2gb", "not measured"]
 
 
 def test_findings_are_a_table_with_the_deciding_ones_first(browser: Browser) -> None:
@@ -173,7 +173,7 @@ def test_findings_are_a_table_with_the_deciding_ones_first(browser: Browser) -> 
     verdicts = browser.texts(".wave[open] .findings tbody tr td:first-child")
     assert verdicts == ["✕ fail", "? inconclusive", *["✓ pass"] * 10, "\N{EN DASH} skipped"]
     assert "0.0831 lost (from 0.9167" in browser.texts(".wave[open] .findings tbody tr")[0]
-    assert browser.texts(".wave[open] > summary")[0].startswith("Wave 2, 50%: ✕ fail 2 looks;")
+    assert browser.texts(".wave[open] > summary")[0].startswith("Wave 2, 50%: ✕ fail 2 analyses;")
 
 
 def test_problem_devices_are_seen_and_healthy_ones_are_folded_with_their_number(browser: Browser) -> None:

@@ -30,7 +30,7 @@ FIRST, SECOND = (wave.hosts for wave in plan(read_hosts(CLASSES), WAVES, "digits
 ON_OLD = ("1.0.0", "1.0.0", None)
 ON_NEW = ("1.1.0", "1.1.0", "1.0.0")
 # Nothing listens there: a device that is switched off.
-AWAY = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_become": False, "hardware_class": "small"}
+AWAY = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_become": False, "device_class": "small"}
 
 Fleet = dict[str, Device]
 
@@ -56,7 +56,7 @@ def variables(version: str, ansible: Ansible, **changes: Any) -> dict[str, Any]:
         "model_version": version,
         "rollout_waves": WAVES,
         "rollout_soak_seconds": 0,
-        "rollout_health_seconds": 0.2,
+        "rollout_min_ready_seconds": 0.2,
         # Times are no measure on a machine that runs other tests.
         "rollout_limits": {"latency_ratio_max": 1000, **limits},
         "rollout_ledger": str(ansible.directory / "ledger"),
@@ -120,7 +120,7 @@ def test_a_good_release_goes_out_in_waves_and_a_second_run_changes_nothing(ansib
         (1, "25%", FIRST),
         (2, "100%", SECOND),
     ]
-    assert book["plan"]["strata"] == CLASSES
+    assert book["plan"]["device_classes"] == CLASSES
     assert [wave["verdict"] for wave in book["waves"]] == ["pass", "pass"]
     assert [wave["outcomes"] for wave in book["waves"]] == [all_of("updated", *FIRST), all_of("updated", *SECOND)]
     for wave in book["waves"]:
@@ -287,7 +287,7 @@ def test_a_device_that_is_away_is_left_out(tmp_path: Path, fleet: Fleet) -> None
 
 def test_a_wave_that_is_away_stops_the_rollout_without_reverting(tmp_path: Path, fleet: Fleet) -> None:
     devices = [device for name, device in fleet.items() if name not in FIRST]
-    ansible = Ansible(tmp_path, devices, **{name: {**AWAY, "hardware_class": CLASSES[name]} for name in FIRST})
+    ansible = Ansible(tmp_path, devices, **{name: {**AWAY, "device_class": CLASSES[name]} for name in FIRST})
     run = rollout(ansible, "1.1.0")
     assert run.code == 2, run
     assert outcomes(run) == {**all_of("away", *FIRST), **all_of("not started", *SECOND)}
@@ -301,12 +301,14 @@ def test_a_wave_that_is_away_stops_the_rollout_without_reverting(tmp_path: Path,
 
 def test_a_wave_that_told_too_little_soaks_longer_and_then_pauses(tmp_path: Path, fleet: Fleet) -> None:
     lost = FIRST[0]
-    away = {lost: {**AWAY, "hardware_class": CLASSES[lost]}}
+    away = {lost: {**AWAY, "device_class": CLASSES[lost]}}
     ansible = Ansible(tmp_path, [device for name, device in fleet.items() if name != lost], **away)
-    run = rollout(ansible, "1.1.0", rollout_soak_seconds=1, rollout_soak_seconds_max=3, limits={"coverage_min": 1})
+    run = rollout(
+        ansible, "1.1.0", rollout_soak_seconds=1, rollout_soak_seconds_max=3, limits={"reporting_share_min": 1}
+    )
     assert run.code != 0, run
     (wave,) = ledger(ansible)["waves"]
-    assert [look["verdict"] for look in wave["looks"]] == ["inconclusive"] * 3
+    assert [analysis["verdict"] for analysis in wave["analyses"]] == ["inconclusive"] * 3
     assert ledger(ansible)["state"] == "paused"
     assert versions(fleet) == {**all_of(ON_OLD), FIRST[1]: ON_NEW}
 
@@ -329,7 +331,7 @@ def test_one_device_that_refuses_stops_the_rollout(ansible: Ansible, fleet: Flee
 def test_one_device_that_fails_is_bearable_when_it_is_said_so(ansible: Ansible, fleet: Fleet) -> None:
     ill = FIRST[0]
     fleet[ill].stop_server()
-    run = rollout(ansible, "1.1.0", "--limit", ",".join(FIRST), limits={"failed_max": 1, "coverage_min": 0})
+    run = rollout(ansible, "1.1.0", "--limit", ",".join(FIRST), limits={"max_failures": 1, "reporting_share_min": 0})
     assert run.code == 0, run
     assert outcomes(run) == {**all_of("updated", *FIRST), ill: "refused"}
     assert fleet[FIRST[1]].live == "1.1.0"
@@ -482,7 +484,7 @@ def test_the_plan_alone_touches_nothing(ansible: Ansible, fleet: Fleet) -> None:
     assert shown["msg"] == ["digits 1.1.0", f"25%: 2: {', '.join(FIRST)}", f"100%: 2: {', '.join(SECOND)}"]
     assert {name: device.snapshot() for name, device in fleet.items()} == before
     assert not (ansible.directory / "ledger").exists()
-    assert [wave["name"] for wave in run.custom_stats["rollout_cuts"]["waves"]] == ["25%", "100%"]
+    assert [wave["name"] for wave in run.custom_stats["rollout_boundaries"]["waves"]] == ["25%", "100%"]
 
 
 def test_devices_that_are_pinned_are_left_out_and_named(tmp_path: Path, fleet: Fleet) -> None:
@@ -553,8 +555,8 @@ def test_rollback_of_a_wave_or_of_all_that_a_rollout_changed(ansible: Ansible, f
 def test_a_returning_device_is_brought_to_where_its_cohort_is(tmp_path: Path, fleet: Fleet) -> None:
     late, ill = SECOND
     there = [device for name, device in fleet.items() if name != late]
-    ansible = Ansible(tmp_path, there, **{late: {**AWAY, "hardware_class": CLASSES[late]}})
-    assert rollout(ansible, "1.1.0", limits={"coverage_min": 0}).code == 0
+    ansible = Ansible(tmp_path, there, **{late: {**AWAY, "device_class": CLASSES[late]}})
+    assert rollout(ansible, "1.1.0", limits={"reporting_share_min": 0}).code == 0
     assert fleet[late].live == "1.0.0"
     # Still away: no news.
     run = reconcile(ansible)

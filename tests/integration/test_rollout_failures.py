@@ -32,7 +32,7 @@ UNMEASURED = dict.fromkeys(
     ["accuracy_drop_max", "live_accuracy_drop_max", "error_rate_max", "error_rate_rise_max", "latency_ratio_max"]
 )
 # Nobody can make a store below a file.
-BROKEN = {"rollout_serving": {"store": "/dev/null/store", "strategy": "none"}}
+BROKEN = {"rollout_server": {"store": "/dev/null/store", "strategy": "none"}}
 
 
 def away(*hosts: str) -> dict[str, Mapping[str, Any]]:
@@ -55,7 +55,7 @@ class Fleet:
                 "ansible_connection": "local",
                 "ansible_become": False,
                 "ansible_python_interpreter": sys.executable,
-                "rollout_serving": {"store": str(directory / name), "strategy": "none"},
+                "rollout_server": {"store": str(directory / name), "strategy": "none"},
             }
             hosts[name] = {**usual, **ill.get(name, {})}
             (directory / name).mkdir()
@@ -70,7 +70,7 @@ class Fleet:
             model_repository=str(self.directory / "repository"),
             rollout_waves=WAVES,
             rollout_soak_seconds=0,
-            rollout_health_seconds=0,
+            rollout_min_ready_seconds=0,
             rollout_trial_seconds=0,
             rollout_limits={**UNMEASURED, **limits},
             rollout_ledger=str(self.directory / "ledger"),
@@ -84,9 +84,9 @@ class Fleet:
                 "model": "plain",
                 "version": "1.0.0",
                 "repository": str(self.directory / "repository"),
-                "store": "{{ rollout_serving.store }}",
+                "store": "{{ rollout_server.store }}",
                 "strategy": "none",
-                "health_seconds": 0,
+                "min_ready_seconds": 0,
                 "trial_seconds": 0,
             }
         }
@@ -116,7 +116,7 @@ FIRST, SECOND, THIRD = BATCHES
     ("ill", "keywords", "theirs", "limits", "ours", "state"),
     [
         # Ansible counts no device that it cannot reach.
-        (away(*FIRST[:2]), {"max_fail_percentage": 0}, [2, 4, 4], {"coverage_min": 0.75}, [2, 0, 0], "paused"),
+        (away(*FIRST[:2]), {"max_fail_percentage": 0}, [2, 4, 4], {"reporting_share_min": 0.75}, [2, 0, 0], "paused"),
         # One that failed and one that is away: the batch stops, the next ones do not.
         ({**broken(FIRST[0]), **away(FIRST[1])}, {"max_fail_percentage": 0}, [2, 4, 4], {}, [0, 0, 0], "failed"),
         ({**broken(FIRST[0]), **away(FIRST[1])}, {"any_errors_fatal": True}, [2, 4, 4], {}, [0, 0, 0], "failed"),
@@ -127,7 +127,7 @@ FIRST, SECOND, THIRD = BATCHES
             broken(FIRST[0], SECOND[0], THIRD[0]),
             {"max_fail_percentage": 30},
             [3, 3, 3],
-            {"failed_max": 1},
+            {"max_failures": 1},
             [0, 0, 0],
             "failed",
         ),

@@ -37,7 +37,7 @@ def rollout(ansible: Ansible, version: str, **changes: Any) -> Run:
         "model_version": version,
         "rollout_waves": ["25%", "100%"],
         "rollout_soak_seconds": 0,
-        "rollout_health_seconds": 0.2,
+        "rollout_min_ready_seconds": 0.2,
         "rollout_limits": {"latency_ratio_max": 1000},
         "rollout_ledger": str(ansible.directory / "ledger"),
         **changes,
@@ -92,6 +92,6 @@ def test_a_bad_rollout_ends_with_2_and_its_report_says_why(ansible: Ansible) -> 
 
 
 def test_an_inconclusive_rollout_ends_with_3(ansible: Ansible) -> None:
-    run = rollout(ansible, "1.1.0", rollout_limits={"coverage_min": 1.0, "accuracy_min": 0.5, "strict": True})
+    run = rollout(ansible, "1.1.0", rollout_limits={"reporting_share_min": 1.0, "accuracy_min": 0.5, "strict": True})
     assert run.code == 3, run
     assert [line for line in told(run) if line.startswith("digits-1.1.0-1: PAUSED: ")]

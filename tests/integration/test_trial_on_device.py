@@ -24,8 +24,8 @@ from server_process import repeat_request
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, ServerError, StoreError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, Serving, State, Trial
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Context, Swap, Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, ModelServer, State, Trial
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Cause, Swap, SwapOptions
 
 LONG = 3600.0
 
@@ -42,15 +42,15 @@ def device(machines: dict[str, Device]) -> Device:
 
 def swap(device: Device, model: str = "digits") -> Swap:
     """The swap of a model, as the module makes it, from outside the device's namespace."""
-    return Swap(device.store, model, Context("test"), Serving(server=device.server.address))
+    return Swap(device.store, model, Cause("test"), ModelServer(server=device.server.address))
 
 
-def activate(device: Device, version: str, model: str = "digits", **wish: Any) -> None:
+def activate(device: Device, version: str, model: str = "digits", **options: Any) -> None:
     """Make a version that the store holds active, as the module does."""
-    wishes = Wish(**{"health_seconds": 0.0, "trial_seconds": LONG, **wish})
+    wishes = SwapOptions(**{"min_ready_seconds": 0.0, "trial_seconds": LONG, **options})
     with device.store.lock():
         found = swap(device, model)
-        found.settle(act=True, ends_trial=found.state.active != version)
+        found.recover_interrupted(act=True, ends_trial=found.state.active != version)
         plan = found.plan_active(device.store.version(model, version).release, device_facts(), wishes)
         found.activate(plan, wishes)
 
@@ -333,7 +333,7 @@ def test_what_failed_is_not_tried_again_until_told_so(device: Device) -> None:
         done = device.edgeml(*arguments)
         assert done.returncode == 1
         assert "digits 1.1.0 failed on this device at " in done.stderr
-        assert "left by request" in done.stderr
+        assert "reverted by request" in done.stderr
     assert device.versions() == ("1.0.0", "1.0.0", None)
     assert said(device.edgeml("activate", "digits", "1.1.0", "--retry", "--json"))["live"] == "1.1.0"
     assert device.store.state("digits").failed == {}
@@ -387,7 +387,7 @@ def test_a_server_that_is_frozen_is_named_and_nothing_is_switched(device: Device
         frozen.strategy.server.look_seconds = 0.3
         release = device.store.version("digits", "1.1.0").release
         with pytest.raises(ServerError, match="the inference server does not answer"):
-            frozen.plan_active(release, device_facts(), Wish())
+            frozen.plan_active(release, device_facts(), SwapOptions())
     finally:
         device.signal_server(signal.SIGCONT)
     assert device.versions() == ("1.0.0", "1.0.0", None)
@@ -404,7 +404,7 @@ def test_the_command_tells_and_does_what_the_modules_do(device: Device) -> None:
     assert device.edgeml("revert", "digits").stdout == "digits: live now: 1.0.0\n"
     history = device.edgeml("history", "digits").stdout
     assert "by edgeml activate" in history
-    assert "left by request" in history
+    assert "reverted by request" in history
     assert device.edgeml("verify").returncode == 0
     model = device.root / "models/digits/versions/1.1.0/model.onnx"
     model.chmod(0o600)

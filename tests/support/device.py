@@ -44,14 +44,14 @@ exec cat
 
 
 class Device:
-    """A device called ``name`` whose files are below ``directory``. As a context manager it is up, with a server that
+    """A device called ``name`` whose files are below ``directory``. As a cause manager it is up, with a server that
     listens on ``port`` (0: any)."""
 
-    def __init__(self, directory: Path, name: str, hardware_class: str = "small", port: int = 0) -> None:
+    def __init__(self, directory: Path, name: str, device_class: str = "small", port: int = 0) -> None:
         self.directory = directory / name
         self.name = name
         self.port = port
-        self.hardware_class = hardware_class
+        self.device_class = device_class
         for part in ("lib/store", "run", "opt/edgeml/venv-test/bin"):
             (self.directory / part).mkdir(parents=True)
         (self.directory / "opt/edgeml/app-test").symlink_to(PYTHON_PATH)
@@ -183,7 +183,7 @@ class Device:
             "ansible_connection": "local",
             "ansible_python_interpreter": str(self.directory / "python"),
             "ansible_become": False,
-            "hardware_class": self.hardware_class,
+            "device_class": self.device_class,
         }
 
     def snapshot(self) -> dict[str, tuple[int, int, int]]:

@@ -16,7 +16,7 @@ def finding(
     check: str,
     verdict: str,
     reason: str,
-    stratum: str | None = None,
+    device_class: str | None = None,
     value: float | None = None,
     interval: Sequence[float] | None = None,
     limit: float | None = None,
@@ -28,7 +28,7 @@ def finding(
         "check": check,
         "verdict": verdict,
         "reason": reason,
-        "stratum": stratum,
+        "device_class": device_class,
         "value": value,
         "interval": interval,
         "limit": limit,
@@ -51,7 +51,7 @@ def good_findings(devices: int) -> list[dict[str, Any]]:
             "coverage", "pass", f"{devices} of {devices} devices reported (100%, at least 50%)", value=1.0, limit=0.5
         ),
     ]
-    for number, stratum in enumerate(STRATA):
+    for number, device_class in enumerate(STRATA):
         ratio, samples = 1.02 + number / 100, 9000 * devices
         words = (
             f"3 of {samples} requests failed, 0.02% did before; beside its past, a change of: +0.01% [-0.02%, +0.07%]"
@@ -61,20 +61,20 @@ def good_findings(devices: int) -> list[dict[str, Any]]:
                 "accuracy drop",
                 "pass",
                 "-0.0600 lost (from 0.9167 to 0.9767; at most 0.0200) of 360 samples",
-                stratum,
+                device_class,
                 -0.06 + number * 0.01,
                 (-0.075, -0.041),
                 0.02,
                 0.9167,
                 360,
             ),
-            finding("error rate", "pass", words, stratum, 0.0003, (0.0001, 0.0009), 0.05, None, samples),
-            finding("error rate rise", "pass", words, stratum, 0.0001, (-0.0002, 0.0007), 0.004, 0.0002, samples),
+            finding("error rate", "pass", words, device_class, 0.0003, (0.0001, 0.0009), 0.05, None, samples),
+            finding("error rate rise", "pass", words, device_class, 0.0001, (-0.0002, 0.0007), 0.004, 0.0002, samples),
             finding(
                 "latency p95",
                 "pass",
                 f"on {devices} devices, times what it was: {ratio:.3f} [0.970, 1.080] (at most 1.100)",
-                stratum,
+                device_class,
                 ratio,
                 (0.97, 1.08),
                 1.1,
@@ -104,10 +104,10 @@ def bad_findings(devices: int) -> list[dict[str, Any]]:
 
 def rollout(sizes: Mapping[str, int], left_out: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The ledger of a rollout that begins: waves by name with their numbers of devices."""
-    waves, strata, first = [], {}, 0
+    waves, device_classes, first = [], {}, 0
     for number, (name, size) in enumerate(sizes.items(), 1):
         hosts = [f"plant-{'ab'[n % 2]}-dev{n:04}" for n in range(first, first + size)]
-        strata.update({host: STRATA[n % 3 > 0] for n, host in enumerate(hosts)})
+        device_classes.update({host: STRATA[n % 3 > 0] for n, host in enumerate(hosts)})
         waves.append({"number": number, "name": name, "hosts": hosts})
         first += size
     return {
@@ -131,8 +131,8 @@ def rollout(sizes: Mapping[str, int], left_out: Mapping[str, str] | None = None)
         },
         "plan": {
             "salt": "digits",
-            "stratum": ["hardware_class"],
-            "strata": strata,
+            "device_class": ["device_class"],
+            "device_classes": device_classes,
             "waves": waves,
             "left_out": dict(left_out or {}),
         },
@@ -145,19 +145,19 @@ def judged(
     ledger: Mapping[str, Any],
     number: int,
     began: str,
-    looks: Mapping[str, str],
+    analyses: Mapping[str, str],
     findings: Sequence[Mapping[str, Any]],
     outcomes: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The ledger after a wave; ``looks`` has verdicts by their times of day, ``outcomes`` those that are not well."""
+    """The ledger after a wave; ``analyses`` has verdicts by time of day, ``outcomes`` those that are not well."""
     planned = ledger["plan"]["waves"][number - 1]
     wave = {
         "number": number,
         "name": planned["name"],
         "began": f"2026-11-22T{began}Z",
-        "ended": f"2026-11-22T{[*looks][-1]}Z",
-        "looks": [{"time": f"2026-11-22T{time}Z", "verdict": verdict} for time, verdict in looks.items()],
-        "verdict": [*looks.values()][-1],
+        "ended": f"2026-11-22T{[*analyses][-1]}Z",
+        "analyses": [{"time": f"2026-11-22T{time}Z", "verdict": verdict} for time, verdict in analyses.items()],
+        "verdict": [*analyses.values()][-1],
         "findings": list(findings),
         "outcomes": {host: outcomes.get(host, "updated") for host in planned["hosts"]},
     }
@@ -178,7 +178,7 @@ def closed(
             rows.append(
                 {
                     "device": host,
-                    "class": ledger["plan"]["strata"][host],
+                    "class": ledger["plan"]["device_classes"][host],
                     "wave": wave["number"],
                     "before": before,
                     "after": after,
@@ -233,8 +233,8 @@ def paused() -> dict[str, Any]:
     ledger = rollout({"canary": 4, "100%": 6})
     hosts = ledger["plan"]["waves"][0]["hosts"]
     found = [finding("coverage", "inconclusive", "1 of 4 devices reported (25%, at least 50%)", None, 0.25, None, 0.5)]
-    looks = {"02:40:30": "inconclusive", "02:50:30": "inconclusive", "03:00:30": "inconclusive"}
-    ledger = judged(ledger, 1, "02:30:05", looks, found, dict.fromkeys(hosts[1:], "away"))
+    analyses = {"02:40:30": "inconclusive", "02:50:30": "inconclusive", "03:00:30": "inconclusive"}
+    ledger = judged(ledger, 1, "02:30:05", analyses, found, dict.fromkeys(hosts[1:], "away"))
     return closed(
         ledger,
         "paused",
@@ -251,8 +251,8 @@ def large() -> dict[str, Any]:
     for number, wave in enumerate(ledger["plan"]["waves"], 1):
         bad = dict.fromkeys(wave["hosts"][::3], "away") if number > 1 else {}
         bad.update(dict.fromkeys(wave["hosts"][100::997], "failed"))
-        looks = {f"0{number + 2}:50:00": "pass"}
-        ledger = judged(ledger, number, f"0{number + 2}:00:00", looks, good_findings(len(wave["hosts"])), bad)
+        analyses = {f"0{number + 2}:50:00": "pass"}
+        ledger = judged(ledger, number, f"0{number + 2}:00:00", analyses, good_findings(len(wave["hosts"])), bad)
     return closed(ledger, "passed", "every wave passed", "07:00:00", {}, {})
 
 
@@ -262,11 +262,11 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}\x1
 def hostile() -> dict[str, Any]:
     """Everything that a device or an operator may name is an attack."""
     ledger = rollout({HOSTILE: 2, "100%": 2})
-    names = {host: f"{HOSTILE}{host}" for host in ledger["plan"]["strata"]}
-    ledger["plan"]["strata"] = {names[host]: HOSTILE for host in names}
+    names = {host: f"{HOSTILE}{host}" for host in ledger["plan"]["device_classes"]}
+    ledger["plan"]["device_classes"] = {names[host]: HOSTILE for host in names}
     for wave in ledger["plan"]["waves"]:
         wave["hosts"] = [names[host] for host in wave["hosts"]]
-    ledger["plan"]["stratum"] = [HOSTILE]
+    ledger["plan"]["device_class"] = [HOSTILE]
     ledger["plan"]["left_out"] = {f"{HOSTILE}-left": f"{HOSTILE}: {HOSTILE}"}
     found = [
         finding(HOSTILE, "fail", HOSTILE, HOSTILE, 2.0, (1.0, float("nan")), 1.0, float("inf"), 3),

@@ -63,7 +63,7 @@ class ModuleProcess:
         given = {"model": document["model"], "version": document["version"], "manifest": document, **arguments}
         if blobs is not None:
             given["staged_blobs"] = str(blobs)
-        common = {"health_seconds": 0, "trial_seconds": 0, **given, **self._internal}
+        common = {"min_ready_seconds": 0, "trial_seconds": 0, **given, **self._internal}
         params = repr(json.dumps({"ANSIBLE_MODULE_ARGS": common}))
         start, end = self._span
         self._file.write_text(self._source[:start] + params + self._source[end:])

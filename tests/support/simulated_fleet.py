@@ -70,7 +70,7 @@ class Place:
     name: str
     directory: Path
     address: str
-    hardware_class: str
+    device_class: str
 
     @property
     def shell(self) -> Path:
@@ -104,7 +104,7 @@ class Place:
             "ansible_become": False,
             "ansible_python_interpreter": sys.executable,
             "ansible_shell_executable": str(self.shell),
-            "hardware_class": self.hardware_class,
+            "device_class": self.device_class,
         }
 
 
@@ -148,11 +148,11 @@ class SimulatedFleet:
 
     def _make(self, number: int) -> Place:
         """A device: what it holds is a copy of what the first one holds."""
-        hardware_class = CLASSES[number % len(CLASSES)]
+        device_class = CLASSES[number % len(CLASSES)]
         name = f"edge-{number:06}"
         directory = self._directory / name
         address = f"127.1.{number // 250}.{number % 250 + 1}"
-        place = Place(name, directory, address, hardware_class)
+        place = Place(name, directory, address, device_class)
         (directory / "run").mkdir(parents=True)
         if number:
             shutil.copytree(self._directory / "edge-000000" / "lib", directory / "lib", symlinks=True)

@@ -166,7 +166,7 @@ def test_a_good_release_goes_out_though_devices_are_off_lost_and_full(
         model_version="1.1.0",
         rollout_soak_seconds=15,
         rollout_soak_seconds_max=15,
-        rollout_limits={**controller.usual["rollout_limits"], "failed_max": 2, "coverage_min": 0.25},
+        rollout_limits={**controller.usual["rollout_limits"], "max_failures": 2, "reporting_share_min": 0.25},
     )
     with process:
         wait_for(lambda: all(is_active(name, "1.1.0") for name in waves[1] if name not in (off, full)), process)

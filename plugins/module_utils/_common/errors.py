@@ -68,7 +68,7 @@ class SwapError(EdgemlError):
 
 
 @contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
+def with_path(path: str) -> Iterator[None]:
     """Have an OSError of the block say which file it is about: one of a read, a write or an fsync does not."""
     try:
         yield

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import BinaryIO
 
-from .errors import IntegrityError, naming
+from .errors import IntegrityError, with_path
 
 CHUNK_BYTES = 1 << 20
 
@@ -24,7 +24,7 @@ def read_hashed(source: BinaryIO, size: int, origin: str, target: BinaryIO | Non
     digest = hashlib.sha256()
     total = 0
     while True:
-        with naming(origin):
+        with with_path(origin):
             chunk = source.read(CHUNK_BYTES)
         if not chunk:
             break

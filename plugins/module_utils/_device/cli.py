@@ -20,13 +20,13 @@ from .._common.errors import EdgemlError, StoreError
 from .._common.table import text_table
 from .describe import describe_model
 from .facts import device_facts
-from .state import Serving
+from .state import ModelServer
 from .store import Store
-from .swap import DEVICE, Context, Swap, Wish
+from .swap import DEVICE, Cause, Swap, SwapOptions
 from .systemd import rescue_service, stop_watching
 
 STORE = "/var/lib/edgeml/store"
-# Whoever holds the lock settles what there is to settle; systemd must not wait for it.
+# Whoever holds the lock recovers what there is to settle; systemd must not wait for it.
 UNATTENDED_LOCK_SECONDS = 3
 
 
@@ -87,16 +87,18 @@ class Command:
 
     def activate(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Make a version that the store holds the active one, with everything that a swap does."""
-        wish = Wish(retry=options.retry, health_seconds=options.health_seconds, trial_seconds=options.trial_seconds)
+        swap_options = SwapOptions(
+            retry=options.retry, min_ready_seconds=options.min_ready_seconds, trial_seconds=options.trial_seconds
+        )
         with self.store.lock():
             swap = self._swap(options.model, "activate")
-            swap.settle(act=True, ends_trial=swap.state.active != options.version)
-            if swap.state != swap.found:
-                swap.tell_if_needed()
+            swap.recover_interrupted(act=True, ends_trial=swap.state.active != options.version)
+            if swap.state != swap.initial_state:
+                swap.notify_if_needed()
             release = self.store.version(options.model, options.version).release
-            plan = swap.plan_active(release, device_facts(), wish)
-            if plan.tells_server:
-                swap.activate(plan, wish)
+            plan = swap.plan_active(release, device_facts(), swap_options)
+            if plan.notifies_server:
+                swap.activate(plan, swap_options)
             return self._live(swap, plan.changed)
 
     def revert(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -107,9 +109,9 @@ class Command:
             if leaves is None:
                 raise StoreError(f"{options.model}: no version is active: there is nothing to go back from")
             # A swap that was interrupted is put back by this: then it is left already.
-            swap.settle(act=True)
-            plan = swap.plan_leave(leaves)
-            swap.leave(plan)
+            swap.recover_interrupted(act=True)
+            plan = swap.plan_revert(leaves)
+            swap.revert(plan)
             return self._live(swap, plan.changed)
 
     def verify(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -135,7 +137,7 @@ class Command:
             before = swap.state.active
             swap.recover()
             if not options.before_start:
-                swap.tell_if_needed()
+                swap.notify_if_needed()
             return f"{before} -> {swap.state.active}" if before != swap.state.active else "nothing to recover"
 
         return self._each_model(recover, before=self.store.clean_staging)
@@ -144,8 +146,8 @@ class Command:
         """Look at the trials; systemd's timer calls this until there is none."""
 
         def look(swap: Swap) -> str:
-            outcome = swap.look()
-            swap.tell_if_needed()
+            outcome = swap.check_trial()
+            swap.notify_if_needed()
             return outcome
 
         reverted = []
@@ -160,7 +162,7 @@ class Command:
             return self._each_model(give_up if options.service_failed else look)
         finally:
             if reverted:
-                rescue_service(Serving().unit)
+                rescue_service(ModelServer().unit)
 
     def crashed(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Count a crash of the service; systemd calls this whenever the service ended, with $SERVICE_RESULT."""
@@ -181,13 +183,13 @@ class Command:
             raise StoreError(f"{self.store.root}: no store here; the role edgeml.fleet.provision makes it")
         return self.store.models()
 
-    def _serving(self, model: str) -> Serving:
-        serving = self.store.state(model).serving or Serving()
-        return serving if self._server is None else Serving(serving.strategy, self._server, serving.unit)
+    def _serving(self, model: str) -> ModelServer:
+        serving = self.store.state(model).serving or ModelServer()
+        return serving if self._server is None else ModelServer(serving.strategy, self._server, serving.unit)
 
     def _swap(self, model: str, subcommand: str) -> Swap:
         user = os.environ.get("SUDO_USER") or getpass.getuser()
-        return Swap(self.store, model, Context(f"{user} by edgeml {subcommand}"), self._serving(model))
+        return Swap(self.store, model, Cause(f"{user} by edgeml {subcommand}"), self._serving(model))
 
     def _live(self, swap: Swap, changed: bool) -> tuple[dict[str, Any], str]:
         live = swap.live()
@@ -243,10 +245,14 @@ def _parser() -> argparse.ArgumentParser:
     activate.add_argument("version")
     activate.add_argument("--retry", action="store_true", help="also when it failed here before")
     activate.add_argument(
-        "--health-seconds", type=float, default=Wish.health_seconds, metavar="S", help="how long it must stay ready"
+        "--min-ready-seconds",
+        type=float,
+        default=SwapOptions.min_ready_seconds,
+        metavar="S",
+        help="how long it must stay ready",
     )
     activate.add_argument(
-        "--trial-seconds", type=float, default=Wish.trial_seconds, metavar="S", help="how long it is on trial"
+        "--trial-seconds", type=float, default=SwapOptions.trial_seconds, metavar="S", help="how long it is on trial"
     )
     add("revert", Command.revert, "go back to the version before").add_argument("model")
     add("verify", Command.verify, "read every file and compare its SHA-256").add_argument("model", nargs="?")

@@ -16,7 +16,7 @@ from typing import Any, Mapping
 from .facts import boot_id, boot_seconds
 from .probe_set import counted_since, probe_accuracy
 from .serving import Strategy, make_strategy
-from .state import Serving, State, known
+from .state import ModelServer, State, require
 from .store import TIME_FORMAT, Store
 
 # Clocks are set a little now and then, and the journal's times are of whole seconds.
@@ -31,7 +31,7 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
     """
     state = store.state(name)
     versions = store.versions(name)
-    strategy = make_strategy(dataclasses.replace(state.serving or Serving(), server=server))
+    strategy = make_strategy(dataclasses.replace(state.serving or ModelServer(), server=server))
     answers = strategy.answers()
     live = strategy.live(name, state, versions) if answers else None
     trial = state.trial
@@ -68,7 +68,7 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
 def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[str, Any]) -> dict[str, Any]:
     """What was counted of the active version since it became active, and of the one before until then."""
     found: dict[str, Any] = {"active_seconds": active_seconds(state, activation), "past": activation.get("past")}
-    (now,) = strategy.measured(name, known(state.active))
+    (now,) = strategy.measured(name, require(state.active))
     begun = activation.get("begun") or {}
     for counted in ("requests", "labels"):
         if counted in now:

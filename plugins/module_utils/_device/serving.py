@@ -16,7 +16,7 @@ from typing import Any, Collection
 from .._common.errors import EdgemlError, ServerError
 from .client import Server
 from .probe_set import BUCKETS, measure, parse_metrics, request_counts
-from .state import Record, Serving, State
+from .state import ModelServer, Record, State
 from .systemd import systemctl, systemd_runs, unit_property
 from .trial import Reading
 
@@ -35,7 +35,7 @@ class Strategy(ABC):
         """Whether there is somebody to be told; whoever is still starting is not."""
 
     @abstractmethod
-    def tell(self, model: str, active: str | None) -> None:
+    def notify(self, model: str, active: str | None) -> None:
         """Have the store's active version served, or nothing any more. Raises ServerError."""
 
     @abstractmethod
@@ -68,14 +68,14 @@ class Strategy(ABC):
 class LoadStrategy(Strategy):
     """The server loads beside and flips, told through the Open Inference Protocol's repository extension."""
 
-    def __init__(self, server: Server, unit: str = Serving.unit) -> None:
+    def __init__(self, server: Server, unit: str = ModelServer.unit) -> None:
         self.server: Server = server
         self._unit = unit
 
     def answers(self) -> bool:
         return self.server.has_started()
 
-    def tell(self, model: str, active: str | None) -> None:
+    def notify(self, model: str, active: str | None) -> None:
         if active is None:
             self.server.unload(model)
         else:
@@ -126,7 +126,7 @@ class UnitStrategy(Strategy):
         except ServerError:
             return False
 
-    def tell(self, model: str, active: str | None) -> None:
+    def notify(self, model: str, active: str | None) -> None:
         systemctl(self._verb, "--", self._unit)
 
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
@@ -155,7 +155,7 @@ class NoStrategy(Strategy):
     def answers(self) -> bool:
         return True
 
-    def tell(self, model: str, active: str | None) -> None:
+    def notify(self, model: str, active: str | None) -> None:
         return
 
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
@@ -172,7 +172,7 @@ def _restarts(unit: str) -> dict[str, int]:
     return {}
 
 
-def make_strategy(serving: Serving) -> Strategy:
+def make_strategy(serving: ModelServer) -> Strategy:
     """The strategy that ``serving`` names."""
     if serving.strategy == "load":
         return LoadStrategy(Server(serving.server), serving.unit)

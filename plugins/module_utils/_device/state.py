@@ -96,7 +96,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Serving:
+class ModelServer:
     """Who serves the model and how it is told: ``strategy`` is load, reload, restart or none; ``server`` the path of a
     Unix socket or a URL; ``unit`` the systemd unit."""
 
@@ -113,7 +113,7 @@ class State:
     previous: str | None = None
     trial: Trial | None = None
     failed: Mapping[str, Failure] = field(default_factory=dict)
-    serving: Serving | None = None
+    serving: ModelServer | None = None
 
     def versions(self) -> dict[str, Any]:
         """The active and the previous version, as modules return them."""
@@ -135,11 +135,11 @@ class State:
 
     def reverted(self) -> State:
         """The state before the trial's version was switched to."""
-        trial = known(self.trial)
+        trial = require(self.trial)
         return dataclasses.replace(self, active=trial.active, previous=trial.previous, trial=None)
 
 
-def known(value: Value | None) -> Value:
+def require(value: Value | None) -> Value:
     """``value``, of which the caller knows that it is there."""
     if value is None:
         raise AssertionError("expected a value; found none")
@@ -155,7 +155,7 @@ def state_document(state: State) -> dict[str, Any]:
 
 
 def parse_state(document: Any, origin: str) -> State:
-    """Read a state from JSON values. Raises StoreError, naming ``origin``, for anything but what was written."""
+    """Read a state from JSON values. Raises StoreError, with_path ``origin``, for anything but what was written."""
     try:
         if document["schema"] != SCHEMA or isinstance(document["schema"], bool):
             raise StoreError(f"{origin}: expected schema {SCHEMA}; found {document['schema']!r}")
@@ -199,8 +199,8 @@ def _trial(document: Mapping[str, Any]) -> Trial:
     return trial
 
 
-def _serving(document: Mapping[str, Any]) -> Serving:
-    serving: Serving = _build(Serving, document)
+def _serving(document: Mapping[str, Any]) -> ModelServer:
+    serving: ModelServer = _build(ModelServer, document)
     if serving.strategy not in STRATEGIES:
         raise ValueError(
             f"serving.strategy: expected {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}; found {serving.strategy!r}"

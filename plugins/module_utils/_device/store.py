@@ -33,7 +33,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, Mapping
 
-from .._common.errors import IntegrityError, ManifestError, StoreError, naming
+from .._common.errors import IntegrityError, ManifestError, StoreError, with_path
 from .._common.hashing import read_hashed
 from .._release.manifest import File, Release, Variant, check_name, is_name, parse_release
 from .state import SCHEMA, State, parse_state, state_document
@@ -142,7 +142,7 @@ class Store:
             chosen=chosen,
         )
 
-    def surplus(self, model: str, keep: int, needed: Iterable[str | None]) -> list[str]:
+    def prunable(self, model: str, keep: int, needed: Iterable[str | None]) -> list[str]:
         """The versions beyond the ``needed`` ones and the ``keep`` newest others, newest first."""
         others = set(self.versions(model)).difference(needed)
         age = {version: os.stat(self._version_path(model, version)).st_mtime for version in others}
@@ -233,7 +233,7 @@ class Store:
         finally:
             os.close(descriptor)
 
-    def set_aside_reserve(self) -> None:
+    def reserve_space(self) -> None:
         """Set aside what a way back needs. Raises StoreError where the disk is too full for that."""
         if os.path.exists(self._reserve):
             return
@@ -273,7 +273,7 @@ class Store:
         staged = os.path.join(self._staging, file.sha256)
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            with naming(staged), open(descriptor, "wb") as target:
+            with with_path(staged), open(descriptor, "wb") as target:
                 actual = read_hashed(source, file.size, origin, target)
                 if actual != file.sha256:
                     raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
@@ -318,7 +318,7 @@ class Store:
         """Keep the result of the version's smoke test with it."""
         self._replace(os.path.join(version.directory, "tested.json"), _json_bytes(result), _CONTENT_MODE)
 
-    def heal(self, file: File) -> None:
+    def relink(self, file: File) -> None:
         """Link the blob of ``file``, just added anew, in place of each damaged copy that a version has of it."""
         good = self._blob_path(file)
         staged = os.path.join(self._staging, "healed")
@@ -375,7 +375,7 @@ class Store:
         line = _json_bytes({"time": utc_now(), **entry})
         path = self._journal_path(model)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE)
-        with naming(path), open(descriptor, "ab") as journal:
+        with with_path(path), open(descriptor, "ab") as journal:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             journal.write(b"\n" + line if torn else line)
@@ -423,7 +423,7 @@ class Store:
         path = self._journal_path(model)
         if _status(path) is None:
             return
-        with naming(path), open(path, "rb") as file:
+        with with_path(path), open(path, "rb") as file:
             start, rest = file.seek(0, os.SEEK_END), b""
             while start > 0:
                 end, start = start, max(0, start - _JOURNAL_BLOCK_BYTES)
@@ -503,7 +503,7 @@ class Store:
 
     def _write(self, path: str, content: bytes, mode: int) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with naming(path), open(descriptor, "wb") as file:
+        with with_path(path), open(descriptor, "wb") as file:
             file.write(content)
             self._seal(file, mode)
 
@@ -547,7 +547,7 @@ def _json_bytes(document: Any) -> bytes:
 
 def _read_json(path: str, missing: Any = None) -> Any:
     try:
-        with naming(path), open(path, "rb") as file:
+        with with_path(path), open(path, "rb") as file:
             return json.loads(file.read().decode("utf-8"))
     except FileNotFoundError as error:
         if missing is not None:
@@ -560,7 +560,7 @@ def _read_json(path: str, missing: Any = None) -> Any:
 def _fsync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with naming(path):
+        with with_path(path):
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

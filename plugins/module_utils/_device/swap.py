@@ -6,7 +6,7 @@
 
 """The swap: from "this release is wanted" to "this release serves, or the old one still does".
 
-One swap runs at a time (the store's lock). Whoever holds the lock first settles what an interrupted one left.
+One swap runs at a time (the store's lock). Whoever holds the lock first recovers what an interrupted one left.
 """
 
 from __future__ import annotations
@@ -37,41 +37,41 @@ from .facts import boot_id, boot_seconds
 from .probe_set import probe_accuracy
 from .serving import make_strategy
 from .smoke_test import SmokeTest, runtime_id
-from .state import SWITCHING, WATCHING, Failure, Limits, Serving, State, Trial, known
+from .state import SWITCHING, WATCHING, Failure, Limits, ModelServer, State, Trial, require
 from .store import Store, Version, utc_now
 from .systemd import start_watching
 from .trial import COMMIT, REVERT, WAIT, Reading, judge_trial
 
 SERVER_RETURN_SECONDS = 90.0
 HEALTH_INTERVAL_SECONDS = 0.5
-LEFT = "left by request"
+REVERTED_BY_REQUEST = "reverted by request"
 _INLINE = "what came with the call"
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a call would do: the states before and after, what is served now, the blobs that must come first, and the
-    versions that make room. ``settles``: an interrupted swap or a trial comes to its end first."""
+    versions that make room. ``recovers``: an interrupted swap or a trial comes to its end first."""
 
     before: State
     after: State
     live: str | None
     variant: Variant | None = None
     missing: tuple[File, ...] = ()
-    surplus: tuple[str, ...] = ()
+    prunable: tuple[str, ...] = ()
     stages: bool = False
     switches: bool = False
-    tells_server: bool = False
-    settles: bool = False
+    notifies_server: bool = False
+    recovers: bool = False
 
     @property
     def changed(self) -> bool:
         """Whether anything is to do."""
-        return self.stages or self.switches or self.tells_server or self.settles or bool(self.missing)
+        return self.stages or self.switches or self.notifies_server or self.recovers or bool(self.missing)
 
 
 @dataclass(frozen=True)
-class Context:
+class Cause:
     """Who asks for a transition, and why: recorded in the device's journal."""
 
     actor: str
@@ -91,21 +91,21 @@ class Context:
         }
 
 
-DEVICE = Context(actor="device")
+DEVICE = Cause(actor="device")
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How a release is to be brought in: ``keep`` versions beside the needed ones, leave ``headroom`` percent of disk
+class SwapOptions:
+    """How a release is brought in: ``keep`` versions beside the needed ones, leave ``headroom_percent`` of disk
     and memory to the device, ``verify`` in full what is held, ``retry`` what failed here before (not in the same
-    rollout), see it healthy for ``health_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it at once)
+    rollout), see it ready for ``min_ready_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it)
     within ``limits``."""
 
     keep: int = 1
-    headroom: int = 20
+    headroom_percent: int = 20
     verify: bool = False
     retry: bool = False
-    health_seconds: float = 2.0
+    min_ready_seconds: float = 2.0
     trial_seconds: float = 300.0
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -119,8 +119,8 @@ class Wish:
 
 _MOST = {
     "keep": 1000,
-    "headroom": 99,
-    "health_seconds": 3600,
+    "headroom_percent": 99,
+    "min_ready_seconds": 3600,
     "trial_seconds": 365 * 86400,
     "crashes_max": 1000,
     "error_rate_max": 1,
@@ -132,13 +132,13 @@ _MOST = {
 class Swap:
     """The transitions of one model on this device."""
 
-    def __init__(self, store: Store, model: str, context: Context, serving: Serving | None = None) -> None:
+    def __init__(self, store: Store, model: str, cause: Cause, serving: ModelServer | None = None) -> None:
         self.store = store
         self.model = model
-        self.context = context
-        self.found = store.state(model)
-        self.state = self.found
-        self.serving = serving or self.found.serving or Serving()
+        self.cause = cause
+        self.initial_state = store.state(model)
+        self.state = self.initial_state
+        self.serving = serving or self.initial_state.serving or ModelServer()
         self.strategy = make_strategy(self.serving)
 
     def live(self) -> str | None:
@@ -154,7 +154,7 @@ class Swap:
 
     # ---- settling what was left ----
 
-    def settle(self, act: bool, ends_trial: bool = False) -> None:
+    def recover_interrupted(self, act: bool, ends_trial: bool = False) -> None:
         """Put back what an interrupted swap left half done; with ``ends_trial``, end a trial by what is known of it.
 
         Afterwards ``state`` is what the device has, or in check mode (without ``act``) would have. With ``act``, the
@@ -162,11 +162,11 @@ class Swap:
         """
         trial = self.state.trial
         if trial is not None and trial.phase == SWITCHING:
-            self._settled("interrupted", self.state.reverted(), act, reason="the swap was interrupted")
+            self._recovered("interrupted", self.state.reverted(), act, reason="the swap was interrupted")
         elif trial is not None and ends_trial:
-            self._look(act, last=True)
+            self._check_trial(act, last=True)
         if act:
-            self._settle_journal()
+            self._recover_journal()
             self.store.link_active(self.model, self.state)
 
     def recover(self) -> None:
@@ -175,18 +175,18 @@ class Swap:
         Raises StoreError when the active version's files are not there and there is none to fall back to.
         """
         self.store.clean_staging()
-        self.settle(act=True)
+        self.recover_interrupted(act=True)
         trial = self.state.trial
         if trial is not None and trial.boot_id != boot_id():
             begun_anew = dataclasses.replace(trial, boot_id=boot_id(), since=boot_seconds(), boots=trial.boots + 1)
             self._update(dataclasses.replace(self.state, trial=begun_anew))
-            self._look(act=True, boot=True)
+            self._check_trial(act=True, boot=True)
         self._fall_back()
 
-    def look(self) -> str:
+    def check_trial(self) -> str:
         """Look once at a trial, and commit it, revert it or leave it. Hold the lock. Returns what was done and why."""
-        self.settle(act=True)
-        return self._look(act=True) if self.state.trial is not None else "no trial"
+        self.recover_interrupted(act=True)
+        return self._check_trial(act=True) if self.state.trial is not None else "no trial"
 
     def crashed(self) -> None:
         """Count a crash of the service against the trial, and revert it at once when there were too many.
@@ -194,7 +194,7 @@ class Swap:
         The service is down then: it starts with what the state says. What other units serve is counted by systemd.
         Hold the lock.
         """
-        self.settle(act=True)
+        self.recover_interrupted(act=True)
         trial = self.state.trial
         if trial is not None and not self._counted_by_systemd:
             counted = dataclasses.replace(trial, crashes=trial.crashes + 1)
@@ -205,29 +205,31 @@ class Swap:
 
     def service_failed(self) -> bool:
         """Revert a trial because systemd gave the service up. Return whether there was one. Hold the lock."""
-        self.settle(act=True)
+        self.recover_interrupted(act=True)
         if self.state.trial is None or self._counted_by_systemd:
             return False
         self._revert_trial("systemd gave the service up", act=True)
         return True
 
-    def tell_if_needed(self) -> None:
+    def notify_if_needed(self) -> None:
         """Tell the server what was settled here, or when it answers with another version than the state names."""
         with contextlib.suppress(ServerError):
-            if self.strategy.answers() and (self.state.active != self.found.active or self.live() != self.state.active):
-                self.strategy.tell(self.model, self.state.active)
+            if self.strategy.answers() and (
+                self.state.active != self.initial_state.active or self.live() != self.state.active
+            ):
+                self.strategy.notify(self.model, self.state.active)
 
     # ---- plans: read, change nothing ----
 
-    def plan_present(self, release: Release, device: Mapping[str, Any], wish: Wish) -> Plan:
+    def plan_present(self, release: Release, device: Mapping[str, Any], options: SwapOptions) -> Plan:
         """Plan to hold ``release`` in the store. Raises IncompatibleError or StoreError where it cannot be."""
-        return self._plan(release, device, wish, self.state)
+        return self._plan(release, device, options, self.state)
 
-    def plan_active(self, release: Release, device: Mapping[str, Any], wish: Wish) -> Plan:
+    def plan_active(self, release: Release, device: Mapping[str, Any], options: SwapOptions) -> Plan:
         """Plan to make ``release`` the active version. Raises ServerError when a server that must be told is down."""
         before, version = self.state, release.version
         failure = before.failed.get(version)
-        if failure is not None and before.active != version and not self._tries_again(failure, wish):
+        if failure is not None and before.active != version and not self._tries_again(failure, options):
             raise FailedBeforeError(
                 f"{self.model} {version} failed on this device at {failure.time}: {failure.reason}. "
                 f"It is not tried again until it is asked for with retry",
@@ -239,50 +241,50 @@ class Swap:
                 f"cannot be ended before {version}"
             )
         after = before if before.active == version else State(version, before.active)
-        plan = self._plan(release, device, wish, after)
+        plan = self._plan(release, device, options, after)
         switches = after != before
         tells = switches or plan.live != version
         if tells and not self.strategy.answers():
             raise ServerDownError(f"{self.serving.server}: the inference server does not answer")
         if tells:
-            _check_memory(release, known(plan.variant), device, wish.headroom)
-        return dataclasses.replace(plan, switches=switches, tells_server=tells)
+            _check_memory(release, require(plan.variant), device, options.headroom_percent)
+        return dataclasses.replace(plan, switches=switches, notifies_server=tells)
 
-    def plan_leave(self, version: str) -> Plan:
+    def plan_revert(self, version: str) -> Plan:
         """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
 
         Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active. A version
         that is left counts as failed here: nobody brings it back without being told to.
         """
-        before, live, rollout_id = self.state, self.live(), self.context.rollout_id
-        plan = Plan(self.found, before, live, settles=self._settles)
+        before, live, rollout_id = self.state, self.live(), self.cause.rollout_id
+        plan = Plan(self.initial_state, before, live, recovers=self._recovers)
         if before.active != version:
-            return dataclasses.replace(plan, tells_server=live == version)
+            return dataclasses.replace(plan, notifies_server=live == version)
         if rollout_id is not None and (self.store.activation(self.model) or {}).get("rollout_id") != rollout_id:
             return plan
         after = (
             before.reverted() if before.trial else dataclasses.replace(before, active=before.previous, previous=version)
         )
-        after = after.with_failure(version, self._failure(version, self.context.why or LEFT))
+        after = after.with_failure(version, self._failure(version, self.cause.why or REVERTED_BY_REQUEST))
         if after.active is not None:
             after = after.without_failure(after.active)
-        return dataclasses.replace(plan, after=after, switches=True, tells_server=True)
+        return dataclasses.replace(plan, after=after, switches=True, notifies_server=True)
 
     def plan_absent(self, version: str) -> Plan:
         """Plan to remove ``version`` from the store. Raises StoreError when it is needed."""
         if version in self.state.needed():
-            raise StoreError(f"{self.model} {version} is active or previous on this device: leave it first")
+            raise StoreError(f"{self.model} {version} is active or previous on this device: revert it first")
         held = version in self.store.versions(self.model)
-        return Plan(self.found, self.state, self.live(), stages=held, settles=self._settles)
+        return Plan(self.initial_state, self.state, self.live(), stages=held, recovers=self._recovers)
 
     # ---- acts: hold the store's lock ----
 
     def prune(self, release: Release, plan: Plan) -> None:
         """Make room for ``release``: without what an interrupted write left, and what the plan has no more need for."""
-        files = release.files(known(plan.variant))
+        files = release.files(require(plan.variant))
         self.store.clean_staging()
         self.store.remove_unused_blobs(needed=files)
-        for version in plan.surplus:
+        for version in plan.prunable:
             if version not in self.state.needed():
                 self.store.remove(self.model, version, needed=files)
 
@@ -298,21 +300,21 @@ class Swap:
                 self.store.add_blob(file, _decoded(inline[file.sha256]), _INLINE)
             else:
                 self._add_staged(file, os.path.join(blobs or self.store.root, file.sha256))
-            self.store.heal(file)
-        self.store.install(release, known(plan.variant))
+            self.store.relink(file)
+        self.store.install(release, require(plan.variant))
         self._test(self.store.version(self.model, release.version))
 
-    def activate(self, plan: Plan, wish: Wish) -> dict[str, Any] | None:
+    def activate(self, plan: Plan, options: SwapOptions) -> dict[str, Any] | None:
         """Make ``plan.after.active`` serve, or put the old version back and raise SwapError.
 
         Verifies every byte and tests the candidate where it was not tested with this runtime, measures the accuracy
         of the version that serves now on the new release's probe set (returned; None when there is nothing to
         measure), switches, tells the server, watches it for a while, and leaves the version on trial.
         """
-        version = self.store.version(self.model, known(plan.after.active))
+        version = self.store.version(self.model, require(plan.after.active))
         self._test(version, verify=True)
         if not plan.switches:
-            self._tell_active(wish.health_seconds)
+            self._notify_active(options.min_ready_seconds)
             return None
         before = self.state
         # ``earlier``: the version may have served before.
@@ -322,14 +324,14 @@ class Swap:
             phase=SWITCHING,
             active=before.active,
             previous=before.previous,
-            seconds=wish.trial_seconds,
-            limits=wish.limits,
+            seconds=options.trial_seconds,
+            limits=options.limits,
             baseline=self.strategy.record(self.model, before.active),
             memory_bytes=version.chosen.memory_bytes,
             boot_id=boot_id(),
             since=boot_seconds(),
         )
-        self.store.set_aside_reserve()
+        self.store.reserve_space()
         start_watching()
         switching = dataclasses.replace(
             before.without_failure(version.version),
@@ -343,16 +345,16 @@ class Swap:
                 "activate",
                 switching,
                 baseline=baseline,
-                trial_seconds=wish.trial_seconds,
+                trial_seconds=options.trial_seconds,
                 past=past if before.active else None,
                 begun=earlier,
             )
-            self.strategy.tell(self.model, version.version)
-            self._watch(version.version, wish.health_seconds)
+            self.strategy.notify(self.model, version.version)
+            self._watch(version.version, options.min_ready_seconds)
             begun = self.strategy.record(self.model, version.version)
             watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds(), begun=begun)
             # Not from the reserve: on a disk without room for this, the way back needs it.
-            self.state = dataclasses.replace(self.state, trial=watching if wish.trial_seconds > 0 else None)
+            self.state = dataclasses.replace(self.state, trial=watching if options.trial_seconds > 0 else None)
             self.store.update(self.model, self.state)
         except ServerError as error:
             live = self._put_back(
@@ -365,18 +367,18 @@ class Swap:
             raise SwapError(f"{self.model} {version.version} could not be switched to: {error}", live) from error
         return baseline
 
-    def leave(self, plan: Plan) -> None:
+    def revert(self, plan: Plan) -> None:
         """Go back to the version before; with none before, stop serving the model. Needs no download."""
         if plan.after.active is not None:
             self.store.verify(self.store.version(self.model, plan.after.active))
         if plan.switches:
             start_watching()
             if self.state.trial is not None:
-                self._revert_trial(self.context.why or LEFT, act=True, context=self.context)
+                self._revert_trial(self.cause.why or REVERTED_BY_REQUEST, act=True, cause=self.cause)
             else:
                 self._transition("revert", dataclasses.replace(plan.after, serving=self.serving))
         try:
-            self.strategy.tell(self.model, plan.after.active)
+            self.strategy.notify(self.model, plan.after.active)
         except ServerError as error:
             raise SwapError(
                 f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}",
@@ -386,13 +388,13 @@ class Swap:
     def remove(self, version: str) -> None:
         """Remove a version that nobody needs."""
         self.store.remove(self.model, version)
-        self.store.record(self.model, self.context.entry("remove", self.state, self.state, version=version))
+        self.store.record(self.model, self.cause.entry("remove", self.state, self.state, version=version))
 
     def make_room(self, plan: Plan) -> None:
         """Remove what the plan has no more need for, after it was carried out. What can't be removed now stays until
         another release is staged."""
         with contextlib.suppress(OSError):
-            for version in set(plan.surplus) & set(self.store.versions(self.model)):
+            for version in set(plan.prunable) & set(self.store.versions(self.model)):
                 if version not in self.state.needed():
                     self.store.remove(self.model, version)
 
@@ -403,17 +405,17 @@ class Swap:
         """Whether the model is served by a unit of its own, whose restarts its record has."""
         return self.serving.strategy in ("reload", "restart")
 
-    def _tries_again(self, failure: Failure, wish: Wish) -> bool:
+    def _tries_again(self, failure: Failure, options: SwapOptions) -> bool:
         """Whether a version that failed is tried again: not twice in one rollout."""
-        rollout_id = self.context.rollout_id
-        return wish.retry and (rollout_id is None or rollout_id != failure.rollout_id)
+        rollout_id = self.cause.rollout_id
+        return options.retry and (rollout_id is None or rollout_id != failure.rollout_id)
 
     @property
-    def _settles(self) -> bool:
-        return self.state != self.found
+    def _recovers(self) -> bool:
+        return self.state != self.initial_state
 
-    def _plan(self, release: Release, device: Mapping[str, Any], wish: Wish, after: State) -> Plan:
-        variant = choose_variant(release, device, wish.headroom)
+    def _plan(self, release: Release, device: Mapping[str, Any], options: SwapOptions, after: State) -> Plan:
+        variant = choose_variant(release, device, options.headroom_percent)
         held = release.version in self.store.versions(self.model)
         if held:
             version = self.store.version(self.model, release.version)
@@ -423,38 +425,38 @@ class Swap:
                     f"{release.digest}. A release is immutable: publish the change as a new version"
                 )
             variant = version.chosen
-            missing = self.store.damaged(version) if wish.verify else []
-            if not wish.verify:
+            missing = self.store.damaged(version) if options.verify else []
+            if not options.verify:
                 self.store.check_sizes(version)
         else:
             missing = self.store.missing(release.files(variant))
         needed = {*after.needed(), release.version}
-        if wish.trial_seconds > 0:
+        if options.trial_seconds > 0:
             needed |= self.state.needed()
         # A version that is neither staged nor switched to makes nothing superfluous.
-        surplus = [] if held and after == self.state else self.store.surplus(self.model, wish.keep, needed)
-        self._check_disk(release, missing, surplus, wish.headroom)
+        prunable = [] if held and after == self.state else self.store.prunable(self.model, options.keep, needed)
+        self._check_disk(release, missing, prunable, options.headroom_percent)
         return Plan(
-            self.found,
+            self.initial_state,
             after,
             self.live(),
             variant,
             tuple(missing),
-            tuple(surplus),
+            tuple(prunable),
             stages=not held or bool(missing),
-            settles=self._settles,
+            recovers=self._recovers,
         )
 
-    def _check_disk(self, release: Release, missing: list[File], surplus: list[str], headroom: int) -> None:
+    def _check_disk(self, release: Release, missing: list[File], prunable: list[str], headroom_percent: int) -> None:
         if not missing:
             return
         needed, free = sum(file.size for file in missing), self.store.free_bytes()
-        removable = [version for version in surplus if version not in self.state.needed()]
+        removable = [version for version in prunable if version not in self.state.needed()]
         freed = sum(self.store.unique_bytes(self.model, version) for version in removable)
-        if needed > (free + freed) * (100 - headroom) // 100:
+        if needed > (free + freed) * (100 - headroom_percent) // 100:
             raise StoreError(
                 f"{self.store.root}: {self.model} {release.version} needs {needed} bytes; {free} are free, and "
-                f"{freed} more after pruning {', '.join(removable) or 'nothing'}; {headroom}% of that are to stay free"
+                f"{freed} more after pruning {', '.join(removable) or 'nothing'}; {headroom_percent}% of that stay free"
             )
 
     # ---- the parts: acts ----
@@ -466,8 +468,8 @@ class Swap:
         except FileNotFoundError as error:
             raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing") from error
 
-    def _transition(self, event: str, after: State, context: Context | None = None, **more: Any) -> None:
-        entry = (context or self.context).entry(event, self.state, after, **more)
+    def _transition(self, event: str, after: State, cause: Cause | None = None, **more: Any) -> None:
+        entry = (cause or self.cause).entry(event, self.state, after, **more)
         if event != "activate":
             self.store.use_reserve()
         self.store.transition(self.model, after, entry)
@@ -478,13 +480,13 @@ class Swap:
         self.store.update(self.model, state)
         self.state = state
 
-    def _settled(self, event: str, after: State, act: bool, **more: Any) -> None:
+    def _recovered(self, event: str, after: State, act: bool, **more: Any) -> None:
         if act:
-            self._transition(event, after, context=DEVICE, **more)
+            self._transition(event, after, cause=DEVICE, **more)
         else:
             self.state = after
 
-    def _settle_journal(self) -> None:
+    def _recover_journal(self) -> None:
         """Name a transition that the journal announces and that never came about."""
         last = self.store.last_transition(self.model)
         if last is not None and last.get("to") != self.state.active:
@@ -493,9 +495,9 @@ class Swap:
             self.store.use_reserve()
             self.store.record(self.model, entry)
 
-    def _look(self, act: bool, last: bool = False, boot: bool = False) -> str:
+    def _check_trial(self, act: bool, last: bool = False, boot: bool = False) -> str:
         """Judge the trial; at boot by what was counted only, because the server is not up yet."""
-        trial, active = known(self.state.trial), known(self.state.active)
+        trial, active = require(self.state.trial), require(self.state.active)
         if boot:
             reading = Reading(answers=False, ready=None, record=None)
         else:
@@ -505,18 +507,18 @@ class Swap:
         elapsed = boot_seconds() - trial.since if trial.boot_id == boot_id() else 0.0
         verdict, reason = judge_trial(trial, reading, elapsed, last)
         if verdict == COMMIT:
-            self._settled("commit", dataclasses.replace(self.state, trial=None), act, reason=reason)
+            self._recovered("commit", dataclasses.replace(self.state, trial=None), act, reason=reason)
         elif verdict == REVERT:
             self._revert_trial(reason, act)
         elif act and verdict == WAIT and trial != self.state.trial:
             self._update(dataclasses.replace(self.state, trial=trial))
         return f"{verdict}: {reason}"
 
-    def _revert_trial(self, reason: str, act: bool, context: Context = DEVICE) -> None:
-        active = known(self.state.active)
+    def _revert_trial(self, reason: str, act: bool, cause: Cause = DEVICE) -> None:
+        active = require(self.state.active)
         after = self.state.reverted().with_failure(active, self._failure(active, reason))
         if act:
-            self._transition("revert", after, context=context, reason=reason)
+            self._transition("revert", after, cause=cause, reason=reason)
         else:
             self.state = after
 
@@ -524,7 +526,7 @@ class Swap:
         digest = ""
         with contextlib.suppress(StoreError):
             digest = self.store.version(self.model, version).digest
-        rollout_id = self.context.rollout_id
+        rollout_id = self.cause.rollout_id
         if rollout_id is None and version == self.state.active:
             rollout_id = (self.store.activation(self.model) or {}).get("rollout_id")
         return Failure(reason=reason[:500], time=utc_now(), digest=digest, rollout_id=rollout_id)
@@ -542,7 +544,7 @@ class Swap:
             self.store.verify(self.store.version(self.model, previous))
             without = dataclasses.replace(self.state, active=previous, previous=None, trial=None)
             after = without.with_failure(active, self._failure(active, str(error)))
-            self._transition("fallback", after, context=DEVICE, reason=str(error))
+            self._transition("fallback", after, cause=DEVICE, reason=str(error))
 
     def _test(self, version: Version, verify: bool = False) -> None:
         """Smoke-test a candidate, unless it was with this runtime; ``verify`` each byte meanwhile."""
@@ -558,19 +560,19 @@ class Swap:
                 result = test.result()
             except CandidateError as error:
                 failed = self.state.with_failure(version.version, self._failure(version.version, str(error)))
-                entry = self.context.entry("refused", self.state, failed, version=version.version, reason=str(error))
+                entry = self.cause.entry("refused", self.state, failed, version=version.version, reason=str(error))
                 self.store.record(self.model, entry)
                 self._update(failed)
                 raise
         if result is not None:
             self.store.note_test(version, result)
 
-    def _tell_active(self, health_seconds: float) -> None:
+    def _notify_active(self, min_ready_seconds: float) -> None:
         """Have a server that lost the active version serve it again; nothing is switched."""
-        active = known(self.state.active)
+        active = require(self.state.active)
         try:
-            self.strategy.tell(self.model, active)
-            self._watch(active, health_seconds)
+            self.strategy.notify(self.model, active)
+            self._watch(active, min_ready_seconds)
         except ServerError as error:
             raise SwapError(f"{self.model} {active} is active and not served: {error}", self.live_if_told()) from error
 
@@ -598,7 +600,7 @@ class Swap:
             self.state = self.store.state(self.model)
             if self.state.active != after.active:
                 self._transition("put_back", after, reason=str(error))
-            self._settle_journal()
+            self._recover_journal()
         except OSError as again:
             raise SwapError(
                 f"{self.model}: the switch failed: {error}; to put {after.active} back failed as well, and is tried "
@@ -608,7 +610,7 @@ class Swap:
         deadline = time.monotonic() + SERVER_RETURN_SECONDS
         while True:
             try:
-                self.strategy.tell(self.model, after.active)
+                self.strategy.notify(self.model, after.active)
                 break
             except ServerError:
                 if self.strategy.answers() or time.monotonic() >= deadline:
@@ -624,11 +626,11 @@ def _decoded(text: str) -> BinaryIO:
         raise IntegrityError(f"{_INLINE}: expected base64: {error}") from error
 
 
-def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom: int) -> None:
+def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom_percent: int) -> None:
     """Raise IncompatibleError unless the new version fits beside what runs now."""
     available = device["memory_available_bytes"]
-    if variant.memory_bytes > available * (100 - headroom) // 100:
+    if variant.memory_bytes > available * (100 - headroom_percent) // 100:
         raise IncompatibleError(
             f"{release.model} {release.version} needs {variant.memory_bytes} bytes of memory while the old version "
-            f"still serves; {available} are available, of which {headroom}% are to stay free"
+            f"still serves; {available} are available, of which {headroom_percent}% are to stay free"
         )

@@ -162,17 +162,17 @@ def canonical_json(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
-def choose_variant(release: Release, device: Mapping[str, Any], headroom: int = 0) -> Variant:
+def choose_variant(release: Release, device: Mapping[str, Any], headroom_percent: int = 0) -> Variant:
     """Return the first variant, in the release's order of preference, that the device can run.
 
-    ``device`` is what ``facts.device_facts()`` returns; ``headroom`` the percentage of its memory that a model must
-    leave. A runtime that is not installed (yet) is no reason
+    ``device`` is what ``facts.device_facts()`` returns; ``headroom_percent`` the percentage of its memory that a
+    model must leave. A runtime that is not installed (yet) is no reason
     against a variant; one that is older than the variant's minimum is.
     Raises IncompatibleError with the reason against each variant.
     """
     reasons = []
     for variant in release.variants:
-        reason = _reason_against(variant, device, headroom)
+        reason = _reason_against(variant, device, headroom_percent)
         if reason is None:
             return variant
         reasons.append(f"variant {variant.name}: {reason}")
@@ -181,12 +181,12 @@ def choose_variant(release: Release, device: Mapping[str, Any], headroom: int = 
     )
 
 
-def _reason_against(variant: Variant, device: Mapping[str, Any], headroom: int) -> str | None:
+def _reason_against(variant: Variant, device: Mapping[str, Any], headroom_percent: int) -> str | None:
     architecture = device["architecture"]
     if architecture not in variant.architectures:
         return f"built for {', '.join(variant.architectures)}; the device is {architecture}"
-    if variant.memory_bytes > device["memory_bytes"] * (100 - headroom) // 100:
-        spare = f", of which {headroom}% are to stay free" if headroom else ""
+    if variant.memory_bytes > device["memory_bytes"] * (100 - headroom_percent) // 100:
+        spare = f", of which {headroom_percent}% are to stay free" if headroom_percent else ""
         return f"needs {variant.memory_bytes} bytes of memory; the device has {device['memory_bytes']}{spare}"
     installed = device.get("runtimes", {}).get(variant.runtime)
     if installed is not None and _version_key(installed) < _version_key(variant.runtime_minimum):

@@ -161,25 +161,25 @@ def _merged(before: Iterable[Mapping[str, Any]], now: Sequence[Mapping[str, Any]
 def with_wave(rollout: Rollout, wave: Mapping[str, Any]) -> Rollout:
     """The rollout with ``wave`` begun, looked at once more, or judged: what it tells is added to what is known of it.
 
-    A wave that is begun again keeps the looks of before, not their verdict.
+    A wave that is begun again keeps the analyses of before, not their verdict.
     """
     number = wave["number"]
     before = next((known for known in rollout["waves"] if known["number"] == number), None)
     if before is None:
-        before = {"number": number, "began": utc_now(), "looks": []}
+        before = {"number": number, "began": utc_now(), "analyses": []}
     noted = {
         "ended": None,
         "verdict": None,
         "findings": [],
         "outcomes": {},
         **before,
-        **{name: value for name, value in wave.items() if name != "look"},
+        **{name: value for name, value in wave.items() if name != "analysis"},
     }
     if wave.get("verdict") is None:
         noted.update(ended=None, verdict=None)
     else:
         noted["ended"] = utc_now()
-        noted["looks"] = [*before["looks"], {"time": noted["ended"], "verdict": wave["verdict"]}]
+        noted["analyses"] = [*before["analyses"], {"time": noted["ended"], "verdict": wave["verdict"]}]
     others = [known for known in rollout["waves"] if known["number"] != number]
     return {**rollout, "waves": sorted([*others, noted], key=lambda known: int(known["number"]))}
 
@@ -197,8 +197,8 @@ def wanted(rollouts: Sequence[Rollout], hosts: Iterable[str]) -> dict[str, list[
     left out.
 
     ``version`` is the release of the newest rollout that reached the host's wave and was not stopped (with its
-    ``rollout_id`` and ``digest``); None where there is none. ``leave`` names the releases of newer rollouts that had
-    reached the host's wave and were stopped, newest first, each with its ``rollout_id`` and ``why``.
+    ``rollout_id`` and ``digest``); None where there is none. ``stopped_releases`` names the releases of newer rollouts
+    that had reached the host's wave and were stopped, newest first, each with its ``rollout_id`` and ``why``.
     """
     planned = [(rollout, _wave_numbers(rollout), reached(rollout)) for rollout in reversed(rollouts)]
     result = {}
@@ -206,15 +206,19 @@ def wanted(rollouts: Sequence[Rollout], hosts: Iterable[str]) -> dict[str, list[
         models: dict[str, dict[str, Any]] = {}
         for rollout, numbers, begun in planned:
             model = rollout["model"]
-            entry = models.setdefault(model, {"model": model, "version": None, "leave": []})
+            entry = models.setdefault(model, {"model": model, "version": None, "stopped_releases": []})
             if entry["version"] is not None:
                 continue
             if rollout["state"] in STOPPED and numbers.get(host, begun + 1) <= begun:
                 left = {"version": rollout["version"], "rollout_id": rollout["id"], "why": rollout["why"]}
-                entry["leave"].append(left)
+                entry["stopped_releases"].append(left)
             elif rollout["state"] not in STOPPED and _includes(rollout, numbers.get(host), begun):
                 entry.update(version=rollout["version"], rollout_id=rollout["id"], digest=rollout["digest"])
-        entries = [entry for _model, entry in sorted(models.items()) if entry["version"] is not None or entry["leave"]]
+        entries = [
+            entry
+            for _model, entry in sorted(models.items())
+            if entry["version"] is not None or entry["stopped_releases"]
+        ]
         if entries:
             result[host] = entries
     return result

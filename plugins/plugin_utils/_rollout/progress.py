@@ -89,7 +89,7 @@ class Progress:
         passed = [wave for wave in ledger.get("waves") or [] if wave.get("verdict") == "pass"]
         self._wave = min(len(passed) + 1, len(self._waves))
         self._passed = len(passed)
-        self._looks = 0
+        self._analyses = 0
         self._verdict = ""
         self._step = ""
         self._kinds: dict[str, dict[str, str]] = {}
@@ -123,7 +123,7 @@ class Progress:
             seconds = float(self._ledger["settings"]["soak_seconds"])
             self._soak_ends = self._clock() + seconds
             until = time.strftime("%H:%M:%S", time.gmtime(self._now() + seconds))
-            again = f", look {self._looks + 1}" if self._looks else ""
+            again = f", analysis {self._analyses + 1}" if self._analyses else ""
             lines.append(self._wave_line(f"soaks {duration(seconds)}, until {until} UTC{again}"))
         if name == REVERT:
             lines.append(self._line("goes back to the version before", WARNING))
@@ -174,7 +174,7 @@ class Progress:
         """Tell the gate's verdict on the wave, with the reasons that led to it."""
         lines = self.step_ends()
         self._kinds.pop(READ, None)
-        self._looks += 1
+        self._analyses += 1
         self._verdict = printable(verdict).upper()
         tone = _TONES.get(verdict, WARNING)
         told = [printable(reason) for reason in reasons]
@@ -220,7 +220,7 @@ class Progress:
 
     def _wave_is(self, number: int) -> None:
         if number != self._wave:
-            self._wave, self._looks, self._verdict = number, 0, ""
+            self._wave, self._analyses, self._verdict = number, 0, ""
             self._kinds.clear()
             self._reasons.clear()
             self._swapped.clear()

@@ -16,7 +16,7 @@ from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, NamedTupl
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 
-# Controls of one stratum in one wave: more would tell the gate little, and each of them is read twice.
+# Controls of one device class in one wave: more would tell the gate little, and each of them is read twice.
 CONTROLS_MAX = 20
 
 DEFAULT_WAVES = ("canary", "10%", "50%", "100%")
@@ -31,14 +31,14 @@ _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%", re.ASCII)
 _STEP = 2.0**-53
 
 Amount = Union[int, str]
-Cuts = Dict[str, Any]
+Boundaries = Dict[str, Any]
 _Step = Tuple[str, Union[str, None], "list[str]"]
 
 
 class Host(NamedTuple):
     """A device of the fleet: the class that it belongs to, and the reason if it takes no part."""
 
-    stratum: str
+    device_class: str
     left_out: str | None = None
 
 
@@ -55,13 +55,13 @@ class Plan(NamedTuple):
     waves: list[Wave]
     left_out: dict[str, str]
     controls: list[dict[str, str]]
-    cuts: Cuts
+    boundaries: Boundaries
 
     def document(self) -> dict[str, Any]:
         """The plan as JSON's types."""
-        numbers = {wave["name"]: number for number, wave in enumerate(self.cuts["waves"], 1)}
+        numbers = {wave["name"]: number for number, wave in enumerate(self.boundaries["waves"], 1)}
         waves = [{"number": numbers[wave.name], "name": wave.name, "hosts": wave.hosts} for wave in self.waves]
-        return {"waves": waves, "left_out": self.left_out, "controls": self.controls, "cuts": self.cuts}
+        return {"waves": waves, "left_out": self.left_out, "controls": self.controls, "boundaries": self.boundaries}
 
 
 class _Target(NamedTuple):
@@ -83,7 +83,7 @@ def position(salt: str, host: str) -> float:
 
 
 def read_hosts(hosts: Mapping[str, Any]) -> dict[str, Host]:
-    """Turn ``{name: stratum}`` or ``{name: {stratum, pinned, maintenance}}`` into hosts.
+    """Turn ``{name: device_class}`` or ``{name: {device_class, pinned, maintenance}}`` into hosts.
 
     ``pinned`` and ``maintenance`` are a reason, true, or nothing. Raises ArgumentError.
     """
@@ -93,17 +93,17 @@ def read_hosts(hosts: Mapping[str, Any]) -> dict[str, Host]:
 def _read_host(name: str, found: Any) -> Host:
     if isinstance(found, str):
         return Host(found)
-    if not isinstance(found, Mapping) or not isinstance(found.get("stratum"), str):
-        raise ArgumentError(f"hosts: {name}: expected a stratum, or a mapping with one; found {found!r}")
-    unknown = sorted(set(found) - {"stratum", "pinned", "maintenance"})
+    if not isinstance(found, Mapping) or not isinstance(found.get("device_class"), str):
+        raise ArgumentError(f"hosts: {name}: expected a device class, or a mapping with one; found {found!r}")
+    unknown = sorted(set(found) - {"device_class", "pinned", "maintenance"})
     if unknown:
-        raise ArgumentError(f"hosts: {name}: expected stratum, pinned and maintenance; found {', '.join(unknown)}")
+        raise ArgumentError(f"hosts: {name}: expected device_class, pinned and maintenance; found {', '.join(unknown)}")
     for word in ("pinned", "maintenance"):
         value = found.get(word)
         reason = "yes" if value is True else str(value or "").strip()
         if reason.lower() not in _NO:
-            return Host(found["stratum"], f"{word}: {reason}")
-    return Host(found["stratum"])
+            return Host(found["device_class"], f"{word}: {reason}")
+    return Host(found["device_class"])
 
 
 def plan(
@@ -113,7 +113,7 @@ def plan(
     groups: Mapping[str, Iterable[str]] | None = None,
     max_unavailable: Amount | Mapping[str, Amount] | None = None,
     only: Iterable[str] | None = None,
-    cuts: Mapping[str, Any] | None = None,
+    boundaries: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Split the fleet into waves.
 
@@ -124,17 +124,17 @@ def plan(
     - 5: the hosts of lowest position, until with those of the waves before there are five;
     - "canary", any other text: the members of that one of ``groups``, and nobody else.
 
-    After a percentage or a count each stratum is represented: its host of lowest position belongs in any case. The last
+    After a percentage or a count each class is represented: its host of lowest position belongs in any case. The last
     target is "100%". Hosts that are left out take no part.
 
-    ``max_unavailable`` (a count, or a percentage of the stratum's hosts that take part, rounded down, at least 1; for
-    all strata or for each) splits a wave until no part holds more hosts of a stratum. Waves without hosts are left out.
+    ``max_unavailable`` (a count, or a percentage of the class's hosts that take part, rounded down, at least 1; for
+    all classes or for each) splits a wave until no part holds more hosts of a class. Waves without hosts are left out.
 
-    A host's control is one of its stratum in a later wave: the next in line; each is the control of one host of a wave.
-    Only the first CONTROLS_MAX hosts of a wave's stratum have one.
+    A host's control is one of its class in a later wave: the next in line; each is the control of one host of a wave.
+    Only the first CONTROLS_MAX hosts of a wave's device class have one.
 
-    ``cuts``, of an earlier plan, takes the place of the fleet: each of ``hosts`` gets the wave that it had there,
-    whatever other hosts there are. A host that was not there gets the wave that its position has in its stratum, or
+    ``boundaries``, of an earlier plan, takes the place of the fleet: each of ``hosts`` gets the wave that it had there,
+    whatever other hosts there are. A host that was not there gets the wave that its position has in its class, or
     the last.
 
     Raises ArgumentError.
@@ -142,21 +142,21 @@ def plan(
     left_out = {name: host.left_out for name, host in hosts.items() if host.left_out is not None}
     order = sorted((position(salt, name), name) for name in hosts if name not in left_out)
     places = {name: place for place, name in order}
-    strata = {name: hosts[name].stratum for name in places}
+    device_classes = {name: hosts[name].device_class for name in places}
     wanted = _read_targets(targets)
-    if cuts is None:
-        limits = _limits(max_unavailable, Counter(strata.values()))
-        steps = list(_split(_choose(places, strata, wanted, groups or {}), strata, limits))
-        cuts = _cuts(salt, steps, strata, places)
+    if boundaries is None:
+        limits = _limits(max_unavailable, Counter(device_classes.values()))
+        steps = list(_split(_choose(places, device_classes, wanted, groups or {}), device_classes, limits))
+        boundaries = _boundaries(salt, steps, device_classes, places)
         waves = [Wave(name, chosen) for name, _group, chosen in steps if chosen]
     else:
-        waves = _follow(places, strata, groups or {}, salt, cuts)
+        waves = _follow(places, device_classes, groups or {}, salt, boundaries)
     if only is not None:
         asked = set(only)
         left_out = {name: reason for name, reason in left_out.items() if name in asked}
         kept = [Wave(wave.name, [name for name in wave.hosts if name in asked]) for wave in waves]
         waves = [wave for wave in kept if wave.hosts]
-    return Plan(waves, left_out, _controls(waves, strata), dict(cuts))
+    return Plan(waves, left_out, _controls(waves, device_classes), dict(boundaries))
 
 
 # ---- targets and budgets ----
@@ -202,18 +202,21 @@ def _read_amount(amount: Any) -> int | Fraction | None:
 
 
 def _limits(max_unavailable: Any, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The most hosts that a wave may hold, by stratum; ``sizes`` has the hosts of each stratum."""
+    """The most hosts that a wave may hold, by device class; ``sizes`` has the hosts of each device class."""
     if max_unavailable is None:
         return {}
     if not isinstance(max_unavailable, Mapping):
-        return {stratum: _limit(max_unavailable, size, "") for stratum, size in sizes.items()}
-    unknown = sorted(str(stratum) for stratum in set(max_unavailable) - set(sizes))
+        return {device_class: _limit(max_unavailable, size, "") for device_class, size in sizes.items()}
+    unknown = sorted(str(device_class) for device_class in set(max_unavailable) - set(sizes))
     if unknown and sizes:
         raise ArgumentError(
             f"max_unavailable: no device belongs to {', '.join(map(repr, unknown))};"
-            f" the strata are {', '.join(map(repr, sorted(sizes)))}"
+            f" the device classes are {', '.join(map(repr, sorted(sizes)))}"
         )
-    return {stratum: _limit(most, sizes.get(stratum, 0), f"{stratum}: ") for stratum, most in max_unavailable.items()}
+    return {
+        device_class: _limit(most, sizes.get(device_class, 0), f"{device_class}: ")
+        for device_class, most in max_unavailable.items()
+    }
 
 
 def _limit(most: Any, size: int, where: str) -> int:
@@ -230,14 +233,14 @@ def _limit(most: Any, size: int, where: str) -> int:
 
 def _choose(
     places: Mapping[str, float],
-    strata: Mapping[str, str],
+    device_classes: Mapping[str, str],
     targets: Iterable[_Target],
     groups: Mapping[str, Iterable[str]],
 ) -> Iterator[tuple[_Target, list[str]]]:
     """The hosts that each target adds to those before it, in order of position, which is that of ``places``."""
     first: dict[str, str] = {}
-    for name, stratum in strata.items():
-        first.setdefault(stratum, name)
+    for name, device_class in device_classes.items():
+        first.setdefault(device_class, name)
     leaders = set(first.values())
     rest, done = list(places), 0
     for target in targets:
@@ -285,7 +288,7 @@ def _members(groups: Mapping[str, Iterable[str]], name: str) -> set[str]:
 
 
 def _split(
-    chosen: Iterable[tuple[_Target, list[str]]], strata: Mapping[str, str], limits: Mapping[str, int]
+    chosen: Iterable[tuple[_Target, list[str]]], device_classes: Mapping[str, str], limits: Mapping[str, int]
 ) -> Iterator[_Step]:
     """Name, group and hosts of each wave. The parts of a split one are filled one after the other."""
     for target, names in chosen:
@@ -295,9 +298,9 @@ def _split(
         sizes: Counter[str] = Counter()
         parts: list[list[str]] = [[]]
         for name in names:
-            stratum = strata[name]
-            part = sizes[stratum] // limits[stratum] if stratum in limits else 0
-            sizes[stratum] += 1
+            device_class = device_classes[name]
+            part = sizes[device_class] // limits[device_class] if device_class in limits else 0
+            sizes[device_class] += 1
             if part == len(parts):
                 parts.append([])
             parts[part].append(name)
@@ -306,11 +309,16 @@ def _split(
             yield name, target.group, part_names
 
 
-def _cuts(salt: str, steps: Sequence[_Step], strata: Mapping[str, str], places: Mapping[str, float]) -> Cuts:
-    """The positions, by wave and stratum, below which a host belongs: all that is needed to decide as for the fleet."""
+def _boundaries(
+    salt: str, steps: Sequence[_Step], device_classes: Mapping[str, str], places: Mapping[str, float]
+) -> Boundaries:
+    """The positions, by wave and class, below which a host belongs: all that is needed to decide as for the fleet."""
     waves = []
     for number, (name, group, hosts) in enumerate(steps, 1):
-        below = {stratum: places[names[-1]] + _STEP for stratum, names in _by_stratum(hosts, strata).items()}
+        below = {
+            device_class: places[names[-1]] + _STEP
+            for device_class, names in _by_device_class(hosts, device_classes).items()
+        }
         if below or number == len(steps):
             waves.append({"name": name, "group": group, "below": below})
     return {"salt": salt, "waves": waves}
@@ -321,18 +329,18 @@ def _cuts(salt: str, steps: Sequence[_Step], strata: Mapping[str, str], places: 
 
 def _follow(
     places: Mapping[str, float],
-    strata: Mapping[str, str],
+    device_classes: Mapping[str, str],
     groups: Mapping[str, Iterable[str]],
     salt: str,
-    cuts: Mapping[str, Any],
+    boundaries: Mapping[str, Any],
 ) -> list[Wave]:
-    entries = _read_cuts(cuts, salt)
+    entries = _read_boundaries(boundaries, salt)
     members = {group: _members(groups, group) for _name, group, _below in entries if group is not None}
     waves = [Wave(name, []) for name, _group, _below in entries]
     for name, place in places.items():
-        stratum = strata[name]
+        device_class = device_classes[name]
         for wave, (_name, group, below) in zip(waves, entries):
-            if place < below.get(stratum, 0) and (group is None or name in members[group]):
+            if place < below.get(device_class, 0) and (group is None or name in members[group]):
                 wave.hosts.append(name)
                 break
         else:
@@ -340,50 +348,50 @@ def _follow(
     return [wave for wave in waves if wave.hosts]
 
 
-def _read_cuts(cuts: Mapping[str, Any], salt: str) -> list[tuple[str, str | None, dict[str, float]]]:
-    """Name, group and positions (by stratum) of each wave, at least one."""
+def _read_boundaries(boundaries: Mapping[str, Any], salt: str) -> list[tuple[str, str | None, dict[str, float]]]:
+    """Name, group and positions (by device class) of each wave, at least one."""
     try:
-        found = str(cuts["salt"])
+        found = str(boundaries["salt"])
         entries = [
             (
                 str(wave["name"]),
                 None if wave["group"] is None else str(wave["group"]),
-                {str(stratum): float(place) for stratum, place in wave["below"].items()},
+                {str(device_class): float(place) for device_class, place in wave["below"].items()},
             )
-            for wave in cuts["waves"]
+            for wave in boundaries["waves"]
         ]
     except (AttributeError, KeyError, TypeError, ValueError):
         entries = []
     if not entries:
-        raise ArgumentError(f"cuts: expected what an earlier plan returned as cuts; found {cuts!r}")
+        raise ArgumentError(f"boundaries: expected what an earlier plan returned as boundaries; found {boundaries!r}")
     if found != salt:
-        raise ArgumentError(f"cuts: expected those of a plan with the salt {salt!r}; found the salt {found!r}")
+        raise ArgumentError(f"boundaries: expected those of a plan with the salt {salt!r}; found the salt {found!r}")
     return entries
 
 
 # ---- controls ----
 
 
-def _controls(waves: Sequence[Wave], strata: Mapping[str, str]) -> list[dict[str, str]]:
-    divided = [_by_stratum(wave.hosts, strata) for wave in waves]
+def _controls(waves: Sequence[Wave], device_classes: Mapping[str, str]) -> list[dict[str, str]]:
+    divided = [_by_device_class(wave.hosts, device_classes) for wave in waves]
     line: defaultdict[str, list[str]] = defaultdict(list)
     for wave in divided:
-        for stratum, names in wave.items():
-            line[stratum] += names
+        for device_class, names in wave.items():
+            line[device_class] += names
     done: Counter[str] = Counter()
     controls = []
     for wave in divided:
         pairs: dict[str, str] = {}
-        for stratum, names in wave.items():
-            done[stratum] += len(names)
+        for device_class, names in wave.items():
+            done[device_class] += len(names)
             most = min(len(names), CONTROLS_MAX)
-            pairs.update(zip(names, line[stratum][done[stratum] : done[stratum] + most]))
+            pairs.update(zip(names, line[device_class][done[device_class] : done[device_class] + most]))
         controls.append(pairs)
     return controls
 
 
-def _by_stratum(names: Iterable[str], strata: Mapping[str, str]) -> dict[str, list[str]]:
+def _by_device_class(names: Iterable[str], device_classes: Mapping[str, str]) -> dict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
-        found[strata[name]].append(name)
+        found[device_classes[name]].append(name)
     return found

@@ -26,14 +26,14 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import 
     SWITCHING,
     WATCHING,
     Limits,
-    Serving,
+    ModelServer,
     State,
     Trial,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 # Whoever serves these models looks at the store.
-ALONE = Serving(strategy="none", server="/nowhere")
+ALONE = ModelServer(strategy="none", server="/nowhere")
 TRIAL = Trial(
     phase=WATCHING,
     active="1.0.0",
@@ -184,7 +184,7 @@ def test_status(edgeml: Edgeml, store: Store) -> None:
 
 
 def test_status_of_a_model_whose_server_is_nobody(edgeml: Edgeml, store: Store) -> None:
-    store.update("digits", State("1.0.0", serving=Serving(server="/nowhere")))
+    store.update("digits", State("1.0.0", serving=ModelServer(server="/nowhere")))
     assert edgeml.json("status")["models"][0]["live"] is None
 
 
@@ -281,7 +281,7 @@ def test_reverting_an_interrupted_swap_goes_back_one_step_and_not_two(edgeml: Ed
 
 
 def test_a_server_that_must_be_told_and_is_not_there(edgeml: Edgeml, store: Store) -> None:
-    store.update("digits", State("1.0.0", serving=Serving(server="/nowhere")))
+    store.update("digits", State("1.0.0", serving=ModelServer(server="/nowhere")))
     assert edgeml.error("activate", "digits", "1.1.0") == "/nowhere: the inference server does not answer"
     assert edgeml.error("activate", "digits", "1.1.0", "--server", "/here") == (
         "/here: the inference server does not answer"
@@ -307,7 +307,11 @@ def test_recover_puts_back_what_was_interrupted(edgeml: Edgeml, store: Store) ->
 
 def test_a_restart_is_counted_and_no_reason_to_revert(edgeml: Edgeml, store: Store) -> None:
     """At boot nobody answers yet: not the collection's server, nor a unit of somebody else."""
-    for serving in (ALONE, Serving(server="/nowhere"), Serving(strategy="restart", unit="gauge-reader.service")):
+    for serving in (
+        ALONE,
+        ModelServer(server="/nowhere"),
+        ModelServer(strategy="restart", unit="gauge-reader.service"),
+    ):
         on_trial(store, boot_id="another")
         store.update("digits", dataclasses.replace(store.state("digits"), serving=serving))
         edgeml.json("recover", "--before-start")

@@ -20,9 +20,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import systemd
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import NoStrategy, make_strategy
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Record, Serving, State
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer, Record, State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Context, Swap, Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Cause, Swap, SwapOptions
 
 UNIT = "gauge-reader.service"
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "NRestarts": "0"}
@@ -72,8 +72,8 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def serving(verb: str = "restart", unit: str = UNIT) -> Serving:
-    return Serving(strategy=verb, unit=unit)
+def serving(verb: str = "restart", unit: str = UNIT) -> ModelServer:
+    return ModelServer(strategy=verb, unit=unit)
 
 
 # ---- what systemd says ----
@@ -126,7 +126,7 @@ def test_a_systemctl_that_fails(systemctl: Systemctl) -> None:
     with pytest.raises(ServerError, match=f"^systemctl show .*{UNIT}: Failed to get properties$"):
         strategy.is_ready("digits", "1.0.0", [])
     with pytest.raises(ServerError, match=rf"^systemctl restart -- {UNIT}: Job for x failed\.$"):
-        strategy.tell("digits", "1.0.0")
+        strategy.notify("digits", "1.0.0")
 
 
 def test_a_machine_without_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,37 +134,37 @@ def test_a_machine_without_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     strategy = make_strategy(serving())
     assert not strategy.answers()
     with pytest.raises(ServerError, match=r"^systemctl restart .*No such file"):
-        strategy.tell("digits", "1.0.0")
+        strategy.notify("digits", "1.0.0")
 
 
 def test_a_systemctl_that_hangs(systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systemd, "SECONDS", 0.3)
     systemctl.answer({}, "exec sleep 50")
     with pytest.raises(ServerError, match=r"^systemctl restart .* timed out after 0\.3 seconds"):
-        make_strategy(serving()).tell("digits", "1.0.0")
+        make_strategy(serving()).notify("digits", "1.0.0")
 
 
 def test_a_systemctl_that_says_no_text(systemctl: Systemctl) -> None:
     systemctl.answer({"LoadState": r"\377\376"}, r"printf '\377' >&2; exit 1")
     assert not make_strategy(serving()).answers()
     with pytest.raises(ServerError, match=r"^systemctl restart .*\ufffd"):
-        make_strategy(serving()).tell("digits", "1.0.0")
+        make_strategy(serving()).notify("digits", "1.0.0")
 
 
 @pytest.mark.parametrize("verb", ["reload", "restart"])
 @pytest.mark.parametrize("unit", [UNIT, "--now", "-H root@elsewhere"])
 def test_the_unit_is_told_and_is_no_option(systemctl: Systemctl, verb: str, unit: str) -> None:
-    make_strategy(serving(verb, unit)).tell("digits", "1.0.0")
+    make_strategy(serving(verb, unit)).notify("digits", "1.0.0")
     assert systemctl.calls() == [f"{verb} -- {unit}"]
 
 
 def test_an_unknown_strategy_is_named() -> None:
     with pytest.raises(ServerError, match=r"^strategy: expected load, reload, restart or none; found 'hope'$"):
-        make_strategy(Serving(strategy="hope"))
+        make_strategy(ModelServer(strategy="hope"))
 
 
 def test_nobody_is_told_where_nobody_is_to_be() -> None:
-    strategy = make_strategy(Serving(strategy="none"))
+    strategy = make_strategy(ModelServer(strategy="none"))
     assert isinstance(strategy, NoStrategy)
     assert strategy.answers()
     assert strategy.is_ready("digits", "1.0.0", [])
@@ -175,9 +175,9 @@ def test_nobody_is_told_where_nobody_is_to_be() -> None:
 # ---- a swap ----
 
 
-def go(store: Store, version: str = "1.1.0", **wish: Any) -> Swap:
-    wishes = Wish(**{"health_seconds": 0.0, "trial_seconds": 0.0, **wish})
-    swap = Swap(store, "digits", Context("test"), serving())
+def go(store: Store, version: str = "1.1.0", **options: Any) -> Swap:
+    wishes = SwapOptions(**{"min_ready_seconds": 0.0, "trial_seconds": 0.0, **options})
+    swap = Swap(store, "digits", Cause("test"), serving())
     plan = swap.plan_active(store.version("digits", version).release, device_facts(), wishes)
     swap.activate(plan, wishes)
     return swap
@@ -212,9 +212,9 @@ def test_restarts_of_the_trial_are_counted_from_its_begin(systemctl: Systemctl, 
     systemctl.answer({**GOOD, "NRestarts": "5"}, f"sed -i 's/printf 5/printf 0/' {systemctl.path}")
     swap = go(store, trial_seconds=3600.0)
     assert swap.state.trial is not None
-    assert swap.look().startswith("wait: ")
+    assert swap.check_trial().startswith("wait: ")
     systemctl.answer({**GOOD, "NRestarts": "3"})
-    assert swap.look() == "revert: the service crashed 3 times (at most 2)"
+    assert swap.check_trial() == "revert: the service crashed 3 times (at most 2)"
     assert store.state("digits").active == "1.0.0"
 
 
@@ -224,7 +224,7 @@ def test_a_unit_that_has_not_started_when_the_device_has_is_waited_for(systemctl
     assert trial is not None
     store.update("digits", State("1.1.0", "1.0.0", trial=type(trial)(**{**vars(trial), "boot_id": "x"})))
     systemctl.answer({**GOOD, "ActiveState": "inactive"})
-    again = Swap(store, "digits", Context("test"), serving())
+    again = Swap(store, "digits", Cause("test"), serving())
     again.recover()
     assert again.state.active == "1.1.0"
     assert again.state.trial is not None

@@ -25,8 +25,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import 
     WATCHING,
     Failure,
     Limits,
+    ModelServer,
     Record,
-    Serving,
     State,
     Trial,
     parse_state,
@@ -74,7 +74,7 @@ STATES = st.builds(
     failed=st.dictionaries(VERSIONS, FAILURES, max_size=3),
     serving=st.none()
     | st.builds(
-        Serving, strategy=st.sampled_from(["load", "reload", "restart", "none"]), server=st.text(), unit=st.text()
+        ModelServer, strategy=st.sampled_from(["load", "reload", "restart", "none"]), server=st.text(), unit=st.text()
     ),
 )
 JSON = st.recursive(
@@ -96,7 +96,7 @@ TRIAL = Trial(
     begun=Record(requests=7, errors=1),
 )
 FAILURE = Failure("it crashed 3 times", "2026-11-21T10:15:09Z", "d" * 64)
-FULL = State("1.1.0", "1.0.0", TRIAL, {"0.8.0": FAILURE}, Serving())
+FULL = State("1.1.0", "1.0.0", TRIAL, {"0.8.0": FAILURE}, ModelServer())
 
 
 def through_json(state: State) -> Any:
@@ -159,7 +159,7 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     (("failed", 0, "time"), 3, "Failure.time: expected str; found 3"),
     (("failed", 0, "extra"), 3, "extra"),
     (("serving",), "load", ""),
-    (("serving", "strategy"), None, "Serving.strategy: expected str; found None"),
+    (("serving", "strategy"), None, "ModelServer.strategy: expected str; found None"),
     (("serving", "strategy"), "hope", "serving.strategy: expected load, reload, restart or none; found 'hope'"),
     (("serving", "port"), 80, "port"),
     (("trial",), False, ""),
@@ -274,7 +274,7 @@ def test_what_a_revert_returns_to_must_stay(state: State, needed: set[str]) -> N
 
 
 def test_a_reverted_trial_leaves_the_state_before_it_and_what_failed() -> None:
-    assert FULL.reverted() == State("1.0.0", "0.9.0", None, {"0.8.0": FAILURE}, Serving())
+    assert FULL.reverted() == State("1.0.0", "0.9.0", None, {"0.8.0": FAILURE}, ModelServer())
 
 
 @settings(max_examples=30)

@@ -67,7 +67,7 @@ def test_an_empty_store_holds_nothing(store: Store) -> None:
     assert store.versions("digits") == []
     assert store.history("digits") == []
     assert store.activation("digits") is None
-    assert store.surplus("digits", 0, []) == []
+    assert store.prunable("digits", 0, []) == []
     assert tree(store) == []
 
 
@@ -378,7 +378,7 @@ def test_several_models_live_side_by_side(store: Store) -> None:
     assert store.models() == ["digits", "faces"]
     activate(store, "faces", None)
     put(store, make_release("8", model="faces"))
-    for version in store.surplus("faces", 0, []):
+    for version in store.prunable("faces", 0, []):
         store.remove("faces", version)
     assert store.versions("faces") == []
     store.verify(store.version("digits", "1.0.0"))
@@ -484,7 +484,7 @@ def test_the_oldest_versions_that_nobody_needs_are_surplus(store: Store, keep: i
         put(store, make_release(version))
         make_old(store, version, age)
     others = ["5", "4", "2"]
-    assert store.surplus("digits", keep, ["1", "3", None]) == others[keep:]
+    assert store.prunable("digits", keep, ["1", "3", None]) == others[keep:]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -499,7 +499,7 @@ def test_removing_the_surplus_leaves_what_is_needed_whole(
     state = State(data.draw(choice), data.draw(choice))
     store.transition("digits", state, {})
     needed = {version for version in (state.active, state.previous) if version}
-    for version in store.surplus("digits", keep, needed):
+    for version in store.prunable("digits", keep, needed):
         store.remove("digits", version)
     held = set(store.versions("digits"))
     assert needed <= held
@@ -594,7 +594,7 @@ def test_a_killed_process_lets_the_lock_go(store: Store) -> None:
 
 def test_bytes_are_set_aside_for_a_way_back_and_kept_while_there_is_room(store: Store) -> None:
     for _switch in range(2):
-        store.set_aside_reserve()
+        store.reserve_space()
         assert [(name, Path(store.root, name).stat().st_size) for name in tree(store)] == [("reserve", RESERVE_BYTES)]
         store.use_reserve()
     assert tree(store) == ["reserve"]
@@ -626,7 +626,7 @@ for number in itertools.count():
         if release.version == before.active:
             continue
         store.clean_staging()
-        for version in store.surplus("digits", 0, [release.version, before.active, before.previous]):
+        for version in store.prunable("digits", 0, [release.version, before.active, before.previous]):
             store.remove("digits", version, needed=release.files(variant))
         for file in store.missing(release.files(variant)):
             store.add_blob(file, io.BytesIO(blobs[file.sha256].encode()), "test")
@@ -687,9 +687,9 @@ def test_what_is_named_like_no_version_is_none(store: Store, name: str) -> None:
         Path(store.root, directory, name).mkdir()
     assert store.models() == ["digits"]
     assert store.versions("digits") == ["1.0.0"]
-    assert store.surplus("digits", 0, []) == ["1.0.0"]
+    assert store.prunable("digits", 0, []) == ["1.0.0"]
     (file,) = store.version("digits", "1.0.0").files
-    store.heal(file)
+    store.relink(file)
 
 
 def outside(tmp_path: Path, content: bytes) -> Path:
@@ -737,7 +737,7 @@ def test_a_file_of_a_version_that_is_a_link_is_damaged_and_healed(store: Store, 
             ):
                 check(version)
         store.add_blob(file, io.BytesIO(content), "here")
-        store.heal(file)
+        store.relink(file)
         store.verify(version)
         assert path.samefile(blob)
         assert not path.is_symlink()

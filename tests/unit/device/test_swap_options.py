@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Wish
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import SwapOptions
 
 MOST = {
     "keep": 1000,
-    "headroom": 99,
-    "health_seconds": 3600,
+    "headroom_percent": 99,
+    "min_ready_seconds": 3600,
     "trial_seconds": 365 * 86400,
     "crashes_max": 1000,
     "error_rate_max": 1,
@@ -29,14 +29,14 @@ MOST = {
 LIMITS = ("crashes_max", "error_rate_max", "latency_ratio_max", "requests_min")
 
 
-def wish(name: str, value: Any) -> Wish:
-    return Wish(limits=Limits(**{name: value})) if name in LIMITS else Wish(**{name: value})
+def options(name: str, value: Any) -> SwapOptions:
+    return SwapOptions(limits=Limits(**{name: value})) if name in LIMITS else SwapOptions(**{name: value})
 
 
 @pytest.mark.parametrize("name", MOST)
 def test_the_ends_of_each_range_can_be_meant(name: str) -> None:
     for value in (0, MOST[name]):
-        assert wish(name, value) == wish(name, value)
+        assert options(name, value) == options(name, value)
 
 
 @pytest.mark.parametrize("name", MOST)
@@ -45,7 +45,7 @@ def test_the_ends_of_each_range_can_be_meant(name: str) -> None:
 )
 def test_a_number_that_cannot_be_meant_is_named(name: str, value: float) -> None:
     with pytest.raises(ArgumentError, match=f"^{name}: expected a number from 0 to {MOST[name]}; found "):
-        wish(name, value)
+        options(name, value)
 
 
 @pytest.mark.parametrize("name", MOST)
@@ -53,4 +53,4 @@ def test_a_number_beyond_its_range_is_named(name: str) -> None:
     with pytest.raises(
         ArgumentError, match=f"^{name}: expected a number from 0 to {MOST[name]}; found {MOST[name] + 1}$"
     ):
-        wish(name, MOST[name] + 1)
+        options(name, MOST[name] + 1)

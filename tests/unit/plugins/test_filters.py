@@ -24,7 +24,7 @@ from ansible_collections.edgeml.fleet.plugins.filter import (
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import table
 
 OUTCOMES = {"before-a": "failed", "a": "updated"}
-PLAN = {"waves": [{"number": 2, "hosts": ["edge-1"]}], "strata": {"edge-1": "small"}, "left_out": {}}
+PLAN = {"waves": [{"number": 2, "hosts": ["edge-1"]}], "device_classes": {"edge-1": "small"}, "left_out": {}}
 UP = {"active": "1.1.0", "previous": "1.0.0"}
 DOWN = {"active": "1.0.0", "previous": None}
 SWAPPED = {"changed": True, "before": DOWN, "after": UP, "live": "1.1.0"}
@@ -132,7 +132,7 @@ def test_a_device_without_a_class() -> None:
 
 
 def test_a_device_that_was_left_out() -> None:
-    plan = {"waves": [], "strata": {"edge-1": "small"}, "left_out": {"edge-1": "pinned: by hand"}}
+    plan = {"waves": [], "device_classes": {"edge-1": "small"}, "left_out": {"edge-1": "pinned: by hand"}}
     assert rollout_devices.rollout_devices([], plan, {}) == [
         {"device": "edge-1", "class": "small", "wave": None, **expected("-", "-", "pinned", "pinned: by hand")}
     ]
@@ -154,21 +154,21 @@ def test_what_the_gate_is_told_of_a_wave() -> None:
         {"inventory_hostname": "b", "__rollout_swap": lost, **registered},
         {"inventory_hostname": "c"},
     ]
-    strata = {"a": "small", "b": "large", "old-a": "small"}
-    told = rollout_measured.rollout_measured(devices, strata, "1.1.0", OUTCOMES)
+    device_classes = {"a": "small", "b": "large", "old-a": "small"}
+    told = rollout_measured.rollout_measured(devices, device_classes, "1.1.0", OUTCOMES)
     assert told == {
-        "strata": {"a": "small", "b": "large", "c": "all"},
+        "device_classes": {"a": "small", "b": "large", "c": "all"},
         "swaps": {"a": swap, "b": {"version": "1.1.0", **lost}, "c": {"version": "1.1.0"}},
         "reads": {"a": read, "b": {}, "c": {}},
         "controls": {
             "old-a": {
-                "stratum": "small",
+                "device_class": "small",
                 "before": {"item": "old-a", "model": {}},
                 "after": {"item": "old-a", "model": {}},
             },
-            "old-b": {"stratum": "all", "before": {"item": "old-b", **away}, "after": {}},
+            "old-b": {"device_class": "all", "before": {"item": "old-b", **away}, "after": {}},
         },
-        "earlier": {"before-a": {"stratum": "all", "outcome": "failed"}},
+        "earlier": {"before-a": {"device_class": "all", "outcome": "failed"}},
     }
 
 

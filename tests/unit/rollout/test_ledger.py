@@ -31,7 +31,7 @@ def wished(version: str = "1.1.0", attempt: int = 1, **changes: Any) -> dict[str
         "digest": "d" * 64,
         "reason": "",
         "settings": {},
-        "plan": {"waves": WAVES, "strata": dict.fromkeys(HOSTS, "small"), "left_out": {}, "limited": False},
+        "plan": {"waves": WAVES, "device_classes": dict.fromkeys(HOSTS, "small"), "left_out": {}, "limited": False},
         **changes,
     }
 
@@ -63,12 +63,12 @@ def test_the_course_of_a_rollout() -> None:
     book = ledger.with_wave(book, {"number": 1, "name": "canary"})
     assert ledger.reached(book) == 1
     (wave,) = book["waves"]
-    assert (wave["verdict"], wave["ended"], wave["looks"]) == (None, None, [])
+    assert (wave["verdict"], wave["ended"], wave["analyses"]) == (None, None, [])
     for verdict in ("inconclusive", "pass"):
         judged = {"number": 1, "verdict": verdict, "findings": [{"check": "coverage"}], "outcomes": {"a": "updated"}}
         book = ledger.with_wave(book, judged)
     (wave,) = book["waves"]
-    assert [look["verdict"] for look in wave["looks"]] == ["inconclusive", "pass"]
+    assert [analysis["verdict"] for analysis in wave["analyses"]] == ["inconclusive", "pass"]
     assert (wave["name"], wave["verdict"], wave["outcomes"]) == ("canary", "pass", {"a": "updated"})
     assert wave["began"] <= wave["ended"]
     book = ledger.closed(book, "passed", "every wave passed", [{"device": "a"}])
@@ -82,7 +82,7 @@ def test_an_interrupted_rollout_goes_on() -> None:
     judged = ledger.with_wave(again, {"number": 1, "verdict": "inconclusive"})
     begun_again = ledger.with_wave(judged, {"number": 1, "name": "canary"})
     assert begun_again["waves"][0]["verdict"] is None
-    assert len(begun_again["waves"][0]["looks"]) == 1
+    assert len(begun_again["waves"][0]["analyses"]) == 1
 
 
 @pytest.mark.parametrize("state", ["failed", "rolled back"])
@@ -129,7 +129,7 @@ def test_what_each_device_should_be_on(rollouts: list[tuple[str, str, int]], exp
 
 def test_what_was_stopped_is_named() -> None:
     (entry,) = ledger.wanted([rollout("1.0.0", "passed", 2), rollout("1.1.0", "failed", 1)], ["a"])["a"]
-    assert entry["leave"] == [{"version": "1.1.0", "rollout_id": "digits-1.1.0-1", "why": "it was bad"}]
+    assert entry["stopped_releases"] == [{"version": "1.1.0", "rollout_id": "digits-1.1.0-1", "why": "it was bad"}]
     assert (entry["version"], entry["rollout_id"], entry["digest"]) == ("1.0.0", "digits-1.0.0-1", "d" * 64)
 
 

@@ -152,10 +152,10 @@ def test_after_a_pass_the_next_wave_comes_and_after_a_look_the_same() -> None:
     progress = a_rollout({"a": 1, "b": 1})
     progress.judged("inconclusive", [])
     assert status(progress).startswith("wave 1 of 2 (a)")
-    assert progress.task(SOAK)[0].text.endswith(", look 2")
+    assert progress.task(SOAK)[0].text.endswith(", analysis 2")
     assert texts(progress.judged("pass", ["pass: x"])) == ["wave 1 of 2 (a): PASS, 1 check"]
     assert status(progress).startswith("wave 2 of 2 (b)")
-    assert not progress.task(SOAK)[0].text.endswith("look 2")
+    assert not progress.task(SOAK)[0].text.endswith("analysis 2")
 
 
 def test_what_is_read_well_is_not_worth_a_line() -> None:

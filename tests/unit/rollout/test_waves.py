@@ -102,7 +102,7 @@ def leaders(hosts: Mapping[str, Host], salt: str) -> set[str]:
     first: dict[str, str] = {}
     for name in sorted(hosts, key=lambda name: (position(salt, name), name)):
         if hosts[name].left_out is None:
-            first.setdefault(hosts[name].stratum, name)
+            first.setdefault(hosts[name].device_class, name)
     return set(first.values())
 
 
@@ -127,7 +127,7 @@ def test_a_position_is_a_share_and_survives_json(salt: str, host: str) -> None:
 
 
 def test_another_process_gives_the_same_answer() -> None:
-    arguments = [{name: host.stratum for name, host in fleet(50).items()}, ["canary", 7, "30%", "100%"], "salt"]
+    arguments = [{name: host.device_class for name, host in fleet(50).items()}, ["canary", 7, "30%", "100%"], "salt"]
     code = (
         "import json, sys;"
         "from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts;"
@@ -194,12 +194,12 @@ def test_a_percentage_is_who_is_below_it_and_the_representatives(hosts: dict[str
 def test_a_count_is_exact_unless_there_are_more_strata_or_fewer_hosts(
     hosts: dict[str, Host], count: int, salt: str
 ) -> None:
-    strata = {host.stratum for host in hosts.values()}
+    device_classes = {host.device_class for host in hosts.values()}
     found = cohort(hosts, count, salt)
-    assert len(found) == min(len(hosts), max(count, len(strata)))
+    assert len(found) == min(len(hosts), max(count, len(device_classes)))
     # Apart from the representatives they are the first ones.
     others = sorted(set(hosts) - leaders(hosts, salt), key=lambda name: (position(salt, name), name))
-    assert [name for name in others if name in found] == others[: max(0, count - len(strata))]
+    assert [name for name in others if name in found] == others[: max(0, count - len(device_classes))]
 
 
 @given(GROUPED, TARGETS, SALTS)
@@ -255,10 +255,10 @@ def test_each_stratum_is_represented_after_each_percentage_and_count(
     grouped: tuple[dict[str, Host], dict[str, list[str]]], wanted: list[Amount], salt: str
 ) -> None:
     hosts, groups = grouped
-    strata = {host.stratum for host in hosts.values() if not host.left_out}
+    device_classes = {host.device_class for host in hosts.values() if not host.left_out}
     for target, found in zip(wanted, cohorts(plan(hosts, wanted, salt, groups), wanted), strict=True):
         if target not in ("canary", "lab", "nobody"):
-            assert {hosts[name].stratum for name in found} == strata
+            assert {hosts[name].device_class for name in found} == device_classes
 
 
 # ---- subsets and new hosts ----
@@ -272,10 +272,10 @@ def test_with_a_percentage_new_hosts_change_at_most_the_representatives(
     before, after = cohort(hosts, f"{share}%", salt), cohort(grown, f"{share}%", salt)
     turned_out = before - after
     assert all(position(salt, name) >= float(share / 100) for name in turned_out)
-    # Each made way for a new host of its stratum.
+    # Each made way for a new host of its device_class.
     newcomers = {hosts_stratum for name, (hosts_stratum, _) in grown.items() if name in after - set(hosts)}
-    assert {hosts[name].stratum for name in turned_out} <= newcomers
-    assert len(turned_out) == len({hosts[name].stratum for name in turned_out})
+    assert {hosts[name].device_class for name in turned_out} <= newcomers
+    assert len(turned_out) == len({hosts[name].device_class for name in turned_out})
     assert (after & set(hosts)) - before == set()
 
 
@@ -285,13 +285,13 @@ def test_a_new_host_turns_out_at_most_one_and_only_for_itself(
     wanted: list[Amount],
     salt: str,
     name: str,
-    stratum: str,
+    device_class: str,
     member: bool,
 ) -> None:
     hosts, groups = grouped
     if name in hosts:
         return
-    grown = {**hosts, name: Host(stratum)}
+    grown = {**hosts, name: Host(device_class)}
     more = {**groups, "canary": [*groups["canary"], name]} if member else groups
     one, other = plan(hosts, wanted, salt, groups), plan(grown, wanted, salt, more)
     for before, after in zip(cohorts(one, wanted), cohorts(other, wanted), strict=True):
@@ -314,7 +314,7 @@ def test_limited_to_some_hosts_each_has_the_wave_that_it_has_in_the_fleet(
     found, everyone = plan(hosts, wanted, salt, groups, limit, only=only), plan(hosts, wanted, salt, groups, limit)
     assert waves(found) == restricted(everyone, only)
     assert found.left_out == {name: reason for name, reason in everyone.left_out.items() if name in only}
-    assert found.cuts == everyone.cuts
+    assert found.boundaries == everyone.boundaries
 
 
 def restricted(found: Plan, names: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -346,11 +346,11 @@ def test_the_waves_of_all_slices_together_are_those_of_the_fleet(
 ) -> None:
     hosts, groups = grouped
     everyone = plan(hosts, wanted, salt, groups, limit)
-    cuts = json.loads(json.dumps(everyone.cuts))
+    boundaries = json.loads(json.dumps(everyone.boundaries))
     together: dict[str, list[str]] = {}
     left_out: dict[str, str] = {}
     for some, members in slices(hosts, groups, number):
-        found = plan(some, wanted, salt, members, cuts=cuts)
+        found = plan(some, wanted, salt, members, boundaries=boundaries)
         assert waves(found) == restricted(everyone, some)
         left_out.update(found.left_out)
         for wave in found.waves:
@@ -364,7 +364,9 @@ def test_the_waves_of_all_slices_together_are_those_of_the_fleet(
 def test_seven_slices_of_three_hosts_four_of_them_empty() -> None:
     hosts = {"a": Host("small"), "b": Host("small"), "c": Host("large")}
     everyone = plan(hosts, [1, "100%"], "digits")
-    found = [plan(some, [1, "100%"], "digits", cuts=everyone.cuts) for some, _members in slices(hosts, {}, 7)]
+    found = [
+        plan(some, [1, "100%"], "digits", boundaries=everyone.boundaries) for some, _members in slices(hosts, {}, 7)
+    ]
     assert [len(part.waves) for part in found] == [1, 1, 1, 0, 0, 0, 0]
     first = {name for part in found for wave in part.waves if wave.name == "1" for name in wave.hosts}
     assert first == set(everyone.waves[0].hosts)
@@ -381,12 +383,12 @@ def test_hosts_that_came_after_the_plan_move_nobody(
 ) -> None:
     hosts, groups = grouped
     before = plan(hosts, wanted, salt, groups, limit)
-    after = plan({**more, **hosts}, wanted, salt, groups, cuts=before.cuts)
+    after = plan({**more, **hosts}, wanted, salt, groups, boundaries=before.boundaries)
     assert restricted(after, hosts) == waves(before)
-    assert after.cuts == before.cuts
-    known = {host.stratum for host in hosts.values() if not host.left_out}
-    strangers = {name for name, host in more.items() if name not in hosts and host.stratum not in known}
-    last = before.cuts["waves"][-1]["name"]
+    assert after.boundaries == before.boundaries
+    known = {host.device_class for host in hosts.values() if not host.left_out}
+    strangers = {name for name, host in more.items() if name not in hosts and host.device_class not in known}
+    last = before.boundaries["waves"][-1]["name"]
     assert all(wave.name == last for wave in after.waves if strangers & set(wave.hosts))
 
 
@@ -395,12 +397,12 @@ def test_a_device_finds_its_wave_by_itself() -> None:
     everyone = plan(hosts, [3, "10%", "50%", "100%"], "digits", max_unavailable="5%")
     for wave in everyone.waves:
         for name in wave.hosts:
-            alone = plan({name: hosts[name]}, ["100%"], "digits", cuts=everyone.cuts)
+            alone = plan({name: hosts[name]}, ["100%"], "digits", boundaries=everyone.boundaries)
             assert waves(alone) == [(wave.name, [name])]
 
 
 @pytest.mark.parametrize(
-    "cuts",
+    "boundaries",
     [
         {},
         {"salt": "digits"},
@@ -411,16 +413,16 @@ def test_a_device_finds_its_wave_by_itself() -> None:
         {"salt": "digits", "waves": "all"},
     ],
 )
-def test_cuts_that_are_none_are_refused(cuts: Any) -> None:
-    with pytest.raises(ArgumentError, match="cuts: expected what an earlier plan returned as cuts; found"):
-        plan(fleet(3), ["100%"], "digits", cuts=cuts)
+def test_cuts_that_are_none_are_refused(boundaries: Any) -> None:
+    with pytest.raises(ArgumentError, match="boundaries: expected what an earlier plan returned as boundaries; found"):
+        plan(fleet(3), ["100%"], "digits", boundaries=boundaries)
 
 
 def test_cuts_of_another_salt_are_refused() -> None:
     with pytest.raises(
-        ArgumentError, match="cuts: expected those of a plan with the salt 'faces'; found the salt 'dig"
+        ArgumentError, match="boundaries: expected those of a plan with the salt 'faces'; found the salt 'dig"
     ):
-        plan(fleet(3), ["100%"], "faces", cuts=plan(fleet(3), ["100%"], "digits").cuts)
+        plan(fleet(3), ["100%"], "faces", boundaries=plan(fleet(3), ["100%"], "digits").boundaries)
 
 
 # ---- budgets ----
@@ -431,13 +433,13 @@ def test_no_wave_ever_exceeds_a_budget(
     grouped: tuple[dict[str, Host], dict[str, list[str]]], wanted: list[Amount], salt: str, budgets: dict[str, Amount]
 ) -> None:
     hosts, groups = grouped
-    sizes = Counter(host.stratum for host in hosts.values() if not host.left_out)
-    budgets = {stratum: most for stratum, most in budgets.items() if stratum in sizes}
+    sizes = Counter(host.device_class for host in hosts.values() if not host.left_out)
+    budgets = {device_class: most for device_class, most in budgets.items() if device_class in sizes}
     for wave in plan(hosts, wanted, salt, groups, budgets).waves:
-        for stratum, number in Counter(hosts[name].stratum for name in wave.hosts).items():
-            if stratum in budgets:
-                most = budgets[stratum]
-                whole = float(most[:-1]) / 100 * sizes[stratum] if isinstance(most, str) else most
+        for device_class, number in Counter(hosts[name].device_class for name in wave.hosts).items():
+            if device_class in budgets:
+                most = budgets[device_class]
+                whole = float(most[:-1]) / 100 * sizes[device_class] if isinstance(most, str) else most
                 assert number <= max(1, whole)
 
 
@@ -446,7 +448,7 @@ def test_one_budget_is_that_of_each_stratum(
     grouped: tuple[dict[str, Host], dict[str, list[str]]], wanted: list[Amount], salt: str, most: int
 ) -> None:
     hosts, groups = grouped
-    each = {host.stratum: most for host in hosts.values() if not host.left_out}
+    each = {host.device_class: most for host in hosts.values() if not host.left_out}
     assert plan(hosts, wanted, salt, groups, most) == plan(hosts, wanted, salt, groups, each)
 
 
@@ -454,7 +456,7 @@ def test_a_wave_that_is_too_large_is_split() -> None:
     hosts = {f"s{number}": Host("small") for number in range(5)} | {"l1": Host("large")}
     found = plan(hosts, ["100%"], "salt", max_unavailable={"small": 2})
     assert [wave.name for wave in found.waves] == ["100% (1 of 3)", "100% (2 of 3)", "100% (3 of 3)"]
-    assert [Counter(hosts[name].stratum for name in wave.hosts) for wave in found.waves] == [
+    assert [Counter(hosts[name].device_class for name in wave.hosts) for wave in found.waves] == [
         {"small": 2, "large": 1},
         {"small": 2},
         {"small": 1},
@@ -478,7 +480,7 @@ def test_a_budget_is_a_count_or_a_percentage(most: Any) -> None:
 
 
 def test_a_budget_of_a_stratum_that_nobody_belongs_to_is_a_mistake() -> None:
-    with pytest.raises(ArgumentError, match="no device belongs to 'smal'; the strata are 'large', 'small'"):
+    with pytest.raises(ArgumentError, match="no device belongs to 'smal'; the device classes are 'large', 'small'"):
         plan(fleet(8), ["100%"], "", max_unavailable={"smal": 1})
     assert plan({}, ["100%"], "", max_unavailable={"small": 1}).waves == []
 
@@ -503,10 +505,10 @@ def test_controls_are_of_later_waves_and_the_same_stratum(
         assert set(pairs) <= set(wave.hosts)
         assert set(pairs.values()) <= later
         assert len(set(pairs.values())) == len(pairs)
-        assert all(hosts[name].stratum == hosts[control].stratum for name, control in pairs.items())
+        assert all(hosts[name].device_class == hosts[control].device_class for name, control in pairs.items())
         # As many as there can be.
-        needed, there = (Counter(hosts[name].stratum for name in names) for names in (wave.hosts, later))
-        assert Counter(hosts[name].stratum for name in pairs) == needed & there
+        needed, there = (Counter(hosts[name].device_class for name in names) for names in (wave.hosts, later))
+        assert Counter(hosts[name].device_class for name in pairs) == needed & there
 
 
 # ---- salts ----
@@ -531,7 +533,7 @@ def test_a_fleet_of_100_000_is_planned() -> None:
     assert sum(len(wave.hosts) for wave in result) == 100_000
     for wave, expected in zip(result, (0.01, 0.09, 0.40, 0.50), strict=True):
         assert len(wave.hosts) == pytest.approx(expected * 100_000, rel=0.05)
-        large = sum(hosts[name].stratum == "large" for name in wave.hosts)
+        large = sum(hosts[name].device_class == "large" for name in wave.hosts)
         assert large == pytest.approx(len(wave.hosts) / 4, rel=0.15)
 
 
@@ -580,13 +582,13 @@ def test_the_members_of_a_group_are_a_list() -> None:
     ("given_host", "left_out"),
     [
         ("small", None),
-        ({"stratum": "small"}, None),
-        ({"stratum": "small", "pinned": True}, "pinned: yes"),
-        ({"stratum": "small", "pinned": "customer's demo"}, "pinned: customer's demo"),
-        ({"stratum": "small", "pinned": False, "maintenance": "new battery"}, "maintenance: new battery"),
-        ({"stratum": "small", "pinned": "a", "maintenance": "b"}, "pinned: a"),
+        ({"device_class": "small"}, None),
+        ({"device_class": "small", "pinned": True}, "pinned: yes"),
+        ({"device_class": "small", "pinned": "customer's demo"}, "pinned: customer's demo"),
+        ({"device_class": "small", "pinned": False, "maintenance": "new battery"}, "maintenance: new battery"),
+        ({"device_class": "small", "pinned": "a", "maintenance": "b"}, "pinned: a"),
         *(
-            ({"stratum": "small", "pinned": word}, None)
+            ({"device_class": "small", "pinned": word}, None)
             for word in (False, None, "", " ", 0, "false", "No", "off", "0")
         ),
     ],
@@ -598,10 +600,10 @@ def test_a_host_takes_part_unless_it_has_a_reason(given_host: Any, left_out: str
 @pytest.mark.parametrize(
     ("given_host", "message"),
     [
-        (None, "expected a stratum, or a mapping with one; found None"),
-        ({}, "expected a stratum, or a mapping with one; found {}"),
-        ({"stratum": 5}, "expected a stratum, or a mapping with one; found"),
-        ({"stratum": "small", "pined": "yes"}, "expected stratum, pinned and maintenance; found pined"),
+        (None, "expected a device class, or a mapping with one; found None"),
+        ({}, "expected a device class, or a mapping with one; found {}"),
+        ({"device_class": 5}, "expected a device class, or a mapping with one; found"),
+        ({"device_class": "small", "pined": "yes"}, "expected device_class, pinned and maintenance; found pined"),
     ],
 )
 def test_a_host_that_is_none_is_refused(given_host: Any, message: str) -> None:
@@ -610,7 +612,7 @@ def test_a_host_that_is_none_is_refused(given_host: Any, message: str) -> None:
 
 
 def test_the_filter_is_the_function() -> None:
-    hosts = {"a": "small", "b": "large", "c": {"stratum": "small", "pinned": "demo"}}
+    hosts = {"a": "small", "b": "large", "c": {"device_class": "small", "pinned": "demo"}}
     found = canary_select.canary_select(hosts, ["canary", "100%"], "digits", {"canary": ["a"]}, max_unavailable=1)
     assert found == plan(read_hosts(hosts), ["canary", "100%"], "digits", {"canary": ["a"]}, 1).document()
     assert found["left_out"] == {"c": "pinned: demo"}
@@ -625,13 +627,13 @@ def test_the_filter_says_what_is_wrong(arguments: Any) -> None:
 
 def test_hosts_are_made_of_variables() -> None:
     devices: list[dict[str, Any]] = [
-        {"inventory_hostname": "a", "hardware_class": "small", "site": "x", "rollout_pinned": "demo"},
-        {"inventory_hostname": "b", "hardware_class": "small", "rollout_maintenance": True, "rollout_pinned": ""},
+        {"inventory_hostname": "a", "device_class": "small", "site": "x", "rollout_pinned": "demo"},
+        {"inventory_hostname": "b", "device_class": "small", "rollout_maintenance": True, "rollout_pinned": ""},
     ]
-    assert cohort_hosts.cohort_hosts(devices, ["site", "hardware_class"]) == {
-        "a": {"stratum": "x / small", "pinned": "demo"},
-        "b": {"stratum": "no site / small", "maintenance": True},
+    assert cohort_hosts.cohort_hosts(devices, ["site", "device_class"]) == {
+        "a": {"device_class": "x / small", "pinned": "demo"},
+        "b": {"device_class": "no site / small", "maintenance": True},
     }
-    assert {host["stratum"] for host in cohort_hosts.cohort_hosts(devices, []).values()} == {"all"}
-    with pytest.raises(AnsibleFilterError, match="stratum: expected a list of names of variables; found 'site'"):
+    assert {host["device_class"] for host in cohort_hosts.cohort_hosts(devices, []).values()} == {"all"}
+    with pytest.raises(AnsibleFilterError, match="device_class: expected a list of names of variables; found 'site'"):
         cohort_hosts.cohort_hosts(devices, "site")

@@ -8,18 +8,18 @@
 meanwhile, gives a verdict with its reasons. Pure; runs on the controller.
 
 What is compared. Each device with its own past, and the change with that of the controls (difference in differences:
-Card and Krueger, Minimum wages and employment, American Economic Review 84(4), 1994), in each stratum and over all
-strata. Where there is no past, with the controls; where there are no controls, with the past alone.
+Card and Krueger, Minimum wages and employment, American Economic Review 84(4), 1994), in each device class and over all
+device_classes. Where there is no past, with the controls; where there are no controls, with the past alone.
 
 When a check fails: the estimate is beyond its limit, and that there is any harm is certain. When it passes: the
 estimate is within its limit, and harm of twice the limit is out of the question. The two errors are bounded apart:
 
-- A release that does no harm fails with a probability of at most FALSE_ALARMS: each comparison, in each stratum, at
-  each of the ``looks_max`` looks, has its equal part of it (Bonferroni), so that it does not matter how often one looks
-  (Pocock, Group sequential methods in the design and analysis of clinical trials, Biometrika 64, 1977; Lan and DeMets,
+- A release that does no harm fails with a probability of at most FALSE_ALARMS: each comparison, in each class, at
+  each of the ``analyses_max`` analyses, has its equal part of it (Bonferroni), so that it does not matter how often a
+  wave is analysed (Pocock, Group sequential methods in the design and analysis of clinical trials, Biometrika 64, 1977; Lan and DeMets,
   Discrete sequential boundaries for clinical trials, Biometrika 70, 1983: here the error is spent evenly).
 - A release that does harm of twice a limit passes with a probability of at most MISSES, likewise spent over the
-  looks. All checks must pass, so that these need no correction for their number (Berger, Multiparameter hypothesis
+  analyses. All checks must pass, so that these need no correction for their number (Berger, Multiparameter hypothesis
   testing and acceptance sampling, Technometrics 24, 1982).
 
 Shares of events have exact limits (see ``_interval``), widened by as much as the devices differ more than counts do.
@@ -91,8 +91,8 @@ class Limits:
     """What the gate allows. None turns a limit off. Shares and accuracies are from 0 to 1; a rise or drop is in points
     (0.02: two percentage points).
 
-    ``failed_max``: devices that refused, failed, fell silent, restarted too often or answered the probe set wrongly;
-    a count, or a percentage such as ``5%``. ``coverage_min``: share of the devices that must have reported.
+    ``max_failures``: devices that refused, failed, fell silent, restarted too often or answered the probe set wrongly;
+    a count, or a percentage such as ``5%``. ``reporting_share_min``: share of the devices that must have reported.
     ``accuracy_drop_max``
     and ``accuracy_min``: on the release's probe set. ``live_accuracy_drop_max``: by the labels that came back.
     ``error_rate_max`` and ``error_rate_rise_max``: requests answered with a status of 500 or above.
@@ -104,8 +104,8 @@ class Limits:
     skipped.
     """
 
-    failed_max: int | str = 0
-    coverage_min: float = 0.5
+    max_failures: int | str = 0
+    reporting_share_min: float = 0.5
     accuracy_drop_max: float | None = 0.02
     accuracy_min: float | None = None
     live_accuracy_drop_max: float | None = 0.01
@@ -125,7 +125,7 @@ class Limits:
         self.failures_allowed(0)
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value is None and name != "coverage_min":
+            if value is None and name != "reporting_share_min":
                 continue
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not least <= value <= most:
@@ -133,18 +133,18 @@ class Limits:
 
     def failures_allowed(self, devices: int) -> int:
         """How many of a wave's ``devices`` may fail."""
-        text = str(self.failed_max).strip()
+        text = str(self.max_failures).strip()
         match = re.fullmatch(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,9})?)\s*%", text)
-        if not match or isinstance(self.failed_max, bool) or float(match[2] or 0) > 100:
+        if not match or isinstance(self.max_failures, bool) or float(match[2] or 0) > 100:
             raise LimitError(
-                f"failed_max: expected a count or a percentage, such as 2 or 5%; found {self.failed_max!r}"
+                f"max_failures: expected a count or a percentage, such as 2 or 5%; found {self.max_failures!r}"
             )
         # Rounded, so that 10% of 30 is 3 also where binary fractions are not exact.
         return int(match[1]) if match[1] else int(round(devices * float(match[2]) / 100, 9))
 
 
 _RANGES = {
-    "coverage_min": (0.0, 1.0),
+    "reporting_share_min": (0.0, 1.0),
     "accuracy_drop_max": (-1.0, 1.0),
     "accuracy_min": (0.0, 1.0),
     "live_accuracy_drop_max": (0.0, 1.0),
@@ -170,7 +170,7 @@ class Report:
     """
 
     name: str
-    stratum: str
+    device_class: str
     outcome: str
     first: bool = False
     now: Measured = NOTHING
@@ -184,14 +184,14 @@ class Control:
     """A device that keeps the old version: ``now`` is what was measured during the soak, ``past`` until then."""
 
     name: str
-    stratum: str
+    device_class: str
     now: Measured
     past: Measured
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check, in one stratum or (None) over all: its own verdict, and why, in words and numbers.
+    """One check, in one device class or (None) over all: its own verdict, and why, in words and numbers.
 
     ``value`` is the estimate and ``interval`` what it may be as well: below its lower end with a probability of at most
     FALSE_ALARMS and above its upper end of at most MISSES, over everything that is looked at. ``baseline`` is what
@@ -201,7 +201,7 @@ class Finding:
     check: str
     verdict: str
     reason: str
-    stratum: str | None = None
+    device_class: str | None = None
     value: float | None = None
     interval: tuple[float, float] | None = None
     limit: float | None = None
@@ -211,13 +211,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Levels:
-    """The probabilities of error that one comparison at one look has."""
+    """The probabilities of error that one comparison at one analysis has."""
 
     alarm: float
     suspicion: float
     miss: float
     left: float
-    """By how much an interval narrows until the last look, if what is counted keeps coming in."""
+    """By how much an interval narrows until the last analysis, if what is counted keeps coming in."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class Comparison:
     question for a pass. ``shown`` gives the numbers that a person reads from the effect's own."""
 
     check: str
-    stratum: str | None
+    device_class: str | None
     effect: Estimate
     limit: float
     floor: float
@@ -239,7 +239,7 @@ class Comparison:
     ends: tuple[float, float] = (-math.inf, math.inf)
 
     def finding(self, levels: Levels, strict: bool) -> Finding:
-        """Judge it at one look."""
+        """Judge it at one analysis."""
         value, lower, upper = self.effect.value, self.effect.lower(levels.alarm), self.effect.upper(levels.miss)
         verdict, why = PASS, ""
         if value > self.limit and lower > self.floor:
@@ -253,7 +253,7 @@ class Comparison:
             check=self.check,
             verdict=verdict,
             reason=reason,
-            stratum=self.stratum,
+            device_class=self.device_class,
             value=_round(self.shown(value)),
             interval=(_round(self.shown(numbers[0])), _round(self.shown(numbers[1]))),
             limit=_round(self.shown(self.limit)),
@@ -271,12 +271,12 @@ class Comparison:
         return (INCONCLUSIVE if strict else SKIPPED), "too little to judge by: "
 
 
-def report(name: str, stratum: str, swap: Any, read: Any) -> Report:
+def report(name: str, device_class: str, swap: Any, read: Any) -> Report:
     """Build a device's Report from the results of ``model_swap`` and ``model_info``, whatever they are."""
     swap, read = _mapping(swap), _mapping(read)
     result = outcome(swap, read)
     if result not in ON_NEW_VERSION:
-        return Report(name, stratum, result)
+        return Report(name, device_class, result)
     model, reader = read["model"], Reader()
     baseline, probe = model.get("baseline"), model.get("probe")
     past = reader.measured(model.get("past"), baseline, "past ")
@@ -287,7 +287,7 @@ def report(name: str, stratum: str, swap: Any, read: Any) -> Report:
             reader.broken.append(f"{what}: expected answers of {version}; found those of {str(answered)[:50]}")
     return Report(
         name=name,
-        stratum=stratum,
+        device_class=device_class,
         outcome=result,
         first=model.get("replaced") is None,
         now=now,
@@ -298,7 +298,7 @@ def report(name: str, stratum: str, swap: Any, read: Any) -> Report:
 
 
 def control(name: str, document: Any, version: str | None) -> Control | None:
-    """Build a Control from its stratum and what it said before and after the soak; None where it cannot be one: it
+    """Build a Control from its device class and what it said before and after the soak; None where it cannot be one: it
     did not answer, changed its version meanwhile, has the new one, or told what cannot be."""
     entry = _mapping(document)
     reads = [_mapping(entry.get(name)) for name in ("before", "after")]
@@ -311,34 +311,37 @@ def control(name: str, document: Any, version: str | None) -> Control | None:
     reader = Reader()
     past = reader.measured(before, before.get("probe"))
     now = reader.measured(after, after.get("probe"))
-    return None if reader.broken else Control(name, str(entry.get("stratum")), now.since(past), past)
+    return None if reader.broken else Control(name, str(entry.get("device_class")), now.since(past), past)
 
 
 def judge(
     reports: Iterable[Report],
     controls: Iterable[Control] = (),
     limits: Limits = Limits(),
-    look: int = 1,
-    looks_max: int = 1,
+    analysis: int = 1,
+    analyses_max: int = 1,
     earlier: Sequence[Report] = (),
 ) -> tuple[str, list[Finding]]:
     """Return the verdict over a wave and the findings that led to it. Fail wins over inconclusive, that over pass.
 
     ``earlier``: the devices of the rollout's waves before, whose failures count with this one's.
-    ``look`` counts from 1 to ``looks_max``, which was fixed before the first. The same data in another order give
+    ``analysis`` counts from 1 to ``analyses_max``, fixed before the first. The same data in another order give
     the same.
     """
     wave = sorted(reports, key=lambda item: item.name)
     beside = sorted(controls, key=lambda item: item.name)
     serving = [item for item in wave if item.outcome in ON_NEW_VERSION]
-    last = max(look, looks_max, 1)
+    last = max(analysis, analyses_max, 1)
     findings = [_failures(wave, earlier, limits), *_coverage(wave, serving, earlier, limits)]
     if serving:
         gate = _Gate(serving, beside, limits)
         comparisons = gate.comparisons()
-        count = max(len(comparisons) + len(gate.strata), 1)
+        count = max(len(comparisons) + len(gate.device_classes), 1)
         levels = Levels(
-            FALSE_ALARMS / (last * count), SUSPICIONS / (last * count), MISSES / last, math.sqrt(max(look, 1) / last)
+            FALSE_ALARMS / (last * count),
+            SUSPICIONS / (last * count),
+            MISSES / last,
+            math.sqrt(max(analysis, 1) / last),
         )
         findings += gate.measurements() + gate.golden(levels, limits.failures_allowed(len(wave)))
         findings += [comparison.finding(levels, limits.strict) for comparison in comparisons]
@@ -349,11 +352,11 @@ def judge(
 
 
 def reasons(findings: Iterable[Finding]) -> list[str]:
-    """One line for each check that did not pass, and one for each that did: over all strata, where it was judged so."""
+    """One line for each check that did not pass, and one for each that did: over all, where it was judged so."""
     lines, told = [], set()
-    ordered = sorted(findings, key=lambda item: (_ORDER.index(item.verdict), item.stratum is not None))
+    ordered = sorted(findings, key=lambda item: (_ORDER.index(item.verdict), item.device_class is not None))
     for finding in ordered:
-        place = f" in {finding.stratum}" if finding.stratum is not None else ""
+        place = f" in {finding.device_class}" if finding.device_class is not None else ""
         quiet = finding.verdict in (PASS, SKIPPED)
         if not quiet or finding.check not in told:
             lines.append(f"{finding.verdict}: {finding.check}{place}: {finding.reason}")
@@ -380,17 +383,21 @@ def _coverage(
     wave: Sequence[Report], serving: Sequence[Report], earlier: Sequence[Report], limits: Limits
 ) -> list[Finding]:
     share = len(serving) / len(wave) if wave else 0.0
-    enough = bool(serving) and share >= limits.coverage_min
-    reason = f"{len(serving)} of {len(wave)} devices reported ({share:.0%}, at least {limits.coverage_min:.0%})"
+    enough = bool(serving) and share >= limits.reporting_share_min
+    reason = f"{len(serving)} of {len(wave)} devices reported ({share:.0%}, at least {limits.reporting_share_min:.0%})"
     verdict = PASS if enough else INCONCLUSIVE
-    findings = [Finding("coverage", verdict, reason, value=_round(share), limit=limits.coverage_min, samples=len(wave))]
-    if serving and limits.coverage_min > 0:
-        heard = {item.stratum for item in (*wave, *earlier) if item.outcome not in (AWAY, SILENT)}
-        for stratum in sorted({item.stratum for item in wave} - heard):
-            silent = sum(item.stratum == stratum for item in wave)
+    findings = [
+        Finding("coverage", verdict, reason, value=_round(share), limit=limits.reporting_share_min, samples=len(wave))
+    ]
+    if serving and limits.reporting_share_min > 0:
+        heard = {item.device_class for item in (*wave, *earlier) if item.outcome not in (AWAY, SILENT)}
+        for device_class in sorted({item.device_class for item in wave} - heard):
+            silent = sum(item.device_class == device_class for item in wave)
             reason = f"none of its {silent} devices reported, so that nothing is known of this kind"
             findings.append(
-                Finding("coverage", INCONCLUSIVE, reason, stratum, 0.0, None, limits.coverage_min, None, silent)
+                Finding(
+                    "coverage", INCONCLUSIVE, reason, device_class, 0.0, None, limits.reporting_share_min, None, silent
+                )
             )
     return findings
 
@@ -402,9 +409,9 @@ class _Gate:
         self.serving = serving
         self.limits = limits
         self.skipped: list[Finding] = []
-        self.strata = sorted({item.stratum for item in serving})
-        self.wave = {name: [item for item in serving if item.stratum == name] for name in self.strata}
-        self.beside = {name: [item for item in controls if item.stratum == name] for name in self.strata}
+        self.device_classes = sorted({item.device_class for item in serving})
+        self.wave = {name: [item for item in serving if item.device_class == name] for name in self.device_classes}
+        self.beside = {name: [item for item in controls if item.device_class == name] for name in self.device_classes}
 
     # ---- what was told at all ----
 
@@ -463,26 +470,26 @@ class _Gate:
         """The answers to the release's probe set. All devices have the same questions, so more devices are not more
         samples."""
         findings = []
-        for stratum in self.strata:
-            known = [item for item in self.wave[stratum] if item.now.probe]
+        for device_class in self.device_classes:
+            known = [item for item in self.wave[device_class] if item.now.probe]
             least = self.limits.accuracy_min
             if known and least is not None:
                 accuracy, samples = _accuracy(item.now.probe for item in known)
                 verdict = PASS if accuracy >= least else FAIL
                 reason = f"{accuracy:.4f} of {samples} samples (at least {least:.4f})"
                 findings.append(
-                    Finding("accuracy", verdict, reason, stratum, _round(accuracy), None, least, samples=samples)
+                    Finding("accuracy", verdict, reason, device_class, _round(accuracy), None, least, samples=samples)
                 )
             pairs = [item for item in known if item.past.probe]
             if pairs and self.limits.accuracy_drop_max is not None:
-                findings.append(self._golden_drop(stratum, pairs, levels, allowed))
+                findings.append(self._golden_drop(device_class, pairs, levels, allowed))
         if not findings and self.limits.accuracy_drop_max is not None:
             first = all(item.first for item in self.serving)
             reason = "a first installation: there is no version before" if first else "the release has no probe set"
             findings.append(Finding("accuracy drop", SKIPPED, reason))
         return findings
 
-    def _golden_drop(self, stratum: str, pairs: Sequence[Report], levels: Levels, allowed: int) -> Finding:
+    def _golden_drop(self, device_class: str, pairs: Sequence[Report], levels: Levels, allowed: int) -> Finding:
         most = self.limits.accuracy_drop_max or 0.0
         before, samples = _accuracy(item.past.probe for item in pairs)
         after, _samples = _accuracy(item.now.probe for item in pairs)
@@ -500,7 +507,7 @@ class _Gate:
             check="accuracy drop",
             verdict=verdict,
             reason=words,
-            stratum=stratum,
+            device_class=device_class,
             value=drop,
             interval=(_round(max(lower, -1.0)), _round(min(effect.upper(levels.miss), 1.0))),
             limit=most,
@@ -634,7 +641,7 @@ class _Gate:
 
 
 class _Counts:
-    """Events, wrong ones and all, of the wave and of its controls, now and in the past; by stratum."""
+    """Events, wrong ones and all, of the wave and of its controls, now and in the past; by device class."""
 
     def __init__(
         self, gate: _Gate, count: Callable[[Measured], tuple[float, float]], *, uses_past: bool = True
@@ -642,7 +649,7 @@ class _Counts:
         self.gate = gate
         self.count = count
         self.uses_past = uses_past
-        self.now = {name: [count(item.now) for item in gate.wave[name]] for name in gate.strata}
+        self.now = {name: [count(item.now) for item in gate.wave[name]] for name in gate.device_classes}
         self.total = math.fsum(total for pairs in self.now.values() for _wrong, total in pairs)
         # Apart, because a version that does harm does it on some devices more than on others.
         self.factor = self._dispersion(gate.wave)
@@ -653,7 +660,7 @@ class _Counts:
         return [self.count(item.now) for items in self.gate.beside.values() for item in items]
 
     def levels(self, check: str, limit: float | None, words: str) -> list[Comparison]:
-        """Each stratum, and all, against an absolute limit."""
+        """Each device_class, and all, against an absolute limit."""
         if limit is None or not self.total:
             return []
         known = [name for name, pairs in self.now.items() if sum(total for _wrong, total in pairs)]
@@ -661,23 +668,25 @@ class _Counts:
         if len(known) > 1:
             groups.append((None, known))
         found = []
-        for stratum, names in groups:
+        for device_class, names in groups:
             wrong, total = (math.fsum(pair[side] for name in names for pair in self.now[name]) for side in (0, 1))
             effect = ShareEffect((Share(1.0, wrong / self.factor, total / self.factor),))
             # A version that is no worse than the one before it is not refused for what that one did as well.
             most = max([limit, *(self._usual(name) for name in names)])
             text = words.format(int(wrong), int(total))
             found.append(
-                Comparison(check, stratum, effect, most, most, most, text, int(total), form="{:.2%}", ends=(0.0, 1.0))
+                Comparison(
+                    check, device_class, effect, most, most, most, text, int(total), form="{:.2%}", ends=(0.0, 1.0)
+                )
             )
         return found
 
     def changes(self, check: str, limit: float | None, words: str) -> list[Comparison]:
-        """Each stratum, and all, against the past and the controls."""
+        """Each device_class, and all, against the past and the controls."""
         if limit is None or not self.total:
             return []
         effects: dict[str, tuple[ShareEffect, float, str, float]] = {}
-        for name in self.gate.strata:
+        for name in self.gate.device_classes:
             found = self._change(name)
             if found is not None:
                 effects[name] = found
@@ -707,7 +716,7 @@ class _Counts:
     def _comparison(
         self,
         check: str,
-        stratum: str | None,
+        device_class: str | None,
         effect: ShareEffect,
         limit: float,
         words: str,
@@ -715,12 +724,12 @@ class _Counts:
         beside: str,
         usual: float,
     ) -> Comparison:
-        strata = self.gate.strata if stratum is None else [stratum]
-        wrong = math.fsum(pair[0] for name in strata for pair in self.now[name])
+        device_classes = self.gate.device_classes if device_class is None else [device_class]
+        wrong = math.fsum(pair[0] for name in device_classes for pair in self.now[name])
         text = f"{words.format(int(wrong), int(total))}, {usual:.2%} did before; beside {beside}, a change of"
         return Comparison(
             check,
-            stratum,
+            device_class,
             effect,
             limit,
             0.0,
@@ -809,11 +818,11 @@ class _Ratios:
         self.load = load
 
     def comparisons(self, check: str, limit: float, words: str) -> list[Comparison]:
-        """Each stratum, and all, against the past and the controls."""
-        groups = {name: found for name in self.gate.strata if (found := self._group(name)) is not None}
+        """Each device_class, and all, against the past and the controls."""
+        groups = {name: found for name in self.gate.device_classes if (found := self._group(name)) is not None}
         if not groups:
             return []
-        # All that is known of how devices vary, so that a stratum of few devices has something to go by.
+        # All that is known of how devices vary, so that a device class of few devices has something to go by.
         parts = [part for found in groups.values() for part in found.parts]
         usual = max(found.usual for found in groups.values())
         squares = USUAL_FREEDOM * usual**2 + math.fsum(part.squares for part in parts)
@@ -839,9 +848,9 @@ class _Ratios:
         return comparisons
 
     def against(self, check: str, limit: float) -> list[Comparison]:
-        """Each stratum against an absolute limit."""
+        """Each device_class against an absolute limit."""
         found = []
-        for name in self.gate.strata:
+        for name in self.gate.device_classes:
             values = [value for item in self.gate.wave[name] if (value := self.measure(item.now)) is not None]
             if values:
                 part = trimmed(values)
@@ -857,11 +866,20 @@ class _Ratios:
         return found
 
     def _comparison(
-        self, check: str, stratum: str | None, effect: MeanEffect, limit: float, words: str, devices: int, beside: str
+        self,
+        check: str,
+        device_class: str | None,
+        effect: MeanEffect,
+        limit: float,
+        words: str,
+        devices: int,
+        beside: str,
     ) -> Comparison:
         text = f"on {devices} devices, beside {beside}, {words}"
         most = math.log(limit)
-        return Comparison(check, stratum, effect, most, 0.0, 2 * most, text, devices, _exp, "{:.3f}", None, _LOG_ENDS)
+        return Comparison(
+            check, device_class, effect, most, 0.0, 2 * most, text, devices, _exp, "{:.3f}", None, _LOG_ENDS
+        )
 
     def _group(self, name: str) -> _Group | None:
         wave, beside = self.gate.wave[name], self.gate.beside[name]
@@ -887,7 +905,7 @@ class _Ratios:
 
 @dataclass(frozen=True)
 class _Group:
-    """The changes in one stratum: of the wave's devices, and of the controls if there are any."""
+    """The changes in one device_class: of the wave's devices, and of the controls if there are any."""
 
     wave: Trimmed
     others: Trimmed | None
@@ -913,7 +931,7 @@ class _Group:
         return " and ".join(text for text in (past, controls) if text)
 
     def effect(self, common: float, load: float) -> MeanEffect:
-        """The change beyond that of the controls; ``common`` is the variance of one device, as all strata have it."""
+        """The change beyond that of the controls; ``common`` is the variance of one device, as all classes have it."""
         freedom = USUAL_FREEDOM + sum(part.freedom for part in self.parts)
         squares = USUAL_FREEDOM * common + math.fsum(part.squares for part in self.parts)
         variance = squares / freedom * self.unit

@@ -161,9 +161,9 @@ def _devices(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
     for host, why in (ledger["plan"].get("left_out") or {}).items():
         if host not in named:
             rows.append({"device": host, "wave": None, "outcome": why.split(":")[0], "detail": why})
-    strata = ledger["plan"].get("strata") or {}
+    device_classes = ledger["plan"].get("device_classes") or {}
     blank = {"class": "", "before": _NONE, "after": _NONE, "detail": ""}
-    return [{**blank, "class": strata.get(row["device"], ""), **row} for row in rows]
+    return [{**blank, "class": device_classes.get(row["device"], ""), **row} for row in rows]
 
 
 def _figures(
@@ -244,7 +244,7 @@ def _judged(wave: Mapping[str, Any]) -> dict[str, Any]:
             {
                 **finding,
                 "tone": _VERDICTS.get(finding["verdict"], "waits"),
-                "stratum": finding.get("stratum") or "all",
+                "device_class": finding.get("device_class") or "all",
                 "value": quantity.text(_finite(finding.get("value"))),
                 "interval": quantity.interval(low, high),
                 "limit": quantity.text(_finite(finding.get("limit"))),
@@ -257,7 +257,7 @@ def _judged(wave: Mapping[str, Any]) -> dict[str, Any]:
         "name": wave.get("name", ""),
         "verdict": wave.get("verdict") or "not judged",
         "tone": _VERDICTS.get(wave.get("verdict") or "", "waits"),
-        "looks": len(wave.get("looks") or []),
+        "analyses": len(wave.get("analyses") or []),
         "rows": rows,
         "counts": Counter(row["verdict"] for row in rows),
         "charts": _dot_charts(findings),
@@ -265,7 +265,7 @@ def _judged(wave: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dot_charts(findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One chart for each check that measured something: a row for each stratum, all on one scale.
+    """One chart for each check that measured something: a row for each device class, all on one scale.
 
     What only counts devices (failures, coverage) is in the chart of outcomes.
     """
@@ -276,13 +276,15 @@ def _dot_charts(findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _is_a_measurement(finding: Mapping[str, Any]) -> bool:
-    compared = finding.get("stratum") or finding.get("interval") or finding.get("baseline") is not None
+    compared = finding.get("device_class") or finding.get("interval") or finding.get("baseline") is not None
     return bool(compared) and _finite(finding.get("value")) is not None
 
 
 def _dot_chart(check: str, findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     quantity = _quantity(check)
-    ordered = sorted(findings, key=lambda finding: (finding.get("stratum") is None, str(finding.get("stratum"))))
+    ordered = sorted(
+        findings, key=lambda finding: (finding.get("device_class") is None, str(finding.get("device_class")))
+    )
     numbers = [_numbers(finding, quantity) for finding in ordered]
     scale = Scale.around(value for row in numbers for value in row.values() if value is not None)
     rows = []
@@ -295,7 +297,7 @@ def _dot_chart(check: str, findings: Sequence[Mapping[str, Any]]) -> dict[str, A
         rows.append(
             {
                 **{mark: None if number is None else scale.place(number) for mark, number in shown.items()},
-                "stratum": _short(finding.get("stratum") or "all devices"),
+                "device_class": _short(finding.get("device_class") or "all devices"),
                 "told": told,
                 "verdict": finding["verdict"],
                 "tone": _VERDICTS.get(finding["verdict"], "waits"),
@@ -309,7 +311,7 @@ def _dot_chart(check: str, findings: Sequence[Mapping[str, Any]]) -> dict[str, A
         "ticks": [{"x": scale.place(tick), "text": f"{_number(tick)}{quantity.unit}"} for tick in scale.ticks],
         "verdict": worst,
         "tone": _VERDICTS.get(worst, "waits"),
-        "told": "; ".join(f"{row['stratum']}: {row['told']}, {row['verdict']}" for row in rows),
+        "told": "; ".join(f"{row['device_class']}: {row['told']}, {row['verdict']}" for row in rows),
     }
 
 
@@ -328,7 +330,7 @@ class _Course:
 
     wave: Mapping[str, Any]
     began: datetime.datetime
-    looks: Sequence[tuple[datetime.datetime, str]]
+    analyses: Sequence[tuple[datetime.datetime, str]]
     ended: datetime.datetime
 
 
@@ -338,18 +340,18 @@ def _courses(ledger: Mapping[str, Any]) -> list[_Course]:
         began = _time(wave.get("began"))
         if began is None:
             continue
-        noted = [(_time(look.get("time")), look.get("verdict")) for look in wave.get("looks") or []]
-        looks = [(time, str(verdict)) for time, verdict in noted if time is not None]
-        ended = _time(wave.get("ended")) or (looks[-1][0] if looks else _time(ledger.get("ended")) or began)
-        found.append(_Course(wave, began, looks, ended))
+        noted = [(_time(analysis.get("time")), analysis.get("verdict")) for analysis in wave.get("analyses") or []]
+        analyses = [(time, str(verdict)) for time, verdict in noted if time is not None]
+        ended = _time(wave.get("ended")) or (analyses[-1][0] if analyses else _time(ledger.get("ended")) or began)
+        found.append(_Course(wave, began, analyses, ended))
     return found
 
 
 def _timeline(ledger: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A row for each wave that began: from its beginning to its last look, with every look on it."""
+    """A row for each wave that began: from its beginning to its last analysis, with every analysis on it."""
     courses = _courses(ledger)
     ends = (_time(ledger.get("began")), _time(ledger.get("ended")))
-    times = [time for course in courses for time in (course.began, course.ended, *dict(course.looks))]
+    times = [time for course in courses for time in (course.began, course.ended, *dict(course.analyses))]
     times += [time for time in ends if time is not None]
     if not courses or max(times) <= min(times):
         return None
@@ -366,24 +368,24 @@ def _timeline(ledger: Mapping[str, Any]) -> dict[str, Any] | None:
 def _course_row(course: _Course) -> dict[str, Any]:
     verdict = course.wave.get("verdict")
     told = f"{verdict} after {_span(course.ended - course.began)}" if verdict else "not judged"
-    if len(course.looks) > 1:
-        told += f", {len(course.looks)} looks"
+    if len(course.analyses) > 1:
+        told += f", {len(course.analyses)} analyses"
     return {"number": course.wave["number"], "name": _short(course.wave.get("name", "")), "told": told}
 
 
 def _course_marks(course: _Course, place: Callable[[datetime.datetime], float]) -> dict[str, Any]:
-    """The spans up to each look (or to the end, without one), and the looks."""
+    """The spans up to each analysis (or to the end, without one), and the analyses."""
     spans: list[dict[str, Any]] = []
     begins = course.began
-    for ends in [time for time, _verdict in course.looks] or [course.ended]:
+    for ends in [time for time, _verdict in course.analyses] or [course.ended]:
         width = max(place(ends) - place(begins), _LEAST_WIDTH)
         spans.append({"x": place(begins), "width": _percent(width), "again": bool(spans)})
         begins = ends
-    looks = [
+    analyses = [
         {"x": place(time), "verdict": verdict, "tone": _VERDICTS.get(verdict, "waits")}
-        for time, verdict in course.looks
+        for time, verdict in course.analyses
     ]
-    return {"spans": spans, "looks": looks}
+    return {"spans": spans, "analyses": analyses}
 
 
 def _groups(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -415,7 +417,7 @@ def _settings(ledger: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("rollout", ledger["id"]),
         ("manifest digest (SHA-256)", ledger.get("digest")),
         ("reason", ledger.get("reason")),
-        ("classes by", " / ".join(plan.get("stratum") or [])),
+        ("classes by", " / ".join(plan.get("device_class") or [])),
         ("soak", _optional_span(settings.get("soak_seconds"))),
         ("longest soak", _optional_span(settings.get("soak_seconds_max"))),
         ("maintenance window", "; ".join(settings.get("window") or []) or "always open"),

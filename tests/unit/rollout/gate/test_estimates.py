@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The gate's intervals, against tables, against the definition of what they are, and over many looks."""
+"""The gate's intervals, against tables, against the definition of what they are, and over many analyses."""
 
 from __future__ import annotations
 
@@ -100,30 +100,32 @@ def test_devices_that_differ_as_chance_has_it_have_no_dispersion() -> None:
     assert dispersion([], 10) == dispersion([[(5.0, 0.01)]], 10) == 1.0
 
 
-def looks(chance: random.Random, share: float, number: int) -> list[str]:
+def analyses(chance: random.Random, share: float, number: int) -> list[str]:
     """The verdicts at each of ``number`` looks at ten devices whose requests fail with that probability, beside ten
     that are as before."""
     counted = {f"{kind}{place}": 0 for kind in "wc" for place in range(10)}
     past = Measured(requests=Requests(50_000, 50, 49_950, ()), probe=Probe(360, 350, None))
     found = []
-    for look in range(1, number + 1):
+    for analysis in range(1, number + 1):
         for name in counted:
             probability = share if name[0] == "w" else 0.001
             counted[name] += sum(chance.random() < probability for _request in range(500))
         now = {
-            name: Measured(requests=Requests(500 * look, wrong, 500 * look - wrong, ()), probe=Probe(360, 350, None))
+            name: Measured(
+                requests=Requests(500 * analysis, wrong, 500 * analysis - wrong, ()), probe=Probe(360, 350, None)
+            )
             for name, wrong in counted.items()
         }
         wave = [Report(name, "small", UPDATED, now=now[name], past=past) for name in now if name[0] == "w"]
         others = [Control(name, "small", now[name], past) for name in now if name[0] == "c"]
-        found.append(judge(wave, others, Limits(), look, number)[0])
+        found.append(judge(wave, others, Limits(), analysis, number)[0])
     return found
 
 
 def test_to_look_often_raises_no_false_alarms_and_a_real_one_is_raised() -> None:
     chance = random.Random(20261122)
-    quiet = [looks(chance, 0.001, 4) for _rollout in range(60)]
+    quiet = [analyses(chance, 0.001, 4) for _rollout in range(60)]
     assert sum(FAIL in verdicts for verdicts in quiet) <= 1
     assert sum(PASS in verdicts for verdicts in quiet) >= 57
-    harmful = [looks(chance, 0.01, 4) for _rollout in range(30)]
+    harmful = [analyses(chance, 0.01, 4) for _rollout in range(30)]
     assert sum(FAIL in verdicts for verdicts in harmful) >= 28

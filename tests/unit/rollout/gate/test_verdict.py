@@ -50,7 +50,7 @@ EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025)
 OFF: dict[str, Any] = {
     field.name: None
     for field in dataclasses.fields(Limits)
-    if field.name not in ("failed_max", "coverage_min", "strict")
+    if field.name not in ("max_failures", "reporting_share_min", "strict")
 }
 
 
@@ -103,15 +103,15 @@ def model(**changes: Any) -> dict[str, Any]:
     }
 
 
-def good(name: str = "edge-1", stratum: str = "small", /, **changes: Any) -> Report:
-    return report(name, stratum, SWAPPED, {"model": model(**changes)})
+def good(name: str = "edge-1", device_class: str = "small", /, **changes: Any) -> Report:
+    return report(name, device_class, SWAPPED, {"model": model(**changes)})
 
 
-def bad(name: str, result: str, stratum: str = "small") -> Report:
-    return Report(name, stratum, result)
+def bad(name: str, result: str, device_class: str = "small") -> Report:
+    return Report(name, device_class, result)
 
 
-def beside(name: str = "other-1", stratum: str = "small", /, **changes: Any) -> Control:
+def beside(name: str = "other-1", device_class: str = "small", /, **changes: Any) -> Control:
     """A device that keeps the old version, on which nothing changes."""
     before = {**model()["past"], "live": "1.0.0", "probe": probe(331, "1.0.0"), **changes.pop("before", {})}
     after = {
@@ -120,7 +120,9 @@ def beside(name: str = "other-1", stratum: str = "small", /, **changes: Any) -> 
         "labels": {"right": 48_960, "wrong": 2_040},
         **changes,
     }
-    found = control(name, {"stratum": stratum, "before": {"model": before}, "after": {"model": after}}, version="1.1.0")
+    found = control(
+        name, {"device_class": device_class, "before": {"model": before}, "after": {"model": after}}, version="1.1.0"
+    )
     assert found is not None
     return found
 
@@ -176,11 +178,17 @@ def test_a_device_of_which_there_is_no_result_is_silent(nothing: Any) -> None:
 
 
 def test_a_good_wave_passes_every_check() -> None:
-    wave = [good(f"{stratum}-{number}", stratum) for stratum in ("small", "large") for number in range(10)]
-    others = [beside(f"o-{stratum}-{number}", stratum) for stratum in ("small", "large") for number in range(10)]
+    wave = [
+        good(f"{device_class}-{number}", device_class) for device_class in ("small", "large") for number in range(10)
+    ]
+    others = [
+        beside(f"o-{device_class}-{number}", device_class)
+        for device_class in ("small", "large")
+        for number in range(10)
+    ]
     verdict, found = judge(wave, others)
     assert verdict == PASS
-    passed = {item.check for item in found if item.verdict == PASS and item.stratum is None}
+    passed = {item.check for item in found if item.verdict == PASS and item.device_class is None}
     assert passed == {
         "failed devices",
         "coverage",
@@ -212,17 +220,17 @@ def test_a_good_release_passes_at_the_first_look_on_one_device_with_little_traff
 
 def test_the_same_waits_where_a_longer_soak_would_tell() -> None:
     little = {"requests": requests(300), "labels": {"right": 0, "wrong": 0}, "drift": []}
-    verdict, found = judge([good(**little)], look=1, looks_max=4)
+    verdict, found = judge([good(**little)], analysis=1, analyses_max=4)
     assert verdict == INCONCLUSIVE
     assert {item.check for item in found if item.verdict == INCONCLUSIVE} == {"error rate rise"}
     more = {**little, "requests": requests(1200, 1)}
-    assert judge([good(**more)], look=4, looks_max=4)[0] == PASS
+    assert judge([good(**more)], analysis=4, analyses_max=4)[0] == PASS
 
 
 def test_a_release_that_answers_wrongly_fails_at_the_first_look() -> None:
     quiet = {"requests": requests(0), "labels": {"right": 0, "wrong": 0}}
     wrong = good(baseline=probe(353, "1.0.0"), probe=probe(122), **quiet)
-    verdict, found = judge([wrong], look=1, looks_max=6)
+    verdict, found = judge([wrong], analysis=1, analyses_max=6)
     assert verdict == FAIL
     (drop,) = [item for item in found if item.check == "accuracy drop"]
     assert drop.reason.startswith("0.6417 lost (from 0.9806 to 0.3389; at most 0.0200) of 360 samples")
@@ -237,7 +245,7 @@ def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_n
         "shadow": {"agreed": 0, "disagreed": 0, "failed": 0, "dropped": 0},
         "past": {"requests": requests(0)},
     }
-    verdict, found = judge([good("a", **quiet), good("b", "large", **quiet)], look=1, looks_max=4)
+    verdict, found = judge([good("a", **quiet), good("b", "large", **quiet)], analysis=1, analyses_max=4)
     assert verdict == PASS
     told = {item.check: item.reason for item in found if item.verdict == SKIPPED}
     assert told["error rate"] == "no live traffic: the probe set alone judges"
@@ -292,29 +300,29 @@ def test_one_device_too_many_that_failed_fails_the_wave(result: str) -> None:
     verdict, found = judge(wave)
     assert verdict == FAIL
     assert found[0].reason == f"1 of 3 devices refused, failed or fell silent (at most 0): c {result}"
-    assert judge(wave, limits=Limits(failed_max=1))[0] == PASS
+    assert judge(wave, limits=Limits(max_failures=1))[0] == PASS
 
 
 @pytest.mark.parametrize(
-    ("failed_max", "allowed"), [(0, 0), ("0", 0), (2, 2), ("2", 2), ("5%", 1), ("10 %", 2), ("4.9%", 0)]
+    ("max_failures", "allowed"), [(0, 0), ("0", 0), (2, 2), ("2", 2), ("5%", 1), ("10 %", 2), ("4.9%", 0)]
 )
-def test_failures_may_be_counted_or_a_percentage(failed_max: int | str, allowed: int) -> None:
+def test_failures_may_be_counted_or_a_percentage(max_failures: int | str, allowed: int) -> None:
     for count in (allowed, allowed + 1):
         wave = [bad(f"f{number}", FAILED) for number in range(count)]
         wave += [good(f"g{number}") for number in range(20 - count)]
-        found = judge(wave, limits=Limits(failed_max=failed_max, coverage_min=0.0))[1][0]
+        found = judge(wave, limits=Limits(max_failures=max_failures, reporting_share_min=0.0))[1][0]
         assert found.verdict == (PASS if count <= allowed else FAIL)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("failed_max", "-1"),
-        ("failed_max", "many"),
-        ("failed_max", "101%"),
-        ("failed_max", ""),
-        ("coverage_min", None),
-        ("coverage_min", 1.1),
+        ("max_failures", "-1"),
+        ("max_failures", "many"),
+        ("max_failures", "101%"),
+        ("max_failures", ""),
+        ("reporting_share_min", None),
+        ("reporting_share_min", 1.1),
         ("accuracy_drop_max", float("nan")),
         ("accuracy_min", 90.0),
         ("error_rate_max", -0.1),
@@ -341,15 +349,15 @@ def test_a_kind_of_which_nothing_is_heard_is_inconclusive() -> None:
     wave = [good("a"), good("b"), bad("c", AWAY, "large")]
     assert judge(wave)[0] == INCONCLUSIVE
     _all, kind = findings("coverage", wave)
-    assert (kind.stratum, kind.verdict) == ("large", INCONCLUSIVE)
-    assert judge(wave, limits=Limits(coverage_min=0.0))[0] == PASS
+    assert (kind.device_class, kind.verdict) == ("large", INCONCLUSIVE)
+    assert judge(wave, limits=Limits(reporting_share_min=0.0))[0] == PASS
     # What refused was heard of, and is counted where it belongs.
-    assert judge([good("a"), bad("c", REFUSED, "large")], limits=Limits(failed_max=1))[0] == PASS
+    assert judge([good("a"), bad("c", REFUSED, "large")], limits=Limits(max_failures=1))[0] == PASS
 
 
-@pytest.mark.parametrize("coverage_min", [0.0, 0.5])
-def test_a_wave_that_is_all_away_is_inconclusive_whatever_the_limit(coverage_min: float) -> None:
-    assert judge([bad("x", AWAY)], limits=Limits(coverage_min=coverage_min))[0] == INCONCLUSIVE
+@pytest.mark.parametrize("reporting_share_min", [0.0, 0.5])
+def test_a_wave_that_is_all_away_is_inconclusive_whatever_the_limit(reporting_share_min: float) -> None:
+    assert judge([bad("x", AWAY)], limits=Limits(reporting_share_min=reporting_share_min))[0] == INCONCLUSIVE
 
 
 def test_the_names_of_ten_failed_devices_are_enough() -> None:
@@ -388,8 +396,8 @@ def test_a_fault_of_one_kind_of_hardware_does_not_hide_behind_the_others(check: 
     assert verdict == FAIL
     failed = [item for item in found if item.check == check and item.verdict == FAIL]
     assert failed
-    assert {item.stratum for item in failed} <= {"large", None}
-    assert "large" in {item.stratum for item in failed} or check == "restarts"
+    assert {item.device_class for item in failed} <= {"large", None}
+    assert "large" in {item.device_class for item in failed} or check == "restarts"
 
 
 @pytest.mark.parametrize(
@@ -443,7 +451,7 @@ def test_a_device_that_answers_wrongly_among_many_counts_as_one_that_failed() ->
     found = finding("accuracy drop", wave)
     assert found.verdict == FAIL
     assert found.reason.endswith("; 1 of 100 devices answer wrongly: s99")
-    assert finding("accuracy drop", wave, Limits(failed_max=1)).verdict == PASS
+    assert finding("accuracy drop", wave, Limits(max_failures=1)).verdict == PASS
 
 
 def test_a_few_noisy_devices_are_no_slow_version() -> None:
@@ -535,7 +543,7 @@ def test_a_control_is_counted_from_one_reading_to_the_other() -> None:
     ],
 )
 def test_what_cannot_be_a_control_is_left_out(before: Any, after: Any) -> None:
-    assert control("c", {"stratum": "small", "before": before, "after": after}, "1.1.0") is None
+    assert control("c", {"device_class": "small", "before": before, "after": after}, "1.1.0") is None
 
 
 # ---- what was not measured, or is broken, never passes ----
@@ -634,7 +642,7 @@ SWAPS = (
     | JSON
 )
 READS = st.fixed_dictionaries({"model": odd_models() | JSON}) | JSON
-CONTROLS = st.fixed_dictionaries({"stratum": JSON, "before": READS, "after": READS}) | JSON
+CONTROLS = st.fixed_dictionaries({"device_class": JSON, "before": READS, "after": READS}) | JSON
 
 
 @given(
@@ -644,11 +652,11 @@ CONTROLS = st.fixed_dictionaries({"stratum": JSON, "before": READS, "after": REA
 )
 @settings(max_examples=60, deadline=None)
 def test_anything_gets_a_verdict_and_a_pass_is_earned(
-    wave: list[tuple[str, Any, Any]], others: list[Any], looks: tuple[int, int]
+    wave: list[tuple[str, Any, Any]], others: list[Any], analyses: tuple[int, int]
 ) -> None:
     reports = [report(f"d{number}", *device) for number, device in enumerate(wave)]
     told = [item for number, other in enumerate(others) if (item := control(f"o{number}", other, "1.1.0"))]
-    verdict, found = judge(reports, told, Limits(), *looks)
+    verdict, found = judge(reports, told, Limits(), *analyses)
     verdicts = {item.verdict for item in found}
     assert verdict == (FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS)
     assert reasons(found)
@@ -689,7 +697,7 @@ def run(**arguments: Any) -> dict[str, Any]:
         return {"failed": True, "msg": str(error)}
 
 
-WAVE = {"strata": {"a": "small"}, "swaps": {"a": SWAPPED}, "reads": {"a": {"model": model()}}}
+WAVE = {"device_classes": {"a": "small"}, "swaps": {"a": SWAPPED}, "reads": {"a": {"model": model()}}}
 
 
 @pytest.mark.parametrize("number", range(2))
@@ -698,7 +706,7 @@ def test_the_modules_examples_work(number: int) -> None:
     variables = {**WAVE, "controls": {}}
     filled = {name: variables[name] if "{{" in str(value)[:4] else value for name, value in arguments.items()}
     result = run(**filled)
-    assert (result["verdict"], result["changed"]) == ("inconclusive" if filled.get("looks_max") else "pass", False)
+    assert (result["verdict"], result["changed"]) == ("inconclusive" if filled.get("analyses_max") else "pass", False)
     documented = yaml.safe_load(rollout_gate.RETURN)
     assert set(documented) == set(result) - {"changed"}
     assert all(set(found) == set(documented["findings"]["contains"]) for found in result["findings"])
@@ -707,11 +715,11 @@ def test_the_modules_examples_work(number: int) -> None:
 def test_the_module_judges_beside_controls() -> None:
     before = {**model()["past"], "live": "1.0.0", "probe": probe(331, "1.0.0")}
     after = {**before, "requests": requests(102_000, 51)}
-    others = {"b": {"stratum": "small", "before": {"model": before}, "after": {"model": after}}, "c": "broken"}
-    result = run(**WAVE, controls=others, look=1, looks_max=1)
+    others = {"b": {"device_class": "small", "before": {"model": before}, "after": {"model": after}}, "c": "broken"}
+    result = run(**WAVE, controls=others, analysis=1, analyses_max=1)
     (found,) = [item for item in result["findings"] if item["check"] == "error rate rise"]
     assert "beside its past and 1 controls" in found["reason"]
-    assert (found["stratum"], found["limit"], found["samples"]) == ("small", 0.004, 2000)
+    assert (found["device_class"], found["limit"], found["samples"]) == ("small", 0.004, 2000)
     assert found["interval"][0] < found["value"] < found["interval"][1]
 
 
@@ -719,11 +727,11 @@ def test_the_module_judges_beside_controls() -> None:
     ("arguments", "message"),
     [
         ({"limits": {"accuracy_min": "high"}}, "limits: accuracy_min: expected a number or null; found 'high'"),
-        ({"limits": {"failed_max": "some"}}, "limits: failed_max: expected a count or a percentage"),
+        ({"limits": {"max_failures": "some"}}, "limits: max_failures: expected a count or a percentage"),
         ({"limits": {"latency_ratio_max": 0.9}}, "limits: latency_ratio_max: expected a number from 1 to "),
         ({"limits": {"latency_max": 2}}, "limits.latency_max. Supported parameters include: accuracy_drop_max"),
-        ({"look": 3, "looks_max": 2}, "look: expected 1 to looks_max, 2; found 3"),
-        ({"look": 0}, "look: expected 1 to looks_max"),
+        ({"analysis": 3, "analyses_max": 2}, "analysis: expected 1 to analyses_max, 2; found 3"),
+        ({"analysis": 0}, "analysis: expected 1 to analyses_max"),
     ],
 )
 def test_the_module_refuses_what_it_cannot_judge_by(arguments: dict[str, Any], message: str) -> None:
@@ -745,7 +753,7 @@ def test_the_modules_limits_are_those_of_the_gate() -> None:
     defaults = {name: option.get("default") for name, option in LIMITS.items()}
     assert list(documented) == list(LIMITS) == [field.name for field in dataclasses.fields(Limits)]
     assert {name: option.get("default") for name, option in documented.items()} == defaults
-    assert dataclasses.asdict(Limits()) == {**defaults, "failed_max": 0}
+    assert dataclasses.asdict(Limits()) == {**defaults, "max_failures": 0}
 
 
 def test_the_guide_names_every_limit_and_every_check() -> None:
@@ -762,19 +770,19 @@ def judged(earlier: list[Report], **limits: Any) -> dict[str, str]:
     """The verdicts of a wave of one small device that is well and one large device that is away."""
     wave = [Report("new", "small", UPDATED, first=True), Report("gone", "large", AWAY)]
     _verdict, findings = judge(wave, limits=Limits(**{**OFF, **limits}), earlier=earlier)
-    return {f"{finding.check} {finding.stratum or ''}".strip(): finding.verdict for finding in findings}
+    return {f"{finding.check} {finding.device_class or ''}".strip(): finding.verdict for finding in findings}
 
 
 def test_failures_add_up_over_the_waves() -> None:
     failed = [Report("old", "small", FAILED)]
-    assert judged([], failed_max=0)["failed devices"] == PASS
-    assert judged(failed, failed_max=0)["failed devices"] == FAIL
-    assert judged(failed, failed_max=1)["failed devices"] == PASS
-    assert judged(failed, failed_max="30%")["failed devices"] == FAIL
-    assert judged(failed, failed_max="34%")["failed devices"] == PASS
+    assert judged([], max_failures=0)["failed devices"] == PASS
+    assert judged(failed, max_failures=0)["failed devices"] == FAIL
+    assert judged(failed, max_failures=1)["failed devices"] == PASS
+    assert judged(failed, max_failures="30%")["failed devices"] == FAIL
+    assert judged(failed, max_failures="34%")["failed devices"] == PASS
 
 
 def test_a_class_that_an_earlier_wave_heard_of_is_known() -> None:
-    assert judged([], coverage_min=0.5)["coverage large"] == INCONCLUSIVE
-    assert judged([Report("old", "large", AWAY)], coverage_min=0.5)["coverage large"] == INCONCLUSIVE
-    assert "coverage large" not in judged([Report("old", "large", UPDATED)], coverage_min=0.5)
+    assert judged([], reporting_share_min=0.5)["coverage large"] == INCONCLUSIVE
+    assert judged([Report("old", "large", AWAY)], reporting_share_min=0.5)["coverage large"] == INCONCLUSIVE
+    assert "coverage large" not in judged([Report("old", "large", UPDATED)], reporting_share_min=0.5)

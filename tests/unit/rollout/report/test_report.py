@@ -101,7 +101,7 @@ def test_a_ledger_may_lack_what_only_people_read(field: str) -> None:
 
 def test_a_wave_that_is_not_judged_yet_is_shown_too() -> None:
     ledger = ledgers.rollout({"canary": 1, "100%": 3})
-    ledger["waves"] = [{"number": 1, "name": "canary", "began": "2026-11-22T02:30:05Z", "ended": None, "looks": []}]
+    ledger["waves"] = [{"number": 1, "name": "canary", "began": "2026-11-22T02:30:05Z", "ended": None, "analyses": []}]
     assert "not judged" in Page(view.render(ledger)).text
 
 
@@ -162,15 +162,19 @@ def test_only_what_measures_something_is_a_chart_and_unmeasured_strata_are_named
     charts = {chart["check"]: chart for chart in second["charts"]}
     assert set(charts) == {"accuracy drop", "error rate", "error rate rise", "latency p95"}
     unmeasured, measured = charts["accuracy drop"]["rows"]
-    assert (unmeasured["stratum"], unmeasured["told"], unmeasured["value"]) == ("gateway-2gb", "not measured", None)
+    assert (unmeasured["device_class"], unmeasured["told"], unmeasured["value"]) == (
+        "gateway-2gb",
+        "not measured",
+        None,
+    )
     assert measured["before"] < measured["limit"] < measured["low"] < measured["value"] < measured["high"]
     assert charts["accuracy drop"]["verdict"] == "fail"
-    assert [row["stratum"] for row in charts["latency p95"]["rows"]] == [*ledgers.STRATA, "all devices"]
+    assert [row["device_class"] for row in charts["latency p95"]["rows"]] == [*ledgers.STRATA, "all devices"]
 
 
 def test_a_change_lies_beside_no_change_and_its_baseline_is_told_as_the_level_that_it_is() -> None:
     (_first, second) = view_of(ledgers.failed())["judged"]
-    told = {(row["check"], row["stratum"]): row for row in second["rows"]}
+    told = {(row["check"], row["device_class"]): row for row in second["rows"]}
     accuracy = told["accuracy drop", "pi4-1gb"]
     assert (accuracy["value"], accuracy["limit"], accuracy["baseline"]) == ("8.31 pp", "2 pp", "91.67 %")
     assert told["latency p95", "pi4-1gb"]["value"] == "1.03\N{MULTIPLICATION SIGN}"
@@ -191,10 +195,10 @@ def test_numbers_that_are_none_are_not_drawn() -> None:
 def test_the_timeline_has_each_look_where_it_was() -> None:
     timeline = view_of(ledgers.paused())["timeline"]
     (row,) = timeline["rows"]
-    places = [look["x"] for look in row["looks"]]
+    places = [analysis["x"] for analysis in row["analyses"]]
     assert places[2] - places[1] == pytest.approx(places[1] - places[0], abs=0.01)
     assert [span["again"] for span in row["spans"]] == [False, True, True]
-    assert row["told"] == "inconclusive after 30 min, 3 looks"
+    assert row["told"] == "inconclusive after 30 min, 3 analyses"
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=9))

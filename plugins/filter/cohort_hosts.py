@@ -38,7 +38,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make the hosts of a plan, each class of devices at each site a device class
+- name: Make the hosts of a plan, each kind of hardware at each site a device class
   ansible.builtin.debug:
     msg: "{{ groups.edge | map('extract', hostvars) | edgeml.fleet.cohort_hosts(['device_class', 'site']) }}"
 """

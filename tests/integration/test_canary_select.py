@@ -175,7 +175,7 @@ def test_the_examples_of_the_filters_run(ansible: Ansible) -> None:
     run = ansible.run("examples.yml")
     assert run.code == 0, run
     assert run.results("Name the canaries")["localhost"]["msg"] == ["edge-l2", "edge-s1"]
-    hosts = run.results("Make the hosts of a plan, each class of devices at each site a device_class")["localhost"][
+    hosts = run.results("Make the hosts of a plan, each kind of hardware at each site a device class")["localhost"][
         "msg"
     ]
     assert hosts["gw1"] == {"device_class": "large / plant-a"}

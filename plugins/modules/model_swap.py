@@ -324,9 +324,11 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import active_seconds
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import Plan, SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, ModelServer
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Cause, Plan, Swap, SwapOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release, check_name, parse_release
 
 LIMITS = {

@@ -84,9 +84,9 @@ class Check:
         link = Path(store.root, "models", subject.MODEL, "active")
         target = os.readlink(link) if link.is_symlink() else None
         assert target == (f"versions/{state.active}" if state.active else None), f"the link leads to {target}"
-        history = store.history(subject.MODEL)
+        history = store.journal(subject.MODEL).history()
         assert history[: len(self.journal)] == self.journal, "the journal lost an entry"
-        last = store.last_transition(subject.MODEL)
+        last = store.journal(subject.MODEL).last_transition()
         assert (last or {}).get("to") == state.active, f"{state.active} is active; the journal says {last}"
         return state
 
@@ -107,7 +107,7 @@ def check_of(scenario: Scenario, prepared: Path) -> Check:
     return Check(
         scenario,
         state.reverted() if interrupted else state,
-        subject.store_of(prepared).history(subject.MODEL),
+        subject.store_of(prepared).journal(subject.MODEL).history(),
         left=state.active,
     )
 

@@ -93,11 +93,11 @@ def test_what_comes_during_a_swap(
 def test_three_swaps_at_once(device: Path) -> None:
     """To three versions, in any order: one after the other. Each is done, on what the one before has left."""
     for _crowd in range(CROWDS):
-        before = len(subject.store_of(device).history(subject.MODEL))
+        before = len(subject.store_of(device).journal(subject.MODEL).history())
         results = _at_once(*(partial(subject.swap, device, release(version)) for version in (OLD, NEW, NEXT)))
         assert all(result["live"] == result["version"] for result in results)
         store = subject.store_of(device)
-        came = [entry for entry in store.history(subject.MODEL)[before:] if entry["event"] == "activate"]
+        came = [entry for entry in store.journal(subject.MODEL).history()[before:] if entry["event"] == "activate"]
         assert sorted(entry["to"] for entry in came) == sorted(
             result["version"] for result in results if result["changed"]
         )
@@ -112,7 +112,7 @@ def test_the_same_swap_twice_at_once(device: Path) -> None:
     results = _at_once(*(partial(subject.swap, device, release(NEW)) for _number in range(2)))
     assert sorted(result["changed"] for result in results) == [False, True]
     assert [result["live"] for result in results] == [NEW, NEW]
-    assert [entry["to"] for entry in subject.store_of(device).history(subject.MODEL)][-2:] == [OLD, NEW]
+    assert [entry["to"] for entry in subject.store_of(device).journal(subject.MODEL).history()][-2:] == [OLD, NEW]
 
 
 # ---- prunes ----
@@ -153,7 +153,7 @@ def test_a_swap_during_a_trial_ends_the_trial_first(device: Path) -> None:
     """The version on trial was within its limits until then: it is committed, and what a revert returns to."""
     subject.swap(device, release(NEW))
     subject.swap(device, release(NEXT))
-    events = [(entry["event"], entry["to"]) for entry in subject.store_of(device).history(subject.MODEL)]
+    events = [(entry["event"], entry["to"]) for entry in subject.store_of(device).journal(subject.MODEL).history()]
     assert events[-3:] == [("activate", NEW), ("commit", NEW), ("activate", NEXT)]
     subject.leave(device, release(NEXT))
     state = subject.state_of(device)
@@ -172,7 +172,7 @@ def test_a_swap_after_a_killed_one_settles_it_first(device: Path) -> None:
     subject.swap_killed_when_switched(device, release(NEW))
     assert subject.state_of(device).active == NEW
     subject.swap(device, release(NEXT))
-    events = [(entry["event"], entry["to"]) for entry in subject.store_of(device).history(subject.MODEL)]
+    events = [(entry["event"], entry["to"]) for entry in subject.store_of(device).journal(subject.MODEL).history()]
     assert events[-3:] == [("activate", NEW), ("interrupted", OLD), ("activate", NEXT)]
     state = subject.state_of(device)
     assert (state.active, state.previous, dict(state.failed)) == (NEXT, OLD, {})

@@ -80,7 +80,7 @@ def test_killed_at_random(tmp_path: Path, all_points: bool, results: Results) ->
             # Every swap reads the journal, which grows by all of these swaps.
             shutil.rmtree(device)
             clone(prepared, device)
-        journal = subject.store_of(device).history(subject.MODEL)
+        journal = subject.store_of(device).journal(subject.MODEL).history()
         process = os.fork()
         if process == 0:
             _swap_for_ever(device)

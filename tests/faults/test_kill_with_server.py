@@ -70,7 +70,9 @@ def test_killed_around_the_switch_with_a_server(
         live, active, _previous = device.versions()
         assert live == active, f"{live} is served, {active} is active"
         device.store.verify(device.store.version(subject.MODEL, str(active)))
-        assert (device.store.last_transition(subject.MODEL) or {}).get("to") == active, "the journal says otherwise"
+        assert (device.store.journal(subject.MODEL).last_transition() or {}).get("to") == active, (
+            "the journal says otherwise"
+        )
         _swap(device, NEW)
         assert device.versions() == (VERSIONS[1], VERSIONS[1], VERSIONS[0])
         return "old" if active == VERSIONS[0] else "new"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, StoreError
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import DurableTree
 
 from . import strace
 from .checks import check_of
@@ -46,13 +46,13 @@ def test_strace_fails_the_call_and_tells_the_error(tmp_path: Path) -> None:
 def test_a_state_that_is_written_in_place_is_found(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill between the truncation and the write leaves no state."""
 
-    def replace(store: Store, path: str, content: bytes, mode: int) -> None:
-        store._write(path, content, mode)
+    def replace(tree: DurableTree, path: str, content: bytes, mode: int) -> None:
+        tree.write(path, content, mode)
 
     prepared, device, log = memory / "prepared", memory / "device", memory / "log"
     SWAP.prepare(prepared)
     check = check_of(SWAP, prepared)
-    monkeypatch.setattr(Store, "_replace", replace)
+    monkeypatch.setattr(DurableTree, "replace", replace)
 
     def act() -> None:
         SWAP.action(device)

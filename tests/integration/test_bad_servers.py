@@ -29,10 +29,12 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.cli import ma
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import describe_model
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import LoadStrategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, ModelServer, State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Cause, Swap, SwapOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
 
 LOAD = "/v2/repository/models/digits/load"
 MODEL = "/v2/models/digits"
@@ -82,7 +84,7 @@ def go(swap: Swap, version: str = "1.1.0", before_acting: Any = lambda: None, **
 
 
 def events(store: Store) -> list[tuple[str, str | None, str | None]]:
-    return [(entry["event"], entry["from"], entry["to"]) for entry in store.history("digits")]
+    return [(entry["event"], entry["from"], entry["to"]) for entry in store.journal("digits").history()]
 
 
 FIRST = ("activate", None, "1.0.0")
@@ -111,7 +113,7 @@ def must_be_put_back(swap: Swap, message: str, live: str | None, before_acting: 
     assert re.match(message, state.failed["1.1.0"].reason)
     assert swap.state == state
     assert events(store) == [FIRST, SWITCH, PUT_BACK]
-    assert store.history("digits")[-1]["reason"] == state.failed["1.1.0"].reason
+    assert store.journal("digits").history()[-1]["reason"] == state.failed["1.1.0"].reason
     with pytest.raises(
         StoreError, match=r"failed on this device at .*not tried again until it is asked for with retry"
     ):

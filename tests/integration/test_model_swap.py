@@ -145,7 +145,7 @@ def test_a_versions_life_four_ways(ansible: Ansible, device: Device) -> None:
         ("revert", "1.1.0", "1.0.0"),
         ("revert", "1.0.0", "1.1.0"),
     ]
-    history = device.store.history("digits")
+    history = device.store.journal("digits").history()
     assert [(entry["actor"], entry["rollout_id"], entry["why"]) for entry in history] == [
         ("ansible", "rollout-1", "first"),
         ("ansible", "rollout-2", "better"),

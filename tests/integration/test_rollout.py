@@ -145,7 +145,7 @@ def test_a_good_release_goes_out_in_waves_and_a_second_run_changes_nothing(ansib
     assert (stats["rollout_id"], stats["rollout_verdict"]) == (book["id"], "pass")
     assert stats["rollout_outcomes"] == {"updated": 4}
     for device in fleet.values():
-        entry = device.store.history("digits")[-1]
+        entry = device.store.journal("digits").history()[-1]
         assert (entry["rollout_id"], entry["why"]) == (book["id"], "better accuracy")
         assert entry["baseline"]["version"] == "1.0.0"
 
@@ -204,7 +204,7 @@ def test_a_bad_release_is_reverted_and_the_others_are_never_touched(ansible: Ans
     bad = [finding for finding in wave["findings"] if finding["verdict"] == "fail"]
     assert any(finding["check"].startswith("accuracy") for finding in bad)
     for name in FIRST:
-        last = fleet[name].store.history("digits")[-1]
+        last = fleet[name].store.journal("digits").history()[-1]
         assert (last["event"], last["from"], last["to"]) == ("revert", "1.2.0", "1.0.0")
         assert last["rollout_id"] == book["id"]
         assert "accuracy" in last["why"]
@@ -520,7 +520,7 @@ def test_rollback_goes_back_everywhere_once(ansible: Ansible, fleet: Fleet) -> N
     assert run.code == 0, run
     assert {name: stats["changed"] for name, stats in run.stats.items()} == {**all_of(1, *FIRST), **all_of(0, *SECOND)}
     assert {device.live for device in fleet.values()} == {"1.0.0"}
-    assert fleet[FIRST[0]].store.history("digits")[-1]["why"] == "complaints"
+    assert fleet[FIRST[0]].store.journal("digits").history()[-1]["why"] == "complaints"
     again = ansible.run("edgeml.fleet.rollback", **target)
     assert again.code == 0
     assert {stats["changed"] for stats in again.stats.values()} == {0}
@@ -571,7 +571,7 @@ def test_a_returning_device_is_brought_to_where_its_cohort_is(tmp_path: Path, fl
     assert run.code == 0, run
     assert {device.live for device in fleet.values()} == {"1.1.0"}
     assert run.custom_stats["reconcile_outcomes"] == {"already there": 2, "updated": 2}
-    assert fleet[late].store.history("digits")[-1]["rollout_id"] == "digits-1.1.0-1"
+    assert fleet[late].store.journal("digits").history()[-1]["rollout_id"] == "digits-1.1.0-1"
     before = {name: device.snapshot() for name, device in fleet.items()}
     quiet = reconcile(back)
     assert quiet.code == 0, quiet

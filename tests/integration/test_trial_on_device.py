@@ -24,8 +24,10 @@ from server_process import repeat_request
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, ServerError, StoreError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, ModelServer, State, Trial
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Cause, Swap, SwapOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
 
 LONG = 3600.0
 
@@ -82,7 +84,7 @@ def must_have_reverted(device: Device, reason: str) -> None:
     assert (state.active, state.previous, state.trial) == ("1.0.0", None, None)
     assert reason in state.failed["1.1.0"].reason
     assert device.events()[-1] == ("revert", "1.1.0", "1.0.0")
-    entry = device.store.history("digits")[-1]
+    entry = device.store.journal("digits").history()[-1]
     assert (entry["actor"], entry["reason"]) == ("device", state.failed["1.1.0"].reason)
 
 

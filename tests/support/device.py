@@ -44,7 +44,7 @@ exec cat
 
 
 class Device:
-    """A device called ``name`` whose files are below ``directory``. As a cause manager it is up, with a server that
+    """A device called ``name`` whose files are below ``directory``. As a context manager it is up, with a server that
     listens on ``port`` (0: any)."""
 
     def __init__(self, directory: Path, name: str, device_class: str = "small", port: int = 0) -> None:
@@ -175,7 +175,7 @@ class Device:
 
     def events(self) -> list[tuple[str, str | None, str | None]]:
         """The transitions of digits: event, from, to."""
-        return [(entry["event"], entry["from"], entry["to"]) for entry in self.store.history("digits")]
+        return [(entry["event"], entry["from"], entry["to"]) for entry in self.store.journal("digits").history()]
 
     def inventory(self) -> dict[str, Any]:
         """The host's variables for Ansible."""

@@ -32,7 +32,7 @@ class Answer:
 class OddServer:
     """Serves what ``store`` names as active, under the name ``naming`` gives that version.
 
-    ``answers``: by path, or by the end of one, the answer instead of the right one. As a cause manager it listens,
+    ``answers``: by path, or by the end of one, the answer instead of the right one. As a context manager it listens,
     at the Unix socket ``path``, or without one at a TCP port of this machine; ``address`` is where.
     """
 

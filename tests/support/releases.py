@@ -99,8 +99,8 @@ def publish(made: Made, repository: Path) -> Path:
 def put(store: Store, made: Made) -> None:
     """Bring a release into a store, without its lock."""
     release = made.release
-    for file in store.missing(release.files(release.variants[0])):
-        store.add_blob(file, io.BytesIO(made.blobs[file.sha256]), "test")
+    for file in store.blobs.missing(release.files(release.variants[0])):
+        store.blobs.add(file, io.BytesIO(made.blobs[file.sha256]), "test")
     store.install(release, release.variants[0])
 
 

@@ -20,10 +20,12 @@ from .._common.errors import EdgemlError, StoreError
 from .._common.table import text_table
 from .describe import describe_model
 from .facts import device_facts
+from .plan import SwapOptions
 from .state import ModelServer
 from .store import Store
-from .swap import DEVICE, Cause, Swap, SwapOptions
+from .swap import Swap
 from .systemd import rescue_service, stop_watching
+from .transitions import DEVICE, Cause
 
 STORE = "/var/lib/edgeml/store"
 # Whoever holds the lock recovers what there is to settle; systemd must not wait for it.
@@ -74,7 +76,7 @@ class Command:
     def history(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Tell the transitions of one or all models, oldest first."""
         names = [options.model] if options.model else self._existing()
-        entries = [{"model": name, **entry} for name in names for entry in self.store.history(name)]
+        entries = [{"model": name, **entry} for name in names for entry in self.store.journal(name).history()]
         entries.sort(key=lambda entry: str(entry.get("time")))
         rows = [
             {

@@ -14,10 +14,11 @@ import time
 from typing import Any, Mapping
 
 from .facts import boot_id, boot_seconds
+from .journal import TIME_FORMAT
 from .probe_set import counted_since, probe_accuracy
 from .serving import Strategy, make_strategy
 from .state import ModelServer, State, require
-from .store import TIME_FORMAT, Store
+from .store import Store
 
 # Clocks are set a little now and then, and the journal's times are of whole seconds.
 CLOCK_SECONDS = 10.0
@@ -61,7 +62,7 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
             asked = strategy.server
             entry["probe"] = probe_accuracy(asked, name, version.probe_path) if asked and version.probe_path else None
     if history > 0:
-        entry["history"] = store.history(name)[-history:]
+        entry["history"] = store.journal(name).history()[-history:]
     return entry
 
 

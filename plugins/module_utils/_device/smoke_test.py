@@ -38,7 +38,7 @@ def runtime_id() -> str | None:
 
 
 class SmokeTest:
-    """A running test of ``version``. Used as a cause manager: it never outlives its block."""
+    """A running test of ``version``. Used as a context manager: it never outlives its block."""
 
     def __init__(self, version: Version) -> None:
         self._version = version

@@ -31,23 +31,20 @@ import shutil
 import stat
 import time
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Iterable, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
 from .._common.errors import IntegrityError, ManifestError, StoreError, with_path
+from .._common.files import DurableTree, file_status, fsync_directory, is_directory
 from .._common.hashing import read_hashed
 from .._release.manifest import File, Release, Variant, check_name, is_name, parse_release
+from .blobs import CONTENT_MODE, Blobs
+from .journal import Journal
 from .state import SCHEMA, State, parse_state, state_document
 
 LOCK_SECONDS = 60
 # What going back writes: a state, the journal's entry, a link, and their directories. On a full disk they need it.
 RESERVE_BYTES = 64 << 10
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-# The journal's events that change which version is active.
-TRANSITIONS = ("activate", "commit", "revert", "put_back", "interrupted", "fallback")
-_JOURNAL_BLOCK_BYTES = 64 << 10
-_DIRECTORY_MODE = 0o750
 _STATE_MODE = 0o640
-_CONTENT_MODE = 0o440
 _NO_STATE: Any = object()
 
 
@@ -90,21 +87,27 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._tree = DurableTree(root)
+        self.blobs = Blobs(self._tree)
         self._models = os.path.join(root, "models")
-        self._blobs = os.path.join(root, "blobs", "sha256")
-        self._staging = os.path.join(root, "staging")
         self._reserve = os.path.join(root, "reserve")
+        # A version's directory never changes: what was parsed once stays true while the file is the same.
+        self._parsed: dict[str, tuple[tuple[int, int, int], Version]] = {}
+
+    def journal(self, model: str) -> Journal:
+        """The model's journal."""
+        return Journal(self._tree, self._journal_path(model))
 
     # ---- reading ----
 
     def exists(self) -> bool:
         """Whether the device has a store. Raises OSError where that cannot be told."""
-        return _is_directory(self.root)
+        return is_directory(self.root)
 
     def models(self) -> list[str]:
         """Names of the models that have a state, or a journal of what was to give them one, sorted."""
         paths = (self._state_path, self._journal_path)
-        return [name for name in self._model_names() if any(_status(path(name)) for path in paths)]
+        return [name for name in self._model_names() if any(file_status(path(name)) for path in paths)]
 
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""
@@ -120,27 +123,17 @@ class Store:
         """One version that the store holds. Raises StoreError when it is absent or its record damaged."""
         directory = self._version_path(model, version)
         path = os.path.join(directory, "version.json")
-        if not _is_directory(directory):
+        if not is_directory(directory):
             held = ", ".join(self.versions(model)) or "none"
             raise StoreError(f"{directory}: the store does not hold {model} {version}; it holds {held}")
-        document = _read_json(path)
-        try:
-            release = parse_release(document["release"])
-            chosen = next(variant for variant in release.variants if variant.name == document["variant"])
-        except (KeyError, TypeError, StopIteration, ManifestError) as error:
-            raise StoreError(f"{path}: damaged: {error!r}") from error
-        if (release.model, release.version) != (model, version):
-            raise StoreError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
-        return Version(
-            model=model,
-            version=version,
-            variant=chosen.name,
-            format=chosen.format,
-            digest=release.digest,
-            directory=directory,
-            release=release,
-            chosen=chosen,
-        )
+        status = file_status(path)
+        if status is None:
+            raise StoreError(f"{path}: missing")
+        written = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._parsed.get(path)
+        if known is None or known[0] != written:
+            known = self._parsed[path] = (written, _parse_version(model, version, directory))
+        return known[1]
 
     def prunable(self, model: str, keep: int, needed: Iterable[str | None]) -> list[str]:
         """The versions beyond the ``needed`` ones and the ``keep`` newest others, newest first."""
@@ -148,24 +141,9 @@ class Store:
         age = {version: os.stat(self._version_path(model, version)).st_mtime for version in others}
         return sorted(others, key=lambda version: (age[version], version), reverse=True)[keep:]
 
-    def history(self, model: str) -> list[dict[str, Any]]:
-        """The model's transitions, oldest first. A line that a power cut left incomplete or damaged is passed over."""
-        return list(self._newest_first(model))[::-1]
-
     def activation(self, model: str) -> dict[str, Any] | None:
         """The journal's entry that made the model's active version active; None if there is none."""
-        active = self.state(model).active
-        found = (entry for entry in self._newest_first(model) if entry.get("event") == "activate")
-        return next((entry for entry in found if entry.get("to") == active), None)
-
-    def last_transition(self, model: str) -> dict[str, Any] | None:
-        """The newest entry of the journal that tells which version became active; None if there is none."""
-        return next((entry for entry in self._newest_first(model) if entry.get("event") in TRANSITIONS), None)
-
-    def missing(self, files: Iterable[File]) -> list[File]:
-        """The files whose blob the store does not hold with its promised size, each digest once. Reads no content."""
-        absent = {file.sha256: file for file in files if not self._blob_is_complete(file)}
-        return list(absent.values())
+        return self.journal(model).activation(self.state(model).active)
 
     def damaged(self, version: Version) -> list[File]:
         """The files of the version that are not there with their promised SHA-256, each digest once. Reads all."""
@@ -237,8 +215,8 @@ class Store:
         """Set aside what a way back needs. Raises StoreError where the disk is too full for that."""
         if os.path.exists(self._reserve):
             return
-        self._directory(self._staging)
-        staged = os.path.join(self._staging, "reserve")
+        self._tree.directory(self._tree.staging)
+        staged = os.path.join(self._tree.staging, "reserve")
         try:
             with open(staged, "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
@@ -250,7 +228,7 @@ class Store:
                 f"{self.root}: the disk has no {RESERVE_BYTES} bytes to set aside for a way back: {error}"
             ) from error
         os.rename(staged, self._reserve)
-        _fsync_directory(self.root)
+        fsync_directory(self.root)
 
     def use_reserve(self) -> None:
         """Give up what was set aside, if the disk is so full that a way back needs it."""
@@ -260,30 +238,8 @@ class Store:
 
     def clean_staging(self) -> None:
         """Remove what an interrupted write left behind; nothing is touched where nothing was left."""
-        if os.path.isdir(self._staging) and os.listdir(self._staging):
-            shutil.rmtree(self._staging, ignore_errors=True)
-
-    def add_blob(self, file: File, source: BinaryIO, origin: str) -> None:
-        """Take ``file``'s bytes from ``source``: verified while they are written, visible only when they are right.
-
-        ``origin`` names the source in errors. Raises IntegrityError on a wrong size or digest.
-        """
-        self._directory(self._staging)
-        self._directory(self._blobs)
-        staged = os.path.join(self._staging, file.sha256)
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with with_path(staged), open(descriptor, "wb") as target:
-                actual = read_hashed(source, file.size, origin, target)
-                if actual != file.sha256:
-                    raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
-                self._seal(target, _CONTENT_MODE)
-            os.rename(staged, self._blob_path(file))
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(staged)
-            raise
-        _fsync_directory(self._blobs)
+        if os.path.isdir(self._tree.staging) and os.listdir(self._tree.staging):
+            shutil.rmtree(self._tree.staging, ignore_errors=True)
 
     def install(self, release: Release, variant: Variant) -> bool:
         """Make the version's directory from blobs that the store holds. Return False if it is there already,
@@ -292,7 +248,7 @@ class Store:
         Raises StoreError if the store holds another release under the same version: a release is immutable.
         """
         directory = self._version_path(release.model, release.version)
-        if _is_directory(directory):
+        if is_directory(directory):
             held = self.version(release.model, release.version)
             if held.digest != release.digest:
                 raise StoreError(
@@ -300,52 +256,52 @@ class Store:
                     f"this release has {release.digest}. A release is immutable: publish the change as a new version"
                 )
             return False
-        staged = os.path.join(self._staging, f"{release.model}@{release.version}")
+        staged = os.path.join(self._tree.staging, f"{release.model}@{release.version}")
         shutil.rmtree(staged, ignore_errors=True)
-        self._directory(staged)
+        self._tree.directory(staged)
         for file in release.files(variant):
-            os.link(self._blob_path(file), os.path.join(staged, file.path))
+            os.link(self.blobs.path(file), os.path.join(staged, file.path))
         record = {"schema": SCHEMA, "variant": variant.name, "release": release.document}
-        self._write(os.path.join(staged, "version.json"), _json_bytes(record), _CONTENT_MODE)
-        _fsync_directory(staged)
+        self._tree.write(os.path.join(staged, "version.json"), _json_bytes(record), CONTENT_MODE)
+        fsync_directory(staged)
         parent = os.path.dirname(directory)
-        self._directory(parent)
+        self._tree.directory(parent)
         os.rename(staged, directory)
-        _fsync_directory(parent)
+        fsync_directory(parent)
         return True
 
     def note_test(self, version: Version, result: Mapping[str, Any]) -> None:
         """Keep the result of the version's smoke test with it."""
-        self._replace(os.path.join(version.directory, "tested.json"), _json_bytes(result), _CONTENT_MODE)
+        self._tree.replace(os.path.join(version.directory, "tested.json"), _json_bytes(result), CONTENT_MODE)
 
     def relink(self, file: File) -> None:
         """Link the blob of ``file``, just added anew, in place of each damaged copy that a version has of it."""
-        good = self._blob_path(file)
-        staged = os.path.join(self._staging, "healed")
+        good = self.blobs.path(file)
+        staged = os.path.join(self._tree.staging, "healed")
         for version in self._readable_versions():
             for path in (os.path.join(version.directory, item.path) for item in version.files if item == file):
-                status = _status(path)
+                status = file_status(path)
                 if status is not None and os.path.samestat(status, os.lstat(good)):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(staged)
                 os.link(good, staged)
                 os.rename(staged, path)
-                _fsync_directory(version.directory)
+                fsync_directory(version.directory)
 
     def transition(self, model: str, state: State, entry: Mapping[str, Any]) -> None:
         """Append ``entry`` to the model's journal, then make ``state`` its state in one atomic step.
 
         In this order no version is ever active without the entry that says what it replaced.
         """
-        self._directory(self._model_path(model))
-        self.record(model, entry)
+        self._tree.directory(self._model_path(model))
+        self.journal(model).append(entry)
         self.update(model, state)
 
     def update(self, model: str, state: State) -> None:
         """Make ``state`` the model's state in one atomic step; the link to the active version follows."""
-        self._directory(self._model_path(model))
-        self._replace(self._state_path(model), _json_bytes(state_document(state)), _STATE_MODE)
+        self._tree.directory(self._model_path(model))
+        self._tree.replace(self._state_path(model), _json_bytes(state_document(state)), _STATE_MODE)
         self.link_active(model, state)
 
     def link_active(self, model: str, state: State) -> bool:
@@ -360,28 +316,10 @@ class Store:
             return False
         if wanted is None:
             os.unlink(link)
+            fsync_directory(self._model_path(model))
         else:
-            self._directory(self._staging)
-            staged = os.path.join(self._staging, "active")
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(staged)
-            os.symlink(wanted, staged)
-            os.rename(staged, link)
-        _fsync_directory(self._model_path(model))
+            self._tree.replace_link(link, wanted)
         return True
-
-    def record(self, model: str, entry: Mapping[str, Any]) -> None:
-        """Append one entry, with the time (UTC), to the model's journal."""
-        line = _json_bytes({"time": utc_now(), **entry})
-        path = self._journal_path(model)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _STATE_MODE)
-        with with_path(path), open(descriptor, "ab") as journal:
-            size = os.fstat(descriptor).st_size
-            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            journal.write(b"\n" + line if torn else line)
-            self._seal(journal, _STATE_MODE)
-        # Else a journal that was just made may be lost, and the state that it announces not.
-        _fsync_directory(self._model_path(model))
 
     def remove(self, model: str, version: str, needed: Iterable[File] = ()) -> None:
         """Forget a version and the blobs that only it used, except the ``needed`` ones.
@@ -393,49 +331,19 @@ class Store:
             role = "active" if version == state.active else "previous"
             raise StoreError(f"{model} {version} is the {role} version on this device: it is never removed")
         directory = self._version_path(model, version)
-        self._directory(self._staging)
-        doomed = os.path.join(self._staging, f"removed-{model}@{version}")
+        self._tree.directory(self._tree.staging)
+        doomed = os.path.join(self._tree.staging, f"removed-{model}@{version}")
         shutil.rmtree(doomed, ignore_errors=True)
         os.rename(directory, doomed)
-        _fsync_directory(os.path.dirname(directory))
+        fsync_directory(os.path.dirname(directory))
         # What can't be deleted now is rubbish in staging, like that of an interrupted write.
         shutil.rmtree(doomed, ignore_errors=True)
-        self.remove_unused_blobs(needed)
-
-    def remove_unused_blobs(self, needed: Iterable[File] = ()) -> None:
-        """Remove the blobs that no version uses, except the ``needed`` ones."""
-        if not _is_directory(self._blobs):
-            return
-        spare = {file.sha256 for file in needed}
-        for name in os.listdir(self._blobs):
-            path = os.path.join(self._blobs, name)
-            if name not in spare and os.lstat(path).st_nlink == 1:
-                os.unlink(path)
-        _fsync_directory(self._blobs)
+        self.blobs.remove_unused(needed)
 
     # ---- the parts ----
 
     def _model_names(self) -> list[str]:
         return _names(self._models)
-
-    def _newest_first(self, model: str) -> Iterator[dict[str, Any]]:
-        """The journal's entries, read from its end: it grows for as long as the device lives."""
-        path = self._journal_path(model)
-        if _status(path) is None:
-            return
-        with with_path(path), open(path, "rb") as file:
-            start, rest = file.seek(0, os.SEEK_END), b""
-            while start > 0:
-                end, start = start, max(0, start - _JOURNAL_BLOCK_BYTES)
-                file.seek(start)
-                lines = (file.read(end - start) + rest).split(b"\n")
-                # What stands before the first end of a line goes on in the block before.
-                rest = lines.pop(0) if start > 0 else b""
-                for line in reversed(lines):
-                    with contextlib.suppress(ValueError, RecursionError):
-                        entry = json.loads(line)
-                        if isinstance(entry, dict):
-                            yield entry
 
     def _readable_versions(self) -> Iterator[Version]:
         for model in self._model_names():
@@ -475,70 +383,32 @@ class Store:
     def _journal_path(self, model: str) -> str:
         return os.path.join(self._model_path(model), "journal.jsonl")
 
-    def _blob_path(self, file: File) -> str:
-        return os.path.join(self._blobs, file.sha256)
 
-    def _blob_is_complete(self, file: File) -> bool:
-        status = _status(self._blob_path(file))
-        return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size
-
-    def _directory(self, path: str) -> None:
-        """Make a directory of the store and the ones above it, open to the store's group, fsynced."""
-        if _is_directory(path):
-            return
-        if path != self.root:
-            self._directory(os.path.dirname(path))
-        os.mkdir(path, _DIRECTORY_MODE)
-        os.chmod(path, _DIRECTORY_MODE)
-        os.chown(path, -1, os.stat(self.root).st_gid)
-        _fsync_directory(os.path.dirname(path))
-
-    def _replace(self, path: str, content: bytes, mode: int) -> None:
-        """Put a whole file in place of the one at ``path``, in one atomic step."""
-        self._directory(self._staging)
-        staged = os.path.join(self._staging, os.path.basename(path))
-        self._write(staged, content, mode)
-        os.rename(staged, path)
-        _fsync_directory(os.path.dirname(path))
-
-    def _write(self, path: str, content: bytes, mode: int) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with with_path(path), open(descriptor, "wb") as file:
-            file.write(content)
-            self._seal(file, mode)
-
-    def _seal(self, file: Any, mode: int) -> None:
-        """Give an open file its group and mode, and bring it to the disk."""
-        file.flush()
-        os.fchown(file.fileno(), -1, os.stat(self.root).st_gid)
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
+def _parse_version(model: str, version: str, directory: str) -> Version:
+    path = os.path.join(directory, "version.json")
+    document = _read_json(path)
+    try:
+        release = parse_release(document["release"])
+        chosen = next(variant for variant in release.variants if variant.name == document["variant"])
+    except (KeyError, TypeError, StopIteration, ManifestError) as error:
+        raise StoreError(f"{path}: damaged: {error!r}") from error
+    if (release.model, release.version) != (model, version):
+        raise StoreError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
+    return Version(
+        model=model,
+        version=version,
+        variant=chosen.name,
+        format=chosen.format,
+        digest=release.digest,
+        directory=directory,
+        release=release,
+        chosen=chosen,
+    )
 
 
 def _names(path: str) -> list[str]:
     """The directory's entries that are named as a model or a version, sorted; what somebody else put there is not."""
-    return sorted(filter(is_name, os.listdir(path))) if _is_directory(path) else []
-
-
-def _status(path: str) -> os.stat_result | None:
-    """What is at ``path`` itself, or None. Raises OSError where that cannot be told: a failing disk is not empty."""
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _is_directory(path: str) -> bool:
-    """Whether there is a directory, or a link to one: the store may be on a disk of its own."""
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def utc_now() -> str:
-    """The time as the journal and the state spell it."""
-    return time.strftime(TIME_FORMAT, time.gmtime())
+    return sorted(filter(is_name, os.listdir(path))) if is_directory(path) else []
 
 
 def _json_bytes(document: Any) -> bytes:
@@ -555,12 +425,3 @@ def _read_json(path: str, missing: Any = None) -> Any:
         raise StoreError(f"{path}: missing") from error
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: damaged: {error}") from error
-
-
-def _fsync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with with_path(path):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -141,8 +141,8 @@ class Device:
         made = make_release(version, model, files, golden_content, reference=reference_content, variants=[variant])
         release = parse_release(made.document)
         with self.store.lock():
-            for file in self.store.missing(release.all_files()):
-                self.store.add_blob(file, io.BytesIO(made.blobs[file.sha256]), "test")
+            for file in self.store.blobs.missing(release.all_files()):
+                self.store.blobs.add(file, io.BytesIO(made.blobs[file.sha256]), "test")
             self.store.install(release, release.variants[0])
             self.activate(model, version)
 

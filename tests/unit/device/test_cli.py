@@ -112,7 +112,7 @@ def damage_state(store: Store, model: str = "digits") -> Path:
 
 
 def events(store: Store, model: str = "digits") -> list[str]:
-    return [entry["event"] for entry in store.history(model)]
+    return [entry["event"] for entry in store.journal(model).history()]
 
 
 # ---- calls ----

@@ -19,10 +19,12 @@ from releases import activate, make_release, put
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ServerError, SwapError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import systemd
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import NoStrategy, make_strategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer, Record, State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Cause, Swap, SwapOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
 
 UNIT = "gauge-reader.service"
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "NRestarts": "0"}

@@ -65,7 +65,7 @@ def test_an_empty_store_holds_nothing(store: Store) -> None:
     assert store.models() == []
     assert store.state("digits") == State(None, None)
     assert store.versions("digits") == []
-    assert store.history("digits") == []
+    assert store.journal("digits").history() == []
     assert store.activation("digits") is None
     assert store.prunable("digits", 0, []) == []
     assert tree(store) == []
@@ -87,7 +87,7 @@ def test_a_bad_name_never_becomes_a_path(store: Store, name: str) -> None:
         lambda: store.versions(name),
         lambda: store.version(name, "1.0.0"),
         lambda: store.version("digits", name),
-        lambda: store.history(name),
+        lambda: store.journal(name).history(),
         lambda: store.remove("digits", name),
         lambda: store.transition(name, State("1.0.0"), {}),
     ):
@@ -102,9 +102,9 @@ def test_a_bad_name_never_becomes_a_path(store: Store, name: str) -> None:
 @pytest.mark.parametrize("content", [CONTENT, LARGE, b"x"], ids=["small", "several chunks", "one byte"])
 def test_right_bytes_become_a_blob(store: Store, content: bytes) -> None:
     file = make_release(files={"m": content}).release.variants[0].files[0]
-    assert store.missing([file]) == [file]
-    store.add_blob(file, io.BytesIO(content), "here")
-    assert store.missing([file]) == []
+    assert store.blobs.missing([file]) == [file]
+    store.blobs.add(file, io.BytesIO(content), "here")
+    assert store.blobs.missing([file]) == []
     assert Path(store.root, "blobs", "sha256", sha256(content)).read_bytes() == content
     assert tree(store) == [f"blobs/sha256/{sha256(content)}"]
 
@@ -132,9 +132,9 @@ def flipped(content: bytes, bit: int) -> bytes:
 def test_wrong_bytes_never_become_visible(store: Store, wrong: bytes, message: str) -> None:
     file = make_release(files={"m": CONTENT}).release.variants[0].files[0]
     with pytest.raises(IntegrityError, match=f"^here: {message}"):
-        store.add_blob(file, io.BytesIO(wrong), "here")
+        store.blobs.add(file, io.BytesIO(wrong), "here")
     assert tree(store) == []
-    assert store.missing([file]) == [file]
+    assert store.blobs.missing([file]) == [file]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -144,7 +144,7 @@ def test_only_the_promised_bytes_become_visible(store: Store, promised: bytes, a
     if actual == promised:
         return
     with pytest.raises(IntegrityError):
-        store.add_blob(file, io.BytesIO(actual), "here")
+        store.blobs.add(file, io.BytesIO(actual), "here")
     assert tree(store) == []
 
 
@@ -160,14 +160,14 @@ class BrokenSource(io.BytesIO):
 def test_a_source_that_breaks_off_leaves_nothing(store: Store) -> None:
     file = make_release(files={"m": CONTENT}).release.variants[0].files[0]
     with pytest.raises(OSError, match="Input/output error"):
-        store.add_blob(file, BrokenSource(CONTENT), "here")
+        store.blobs.add(file, BrokenSource(CONTENT), "here")
     assert tree(store) == []
 
 
 def test_a_source_that_never_ends_is_read_no_further_than_promised(store: Store) -> None:
     file = make_release(files={"m": CONTENT}).release.variants[0].files[0]
     with open("/dev/zero", "rb") as zeros, pytest.raises(IntegrityError, match="found more"):
-        store.add_blob(file, zeros, "/dev/zero")
+        store.blobs.add(file, zeros, "/dev/zero")
 
 
 def test_an_interrupted_write_is_cleaned(store: Store) -> None:
@@ -354,7 +354,7 @@ def test_activating_records_the_transition(store: Store) -> None:
     activate(store, "digits", "1.1.0", "1.0.0", rollout_id="b")
     assert store.models() == ["digits"]
     assert store.state("digits") == State("1.1.0", "1.0.0")
-    first, second = store.history("digits")
+    first, second = store.journal("digits").history()
     assert (first["from"], first["to"], first["rollout_id"]) == (None, "1.0.0", "a")
     assert (second["from"], second["to"], second["rollout_id"]) == ("1.0.0", "1.1.0", "b")
     assert first["time"] <= second["time"] <= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -413,10 +413,10 @@ def test_a_line_that_a_power_cut_tore_is_passed_over(store: Store) -> None:
     activate(store, "digits", "1.0.0")
     with journal(store).open("ab") as file:
         file.write(b'{"event": "activate", "fr')
-    assert [entry["to"] for entry in store.history("digits")] == ["1.0.0"]
+    assert [entry["to"] for entry in store.journal("digits").history()] == ["1.0.0"]
     activate(store, "digits", "1.1.0", "1.0.0")
-    assert [entry["to"] for entry in store.history("digits")] == ["1.0.0", "1.1.0"]
-    assert store.activation("digits") == store.history("digits")[-1]
+    assert [entry["to"] for entry in store.journal("digits").history()] == ["1.0.0", "1.1.0"]
+    assert store.activation("digits") == store.journal("digits").history()[-1]
 
 
 @pytest.mark.parametrize("line", ["3", "[]", "null", '"x"', "\0" * 100, "\xff", "", "[" * 100_000, "{}"])
@@ -425,7 +425,7 @@ def test_a_damaged_line_of_the_journal_hides_no_other(store: Store, line: str) -
     with journal(store).open("ab") as file:
         file.write(line.encode("latin-1") + b"\n")
     activate(store, "digits", "1.1.0", "1.0.0")
-    assert [entry["to"] for entry in store.history("digits") if entry] == ["1.0.0", "1.1.0"]
+    assert [entry["to"] for entry in store.journal("digits").history() if entry] == ["1.0.0", "1.1.0"]
     activation = store.activation("digits")
     assert activation is not None
     assert activation["to"] == "1.1.0"
@@ -435,7 +435,7 @@ def test_a_line_of_the_journal_holds_any_text(store: Store) -> None:
     why = 'quotes " and \n newlines, é, \u2028'
     activate(store, "digits", "1.0.0", why=why)
     activate(store, "digits", "1.1.0", "1.0.0", why=why)
-    assert [entry["why"] for entry in store.history("digits")] == [why, why]
+    assert [entry["why"] for entry in store.journal("digits").history()] == [why, why]
 
 
 def test_a_long_journal_is_read_from_its_end(store: Store) -> None:
@@ -445,8 +445,8 @@ def test_a_long_journal_is_read_from_its_end(store: Store) -> None:
     with Path(store.root, "models/digits/journal.jsonl").open("a") as journal:
         journal.writelines(json.dumps(event) + "\n" for event in events[3:])
     store.update("digits", State("7"))
-    assert [entry["to"] for entry in store.history("digits")] == [event["to"] for event in events]
-    assert (store.last_transition("digits") or {})["to"] == "1999"
+    assert [entry["to"] for entry in store.journal("digits").history()] == [event["to"] for event in events]
+    assert (store.journal("digits").last_transition() or {})["to"] == "1999"
     assert (store.activation("digits") or {})["to"] == "7"
 
 
@@ -513,9 +513,9 @@ def test_removing_for_a_release_leaves_the_blobs_that_it_needs(store: Store) -> 
     put(store, make_release("1.0.0", files={"m": CONTENT}))
     coming = make_release("1.1.0", files={"m": CONTENT}).release
     files = coming.files(coming.variants[0])
-    assert store.missing(files) == []
+    assert store.blobs.missing(files) == []
     store.remove("digits", "1.0.0", needed=files)
-    assert store.missing(files) == []
+    assert store.blobs.missing(files) == []
     store.install(coming, coming.variants[0])
     store.verify(store.version("digits", "1.1.0"))
 
@@ -628,8 +628,8 @@ for number in itertools.count():
         store.clean_staging()
         for version in store.prunable("digits", 0, [release.version, before.active, before.previous]):
             store.remove("digits", version, needed=release.files(variant))
-        for file in store.missing(release.files(variant)):
-            store.add_blob(file, io.BytesIO(blobs[file.sha256].encode()), "test")
+        for file in store.blobs.missing(release.files(variant)):
+            store.blobs.add(file, io.BytesIO(blobs[file.sha256].encode()), "test")
         store.install(release, variant)
         store.verify(store.version("digits", release.version))
         store.transition("digits", State(release.version, before.active), {"event": "activate", "to": release.version})
@@ -669,7 +669,7 @@ def test_a_killed_swap_leaves_a_store_whose_active_version_is_whole(store: Store
         for blob in blobs.iterdir() if blobs.is_dir() else ():
             assert sha256(blob.read_bytes()) == blob.name
     assert transitions > KILLS / 2, "too few swaps were done for the kills to mean anything"
-    assert len(store.history("digits")) > KILLS / 2
+    assert len(store.journal("digits").history()) > KILLS / 2
 
 
 def test_file_entries_of_these_tests_are_right() -> None:
@@ -707,14 +707,14 @@ def test_a_blob_that_is_a_link_is_none(store: Store, tmp_path: Path) -> None:
     blob.parent.mkdir(parents=True)
     for target in (outside(tmp_path, content), tmp_path / "nowhere"):
         blob.symlink_to(target)
-        assert store.missing([file]) == [file]
+        assert store.blobs.missing([file]) == [file]
         put(store, made)
         assert not blob.is_symlink()
         store.remove("digits", "1.0.0")
     assert (tmp_path / "outside").read_bytes() == content
     for target in (outside(tmp_path, content), tmp_path / "nowhere"):
         blob.symlink_to(target)
-        store.remove_unused_blobs()
+        store.blobs.remove_unused()
         assert not blob.is_symlink()
     assert (tmp_path / "outside").read_bytes() == content
 
@@ -736,7 +736,7 @@ def test_a_file_of_a_version_that_is_a_link_is_damaged_and_healed(store: Store, 
                 IntegrityError, match=f"^{path}: expected a file of {file.size} bytes; found none, but a"
             ):
                 check(version)
-        store.add_blob(file, io.BytesIO(content), "here")
+        store.blobs.add(file, io.BytesIO(content), "here")
         store.relink(file)
         store.verify(version)
         assert path.samefile(blob)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import SwapOptions
 
 MOST = {
     "keep": 1000,

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The store's blobs: verified bytes, each named by its SHA-256, written once and never changed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import BinaryIO, Iterable
+
+from .._common.errors import IntegrityError, with_path
+from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
+from .._common.hashing import read_hashed
+from .._release.manifest import File
+
+CONTENT_MODE = 0o440
+
+
+class Blobs:
+    """The blobs of the store ``tree``. Writing methods need the store's lock."""
+
+    def __init__(self, tree: DurableTree) -> None:
+        self._tree = tree
+        self.directory = os.path.join(tree.root, "blobs", "sha256")
+
+    def path(self, file: File) -> str:
+        """Where the bytes of ``file`` are, or belong."""
+        return os.path.join(self.directory, file.sha256)
+
+    def missing(self, files: Iterable[File]) -> list[File]:
+        """The files whose blob the store does not hold with its promised size, each digest once. Reads no content."""
+        absent = {file.sha256: file for file in files if not self._is_complete(file)}
+        return list(absent.values())
+
+    def add(self, file: File, source: BinaryIO, origin: str) -> None:
+        """Take ``file``'s bytes from ``source``: verified while they are written, visible only when they are right.
+
+        ``origin`` names the source in errors. Raises IntegrityError on a wrong size or digest.
+        """
+        self._tree.directory(self.directory)
+        staged = self._tree.staged(file.sha256)
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with with_path(staged), open(descriptor, "wb") as target:
+                actual = read_hashed(source, file.size, origin, target)
+                if actual != file.sha256:
+                    raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
+                self._tree.seal(target, CONTENT_MODE)
+            os.rename(staged, self.path(file))
+        except BaseException:
+            remove_file(staged)
+            raise
+        fsync_directory(self.directory)
+
+    def remove_unused(self, needed: Iterable[File] = ()) -> None:
+        """Remove the blobs that no version uses, except the ``needed`` ones."""
+        if not is_directory(self.directory):
+            return
+        spare = {file.sha256 for file in needed}
+        for name in os.listdir(self.directory):
+            path = os.path.join(self.directory, name)
+            if name not in spare and os.lstat(path).st_nlink == 1:
+                os.unlink(path)
+        fsync_directory(self.directory)
+
+    def _is_complete(self, file: File) -> bool:
+        status = file_status(self.path(file))
+        return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size

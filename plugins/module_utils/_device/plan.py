@@ -1,0 +1,210 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What a call would do, worked out before anything is done: plans read, and change nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from .._common.errors import (
+    ArgumentError,
+    FailedBeforeError,
+    IncompatibleError,
+    ServerDownError,
+    ServerError,
+    StoreError,
+)
+from .._release.manifest import File, Release, Variant, choose_variant
+from .recovery import Recovery
+from .state import Failure, Limits, State, require
+
+REVERTED_BY_REQUEST = "reverted by request"
+
+
+@dataclass(frozen=True)
+class SwapOptions:
+    """How a release is brought in: ``keep`` versions beside the needed ones, leave ``headroom_percent`` of disk
+    and memory to the device, ``verify`` in full what is held, ``retry`` what failed here before (not in the same
+    rollout), see it ready for ``min_ready_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it)
+    within ``limits``."""
+
+    keep: int = 1
+    headroom_percent: int = 20
+    verify: bool = False
+    retry: bool = False
+    min_ready_seconds: float = 2.0
+    trial_seconds: float = 300.0
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Raise ArgumentError for a number that is out of its range, or none."""
+        values = {**vars(self), **vars(self.limits)}
+        for name, most in _MOST.items():
+            if not 0 <= values[name] <= most:
+                raise ArgumentError(f"{name}: expected a number from 0 to {most}; found {values[name]!r}")
+
+
+_MOST = {
+    "keep": 1000,
+    "headroom_percent": 99,
+    "min_ready_seconds": 3600,
+    "trial_seconds": 365 * 86400,
+    "crashes_max": 1000,
+    "error_rate_max": 1,
+    "latency_ratio_max": 1_000_000,
+    "requests_min": 1_000_000_000,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call would do: the states before and after, what is served now, the blobs that must come first, and the
+    versions that make room. ``recovers``: an interrupted swap or a trial comes to its end first."""
+
+    before: State
+    after: State
+    live: str | None
+    variant: Variant | None = None
+    missing: tuple[File, ...] = ()
+    prunable: tuple[str, ...] = ()
+    stages: bool = False
+    switches: bool = False
+    notifies_server: bool = False
+    recovers: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to do."""
+        return self.stages or self.switches or self.notifies_server or self.recovers or bool(self.missing)
+
+
+class Planning(Recovery):
+    """Plans the transitions of a model."""
+
+    def plan_present(self, release: Release, device: Mapping[str, Any], options: SwapOptions) -> Plan:
+        """Plan to hold ``release`` in the store. Raises IncompatibleError or StoreError where it cannot be."""
+        return self._plan(release, device, options, self.state)
+
+    def plan_active(self, release: Release, device: Mapping[str, Any], options: SwapOptions) -> Plan:
+        """Plan to make ``release`` the active version. Raises ServerError when a server that must be told is down."""
+        before, version = self.state, release.version
+        failure = before.failed.get(version)
+        if failure is not None and before.active != version and not self._tries_again(failure, options):
+            raise FailedBeforeError(
+                f"{self.model} {version} failed on this device at {failure.time}: {failure.reason}. "
+                f"It is not tried again until it is asked for with retry",
+                {"reason": failure.reason, "time": failure.time, "rollout_id": failure.rollout_id},
+            )
+        if before.trial is not None and before.active != version:
+            raise ServerError(
+                f"{self.serving.server}: the inference server does not answer, so that the trial of {before.active} "
+                f"cannot be ended before {version}"
+            )
+        after = before if before.active == version else State(version, before.active)
+        plan = self._plan(release, device, options, after)
+        switches = after != before
+        tells = switches or plan.live != version
+        if tells and not self.strategy.answers():
+            raise ServerDownError(f"{self.serving.server}: the inference server does not answer")
+        if tells:
+            _check_memory(release, require(plan.variant), device, options.headroom_percent)
+        return dataclasses.replace(plan, switches=switches, notifies_server=tells)
+
+    def plan_revert(self, version: str) -> Plan:
+        """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
+
+        Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active. A version
+        that is left counts as failed here: nobody brings it back without being told to.
+        """
+        before, live, rollout_id = self.state, self.live(), self.cause.rollout_id
+        plan = Plan(self.initial_state, before, live, recovers=self._recovers)
+        if before.active != version:
+            return dataclasses.replace(plan, notifies_server=live == version)
+        if rollout_id is not None and (self.store.activation(self.model) or {}).get("rollout_id") != rollout_id:
+            return plan
+        after = (
+            before.reverted() if before.trial else dataclasses.replace(before, active=before.previous, previous=version)
+        )
+        after = after.with_failure(version, self._failure(version, self.cause.why or REVERTED_BY_REQUEST))
+        if after.active is not None:
+            after = after.without_failure(after.active)
+        return dataclasses.replace(plan, after=after, switches=True, notifies_server=True)
+
+    def plan_absent(self, version: str) -> Plan:
+        """Plan to remove ``version`` from the store. Raises StoreError when it is needed."""
+        if version in self.state.needed():
+            raise StoreError(f"{self.model} {version} is active or previous on this device: revert it first")
+        held = version in self.store.versions(self.model)
+        return Plan(self.initial_state, self.state, self.live(), stages=held, recovers=self._recovers)
+
+    # ---- the parts ----
+
+    def _tries_again(self, failure: Failure, options: SwapOptions) -> bool:
+        """Whether a version that failed is tried again: not twice in one rollout."""
+        rollout_id = self.cause.rollout_id
+        return options.retry and (rollout_id is None or rollout_id != failure.rollout_id)
+
+    @property
+    def _recovers(self) -> bool:
+        return self.state != self.initial_state
+
+    def _plan(self, release: Release, device: Mapping[str, Any], options: SwapOptions, after: State) -> Plan:
+        variant = choose_variant(release, device, options.headroom_percent)
+        held = release.version in self.store.versions(self.model)
+        if held:
+            version = self.store.version(self.model, release.version)
+            if version.digest != release.digest:
+                raise StoreError(
+                    f"{version.directory}: the store holds manifest digest {version.digest}; this release has "
+                    f"{release.digest}. A release is immutable: publish the change as a new version"
+                )
+            variant = version.chosen
+            missing = self.store.damaged(version) if options.verify else []
+            if not options.verify:
+                self.store.check_sizes(version)
+        else:
+            missing = self.store.blobs.missing(release.files(variant))
+        needed = {*after.needed(), release.version}
+        if options.trial_seconds > 0:
+            needed |= self.state.needed()
+        # A version that is neither staged nor switched to makes nothing superfluous.
+        prunable = [] if held and after == self.state else self.store.prunable(self.model, options.keep, needed)
+        self._check_disk(release, missing, prunable, options.headroom_percent)
+        return Plan(
+            self.initial_state,
+            after,
+            self.live(),
+            variant,
+            tuple(missing),
+            tuple(prunable),
+            stages=not held or bool(missing),
+            recovers=self._recovers,
+        )
+
+    def _check_disk(self, release: Release, missing: list[File], prunable: list[str], headroom_percent: int) -> None:
+        if not missing:
+            return
+        needed, free = sum(file.size for file in missing), self.store.free_bytes()
+        removable = [version for version in prunable if version not in self.state.needed()]
+        freed = sum(self.store.unique_bytes(self.model, version) for version in removable)
+        if needed > (free + freed) * (100 - headroom_percent) // 100:
+            raise StoreError(
+                f"{self.store.root}: {self.model} {release.version} needs {needed} bytes; {free} are free, and "
+                f"{freed} more after pruning {', '.join(removable) or 'nothing'}; {headroom_percent}% of that stay free"
+            )
+
+
+def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom_percent: int) -> None:
+    """Raise IncompatibleError unless the new version fits beside what runs now."""
+    available = device["memory_available_bytes"]
+    if variant.memory_bytes > available * (100 - headroom_percent) // 100:
+        raise IncompatibleError(
+            f"{release.model} {release.version} needs {variant.memory_bytes} bytes of memory while the old version "
+            f"still serves; {available} are available, of which {headroom_percent}% are to stay free"
+        )

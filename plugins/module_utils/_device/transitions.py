@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What every transition of a model has: who asks for it, the state that it starts from, and how it is recorded."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from .._common.errors import ServerError, StoreError
+from .journal import utc_now
+from .serving import make_strategy
+from .state import Failure, ModelServer, State
+from .store import Store
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Who asks for a transition, and why: recorded in the device's journal."""
+
+    actor: str
+    why: str = ""
+    rollout_id: str | None = None
+
+    def entry(self, event: str, before: State, after: State, **more: Any) -> dict[str, Any]:
+        """A journal entry for the transition from ``before`` to ``after``."""
+        return {
+            "event": event,
+            "from": before.active,
+            "to": after.active,
+            "rollout_id": self.rollout_id,
+            "actor": self.actor,
+            "why": self.why,
+            **more,
+        }
+
+
+DEVICE = Cause(actor="device")
+
+
+class Transitions:
+    """One model on this device, and its transitions. Writing methods need the store's lock.
+
+    ``initial_state`` is the state that was found, ``state`` what it has become, or in check mode would become.
+    """
+
+    def __init__(self, store: Store, model: str, cause: Cause, serving: ModelServer | None = None) -> None:
+        self.store = store
+        self.model = model
+        self.cause = cause
+        self.initial_state = store.state(model)
+        self.state = self.initial_state
+        self.serving = serving or self.initial_state.serving or ModelServer()
+        self.strategy = make_strategy(self.serving)
+
+    def live(self) -> str | None:
+        """The version that answers requests now; with nobody to ask, the one that the state names."""
+        return self.strategy.live(self.model, self.state, self.store.versions(self.model))
+
+    def live_if_told(self) -> str | None:
+        """The version that answers requests now; None also where that cannot be told."""
+        try:
+            return self.live()
+        except ServerError:
+            return None
+
+    def notify_if_needed(self) -> None:
+        """Tell the server what was settled here, or when it answers with another version than the state names."""
+        with contextlib.suppress(ServerError):
+            if self.strategy.answers() and (
+                self.state.active != self.initial_state.active or self.live() != self.state.active
+            ):
+                self.strategy.notify(self.model, self.state.active)
+
+    # ---- for subclasses ----
+
+    def _transition(self, event: str, after: State, cause: Cause | None = None, **more: Any) -> None:
+        entry = (cause or self.cause).entry(event, self.state, after, **more)
+        if event != "activate":
+            self.store.use_reserve()
+        self.store.transition(self.model, after, entry)
+        self.state = after
+
+    def _update(self, state: State) -> None:
+        self.store.use_reserve()
+        self.store.update(self.model, state)
+        self.state = state
+
+    def _failure(self, version: str, reason: str) -> Failure:
+        digest = ""
+        with contextlib.suppress(StoreError):
+            digest = self.store.version(self.model, version).digest
+        rollout_id = self.cause.rollout_id
+        if rollout_id is None and version == self.state.active:
+            rollout_id = (self.store.activation(self.model) or {}).get("rollout_id")
+        return Failure(reason=reason[:500], time=utc_now(), digest=digest, rollout_id=rollout_id)
+
+    @property
+    def _counted_by_systemd(self) -> bool:
+        """Whether the model is served by a unit of its own, whose restarts its record has."""
+        return self.serving.strategy in ("reload", "restart")

@@ -1,0 +1,132 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who may import whom: the layers of what runs on a device, and of what runs on the controller (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from links import REPOSITORY
+
+PLUGINS = REPOSITORY / "plugins"
+COLLECTION = "ansible_collections.edgeml.fleet.plugins."
+STANDARD_LIBRARY = sys.stdlib_module_names
+
+# What a package of the collection may import of the others, by the first part of the path that fits.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "module_utils._common": (),
+    "module_utils._release": ("module_utils._common",),
+    "module_utils._device": ("module_utils._common", "module_utils._release"),
+    "plugin_utils": ("module_utils._common", "module_utils._release"),
+    "modules": ("module_utils",),
+    "action": ("module_utils", "plugin_utils"),
+    "callback": ("module_utils._common", "module_utils._release", "plugin_utils"),
+    "filter": ("module_utils._common", "module_utils._release", "plugin_utils"),
+    "doc_fragments": (),
+}
+# What a package may import from outside the collection, beside the standard library.
+OUTSIDE: dict[str, tuple[str, ...]] = {
+    "module_utils": (),
+    "modules": ("ansible.module_utils",),
+    "doc_fragments": (),
+    # ansible-core and what ansible-core itself depends on.
+    "plugin_utils": ("ansible", "jinja2", "yaml"),
+    "action": ("ansible", "jinja2", "yaml"),
+    "callback": ("ansible",),
+    "filter": ("ansible", "cryptography"),
+}
+
+
+def module_name(path: Path) -> str:
+    """The name of a file below ``plugins/``: ``module_utils._device.swap``."""
+    parts = path.relative_to(PLUGINS).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = sorted(PLUGINS.rglob("*.py"))
+NAMES = {module_name(path) for path in FILES}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports; those of the collection as ``module_name`` gives them."""
+    package = (*COLLECTION.rstrip(".").split("."), *path.parent.relative_to(PLUGINS).parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join((*base, *([node.module] if node.module else [])))
+            # "from package import module" imports the module.
+            names = [f"{source}.{alias.name}" for alias in node.names]
+            names = [name if name.removeprefix(COLLECTION) in NAMES else source for name in names]
+        else:
+            continue
+        yield from (name.removeprefix(COLLECTION) for name in names)
+
+
+def fits(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_a_file_imports_only_what_its_layer_may(path: Path) -> None:
+    name = module_name(path)
+    layer = next((layer for layer in LAYERS if fits(name, (layer,))), name)
+    allowed = (*LAYERS.get(layer, ()), layer)
+    outside = next(packages for package, packages in OUTSIDE.items() if fits(name, (package,)))
+    wrong = [
+        imported
+        for imported in imports(path)
+        if not fits(imported, allowed if imported.split(".")[0] in OUTSIDE else outside)
+        and imported.split(".")[0] not in STANDARD_LIBRARY
+    ]
+    assert wrong == [], f"{name} imports {', '.join(wrong)}"
+
+
+def test_the_layers_are_those_of_the_tree() -> None:
+    assert {path.name for path in PLUGINS.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(OUTSIDE)
+    shared = {
+        path.name for path in (PLUGINS / "module_utils").iterdir() if path.is_dir() and path.name != "__pycache__"
+    }
+    assert shared == {layer.split(".")[1] for layer in LAYERS if layer.startswith("module_utils.")}
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    graph = {module_name(path): {name for name in imports(path) if name in NAMES} for path in FILES}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names in the archive that a device installs from, without the wheels."""
+    archive = tmp_path_factory.mktemp("bundle") / "bundle.tar.gz"
+    files = REPOSITORY / "roles/inference_service/files"
+    paths = (files / "make-bundle", archive, files, PLUGINS / "module_utils")
+    command = [*map(str, paths), "aarch64", "3.11"]
+    subprocess.run(command, env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable}, check=True)
+    with tarfile.open(archive) as made:
+        return [member.name.removeprefix("./") for member in made.getmembers() if member.isfile()]
+
+
+def test_a_device_gets_module_utils_whole_and_nothing_of_the_controller(bundle: list[str]) -> None:
+    """So no line of the gate, the report or a filter changes a device's bundle, nor restarts its server."""
+    device = {path.relative_to(PLUGINS / "module_utils") for path in (PLUGINS / "module_utils").rglob("*.py")}
+    assert {name for name in bundle if name.startswith("app/edgeml_device/")} == {
+        f"app/edgeml_device/{path}" for path in device
+    }
+    assert {name.split("/")[1] for name in bundle} == {
+        "edgeml",
+        "edgeml_device",
+        "edgeml_server",
+        "link-app",
+        "systemd",
+    }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may import whom: the layers of what runs on a device, and of what runs on the controller (docs/architecture.md)."""
+"""Who may import whom: the layers of the device's code and of the controller's (docs/architecture.md)."""
 
 from __future__ import annotations
 

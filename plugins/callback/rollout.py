@@ -9,31 +9,31 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: rollout
 type: aggregate
-short_description: Shows how a rollout goes, and ends ansible-playbook with its verdict
+short_description: Show the progress of a rollout, and exit with its verdict
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:
-  - Shows the rollout of C(edgeml.fleet.rollout) while it runs, beside any stdout callback. It tells the wave, how many
-    devices are done, failed and away, how long the soak still takes, the verdict with its reasons, and how it ended.
-  - Everything goes to standard error, so that standard output is what the stdout callback makes of it.
-  - On a terminal this is one line at the end, rewritten in place. Elsewhere these are whole lines, at most one for each
-    tenth of a wave's devices and one in ten seconds.
+  - Shows the rollout of C(edgeml.fleet.rollout) while it runs, beside any stdout callback. It shows the wave, how many
+    devices are done, failed and away, how long the soak still takes, the verdict with its reasons, and the result.
+  - It writes to standard error; standard output belongs to the stdout callback.
+  - On a terminal it rewrites one line in place. Elsewhere it writes whole lines, at most one for each tenth of a wave's
+    devices and one in ten seconds.
   - Colours follow Ansible's own settings.
   - C(ansible-playbook) ends with 0 if the rollout passed or had nothing to do, 2 if it failed, and 3 if it is paused or
-    its verdict is inconclusive. Without this plugin the last two are not told apart.
+    its verdict is inconclusive. Without this plugin, 2 instead of 3.
   - C(edgeml.fleet.reconcile) and C(edgeml.fleet.rollback) get one line at the end, unless they changed nothing.
   - Other playbooks get nothing.
 requirements:
-  - enable in configuration, as the last one in C(callbacks_enabled)
+  - enable it in the configuration, as the last one in C(callbacks_enabled)
 notes:
-  - The exit code can only be set by ending the run when Ansible tells its plugins the statistics. Callback plugins that
-    are enabled behind this one don't get the statistics of a rollout that failed or paused.
+  - It can set the exit code only by ending the run when Ansible passes the statistics to its plugins. Callback plugins
+    that are enabled after this one do not get the statistics of a rollout that failed or paused.
 options:
   progress:
     description:
       - V(auto) rewrites one line on a terminal, and writes whole lines elsewhere and under AWX and ansible-runner.
       - V(line) and V(lines) choose one of them.
-      - V(none) shows nothing. The exit code is set nevertheless.
+      - V(none) shows nothing, and still sets the exit code.
     type: str
     choices: [auto, line, lines, none]
     default: auto

@@ -15,7 +15,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import
 
 DOCUMENTATION = r"""
 name: canary_select
-short_description: Choose the hosts that come first, by a stable hash, with each kind of device represented
+short_description: Split a fleet into waves by a stable hash, with each device class represented
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:

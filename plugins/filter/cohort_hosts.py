@@ -12,11 +12,12 @@ from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = r"""
 name: cohort_hosts
-short_description: What a plan must know of each host, from the hosts' variables
+short_description: Read from hosts' variables what a plan needs
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:
-  - Makes what the filter P(edgeml.fleet.canary_select#filter) and the module M(edgeml.fleet.canary_select) take.
+  - Returns the hosts as the filter P(edgeml.fleet.canary_select#filter) and the module M(edgeml.fleet.canary_select)
+    take them.
 positional: device_class
 options:
   _input:
@@ -28,7 +29,7 @@ options:
     description:
       - Names of the variables whose values, joined by C( / ), are a host's device class.
       - A host without one of them belongs to the class of those without it, for example V(no site / large). Without
-        any name all hosts are of the device class V(all).
+        any name, all hosts are in the class V(all).
     type: list
     elements: str
     required: true

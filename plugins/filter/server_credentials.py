@@ -14,7 +14,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials i
 
 DOCUMENTATION = r"""
 name: server_credentials
-short_description: The hashed credentials that a device's inference server lets in
+short_description: Hash the credentials of an inference server's clients
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:

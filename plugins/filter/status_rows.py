@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterable, Mapping
 
 DOCUMENTATION = r"""
 name: status_rows
-short_description: Which versions each device holds and serves
+short_description: List which versions each device holds and serves
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:

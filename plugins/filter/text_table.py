@@ -12,7 +12,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import 
 
 DOCUMENTATION = r"""
 name: text_table
-short_description: Align rows as a table for people
+short_description: Format rows as an aligned text table
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:

@@ -25,16 +25,16 @@ else:
 
 DOCUMENTATION = r"""
 name: tls_problems
-short_description: What keeps a certificate and its key from being used
+short_description: Find what makes a certificate and its key unusable
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Reads certificates and key on the controller, before a device gets them.
-  - Has OpenSSL load them as the server does, and finds what OpenSSL passes over without a word, such as a PEM block
-    that does not begin on a line of its own.
-  - Finds what is not PEM, a key that is encrypted, refused or another certificate's, certificates in the wrong order,
-    that have expired or are not valid yet, and authorities of clients of which none is valid.
-  - Whether clients trust the certificate, and by which name they reach the device, is not looked at.
+  - Loads them with OpenSSL as the server does, and finds what OpenSSL ignores silently, such as a PEM block that does
+    not begin on a line of its own.
+  - Finds text that is not PEM, a key that is encrypted, refused or another certificate's, certificates in the wrong
+    order, that have expired or are not valid yet, and authorities of clients of which none is valid.
+  - It does not check whether clients trust the certificate, nor by which name they reach the device.
 options:
   _input:
     description: The server's certificate, and those between it and its authority, as a text in PEM.
@@ -45,7 +45,7 @@ options:
     type: str
     required: true
   client_ca:
-    description: The authorities of clients, as a text in PEM.
+    description: The authorities of client certificates, as a text in PEM.
     type: str
     default: ""
 """

@@ -15,7 +15,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.window impor
 
 DOCUMENTATION = r"""
 name: window_open
-short_description: Whether a maintenance window is open
+short_description: Test whether a maintenance window is open
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:
@@ -31,7 +31,7 @@ options:
     elements: str
     required: true
   now:
-    description: The time to ask for, in ISO 8601 with its zone. The present if not given.
+    description: The time to test, in ISO 8601 with its zone. The present if not given.
     type: str
 seealso:
   - plugin: edgeml.fleet.window_opening

@@ -15,11 +15,11 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.window impor
 
 DOCUMENTATION = r"""
 name: window_opening
-short_description: When a maintenance window opens
+short_description: Find when a maintenance window opens
 version_added: 0.1.0
 author: The edgeml.fleet authors (@edgeml)
 description:
-  - Tells when one of the windows is open the next time. They are those of P(edgeml.fleet.window_open#filter).
+  - Returns when one of the windows opens next. The windows are those of P(edgeml.fleet.window_open#filter).
 positional: now
 options:
   _input:
@@ -28,7 +28,7 @@ options:
     elements: str
     required: true
   now:
-    description: The time to ask for, in ISO 8601 with its zone. The present if not given.
+    description: The time to start from, in ISO 8601 with its zone. The present if not given.
     type: str
 seealso:
   - plugin: edgeml.fleet.window_open

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: canary_select
-short_description: Choose the hosts that come first, by a stable hash, with each kind of device represented
+short_description: Split a fleet into waves by a stable hash, with each device class represented
 version_added: 0.1.0
 description:
   - Runs on the controller and connects to no device.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: model_info
-short_description: Tell which model versions a device holds and serves, and how well
+short_description: Read which model versions a device holds and serves, and how well
 version_added: 0.1.0
 description:
   - Reads the device's store and asks its inference server. Changes nothing.
-  - With O(probe=true) the labelled probe set of the active version is sent to the server, and its accuracy measured.
+  - With O(probe=true) it sends the labelled probe set of the active version to the server and measures the accuracy.
 options:
   model:
     description: Name of the model. All models of the device if not given.
@@ -45,7 +45,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 models:
-  description: What the device says of each model, sorted by name.
+  description: The device's models, sorted by name.
   returned: always
   type: list
   elements: dict
@@ -102,12 +102,12 @@ models:
       returned: when a version is active
       sample: {version: 1.0.0, samples: 360, correct: 331, accuracy: 0.919444, latency_seconds: 0.004}
     trial:
-      description: The trial that the active version is on, with what it returns to; none if it is committed.
+      description: The trial of the active version, with the version that it returns to; none if it is committed.
       type: dict
       returned: always
       sample: {seconds: 300.0, returns_to: 1.0.0, crashes: 0}
     failed:
-      description: The versions that failed on this device and are not tried again until they are asked for with retry.
+      description: The versions that failed on this device, and are not tried again without C(retry).
       type: list
       elements: dict
       returned: always
@@ -121,7 +121,7 @@ models:
       description:
         - What the server has counted for the active version since it became active, or since the server started.
         - C(latency_buckets) are pairs of a time in seconds, and how many requests took no longer.
-        - The questions of O(probe=true) are not counted.
+        - The requests of O(probe=true) are not counted.
       type: dict
       returned: when a version is active, and the server answers and has metrics
       sample:
@@ -136,12 +136,12 @@ models:
       returned: as RV(models[].requests)
       sample: {right: 96, wrong: 4}
     shadow:
-      description: How many copies of requests it answered as a shadow like the version that served then, or otherwise.
+      description: How many copies of requests it answered as a shadow like the active version, or otherwise.
       type: dict
       returned: as RV(models[].requests)
       sample: {agreed: 980, disagreed: 12, failed: 0, dropped: 3}
     drift:
-      description: How its last window of inputs and outputs compares with its release's reference, for each series.
+      description: For each series, how its last window of rows compares with the release's drift reference.
       type: list
       elements: dict
       returned: as RV(models[].requests)
@@ -152,14 +152,14 @@ models:
       returned: as RV(models[].requests)
       sample: 104857600
     restarts:
-      description: How often the server restarted since the version became active; none where nobody can tell.
+      description: How often the server restarted since the version became active; none if not known.
       type: int
       returned: when a version is active
       sample: 0
     past:
       description:
-        - The same of the version that it replaced, until it was replaced, as the device's journal has it. There,
-          C(restarts) are those that systemd had counted, and C(started) is when the server had started.
+        - The same for the version that it replaced, until it was replaced, from the device's journal. There,
+          C(restarts) is the count of systemd, and C(started) the time at which the server had started.
         - None after a first installation.
       type: dict
       returned: when a version is active

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: model_swap
-short_description: Make a version of a model serve on a device, or keep the old one serving
+short_description: Make a version of a model serve on a device, or keep the old version
 version_added: 0.1.0
 description:
   - Takes a device from "this release is wanted" to "this release serves", in one call.
@@ -15,10 +15,10 @@ description:
     release's golden inputs in the device's runtime, in a process of its own. The switch is one atomic rename. The
     server loads the new version beside the old.
   - If any step fails, the old version keeps serving, the store names it as active again, and the task fails and
-    tells in RV(live) which version serves. A call that was killed at any point is settled by the next one, and by the
+    returns in RV(live) which version serves. After a call that was killed at any point, the next call recovers, or the
     device itself when its service starts.
   - The new version is then on trial. The device watches it, also without the controller and after a restart, and
-    commits it when O(trial_seconds) are over. When it breaks O(trial_limits), the device puts the version before back.
+    commits it after O(trial_seconds). When the version exceeds O(trial_limits), the device reverts.
   - The action plugin of the same name reads the release from O(repository) on the controller and sends the blobs
     that the device does not hold. Nothing is sent when the device has them.
 options:
@@ -28,16 +28,16 @@ options:
     required: true
   version:
     description:
-      - The version that O(state) is about.
-      - For O(state=previous) it is the version to go back B(from). Where another version is active, nothing is done.
+      - The version that O(state) refers to.
+      - For O(state=previous) it is the version to go back B(from). If another version is active, nothing is done.
     type: str
     required: true
   state:
     description:
-      - V(present) holds the release in the store, verified, without serving it.
+      - V(present) stages the release in the store, verified, without serving it.
       - V(active) makes it serve.
       - V(previous) goes back from O(version) to the version that was active before it, without any download.
-        With none before it, the model is no longer served. A version that was left is not tried again without
+        With none before it, the model is no longer served. A version that was reverted is not tried again without
         O(retry), so that no schedule brings it back.
       - V(absent) removes the version from the store. The active and the previous version are never removed.
     type: str
@@ -72,21 +72,21 @@ options:
     default: {}
   verify:
     description:
-      - How closely a version that the device holds already is looked at. What becomes active is always read in full.
+      - How closely a version that the device already holds is checked. What becomes active is always read in full.
       - V(quick) compares the files' sizes.
-      - V(full) reads them and compares their SHA-256. What is damaged is sent again, and every version that shares it
-        healed.
+      - V(full) reads them and compares their SHA-256. Damaged files are sent again, and every version that shares them
+        is repaired.
     type: str
     choices: [quick, full]
     default: quick
   strategy:
     description:
-      - How whoever serves the model is told.
+      - How the program that serves the model is notified.
       - V(load) asks O(server) to load it, by the Open Inference Protocol's repository extension. The server of the role
         P(edgeml.fleet.inference_service#role) loads the new version beside the old and loses no request.
       - V(reload) and V(restart) do that to O(server_unit), a systemd unit whose program reads the model below
-        C(models/<model>/active) in the store. Healthy means that the unit stays active.
-      - V(none) tells nobody.
+        C(models/<model>/active) in the store. Ready means that the unit stays active.
+      - V(none) notifies nobody.
     type: str
     choices: [load, reload, restart, none]
     default: load
@@ -101,36 +101,36 @@ options:
   trial_seconds:
     description:
       - How long the device watches a new version before it commits it, in seconds.
-      - With V(0) it is committed at once. Needs systemd on the device otherwise, with the units of the role
-        P(edgeml.fleet.inference_service#role); elsewhere somebody has to run C(edgeml watch) regularly.
+      - With V(0) it is committed at once. Otherwise the device needs systemd with the units of the role
+        P(edgeml.fleet.inference_service#role), or something else that runs C(edgeml watch) regularly.
     type: float
     default: 300.0
   trial_limits:
-    description: What the device allows a version on trial. Beyond it, the version before is put back.
+    description: What the device allows a version on trial. Beyond it, the device reverts.
     type: dict
     default: {}
     suboptions:
       crashes_max:
-        description: How often the service may end by itself.
+        description: How often the service may end without a request.
         type: int
         default: 2
       error_rate_max:
         description:
           - Share (0 to 1) of requests that may be answered with a status of 500 or above.
-          - A version that is no worse than the one before it is kept.
+          - A version that is no worse than the one before it does not exceed this limit.
         type: float
         default: 0.05
       latency_ratio_max:
-        description: Mean time of a request, as a multiple of that of the version before.
+        description: Mean time of a request, as a multiple of the mean time with the version before.
         type: float
         default: 3.0
       requests_min:
-        description: Requests without which neither error rate nor latency is judged.
+        description: The fewest requests from which error rate and latency are judged.
         type: int
         default: 50
   retry:
     description:
-      - Whether to try a version again that failed on this device before, or that was left on purpose.
+      - Whether to try a version again that failed on this device before, or that somebody reverted.
       - What failed in the rollout O(rollout_id) is not tried again in that rollout.
     type: bool
     default: false
@@ -145,13 +145,13 @@ options:
   jitter_seconds:
     description:
       - Each host waits a part of this on the controller before it begins, in seconds; always the same part in one
-        rollout. So not all devices of a site fetch at the same moment.
+        rollout. So the devices of a site do not all fetch at the same moment.
     type: float
     default: 0.0
   rollout_id:
     description:
       - The rollout that this call is part of; recorded in the device's journal.
-      - With O(state=previous), the version is left only where this rollout made it active.
+      - With O(state=previous), the version is reverted only if this rollout made it active.
     type: str
   reason:
     description: Why the call is made; recorded in the device's journal.
@@ -167,8 +167,8 @@ attributes:
   check_mode:
     support: full
     description:
-      - Tells exactly what would change, from the manifest, the store and the server; sends nothing.
-      - A device without a store is taken for one that a role before would have prepared, so no server is asked there.
+      - Returns exactly what would change, from the manifest, the store and the server; sends nothing.
+      - A device without a store counts as one that an earlier role would have prepared, so its server is not asked.
   diff_mode:
     support: full
     description: Shows the active and previous version with their digests, the versions held, and which one serves.
@@ -176,7 +176,7 @@ attributes:
     support: full
     description:
       - A call that finds its goal reached changes nothing and, without O(verify=full), reads no model file.
-      - O(state=previous) names the version to leave, so that a second call does not go back further.
+      - O(state=previous) names the version to go back from, so that a second call does not go back further.
 seealso:
   - module: edgeml.fleet.model_info
   - module: edgeml.fleet.release_info
@@ -236,7 +236,7 @@ model:
   type: str
   sample: digits
 version:
-  description: The version that was asked for.
+  description: The requested version.
   returned: always
   type: str
   sample: 1.1.0
@@ -256,7 +256,7 @@ after:
   type: dict
   sample: {active: 1.1.0, previous: 1.0.0}
 active_seconds:
-  description: For how long the active version has been it, in seconds of the device's clock; none if nobody knows.
+  description: For how long the active version has been active, in seconds of the device's clock; none if not known.
   returned: success, outside check mode
   type: float
   sample: 0.8
@@ -271,13 +271,13 @@ trial:
   type: dict
   sample: {version: 1.1.0, seconds: 300.0, returns_to: 1.0.0}
 tested:
-  description: How the version did in its smoke test on this device; none where there is no runtime to test with.
+  description: The result of the version's smoke test on this device; none if there is no runtime to test with.
   returned: when O(state) is V(present) or V(active), outside check mode
   type: dict
   sample: {latency_seconds: 0.0004, load_seconds: 0.05, runtime: onnxruntime 1.27.0, runtime_id: venv-1f2e app-77aa}
 missing_blobs:
   description:
-    - The blobs that the device does not hold and that O(staged_blobs) or O(inline_blobs) have to bring.
+    - The blobs that the device lacks and that O(staged_blobs) or O(inline_blobs) must provide.
     - Outside check mode it is empty, unless the module was called without its action plugin.
   returned: when O(state) is V(present) or V(active)
   type: list
@@ -297,8 +297,8 @@ refused:
   sample: true
 failure:
   description:
-    - Why O(version) was not tried, where it failed on this device before, or was left on purpose.
-    - C(rollout_id) is the rollout in which that was.
+    - Why O(version) was not tried, if it failed on this device before, or somebody reverted it.
+    - C(rollout_id) is the rollout in which that happened.
   returned: when the task failed for this reason
   type: dict
   sample: {reason: the service crashed 3 times (at most 2), time: "2026-11-22T03:00:00Z", rollout_id: digits-1.1.0-1}

@@ -26,7 +26,7 @@ options:
     type: path
     required: true
   verify:
-    description: Whether the files are read and their SHA-256 compared with the manifest.
+    description: Whether to read the files and compare their SHA-256 with the manifest.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -58,7 +58,7 @@ digest:
   type: str
   sample: 0d3e...
 verified_bytes:
-  description: How many bytes were read and found right; 0 with O(verify=false).
+  description: How many bytes were read and verified; 0 with O(verify=false).
   returned: success
   type: int
   sample: 102400

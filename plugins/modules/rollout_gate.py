@@ -7,22 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollout_gate
-short_description: Judge a wave of a rollout by what its devices measured
+short_description: Judge a wave of a rollout from its devices' measurements
 version_added: 0.1.0
 description:
   - Runs on the controller and connects to no device.
   - Compares each device of the wave with its own past, and the change with that of devices that keep the old
-    version, in each device class and over all of them. C(docs/gate.md) tells how, and what to do with the answer.
-  - The verdict is V(fail) if any check fails. It is V(inconclusive) if none does, but too few devices reported,
-    something is broken or missing, or a harm is suspected and not certain, or may be told after a longer soak. Else
-    it is V(pass).
-  - "A check fails when its estimate is beyond the limit, and that there is any harm is certain. It passes when its
-    estimate is within the limit, and harm of twice the limit is out of the question. What would be too little to
-    judge by even after the longest soak is skipped, and the reason says so."
-  - It may be asked O(analyses_max) times during a soak without more false alarms.
+    version, in each device class and over all of them. C(docs/gate.md) explains how, and what to do with the verdict.
+  - The verdict is V(fail) if any check fails. It is V(inconclusive) if none fails, but too few devices reported, a
+    measurement is missing or broken, harm is suspected but not certain, or a longer soak would tell. Otherwise it
+    is V(pass).
+  - A check fails when its estimate is beyond the limit and harm is statistically certain. It passes when its estimate
+    is within the limit and harm of twice the limit is out of the question. A check that has too little data even after
+    the longest soak is skipped, and the reason says so.
+  - You may call it O(analyses_max) times during a soak without more false alarms.
 options:
   device_classes:
-    description: The devices of the wave, by their inventory names, each with the class of devices that it belongs to.
+    description: The devices of the wave, by their inventory names, each with its device class.
     type: dict
     required: true
   swaps:
@@ -37,7 +37,7 @@ options:
     description:
       - Devices that keep the old version, by their inventory names, each with C(device_class), and with the results of
         M(edgeml.fleet.model_info) C(before) and C(after) the soak.
-      - One that did not answer, changed its version meanwhile or told what cannot be is left out.
+      - A control that did not answer, changed its version meanwhile or reported impossible numbers is left out.
     type: dict
     default: {}
   earlier:
@@ -47,7 +47,7 @@ options:
     type: dict
     default: {}
   analysis:
-    description: Which look at this wave this is, from 1.
+    description: The number of this analysis of the wave, from 1.
     type: int
     default: 1
   analyses_max:
@@ -55,7 +55,7 @@ options:
     type: int
     default: 1
   limits:
-    description: What is allowed. All are numbers but the first and the last; null turns any that is V(raw) off.
+    description: What is allowed. All but the first and the last are numbers; null turns a limit of type raw off.
     type: dict
     default: {}
     suboptions:
@@ -101,7 +101,7 @@ options:
         description: How long the 95th percentile may be, in seconds.
         type: raw
       drift_rise_max:
-        description: The share of devices with a drift alarm that may be had above that of the controls, in points.
+        description: By how much the share of devices with a drift alarm may exceed that of the controls, in points.
         type: raw
         default: 0.2
       shadow_agreement_min:
@@ -123,7 +123,7 @@ options:
         default: 2
       strict:
         description: >-
-          Whether a check that there is too little for, even after the longest soak, makes it
+          Whether a check that has too little data, even after the longest soak, makes the verdict
           V(inconclusive).
         type: bool
         default: false

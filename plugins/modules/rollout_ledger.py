@@ -11,23 +11,23 @@ short_description: Keep the controller's ledger of rollouts
 version_added: 0.1.0
 description:
   - The ledger is a directory on the controller with one JSON file for each rollout. It has the plan, each wave's
-    verdict with its findings, and what became of each device. It tells which release a returning device belongs on.
-  - While a run of Ansible has the ledger open, it holds the ledger's lock. A second run is told which one holds it. The
-    kernel gives the lock back when the run ends, also when it is killed.
-  - An action plugin. It runs on the controller and connects to no device. The directory has to be on a disk that
-    outlives the run, which a container of AWX does not.
+    verdict with its findings, and what became of each device. From it follows which release a returning device needs.
+  - While a run of Ansible has the ledger open, it holds the ledger's lock; a second run learns which one holds it. The
+    kernel frees the lock when the run ends, also when it is killed.
+  - It runs on the controller and connects to no device. The directory must be on a disk that outlives the run; the
+    container of an AWX job does not.
 options:
   directory:
-    description: The ledger's directory. It is made when it is not there.
+    description: The ledger's directory. It is created if it does not exist.
     type: path
     required: true
   state:
     description:
       - V(read) returns the rollouts, and what each of O(hosts) should be on by them.
-      - V(open) begins O(rollout), or goes on with it where it was interrupted. A rollout that failed or was rolled back
+      - V(open) begins O(rollout), or continues it where it was interrupted. A rollout that failed or was rolled back
         is refused. A new attempt has another id.
-      - V(wave) notes that O(wave) has begun, or what its gate said.
-      - V(closed) notes how the rollout ended, or why it pauses, and writes its report beside it.
+      - V(wave) records that O(wave) has begun, or its verdict.
+      - V(closed) records how the rollout ended, or why it pauses, and writes its report beside the file.
     type: str
     choices: [read, open, wave, closed]
     required: true
@@ -49,11 +49,11 @@ options:
     type: str
     default: ""
   devices:
-    description: What became of each device, for O(state=closed). Those noted before if not given.
+    description: What became of each device, for O(state=closed). What was recorded before if not given.
     type: list
     elements: dict
   hosts:
-    description: The hosts of which to tell what they should be on, for O(state=read).
+    description: The hosts for which to return the wanted release, for O(state=read).
     type: list
     elements: str
     default: []
@@ -68,7 +68,7 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Tells what the ledger would say; writes and locks nothing.
+    description: Returns what the ledger would hold; writes and locks nothing.
   diff_mode:
     support: none
     description: The ledger is a record of the run, no state of a device.

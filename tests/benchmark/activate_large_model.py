@@ -40,8 +40,8 @@ print(time.perf_counter() - wall, time.process_time() - cpu)
 """
 LOAD = """
 import sys, time
-from edgeml_server.backend import BackendOptions
-from edgeml_server.backend_onnx import OnnxBackend
+from edgeml_server.models.backend import BackendOptions
+from edgeml_server.models.backend_onnx import OnnxBackend
 wall, cpu = time.perf_counter(), time.process_time()
 OnnxBackend(sys.argv[1], BackendOptions(threads=1))
 print(time.perf_counter() - wall, time.process_time() - cpu)

@@ -28,7 +28,7 @@ sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("su
 
 import onnx_models
 from clone import REPOSITORY
-from edgeml_server.drift_reference import reference_of
+from edgeml_server.tools.drift_reference import reference_of
 from figures import percentile, spread
 from load import OK, Load
 from networks import IMAGE_SHAPE, Digits, mobilenet

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from edgeml_server.drift_reference import reference_of
+from edgeml_server.tools.drift_reference import reference_of
 from server_process import Device, plus_input, read_reply
 
 CONNECTIONS = 4
@@ -27,13 +27,13 @@ MOST = 1.25
 # Python imports this at its start: in a server without metrics nothing is counted or noted.
 WITHOUT = """
 import prometheus_client
-from edgeml_server.app import Application
+from edgeml_server.http.inference import InferenceEndpoint
 
 for metric in (prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram):
     metric.labels = lambda self, *values: self
     for method in {"inc", "set", "observe"} & set(dir(metric)):
         setattr(metric, method, lambda self, *values: None)
-Application._note = lambda self, *values: None
+InferenceEndpoint._record = lambda self, *values: None
 """
 
 

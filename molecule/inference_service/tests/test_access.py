@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is let in on edge-s1, after its certificate and one of its credentials were replaced."""
+"""Access to edge-s1, after its certificate and one of its credentials were replaced."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ LOG = "/var/lib/edgeml-inference/predictions.db"
 EXPORT = f"""
 unit=$(cat /etc/systemd/system/edgeml-inference.service)
 $(echo "$unit" | sed -n 's/^Environment=\\(PYTHONPATH=.*\\)/env \\1/p') \
-$(echo "$unit" | sed -n 's/^ExecStart=\\([^ ]*\\) .*/\\1/p') -m edgeml_server.prediction_export {LOG} --format """
+$(echo "$unit" | sed -n 's/^ExecStart=\\([^ ]*\\) .*/\\1/p') -m edgeml_server.tools.export {LOG} --format """
 
 
 def infer(*rows: list[float], identity: str = "") -> Any:

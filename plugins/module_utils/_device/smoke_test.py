@@ -49,7 +49,7 @@ class SmokeTest:
         if self._runtime is not None:
             venv, app = self._runtime.split(" ")
             self._process = subprocess.Popen(
-                [os.path.join(ROOT, venv, "bin", "python"), "-m", "edgeml_server.smoke", self._version.directory],
+                [os.path.join(ROOT, venv, "bin", "python"), "-m", "edgeml_server.tools.smoke", self._version.directory],
                 env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.path.join(ROOT, app), "LC_ALL": "C.UTF-8"},
                 cwd="/",
                 stdin=subprocess.DEVNULL,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is let in over TCP: certificates, credentials, and their replacement while the server runs."""
+"""Access over TCP: certificates, credentials, and their replacement while the server runs."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_a_server_does_not_start_without_what_it_is_told_to_use(device: Device, 
 
 def test_a_server_open_to_the_network_says_so(device: Device) -> None:
     device.start(listen_address="0.0.0.0")
-    assert "everybody on the network is let in" in device.log.wait_for_text("warning")
+    assert "any client on the network has access" in device.log.wait_for_text("warning")
 
 
 # ---- credentials ----
@@ -304,7 +304,7 @@ def test_who_has_no_good_credential_is_401_everywhere(guarded: Device, authoriza
         "Bearer " + SECRETS["prometheus"],
     ],
 )
-def test_who_has_a_good_credential_is_let_in(guarded: Device, authorization: str) -> None:
+def test_a_client_with_a_valid_credential_has_access(guarded: Device, authorization: str) -> None:
     statuses = {path: ask(guarded, method, path, authorization).status for method, path in EVERYTHING}
     assert list(statuses.values()) == [405, 200, 200, 200, 200, 404, 403, 403, 403]
     assert ask(guarded, "GET", "/v2", authorization).status == 200

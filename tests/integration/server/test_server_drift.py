@@ -33,7 +33,7 @@ def make_reference(device: Device, tmp_path: Path) -> Any:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps({"inputs": [plus_input(*typical)]}))
     directory = device.store.version("plus", "0.9.0").directory
-    command = [sys.executable, "-m", "edgeml_server.drift_reference", directory, str(path)]
+    command = [sys.executable, "-m", "edgeml_server.tools.drift_reference", directory, str(path)]
     environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH)}
     return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 

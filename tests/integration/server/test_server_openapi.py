@@ -26,7 +26,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 from server_process import GUARD_SECONDS, Device
 
-DESCRIPTION = Path(edgeml_server.__file__).with_name("openapi.json")
+DESCRIPTION = Path(edgeml_server.__file__).parent / "http" / "openapi.json"
 CHECKS: list[CheckFunction] = [
     checks.status_code_conformance,
     checks.content_type_conformance,
@@ -122,7 +122,7 @@ def test_the_description_is_served_as_it_is_shipped(described: Device) -> None:
 
 
 def test_the_readme_lists_what_is_described() -> None:
-    readme = (DESCRIPTION.resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (DESCRIPTION.resolve().parents[3] / "README.md").read_text(encoding="utf-8")
     listed = set()
     for method, path in re.findall(r"^\| `(GET|POST) (/[^`]*)` \|", readme, re.MULTILINE):
         path = path.replace("{m}", "{model}").replace("{v}", "{version}")

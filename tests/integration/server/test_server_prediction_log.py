@@ -19,7 +19,7 @@ from typing import Any
 
 import onnx_models
 import pytest
-from edgeml_server.observer import BATCH_RECORDS
+from edgeml_server.observe.observer import BATCH_RECORDS
 from links import PYTHON_PATH
 from server_process import Device, plus_input
 
@@ -47,7 +47,7 @@ def wait_logged(device: Device, count: int) -> None:
 
 
 def export(log_path: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "edgeml_server.prediction_export", str(log_path), *options]
+    command = [sys.executable, "-m", "edgeml_server.tools.export", str(log_path), *options]
     environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_models
 import pytest
-from edgeml_server.shadow import PENDING_MAX
+from edgeml_server.observe.shadow import PENDING_MAX
 from server_process import Device, Reply, repeat_request
 
 

@@ -34,7 +34,7 @@ def limit_processor_time() -> None:
 def run_smoke(*arguments: str) -> tuple[int, str]:
     """Run the command; return its exit code and its standard output."""
     done = subprocess.run(
-        [sys.executable, "-m", "edgeml_server.smoke", *arguments],
+        [sys.executable, "-m", "edgeml_server.tools.smoke", *arguments],
         env={**os.environ, "PYTHONPATH": str(PYTHON_PATH)},
         capture_output=True,
         text=True,
@@ -104,7 +104,9 @@ def test_a_model_that_does_not_end_is_the_callers_to_kill(device: Device) -> Non
 
 
 def test_the_http_stack_is_not_imported(device: Device) -> None:
-    program = "import edgeml_server.smoke, sys; print([name for name in ('uvicorn', 'asyncio') if name in sys.modules])"
+    program = (
+        "import edgeml_server.tools.smoke, sys; print([name for name in ('uvicorn', 'asyncio') if name in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(PYTHON_PATH)},

@@ -105,7 +105,7 @@ def test_the_runtime_is_told_which_version_to_test(opt: Path, version: Version) 
     install(opt, """printf '{"called": "%s", "path": "%s", "in": "%s"}' "$*" "$PYTHONPATH" "$PWD" """)
     told = smoke(version)
     assert told is not None
-    assert told["called"] == f"-m edgeml_server.smoke {version.directory}"
+    assert told["called"] == f"-m edgeml_server.tools.smoke {version.directory}"
     assert (told["path"], told["in"]) == (str(opt / "app-1"), "/")
 
 

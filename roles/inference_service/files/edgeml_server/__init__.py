@@ -2,32 +2,40 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A small inference server for devices: Open Inference Protocol (REST) over TCP and a Unix socket.
+"""An inference server for devices: Open Inference Protocol (REST) over TCP and a Unix socket.
 
 ::
 
+    __main__.py          the command line
     config.py            /etc/edgeml/server.json, checked
-    server.py            the process: sockets, start, drain, exit
-    http_protocol.py     HTTP: the parsers, and what they refuse; uvicorn_parts.py is what is used of uvicorn
-    connections.py       how many connections there may be, and how slow
-    tls.py, guard.py     who is let in over TCP
-    app.py               HTTP: routes, limits, replies, metrics
-    repository.py        the models that are served; loading, swapping and freeing them
-    loading.py           a model file as something that answers: loaded, tested, warmed up
-    golden.py            the test that a model passes before it serves
-    smoke.py             the same in a process of its own, for a version that does not serve yet
-    inference.py         one inference: request bytes to reply bytes
-    tensors.py           the protocol's tensors as NumPy arrays and back
-    backend.py           what a model runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
-    batching.py          requests that wait run together
-    executor.py          the bounded pool in which inferences run
+    server.py            the process: starts, loads the models, serves, drains, exits
     systemd.py           readiness, status and watchdog
-    observer.py          what is noted of a request after its reply, beside the request path
-    prediction_log.py    requests and answers in a bounded SQLite file; prediction_export.py writes them as text
-    drift.py             live rows against the release's reference; drift_reference.py makes one
-    feedback.py          true labels against predictions
-    shadow.py            a candidate that answers copies of requests
-    metrics.py, log.py, json_codec.py, memory.py, errors.py
+
+    http/                everything that knows HTTP; imports models/ and observe/
+      server.py            uvicorn, with its two listeners
+      protocol.py          the two HTTP parsers and what they reject; connections.py limits connections
+      sockets.py, tls.py   the listening sockets and their certificates
+      app.py               one request: header, authentication (authenticator.py), endpoint, response
+      routes.py            the table of URLs
+      body.py              reading a request's body; limits.py limits its header and its time
+      inference.py         the endpoint for inference; metadata.py and repository.py have the others
+      messages.py          requests and responses as endpoints see them
+      openapi.json         the description of all endpoints
+    models/              loading models and running them; of observe/ imports only what repository.py reports to
+      repository.py        the models that serve: loading, swapping and freeing them
+      loading.py           from a file to a model that is tested (golden.py) and warmed up
+      inference.py         from the bytes of a request to the bytes of its response
+      executor.py          the bounded pool of threads for inference; batching.py joins requests that wait
+      backend.py           what a runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
+    observe/             what is recorded about requests after their responses; imports neither of the above
+      metrics.py           every Prometheus metric
+      observer.py          the thread that feeds prediction_log.py and drift.py
+      prediction_log.py    requests and responses in a bounded SQLite file; feedback.py compares true labels with them
+      drift.py             live rows against the release's reference.py
+      shadow.py            a candidate version that answers mirrored requests
+      model_observer.py    what models/ reports
+    tools/               command lines beside the server: smoke test, drift reference, export of the prediction log
+    common/              errors, log, tensors, JSON and memory, which all of the above use
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ import argparse
 import faulthandler
 import sys
 
-from . import __version__, log
+from . import __version__
+from .common import log
 from .config import ConfigError, read_config
+from .http.sockets import ListenError
 from .server import InferenceServer, StartError, end_process
-from .sockets import ListenError
 from .systemd import Notifier
 
 

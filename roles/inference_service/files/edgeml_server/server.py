@@ -2,54 +2,53 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The process: listens, loads, serves, drains and ends."""
+"""The process: it listens, loads the models, serves, drains and exits."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import ipaddress
 import os
 import signal
-import socket
 import sqlite3
 import ssl
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from edgeml_device._common.credentials import Credentials, CredentialsError
 from edgeml_device._device.store import Store
 
 from . import __version__
-from .app import MAX_HEADER_BYTES, Application
-from .backend import BackendOptions
+from .common.log import Log
 from .config import Config
-from .connections import Connections
-from .drift import DriftMonitor
-from .executor import InferenceExecutor
-from .guard import Guard
-from .http_protocol import protocol_class
-from .log import Log
-from .metrics import Metrics
-from .observer import Observer
-from .prediction_log import LogOptions, PredictionLog
-from .repository import BatchOptions, ModelRepository
-from .sockets import BACKLOG, listen_tcp, listen_unix, remove_unix
+from .http.app import Application
+from .http.authenticator import Authenticator
+from .http.body import BodyReader
+from .http.connections import Connections
+from .http.inference import InferenceEndpoint
+from .http.lifecycle import Lifecycle, Phase
+from .http.metadata import MetadataEndpoints
+from .http.repository import FeedbackEndpoint, RepositoryEndpoints
+from .http.routes import Router
+from .http.server import HttpServer
+from .http.sockets import listen_tcp, listen_unix, remove_unix
+from .http.tls import TlsError, make_context
+from .models.backend import BackendOptions
+from .models.executor import InferenceExecutor
+from .models.repository import BatchOptions, ModelRepository
+from .observe.drift import DriftMonitor
+from .observe.feedback import Feedback
+from .observe.metrics import Metrics
+from .observe.model_observer import ModelObserver
+from .observe.observer import Observer
+from .observe.prediction_log import LogOptions, PredictionLog
 from .systemd import Notifier
-from .tls import TlsError, make_context
-from .uvicorn_parts import Config as UvicornConfig
-from .uvicorn_parts import Server as UvicornServer
 
 _log = Log(__name__)
 _CANCELLED_SECONDS = 1.0
-_KEEP_ALIVE_SECONDS = 60
-_HANDSHAKE_SECONDS = 10
-_TICKS_PER_SECOND = 10
 _CLOSE_SECONDS = 5.0
 
 
@@ -64,36 +63,43 @@ class InferenceServer:
         self._config = config
         self._notifier = notifier
         self._executor = InferenceExecutor(config.inference_threads, config.max_pending)
-        # One thread: models are loaded and freed one after the other.
-        self._operator = ThreadPoolExecutor(1, thread_name_prefix="operator")
+        # One thread, so that models are loaded and freed one at a time.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         metrics = Metrics(in_flight=lambda: self._executor.pending, waiting=lambda: self._executor.waiting)
         drift = DriftMonitor(config.drift_window, config.drift_psi, metrics)
+        self._lifecycle = Lifecycle()
         self._repository = ModelRepository(
             Store(config.store),
             BackendOptions(config.threads),
             BatchOptions(config.batch_rows, threading.Semaphore(config.inference_workers)),
-            metrics,
-            drift,
+            ModelObserver(metrics, drift),
             config.drain_seconds,
             self._report,
         )
         self._observer = Observer(_prediction_log(config), config.prediction_log_sample_percent, drift, metrics)
-        self._app = Application(
-            self._repository,
-            self._executor,
-            self._operator,
-            self._observer,
-            metrics,
-            config.max_request_bytes,
-            config.deadline_ms,
+        bodies = BodyReader(config.max_request_bytes)
+        router = Router(
+            MetadataEndpoints(self._repository, metrics, self._lifecycle),
+            InferenceEndpoint(
+                self._repository,
+                self._executor,
+                self._observer,
+                metrics,
+                self._lifecycle,
+                bodies,
+                config.deadline_ms,
+            ),
+            RepositoryEndpoints(self._repository, self._loader, bodies),
+            FeedbackEndpoint(self._observer, Feedback(metrics), bodies),
         )
+        self._app = Application(router, self._lifecycle, metrics)
         self._connections = Connections(config.max_connections, config.client_seconds, metrics)
         self._tls: ssl.SSLContext | None = None
 
     def run(self) -> bool:
         """Serve until SIGTERM or SIGINT. Return whether every request was answered.
 
-        Raises ListenError when an address cannot be had, StartError when the store cannot be read.
+        Raises ListenError when an address cannot be used, StartError when the store cannot be read.
         """
         loop = _new_event_loop()
         try:
@@ -104,14 +110,14 @@ class InferenceServer:
 
     async def _serve(self) -> bool:
         try:
-            self._app.guard = self._read_credentials()
+            self._app.authenticator = self._read_credentials()
             self._tls = self._read_certificates()
         except (CredentialsError, TlsError) as error:
             raise StartError(str(error)) from error
         listeners = [listen_unix(self._config.socket)]
         try:
             listeners.append(listen_tcp(self._config.listen_address, self._config.listen_port))
-            server = _Uvicorn(self._app, self._connections, self._config.drain_seconds, self._tls)
+            server = HttpServer(self._app, self._connections, self._config.drain_seconds, self._tls)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, server)
@@ -130,10 +136,10 @@ class InferenceServer:
                 loop=type(loop).__module__,
                 http=server.config.http_protocol_class.__name__,
                 tls="off" if self._tls is None else "clients" if self._config.tls_client_ca else "on",
-                credentials="off" if self._app.guard is None else "on",
+                credentials="off" if self._app.authenticator is None else "on",
             )
-            if not (self._app.guard or self._config.tls_client_ca or ipaddress.ip_address(address).is_loopback):
-                _log.warning("everybody on the network is let in: no credentials and no client certificates")
+            if not (self._app.authenticator or self._config.tls_client_ca or ipaddress.ip_address(address).is_loopback):
+                _log.warning("any client on the network has access: no credentials and no client certificates")
             starting = loop.create_task(self._start(server))
             watching = loop.create_task(self._feed_watchdog())
             await serving
@@ -146,29 +152,29 @@ class InferenceServer:
                 await asyncio.wait(server.server_state.tasks, timeout=_CANCELLED_SECONDS)
         finally:
             remove_unix(self._config.socket)
-            self._operator.shutdown(wait=False, cancel_futures=True)
-            if self._app.guard is not None:
-                self._app.guard.close()
+            self._loader.shutdown(wait=False, cancel_futures=True)
+            if self._app.authenticator is not None:
+                self._app.authenticator.close()
             self._executor.close()
             self._observer.close(_CLOSE_SECONDS)
         abandoned = self._executor.pending
         _log.info("stopped", abandoned_requests=abandoned)
         return abandoned == 0
 
-    async def _start(self, server: UvicornServer) -> None:
+    async def _start(self, server: HttpServer) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._operator, self._repository.load_all)
+            await loop.run_in_executor(self._loader, self._repository.load_all)
         except OSError as error:
             server.should_exit = True
             raise StartError(f"cannot read the store: {error}") from error
-        if self._app.phase == "starting":
-            self._app.phase = "serving"
+        if self._lifecycle.phase is Phase.STARTING:
+            self._lifecycle.phase = Phase.SERVING
             self._notifier.notify(READY="1", STATUS=self._status())
             _log.info("ready", status=self._status())
 
-    def _read_credentials(self) -> Guard | None:
-        return Guard(Credentials(self._config.credentials)) if self._config.credentials else None
+    def _read_credentials(self) -> Authenticator | None:
+        return Authenticator(Credentials(self._config.credentials)) if self._config.credentials else None
 
     def _read_certificates(self) -> ssl.SSLContext | None:
         config = self._config
@@ -176,32 +182,32 @@ class InferenceServer:
             return None
         return make_context(config.tls_certificate, config.tls_key, config.tls_client_ca)
 
-    async def _reload(self, server: _Uvicorn) -> None:
-        """Use the certificates and credentials that the files hold now. What cannot be used changes nothing."""
-        if self._app.phase == "stopping":
+    async def _reload(self, server: HttpServer) -> None:
+        """Read the certificates and credentials again. If any of them cannot be used, none is replaced."""
+        if self._lifecycle.phase is Phase.STOPPING:
             return
         try:
-            guard, tls = self._read_credentials(), self._read_certificates()
+            authenticator, tls = self._read_credentials(), self._read_certificates()
         except (CredentialsError, TlsError) as error:
             _log.error("reload failed, the old certificates and credentials stay in use", error=error)
             return
-        if self._app.guard is not None:
-            self._app.guard.close()
-        self._app.guard = guard
+        if self._app.authenticator is not None:
+            self._app.authenticator.close()
+        self._app.authenticator = authenticator
         if tls is not None:
             await server.listen_again(tls)
-            self._connections.end_remote()
+            self._connections.renew_tcp()
         _log.info("reloaded")
 
-    def _stop(self, server: UvicornServer) -> None:
-        if self._app.phase != "stopping":
-            self._app.phase = "stopping"
+    def _stop(self, server: HttpServer) -> None:
+        if self._lifecycle.phase is not Phase.STOPPING:
+            self._lifecycle.phase = Phase.STOPPING
             server.should_exit = True
             self._notifier.notify(STOPPING="1", STATUS="finishing the requests in flight")
             _log.info("stopping", requests_in_flight=self._executor.pending)
 
     async def _feed_watchdog(self) -> None:
-        """Tell systemd that the server makes progress: the event loop runs this, and no inference hangs."""
+        """Feed systemd's watchdog while the event loop runs and no inference hangs."""
         period = self._notifier.watchdog_seconds
         stalled = False
         while period:
@@ -217,7 +223,7 @@ class InferenceServer:
             await asyncio.sleep(period / 2)
 
     def _report(self) -> None:
-        if self._app.phase == "serving":
+        if self._lifecycle.phase is Phase.SERVING:
             self._notifier.notify(STATUS=self._status())
 
     def _status(self) -> str:
@@ -226,69 +232,8 @@ class InferenceServer:
         return "; ".join([f"serving {', '.join(serving) or 'no model'}", *failures])[:512]
 
 
-class _Uvicorn(UvicornServer):
-    """Uvicorn as a part: it tells when it listens and leaves signals to the process."""
-
-    def __init__(
-        self, app: Application, connections: Connections, drain_seconds: int, tls: ssl.SSLContext | None
-    ) -> None:
-        super().__init__(
-            UvicornConfig(
-                app,
-                http=protocol_class(connections),
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=drain_seconds,
-            )
-        )
-        self._connections = connections
-        self._tls = tls
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on the Unix socket and, maybe with TLS, on the TCP socket."""
-        assert sockets is not None
-        self._unix, self._tcp = sockets
-        self.servers = [await self._listen(self._unix, None), await self._listen(self._tcp, self._tls)]
-        self.started = True
-        self.listening.set()
-
-    async def listen_again(self, tls: ssl.SSLContext) -> None:
-        """Do every TLS handshake from now on with ``tls``. Clients that are connecting notice nothing."""
-        new = await self._listen(self._tcp, tls)
-        self.servers[1].close()
-        self.servers[1] = new
-
-    async def _listen(self, listener: socket.socket, tls: ssl.SSLContext | None) -> asyncio.Server:
-        # A copy, for it is closed with the asyncio.Server. The connections that wait in the kernel are not its own.
-        handshake = None if tls is None else _HANDSHAKE_SECONDS
-        return await asyncio.get_running_loop().create_server(
-            self._new_protocol, sock=listener.dup(), ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=handshake
-        )
-
-    def _new_protocol(self) -> asyncio.Protocol:
-        kind: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = kind(config=self.config, server_state=self.server_state, app_state={})
-        return protocol
-
-    async def on_tick(self, counter: int) -> bool:
-        if counter % _TICKS_PER_SECOND == 0:
-            self._connections.drop_slow(time.monotonic())
-        return await super().on_tick(counter)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _prediction_log(config: Config) -> PredictionLog | None:
-    """The prediction log, if one is wanted. A server that cannot write it serves nonetheless."""
+    """Open the prediction log, if it is configured. A server that cannot write it serves without it."""
     if not config.prediction_log:
         return None
     try:
@@ -316,6 +261,6 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def end_process(code: int) -> NoReturn:
-    """End at once: a runtime that hangs or still loads in a thread must not keep the process."""
+    """Exit at once, even when a runtime hangs or loads in a thread."""
     sys.stderr.flush()
     os._exit(code)

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Mapping
 
-from .log import Log
+from .common.log import Log
 
 _log = Log(__name__)
 

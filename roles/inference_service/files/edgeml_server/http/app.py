@@ -1,0 +1,110 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ASGI application: checks a request's header, authenticates its client, calls its endpoint, sends the response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from edgeml_server.common.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RequestError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from edgeml_server.common.log import Log
+from edgeml_server.common.tensors import shown
+from edgeml_server.observe.metrics import Metrics
+
+from .authenticator import Authenticator
+from .lifecycle import Lifecycle, Phase
+from .limits import check_header
+from .messages import (
+    CLOSE_AFTER_RESPONSE,
+    FROM_UNIX_SOCKET,
+    ClientGoneError,
+    Receive,
+    Request,
+    Response,
+    Send,
+    error_response,
+)
+from .routes import OPEN_PATHS, Router
+
+_PROBE_HEADER = b"edgeml-probe"
+
+_log = Log(__name__)
+
+
+class Application:
+    """The ASGI application. ``authenticator`` authenticates clients over TCP; None accepts all of them."""
+
+    def __init__(self, router: Router, lifecycle: Lifecycle, metrics: Metrics) -> None:
+        self._router = router
+        self._lifecycle = lifecycle
+        self._metrics = metrics
+        self.authenticator: Authenticator | None = None
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            response = await self._respond(scope, receive)
+        except ClientGoneError:
+            return
+        except RequestError as error:
+            response = error_response(error)
+        except asyncio.CancelledError:
+            # Uvicorn cancels the requests that are still running when the time to drain is over.
+            response = error_response(UnavailableError("the server stopped before the request was done"))
+        except Exception as error:
+            _log.error("internal error", traceback=True, method=scope["method"], path=scope["path"])
+            response = error_response(RequestError(f"internal error: {error}"))
+        headers = [
+            (b"content-type", response.content_type),
+            (b"content-length", b"%d" % len(response.body)),
+            *response.headers,
+        ]
+        if self._lifecycle.phase is Phase.STOPPING or CLOSE_AFTER_RESPONSE in scope["state"]:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    async def _respond(self, scope: Mapping[str, Any], receive: Receive) -> Response:
+        path: str = scope["path"]
+        check_header(scope["headers"])
+        headers = dict(scope["headers"])
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            # A proxy may have used the other of the two, and may send what follows as a request of its own.
+            scope["state"][CLOSE_AFTER_RESPONSE] = True
+            raise InvalidRequestError("expected either Content-Length or Transfer-Encoding; found both")
+        from_unix_socket: bool = scope["state"][FROM_UNIX_SOCKET]
+        trusted = self.authenticator is None or from_unix_socket
+        if not trusted and path not in OPEN_PATHS:
+            await self._authenticate(headers)
+            trusted = True
+        route = self._router.find(path)
+        if route is None:
+            raise NotFoundError(f"no such URL: {shown(path)}")
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if method != route.method:
+            allowed = "GET, HEAD" if route.method == "GET" else route.method
+            raise MethodNotAllowedError(f"{path}: expected {allowed}; found {scope['method']}", allowed)
+        if route.unix_socket_only and not from_unix_socket:
+            raise ForbiddenError("models are loaded and unloaded over the server's Unix socket only")
+        is_probe = from_unix_socket and _PROBE_HEADER in headers
+        return await route.endpoint(Request(receive, headers, route.model, route.version, trusted, is_probe))
+
+    async def _authenticate(self, headers: Mapping[bytes, bytes]) -> None:
+        assert self.authenticator is not None
+        try:
+            await self.authenticator.authenticate(headers.get(b"authorization"))
+        except UnauthorizedError:
+            self._metrics.unauthorized.inc()
+            raise

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The inference endpoint: reads the body, runs the model in the executor, and reports what became of the request."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Mapping
+
+from edgeml_server.common.errors import InvalidRequestError, RequestError, UnavailableError
+from edgeml_server.common.tensors import Array, shown
+from edgeml_server.models.executor import InferenceExecutor
+from edgeml_server.models.inference import Answer, infer
+from edgeml_server.models.repository import ModelRepository
+from edgeml_server.observe.metrics import Metrics
+from edgeml_server.observe.observer import Observer
+from edgeml_server.observe.prediction_log import Record
+from edgeml_server.observe.shadow import MirroredRequest
+
+from .body import BodyReader
+from .lifecycle import Lifecycle
+from .limits import MAX_INTEGER_DIGITS, deadline, result_by
+from .messages import ClientGoneError, Request, Response
+from .metadata import lease
+
+
+class InferenceEndpoint:
+    """Answers inference requests. ``deadline_ms`` limits the time of each, 0 does not."""
+
+    def __init__(
+        self,
+        repository: ModelRepository,
+        executor: InferenceExecutor,
+        observer: Observer,
+        metrics: Metrics,
+        lifecycle: Lifecycle,
+        bodies: BodyReader,
+        deadline_ms: int,
+    ) -> None:
+        self._repository = repository
+        self._executor = executor
+        self._observer = observer
+        self._metrics = metrics
+        self._lifecycle = lifecycle
+        self._bodies = bodies
+        self._deadline_ms = deadline_ms
+
+    async def infer(self, request: Request) -> Response:
+        """Run the model on the request's inputs. Raises RequestError and ClientGoneError."""
+        labels = ("", "")
+        code = 500
+        size = 0
+        failure: str | None = None
+        answer: Answer | None = None
+        arrived = started = time.perf_counter()
+        try:
+            latest = deadline(request.headers, self._deadline_ms)
+            header_length = _header_length(request.headers)
+            encoding = request.headers.get(b"content-encoding", b"identity")
+            if encoding != b"identity":
+                raise InvalidRequestError(f"Content-Encoding: expected none; found {shown(encoding)}")
+            body = await self._bodies.read(request)
+            size = len(body)
+            started = time.perf_counter()
+            served = lease(self._repository, self._lifecycle, request)
+            labels = (served.name, served.version)
+            call = functools.partial(infer, served.backend, served.name, served.version, body, header_length, arrived)
+            try:
+                job = self._executor.submit(call, at_end=served.release)
+            except UnavailableError:
+                served.release()
+                raise
+            del body, call
+            answer = await result_by(job, latest)
+            code = 200
+            if not request.is_probe:
+                self._metrics.duration.labels(*labels).observe(time.perf_counter() - started)
+        except RequestError as error:
+            code, failure = error.status, str(error)
+            raise
+        except asyncio.CancelledError:
+            code, failure = UnavailableError.status, "the server stopped before the request was done"
+            raise
+        except ClientGoneError:
+            code = 0
+            raise
+        except Exception as error:
+            failure = f"internal error: {error}"
+            raise
+        finally:
+            self._bodies.release(size)
+            if code and not request.is_probe:
+                self._metrics.requests.labels(*labels, str(code)).inc()
+                self._record(labels, code, time.perf_counter() - started, size, answer, failure)
+        reply = answer.reply
+        if reply.header_length is None:
+            return Response(reply.body)
+        headers = ((b"inference-header-content-length", b"%d" % reply.header_length),)
+        return Response(reply.body, content_type=b"application/octet-stream", headers=headers)
+
+    def _record(
+        self, labels: tuple[str, str], code: int, seconds: float, size: int, answer: Answer | None, failure: str | None
+    ) -> None:
+        request_id: str | None = None
+        inputs: Mapping[str, Array] = {}
+        outputs: Mapping[str, Array] = {}
+        if answer is not None:
+            request_id, inputs, outputs = answer.request.id, answer.request.inputs, answer.outputs
+            shadow = self._repository.shadow(labels[0])
+            if shadow is not None and shadow.active_version == labels[1]:
+                shadow.offer(MirroredRequest(inputs, outputs, answer.run_seconds, size))
+        self._observer.offer(Record(time.time(), *labels, request_id, code, seconds, inputs, outputs, failure), size)
+
+
+def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
+    value = headers.get(b"inference-header-content-length")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > MAX_INTEGER_DIGITS:
+        raise InvalidRequestError(f"Inference-Header-Content-Length: expected a number; found {shown(value)}")
+    return int(value)

@@ -1,0 +1,70 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What endpoints receive and return, and how an error becomes a response. Every error is ``{"error": "…"}``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Callable, NamedTuple
+
+from edgeml_server.common import json_codec
+from edgeml_server.common.errors import MethodNotAllowedError, RequestError, UnauthorizedError, UnavailableError
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+FROM_UNIX_SOCKET = "edgeml_from_unix_socket"
+"""Key of ``scope["state"]``: whether the request arrived over the Unix socket."""
+CLOSE_AFTER_RESPONSE = "edgeml_close_after_response"
+"""Key of ``scope["state"]``: whether the server closes the connection after this response."""
+
+_JSON = b"application/json"
+_RETRY_AFTER_SECONDS = b"1"
+
+
+class Request(NamedTuple):
+    """What an endpoint needs to know about a request."""
+
+    receive: Receive
+    headers: Mapping[bytes, bytes]
+    model: str = ""
+    version: str | None = None
+    trusted: bool = True
+    """Whether the client is authenticated. Only the health endpoints answer other clients."""
+    is_probe: bool = False
+    """Whether the device itself measures the model with this request. Such requests do not count as traffic."""
+
+
+class Response(NamedTuple):
+    """What an endpoint returns."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = _JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+def json_response(document: Any, status: int = 200) -> Response:
+    """Return ``document`` as a JSON response."""
+    return Response(json_codec.dumps(document), status)
+
+
+def error_response(error: RequestError) -> Response:
+    """Return the response for an error, with the headers that its status requires."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, UnavailableError):
+        headers = ((b"retry-after", _RETRY_AFTER_SECONDS),)
+    elif isinstance(error, UnauthorizedError):
+        headers = ((b"www-authenticate", b'Basic realm="edgeml", charset="UTF-8"'), (b"www-authenticate", b"Bearer"))
+    elif isinstance(error, MethodNotAllowedError):
+        headers = ((b"allow", error.allowed.encode("ascii")),)
+    return Response(json_codec.dumps({"error": str(error)}), error.status, headers=headers)

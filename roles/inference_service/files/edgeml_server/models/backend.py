@@ -1,0 +1,65 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the server asks of a model runtime, and which runtime opens which format.
+
+To add a runtime, write one module with a subclass of Backend and name it in ``_BACKENDS``: the module is imported
+only when a model of its format is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeml_server.common.errors import ModelError
+from edgeml_server.common.tensors import Array, TensorSpec
+
+_BACKENDS = {"onnx": "backend_onnx", "tflite": "backend_litert"}
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """``threads``: processors that one inference may use."""
+
+    threads: int
+
+
+class Backend(ABC):
+    """One loaded model. ``run`` is called from several threads at once; the other methods are not."""
+
+    platform: str
+    runtime: str
+    """Name and version of the runtime, such as ``onnxruntime 1.27.0``."""
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+
+    @abstractmethod
+    def __init__(self, path: str, options: BackendOptions) -> None:
+        """Load the model file at ``path``. Raises ModelError if it cannot serve."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Return the named outputs for ``inputs``, which have the datatypes and fit the shapes of ``self.inputs``.
+
+        Raises InvalidRequestError when the runtime finds the inputs, not itself, at fault.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the model. Nothing else is called afterwards."""
+
+
+def backend_for(model_format: str) -> type[Backend]:
+    """Return the runtime for ``model_format``, imported. Raises ModelError when there is none."""
+    if model_format not in _BACKENDS:
+        raise ModelError(f"format {model_format!r}: expected {', '.join(_BACKENDS)}, which this server can run")
+    try:
+        module = importlib.import_module(f".{_BACKENDS[model_format]}", __package__)
+    except ImportError as error:
+        raise ModelError(f"format {model_format!r}: its runtime is not installed: {error}") from error
+    backend: type[Backend] = module.BACKEND
+    return backend

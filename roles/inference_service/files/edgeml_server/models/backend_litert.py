@@ -1,0 +1,124 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LiteRT (TensorFlow Lite) models, run on the CPU: by ai-edge-litert, or by tflite-runtime, its last predecessor, which
+32-bit ARM has.
+
+An interpreter holds the tensors of one inference: each inference that runs at once has its own, made when it is first
+needed. They share the model file's pages. Inputs and outputs have the names of the model's signature, if it has exactly
+one, else those of its tensors. Quantised tensors are served as the integers that they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgeml_server.common.errors import InvalidRequestError, ModelError
+from edgeml_server.common.tensors import DTYPES, Array, TensorSpec
+
+from .backend import Backend, BackendOptions
+
+
+def _import_runtime() -> tuple[str, Any, Any]:
+    """The name of the runtime that is installed, its package and its module ``interpreter``."""
+    for name in ("ai_edge_litert", "tflite_runtime"):
+        try:
+            package = importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+        return name.replace("_", "-"), package, importlib.import_module(f"{name}.interpreter")
+    raise ModuleNotFoundError("neither ai_edge_litert nor tflite_runtime is there")
+
+
+_NAME, _package, _interpreter = _import_runtime()
+
+
+class _Idle(NamedTuple):
+    """An interpreter that nobody uses, and the shapes that its inputs have."""
+
+    interpreter: Any
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+class LitertBackend(Backend):
+    """The interpreters of one model."""
+
+    platform = "tensorflowlite"
+    runtime = f"{_NAME} {_package.__version__}"
+
+    def __init__(self, path: str, options: BackendOptions) -> None:
+        self._path = path
+        self._threads = options.threads
+        try:
+            first = self._new_interpreter()
+            first.allocate_tensors()
+            inputs, outputs = _named_tensors(first)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{path}: {self.runtime} cannot load it: {error}") from error
+        self.inputs = [_spec(path, "input", name, tensor) for name, tensor in inputs.items()]
+        self.outputs = [_spec(path, "output", name, tensor) for name, tensor in outputs.items()]
+        self._input_index = {name: int(tensor["index"]) for name, tensor in inputs.items()}
+        self._output_index = {name: int(tensor["index"]) for name, tensor in outputs.items()}
+        self._shapes = {name: tuple(map(int, tensor["shape"])) for name, tensor in inputs.items()}
+        # Whoever runs takes one out; taking and putting back are atomic.
+        self._idle = [_Idle(first, self._shapes)]
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        interpreter, shapes = self._take()
+        wanted = {name: values.shape for name, values in inputs.items()}
+        try:
+            if wanted != shapes:
+                for name, shape in wanted.items():
+                    interpreter.resize_tensor_input(self._input_index[name], shape, strict=True)
+                interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            # An interpreter that failed half-way is not used again.
+            raise InvalidRequestError(f"LiteRT refuses the inputs' shapes: {error}") from error
+        for name, values in inputs.items():
+            interpreter.set_tensor(self._input_index[name], values)
+        interpreter.invoke()
+        results = [interpreter.get_tensor(self._output_index[name]) for name in outputs]
+        self._idle.append(_Idle(interpreter, wanted))
+        return results
+
+    def close(self) -> None:
+        self._idle = []
+
+    def _take(self) -> _Idle:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            interpreter = self._new_interpreter()
+            interpreter.allocate_tensors()
+            return _Idle(interpreter, self._shapes)
+
+    def _new_interpreter(self) -> Any:
+        return _interpreter.Interpreter(model_path=self._path, num_threads=self._threads)
+
+
+def _named_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs' and the outputs' details by name."""
+    if len(interpreter.get_signature_list()) == 1:
+        signature = interpreter.get_signature_runner()
+        return signature.get_input_details(), signature.get_output_details()
+    inputs = {tensor["name"]: tensor for tensor in interpreter.get_input_details()}
+    return inputs, {tensor["name"]: tensor for tensor in interpreter.get_output_details()}
+
+
+def _spec(path: str, kind: str, name: str, tensor: Mapping[str, Any]) -> TensorSpec:
+    dtype = np.dtype(tensor["dtype"])
+    datatype = next((known for known, candidate in DTYPES.items() if candidate == dtype), None)
+    if datatype is None:
+        raise ModelError(
+            f"{path}: {kind} {name!r}: expected numbers or booleans; found {dtype}, which this server cannot carry"
+        )
+    # The signature of a shape is empty in models that an old converter wrote.
+    sizes = tensor["shape_signature"] if len(tensor["shape_signature"]) else tensor["shape"]
+    return TensorSpec(name, datatype, tuple(map(int, sizes)))
+
+
+BACKEND = LitertBackend

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The smoke test that a release brings along: does this runtime compute what the exporter computed?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeml_server.common.errors import InvalidRequestError, ModelError
+from edgeml_server.common.tensors import DTYPES, Array, TensorSpec, datatype_of, from_json
+
+from .backend import Backend
+from .inference import parse_inputs
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What a golden file holds: inputs, the outputs to come, and how far off a number may be."""
+
+    path: str
+    inputs: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    absolute: float
+    relative: float
+
+
+def read_golden(backend: Backend, path: str) -> Golden:
+    """Read the golden file at ``path``, made for the model in ``backend``. Raises ModelError when it is not."""
+    try:
+        with open(path, "rb") as file:
+            document = json.load(file)
+        golden = Golden(
+            path=path,
+            inputs=parse_inputs(backend.inputs, document["inputs"]),
+            expected={str(item["name"]): _expected(item) for item in document["outputs"]},
+            absolute=float(document["tolerance"]["absolute"]),
+            relative=float(document["tolerance"]["relative"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidRequestError) as error:
+        raise ModelError(f"{path}: not a golden test for this model: {error!r}") from error
+    known, found = {spec.name for spec in backend.outputs}, set(golden.expected)
+    if not found or not found <= known:
+        raise ModelError(
+            f"{path}: outputs: expected names among {', '.join(sorted(known))}; found {sorted(golden.expected)}"
+        )
+    return golden
+
+
+def check_golden(backend: Backend, golden: Golden) -> None:
+    """Run the golden inputs and compare the outputs.
+
+    Raises ModelError, which names the output, the place, what was expected and what came.
+    """
+    try:
+        actual = dict(zip(golden.expected, backend.run(golden.inputs, list(golden.expected))))
+    except Exception as error:
+        raise ModelError(f"{golden.path}: golden test: the model fails on the golden inputs: {error}") from error
+    for name, wanted in golden.expected.items():
+        _compare(name, wanted, actual[name], golden.absolute, golden.relative)
+
+
+def zero_inputs(backend: Backend) -> dict[str, Array]:
+    """Zeros (BYTES: empty texts) for each input, variable sizes 1. Made-up inputs do not fit every model."""
+    inputs = {}
+    for spec in backend.inputs:
+        fill = "" if spec.datatype == "BYTES" else 0
+        inputs[spec.name] = np.full([max(size, 1) for size in spec.shape], fill, DTYPES[spec.datatype])
+    return inputs
+
+
+def _expected(item: Mapping[str, Any]) -> Array:
+    shape = tuple(int(size) for size in item["shape"])
+    return from_json(TensorSpec(item["name"], item["datatype"], shape), shape, item["data"])
+
+
+def _compare(name: str, expected: Array, actual: Array, absolute: float, relative: float) -> None:
+    found = (datatype_of(actual), list(actual.shape))
+    wanted = (datatype_of(expected), list(expected.shape))
+    if found != wanted:
+        raise ModelError(f"golden test: output {name!r}: expected {wanted[0]} {wanted[1]}; found {found[0]} {found[1]}")
+    if expected.dtype.kind == "f":
+        with np.errstate(invalid="ignore", over="ignore"):
+            wide = expected.astype(np.float64)
+            near = np.abs(actual.astype(np.float64) - wide) <= absolute + relative * np.abs(wide)
+        same = near | (actual == expected)
+    else:
+        same = np.asarray(actual == expected)
+    if not same.all():
+        first = tuple(int(index) for index in np.argwhere(~same)[0])
+        raise ModelError(
+            f"golden test: output {name!r} at {list(first)}: expected {expected[first]}, found {actual[first]} "
+            f"(tolerance {absolute:g} absolute + {relative:g} relative); "
+            f"{int(np.count_nonzero(~same))} of {same.size} values differ"
+        )

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a model file to something that answers: loaded, tested against its golden file, warmed up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgeml_device._release.manifest import File, Release, Variant
+
+from edgeml_server.common.memory import trim_heap
+from edgeml_server.common.tensors import Array
+from edgeml_server.observe.reference import Series, read_reference
+
+from .backend import Backend, BackendOptions, backend_for
+from .golden import check_golden, read_golden, zero_inputs
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that passed its test, the inputs it was tried with, and the time that this took.
+
+    Without a golden file the inputs are zeros; ``warm_up_error`` says why they did not fit, if they did not.
+    ``reference`` is what live tensors are compared with, empty without a reference file.
+    """
+
+    backend: Backend
+    inputs: Mapping[str, Array]
+    reference: tuple[Series, ...]
+    seconds: float
+    warm_up_error: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a version's files are: the model itself, and, if the release has them, golden test and reference."""
+
+    format: str
+    model: str
+    golden: str | None
+    reference: str | None
+
+
+def model_files(directory: str, release: Release, variant: Variant) -> ModelFiles:
+    """The files in the directory of a version."""
+
+    def path(file: File | None) -> str | None:
+        return None if file is None else os.path.join(directory, file.path)
+
+    model = os.path.join(directory, variant.entrypoint)
+    return ModelFiles(variant.format, model, path(release.golden), path(release.reference))
+
+
+def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
+    """Load a model and run it on its golden inputs, or, without any, once on zeros.
+
+    The first run is slow in most runtimes: no client is to wait for it. Raises ModelError.
+    """
+    runtime = backend_for(files.format)
+    started = time.monotonic()
+    backend = runtime(files.model, options)
+    warm_up_error = None
+    try:
+        reference: tuple[Series, ...] = ()
+        if files.reference is not None:
+            reference = read_reference(files.reference, [*backend.inputs, *backend.outputs])
+        if files.golden is not None:
+            golden = read_golden(backend, files.golden)
+            check_golden(backend, golden)
+            inputs = golden.inputs
+        else:
+            inputs = zero_inputs(backend)
+            warm_up_error = _warm_up(backend, inputs)
+    except Exception:
+        backend.close()
+        trim_heap()
+        raise
+    return LoadedModel(backend, inputs, reference, time.monotonic() - started, warm_up_error)
+
+
+def _warm_up(backend: Backend, inputs: Mapping[str, Array]) -> str | None:
+    try:
+        backend.run(inputs, [spec.name for spec in backend.outputs])
+    except Exception as error:
+        return str(error)
+    return None

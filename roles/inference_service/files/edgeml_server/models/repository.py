@@ -1,0 +1,351 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The models that are served: loaded from the store, swapped without a gap, freed when their last request is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
+
+from edgeml_device._common.errors import EdgemlError
+from edgeml_device._device.store import Store, Version
+
+from edgeml_server.common.errors import ModelError, NotFoundError, UnavailableError
+from edgeml_server.common.log import Log
+from edgeml_server.common.memory import memory_headroom, trim_heap
+from edgeml_server.common.tensors import TensorSpec
+from edgeml_server.observe.model_observer import ModelObserver
+from edgeml_server.observe.shadow import Shadow
+
+from .backend import BackendOptions
+from .batching import BatchingBackend, has_independent_rows
+from .loading import LoadedModel, load, model_files
+
+_log = Log(__name__)
+
+
+class BatchOptions(NamedTuple):
+    """The most rows of a batch (1: no batching), and the places to run in."""
+
+    rows: int
+    slots: threading.Semaphore
+
+
+class ServedModel:
+    """One loaded version. Whoever uses ``backend`` holds a lease; ``retire`` frees it once nobody does."""
+
+    def __init__(self, version: Version, loaded: LoadedModel) -> None:
+        self.name = version.model
+        self.version = version.version
+        self.variant = version.variant
+        self.digest = version.digest
+        self.backend = loaded.backend
+        self.reference = loaded.reference
+        self.load_seconds = loaded.seconds
+        self._lock = threading.Lock()
+        self._leases = 0
+        self._retired = False
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def is_same(self, version: Version) -> bool:
+        """Whether this is that very release and variant."""
+        return (self.version, self.variant, self.digest) == (version.version, version.variant, version.digest)
+
+    def lease(self) -> None:
+        """Keep the model loaded until ``release`` is called."""
+        with self._lock:
+            self._leases += 1
+            self._idle.clear()
+
+    def release(self) -> None:
+        """End a lease. Of a model that was retired while in use, the last one's end frees it."""
+        with self._lock:
+            self._leases -= 1
+            if self._leases:
+                return
+            self._idle.set()
+            retired = self._retired
+        if retired:
+            self._free()
+
+    def retire(self, seconds: float) -> bool:
+        """Free the model, which nobody can lease any more, waiting for its leases to end. Return whether they did."""
+        self._idle.wait(seconds)
+        with self._lock:
+            self._retired = True
+            in_use = self._leases > 0
+        if not in_use:
+            self._free()
+        return not in_use
+
+    def _free(self) -> None:
+        self.backend.close()
+        trim_heap()
+
+
+class ModelRepository:
+    """The served version of each model of the store. ``load`` and ``unload`` are to be called one at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        options: BackendOptions,
+        batching: BatchOptions,
+        observer: ModelObserver,
+        drain_seconds: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._batching = batching
+        self._observer = observer
+        self._drain_seconds = drain_seconds
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._served: dict[str, ServedModel] = {}
+        self._shadows: dict[str, Shadow] = {}
+        self._failures: dict[str, str] = {}
+
+    # ---- for requests ----
+
+    def lease(self, model: str, version: str | None) -> ServedModel:
+        """Return what serves ``model`` (exactly ``version``, unless None), leased: call its ``release``.
+
+        Raises NotFoundError, or UnavailableError for a model that should be served but could not be loaded.
+        """
+        with self._lock:
+            served = self._served.get(model)
+            if served is not None and version in (None, served.version):
+                served.lease()
+                return served
+            reason = self._failures.get(model)
+        if served is not None:
+            raise NotFoundError(f"model {model!r} version {version!r} is not served; {served.version} is")
+        if reason is not None:
+            raise UnavailableError(f"model {model!r} is not ready: {reason}")
+        raise NotFoundError(f"model {model!r} is not served")
+
+    def serving(self) -> dict[str, str]:
+        """The version of each model that serves."""
+        with self._lock:
+            return {name: served.version for name, served in sorted(self._served.items())}
+
+    def failures(self) -> dict[str, str]:
+        """Why models that should be served are not."""
+        with self._lock:
+            return dict(sorted(self._failures.items()))
+
+    # ---- for the loader ----
+
+    def load_all(self) -> None:
+        """Load the active version of every model of the store. One that fails is logged and does not stop the others.
+
+        Raises OSError when the store cannot be read at all.
+        """
+        for model in self._store.models():
+            try:
+                self.load(model)
+            except NotFoundError as error:
+                _log.info("model not loaded", model=model, reason=error)
+            except Exception as error:
+                _log.error("model not loaded", model=model, error=error)
+
+    def load(self, model: str) -> ServedModel:
+        """Serve the store's active version of ``model``; what serves now goes on until the new one proved itself.
+
+        Returns once the old one is freed, or drain_seconds after the switch. Raises NotFoundError when the store
+        has no such model, ModelError when it cannot be loaded or fails its test.
+        """
+        current = self._served.get(model)
+        try:
+            version = self._active(model)
+            if current is not None and current.is_same(version):
+                return current
+            if current is not None:
+                _check_memory(version)
+            candidate = ServedModel(version, self._batched(version, self._load(version)))
+        except NotFoundError:
+            self._failures.pop(model, None)
+            raise
+        except Exception as error:
+            self._failed(model, current, error)
+            raise
+        with self._lock:
+            self._served[model] = candidate
+            self._failures.pop(model, None)
+        self._report_retired(current)
+        self._observer.serves(
+            model,
+            candidate.version,
+            variant=candidate.variant,
+            digest=candidate.digest,
+            load_seconds=candidate.load_seconds,
+            reference=candidate.reference,
+        )
+        self._end_shadow(model)
+        self._changed(
+            "model loaded",
+            current,
+            model=model,
+            version=candidate.version,
+            variant=candidate.variant,
+            seconds=candidate.load_seconds,
+        )
+        return candidate
+
+    def unload(self, model: str) -> None:
+        """Stop serving ``model``. Raises NotFoundError when neither the server nor the store knows it."""
+        with self._lock:
+            current = self._served.pop(model, None)
+            failed = self._failures.pop(model, None)
+        if current is None and failed is None and model not in self._store.models():
+            raise NotFoundError(f"model {model!r} is not served, and the store does not have it")
+        self._report_retired(current)
+        self._observer.unloaded(model)
+        self._end_shadow(model)
+        self._changed("model unloaded", current, model=model)
+
+    def start_shadow(self, model: str, version: str) -> ServedModel:
+        """Let a version that the store holds answer copies of the requests to ``model``, until the next load or unload.
+
+        Raises NotFoundError when the model is not served, ModelError when the version cannot shadow it.
+        """
+        active = self._served.get(model)
+        if active is None:
+            raise NotFoundError(f"model {model!r} is not served")
+        try:
+            found = self._store.version(model, version)
+            self._store.check_sizes(found)
+        except EdgemlError as error:
+            raise ModelError(str(error)) from error
+        if active.is_same(found):
+            raise ModelError(f"model {model!r}: {version} is what serves; expected another version")
+        self._end_shadow(model)
+        _check_memory(found)
+        candidate = ServedModel(found, self._load(found))
+        if set(candidate.backend.inputs) != set(active.backend.inputs):
+            candidate.backend.close()
+            raise ModelError(
+                f"model {model!r}: expected the inputs of {active.version}, {_shown(active.backend.inputs)}; "
+                f"{version} has {_shown(candidate.backend.inputs)}"
+            )
+        if not {spec.name for spec in active.backend.outputs} <= {spec.name for spec in candidate.backend.outputs}:
+            candidate.backend.close()
+            raise ModelError(
+                f"model {model!r}: expected the outputs of {active.version}, {_shown(active.backend.outputs)}; "
+                f"{version} has {_shown(candidate.backend.outputs)}"
+            )
+        self._shadows[model] = self._observer.start_shadow(model, version, candidate.backend, active.version)
+        _log.info("shadow started", model=model, version=version, active=active.version)
+        return candidate
+
+    def stop_shadow(self, model: str) -> Shadow:
+        """End the model's shadow and return what became of it. Raises NotFoundError when it has none."""
+        shadow = self._end_shadow(model)
+        if shadow is None:
+            raise NotFoundError(f"model {model!r} has no shadow")
+        return shadow
+
+    def shadow(self, model: str) -> Shadow | None:
+        """The model's shadow, for whoever has just answered a request to it."""
+        return self._shadows.get(model)
+
+    def index(self) -> list[dict[str, str]]:
+        """The repository extension's index: each model, its version, state and the state's reason."""
+        serving, failures = self.serving(), self.failures()
+        entries = []
+        for model in sorted({*serving, *failures, *self._store.models()}):
+            entry = {"name": model, "version": serving.get(model) or self._active_version(model)}
+            if model in serving:
+                entries.append({**entry, "state": "READY", "reason": ""})
+            else:
+                entries.append({**entry, "state": "UNAVAILABLE", "reason": failures.get(model, "not loaded")})
+        return entries
+
+    # ---- the parts ----
+
+    def _active(self, model: str) -> Version:
+        try:
+            active = self._store.state(model).active
+            if active is None:
+                raise NotFoundError(f"model {model!r}: the store has no active version of it")
+            version = self._store.version(model, active)
+            self._store.check_sizes(version)
+        except EdgemlError as error:
+            raise ModelError(str(error)) from error
+        return version
+
+    def _load(self, version: Version) -> LoadedModel:
+        loaded = load(model_files(version.directory, version.release, version.chosen), self._options)
+        if loaded.warm_up_error is not None:
+            _log.warning(
+                "no warm-up: no golden test, and zeros do not fit", model=version.model, error=loaded.warm_up_error
+            )
+        return loaded
+
+    def _batched(self, version: Version, loaded: LoadedModel) -> LoadedModel:
+        if self._batching.rows == 1:
+            return loaded
+        # Zeros, or inputs that the model refuses, say nothing about its rows.
+        able = version.golden_path is not None and has_independent_rows(loaded.backend, loaded.inputs)
+        _log.info("batching" if able else "no batching", model=version.model, version=version.version)
+        observe_rows = self._observer.batch_rows(version.model, version.version)
+        most = self._batching.rows if able else 1
+        return dataclasses.replace(
+            loaded, backend=BatchingBackend(loaded.backend, most, self._batching.slots, observe_rows)
+        )
+
+    def _end_shadow(self, model: str) -> Shadow | None:
+        shadow = self._shadows.pop(model, None)
+        if shadow is not None:
+            freed = shadow.stop(self._drain_seconds)
+            trim_heap()
+            fields = dataclasses.asdict(shadow.counts)
+            _log.info("shadow ended", model=model, version=shadow.version, freed=freed, **fields)
+        return shadow
+
+    def _failed(self, model: str, current: ServedModel | None, error: Exception) -> None:
+        self._observer.failed(model)
+        if current is None:
+            with self._lock:
+                self._failures[model] = str(error)
+            self._on_change()
+        else:
+            _log.error("swap failed, the old version serves on", model=model, version=current.version, error=error)
+
+    def _changed(self, event: str, old: ServedModel | None, **fields: object) -> None:
+        self._on_change()
+        _log.info(event, **fields)
+        if old is not None and not old.retire(self._drain_seconds):
+            _log.warning(
+                "the old version is still in use", model=old.name, version=old.version, seconds=self._drain_seconds
+            )
+
+    def _report_retired(self, old: ServedModel | None) -> None:
+        if old is not None:
+            self._observer.served_until_now(old.name, old.version, variant=old.variant, digest=old.digest)
+
+    def _active_version(self, model: str) -> str:
+        try:
+            return self._store.state(model).active or ""
+        except EdgemlError:
+            return ""
+
+
+def _check_memory(version: Version) -> None:
+    """Raise ModelError when the version, beside all that serves now, would not fit into the memory that is left."""
+    needed, left = version.chosen.memory_bytes, memory_headroom()
+    if needed > left.bytes:
+        raise ModelError(
+            f"model {version.model!r}: {version.version} needs {needed} bytes of memory beside what serves now; "
+            f"{left.bytes} are left ({left.limit})"
+        )
+
+
+def _shown(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs)

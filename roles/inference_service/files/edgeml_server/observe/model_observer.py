@@ -1,0 +1,60 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the model repository reports: which versions serve, and how loading them went."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from .drift import DriftMonitor
+from .metrics import Metrics
+from .reference import Series
+from .shadow import Candidate, Shadow
+
+
+class ModelObserver:
+    """Keeps the metrics and the drift monitor in step with what serves."""
+
+    def __init__(self, metrics: Metrics, drift: DriftMonitor) -> None:
+        self._metrics = metrics
+        self._drift = drift
+
+    def serves(
+        self,
+        model: str,
+        version: str,
+        *,
+        variant: str,
+        digest: str,
+        load_seconds: float,
+        reference: tuple[Series, ...],
+    ) -> None:
+        """Report that a version serves from now on. ``reference`` is empty for a release without one."""
+        self._metrics.model_info.labels(model, version, variant, digest).set(1)
+        self._metrics.load_duration.labels(model, version).set(load_seconds)
+        self._metrics.swaps.labels(model, "succeeded").inc()
+        self._drift.watch(model, version, reference)
+
+    def served_until_now(self, model: str, version: str, *, variant: str, digest: str) -> None:
+        """Report that another version serves instead of this one, or none."""
+        self._metrics.model_info.remove(model, version, variant, digest)
+        self._metrics.load_duration.remove(model, version)
+
+    def unloaded(self, model: str) -> None:
+        """Report that no version of the model serves."""
+        self._drift.forget(model)
+
+    def failed(self, model: str) -> None:
+        """Report that a version could not be loaded."""
+        self._metrics.swaps.labels(model, "failed").inc()
+
+    def batch_rows(self, model: str, version: str) -> Callable[[int], None]:
+        """Return the function that takes the number of rows of each batch that runs."""
+        observe: Callable[[int], None] = self._metrics.batch_rows.labels(model, version).observe
+        return observe
+
+    def start_shadow(self, model: str, version: str, candidate: Candidate, active_version: str) -> Shadow:
+        """Start to mirror requests for ``active_version`` to ``candidate``."""
+        return Shadow(model, version, candidate, active_version, self._metrics)

@@ -1,0 +1,314 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The prediction log: what was asked and answered, in a SQLite file that never outgrows its bounds.
+
+Rows are written in batches, each one transaction: after a crash or a power cut the file is whole and lacks at most the
+batches that were not on the disk yet. One thread uses a PredictionLog. Others open the file read-only: SQLite before
+3.51.3 can damage a database whose write-ahead log two connections write (https://sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Tuple
+
+import numpy as np
+
+from edgeml_server.common import json_codec
+from edgeml_server.common.errors import ConflictError, InvalidRequestError, NotFoundError
+from edgeml_server.common.log import Log
+from edgeml_server.common.tensors import Array, datatype_of, to_json
+
+COLUMNS = (
+    *("id", "time", "model", "version", "request_id", "code", "seconds"),
+    *("inputs", "outputs", "prediction", "label", "error"),
+)
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE predictions (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    model TEXT NOT NULL,
+    version TEXT NOT NULL,
+    request_id TEXT,
+    code INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    inputs TEXT,
+    outputs TEXT,
+    prediction TEXT,
+    label TEXT,
+    error TEXT
+);
+CREATE INDEX predictions_by_request_id ON predictions (request_id) WHERE request_id IS NOT NULL;
+"""
+# A tensor with more elements is only summarised, whatever was chosen.
+_ELEMENTS_MAX = 4096
+_ROWS_WITH_PREDICTION_MAX = 64
+_ERROR_CHARACTERS_MAX = 500
+_REQUEST_ID_CHARACTERS_MAX = 200
+# What a row takes beside its texts, about.
+_ROW_BYTES = 200
+# Deleting a tenth of the rows at a time makes it rare.
+_DELETED_SHARE = 10
+
+_Row = Tuple[Any, ...]
+
+_log = Log(__name__)
+
+
+class Record(NamedTuple):
+    """One inference request and what became of it. ``inputs`` and ``outputs`` are empty when it failed."""
+
+    time: float
+    model: str
+    version: str
+    request_id: str | None
+    code: int
+    seconds: float
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Where the log is, its bounds, and whether it keeps the inputs themselves or only their summary."""
+
+    path: str
+    rows: int
+    bytes: int
+    full_inputs: bool
+
+
+class Labelled(NamedTuple):
+    """What a label said of a prediction: right and wrong rows of a classification, or a regression's errors."""
+
+    version: str
+    right: int
+    wrong: int
+    absolute_errors: Sequence[float]
+
+
+class PredictionLog:
+    """The log's file, opened for writing. A damaged file, or one of another schema, is moved aside."""
+
+    def __init__(self, options: LogOptions) -> None:
+        self._options = options
+        try:
+            self._connection = _open(options.path)
+        except sqlite3.OperationalError:
+            # Not the content's fault: no permission, no directory, a full disk.
+            raise
+        except sqlite3.DatabaseError as error:
+            _log.error("prediction log damaged, starting a new one", path=options.path, error=error)
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(options.path + suffix, f"{options.path}.damaged{suffix}")
+            self._connection = _open(options.path)
+        self._page_bytes = int(self._pragma("page_size"))
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write the records, and delete the oldest rows that are too many. Raises sqlite3.Error.
+
+        Usually one transaction; more when the records are large in comparison to the log.
+        """
+        rows: list[_Row] = []
+        size = 0
+        for record in records:
+            row = self._row(record)
+            row_size = _ROW_BYTES + sum(len(value) for value in row if isinstance(value, str))
+            if rows and size + row_size > self._options.bytes // 4:
+                self._write(rows, size)
+                rows, size = [], 0
+            rows.append(row)
+            size += row_size
+        self._write(rows, size)
+
+    def label(self, model: str, request_id: str, label: Any) -> Labelled:
+        """Note the true label (a list: one for each row) of a logged request and return what it says of the prediction.
+
+        Raises NotFoundError, ConflictError if it has one, InvalidRequestError if it does not fit the prediction.
+        """
+        row = self._connection.execute(
+            "SELECT id, version, prediction, label FROM predictions WHERE request_id = ? AND model = ?"
+            " ORDER BY id DESC LIMIT 1",
+            (request_id[:_REQUEST_ID_CHARACTERS_MAX], model),
+        ).fetchone()
+        if row is None:
+            raise NotFoundError(f"model {model!r}: the prediction log has no request {request_id!r} (any more)")
+        identity, version, prediction_text, known = row
+        if known is not None:
+            raise ConflictError(f"request {request_id!r} has its label already: {known}")
+        if prediction_text is None:
+            raise InvalidRequestError(
+                f"request {request_id!r} has no prediction to compare with: it failed, or its "
+                "first output is neither one value nor one list of scores for each row"
+            )
+        predictions = json.loads(prediction_text)
+        labels = label if isinstance(label, list) else [label]
+        labelled = _compare(version, predictions, labels)
+        with self._transaction():
+            self._connection.execute("UPDATE predictions SET label = ? WHERE id = ?", (json.dumps(labels), identity))
+        return labelled
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold rows; free pages are given back or used again."""
+        return (int(self._pragma("page_count")) - int(self._pragma("freelist_count"))) * self._page_bytes
+
+    def close(self) -> None:
+        """Close the file, whole and without a write-ahead log beside it."""
+        self._connection.close()
+
+    def _write(self, rows: Sequence[_Row], size: int) -> None:
+        self._make_room(size)
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT INTO predictions (time, model, version, request_id, code, seconds, inputs, outputs, prediction,"
+                " error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            self._connection.execute(
+                "DELETE FROM predictions WHERE id <= (SELECT max(id) FROM predictions) - ?", (self._options.rows,)
+            )
+        self._make_room(0)
+        # What deleting frees goes back to the disk, a little at a time.
+        self._connection.execute("PRAGMA incremental_vacuum(256)").fetchall()
+
+    def _make_room(self, size: int) -> None:
+        while self.used_bytes() + size > self._options.bytes and self._delete_oldest():
+            pass
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Any:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def _delete_oldest(self) -> bool:
+        """Delete the oldest tenth of the rows; return whether there were any."""
+        least, most = self._connection.execute("SELECT min(id), max(id) FROM predictions").fetchone()
+        if least is None:
+            return False
+        with self._transaction():
+            self._connection.execute(
+                "DELETE FROM predictions WHERE id <= ?", (least + (most - least) // _DELETED_SHARE,)
+            )
+        return True
+
+    def _pragma(self, name: str) -> Any:
+        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    def _row(self, record: Record) -> _Row:
+        first_output = next(iter(record.outputs.values()), None)
+        predictions = None if first_output is None else predictions_of(first_output)
+        return (
+            record.time,
+            record.model,
+            record.version,
+            None if record.request_id is None else record.request_id[:_REQUEST_ID_CHARACTERS_MAX],
+            record.code,
+            record.seconds,
+            _tensors_json(record.inputs, self._options.full_inputs) if record.inputs else None,
+            _tensors_json(record.outputs, full=True) if record.outputs else None,
+            None if predictions is None else _json(predictions),
+            None if record.error is None else record.error[:_ERROR_CHARACTERS_MAX],
+        )
+
+
+def predictions_of(values: Array) -> list[Any] | None:
+    """One prediction for each row of an output: its only value, or the place of the highest of its scores.
+
+    None for what is neither, and for large batches.
+    """
+    rows = values.reshape(1, -1) if values.ndim == 0 else values.reshape(len(values), -1) if len(values) else None
+    if rows is None or len(rows) > _ROWS_WITH_PREDICTION_MAX or not rows.shape[1]:
+        return None
+    if rows.shape[1] == 1:
+        return [_json_value(value) for value in rows[:, 0].tolist()]
+    if rows.dtype.kind == "f" and values.ndim == 2:
+        return list(rows.argmax(axis=1).tolist())
+    return None
+
+
+def summary_of(values: Array) -> dict[str, Any]:
+    """Datatype, shape and, of numbers, minimum, maximum, mean and how many are NaN or infinite."""
+    summary: dict[str, Any] = {"datatype": datatype_of(values), "shape": list(values.shape)}
+    if values.dtype == object or not values.size:
+        return summary
+    numbers = values.astype(np.float64).reshape(-1)
+    mean = float(numbers.mean())
+    if not math.isfinite(mean):
+        finite = numbers[np.isfinite(numbers)]
+        summary["not_finite"] = int(numbers.size - finite.size)
+        if not finite.size:
+            return summary
+        numbers, mean = finite, float(finite.mean())
+    summary.update(minimum=float(numbers.min()), maximum=float(numbers.max()), mean=_json_value(mean))
+    return summary
+
+
+def _open(path: str) -> sqlite3.Connection:
+    # Of the service's user and group, and of nobody else.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        # Before the first table, or without effect.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        # In WAL mode this loses the last transactions in a power cut, never the file.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 256")
+        connection.execute("PRAGMA journal_size_limit = 1048576")
+        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if found == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+        elif found != _SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"expected schema {_SCHEMA_VERSION}; found {found}")
+        connection.execute("SELECT min(id), max(id) FROM predictions").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _compare(version: str, predictions: Sequence[Any], labels: Sequence[Any]) -> Labelled:
+    if len(labels) != len(predictions):
+        raise InvalidRequestError(f"label: expected {len(predictions)}, one for each row; found {len(labels)}")
+    expected = type(predictions[0])
+    fits = (float, int) if expected is float else (expected,)
+    if any(type(label) not in fits for label in labels):
+        raise InvalidRequestError(f"label: expected {expected.__name__}, as the prediction is; found {labels[:5]}")
+    if expected is float:
+        return Labelled(version, 0, 0, [abs(found - wanted) for found, wanted in zip(predictions, labels)])
+    right = sum(found == wanted for found, wanted in zip(predictions, labels))
+    return Labelled(version, right, len(labels) - right, [])
+
+
+def _tensors_json(tensors: Mapping[str, Array], full: bool) -> str:
+    return _json({name: _tensor(values, full) for name, values in tensors.items()})
+
+
+def _tensor(values: Array, full: bool) -> dict[str, Any]:
+    if not full or values.size > _ELEMENTS_MAX:
+        return summary_of(values)
+    return {"datatype": datatype_of(values), "shape": list(values.shape), "data": to_json(values)}
+
+
+def _json(document: Any) -> str:
+    return json_codec.dumps(document).decode("utf-8")
+
+
+def _json_value(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

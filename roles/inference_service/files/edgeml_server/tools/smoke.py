@@ -1,0 +1,91 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Command line: ``python -m edgeml_server.tools.smoke VERSION_DIRECTORY``: would the server serve this version?
+
+Loads the model in this very process, as the server does it, so that a model that crashes, hangs or eats the memory
+does so to nobody else: the caller sees the exit status and sets the limits. Standard output is one line of JSON:
+
+    {"latency_seconds": 0.00021, "load_seconds": 0.034, "runtime": "onnxruntime 1.27.0"}    exit code 0
+    {"error": "golden test: output 'sum' at [0, 0]: expected 11.0, found 2.0 …"}            exit code 1
+
+``latency_seconds`` is the median of several runs on the golden inputs. A release without them is run on zeros; it is
+``null`` where those do not fit the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from typing import Any
+
+from edgeml_device._common.errors import EdgemlError, ManifestError
+from edgeml_device._release.manifest import parse_release
+
+from edgeml_server.common.errors import ModelError
+from edgeml_server.models.backend import BackendOptions
+from edgeml_server.models.loading import LoadedModel, ModelFiles, load, model_files
+
+_RUNS = 5
+
+
+def main() -> int:
+    """Test one version. Exit code: 0 if the server could serve it, 1 if not, 2 for a wrong command line."""
+    parser = argparse.ArgumentParser(prog="edgeml_server.tools.smoke", description="Test a version as the server does.")
+    parser.add_argument("directory", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that one inference uses (1)")
+    arguments = parser.parse_args()
+    if arguments.threads < 1:
+        parser.error("--threads: expected at least 1")
+    # What a runtime's native code prints must not come between: the result alone goes to the real standard output.
+    result_file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    result: dict[str, Any]
+    try:
+        result = smoke(arguments.directory, BackendOptions(arguments.threads))
+    except Exception as error:
+        result = {"error": str(error) if isinstance(error, (ModelError, EdgemlError)) else repr(error)}
+    with result_file:
+        print(json.dumps(result), file=result_file)
+    return 1 if "error" in result else 0
+
+
+def smoke(directory: str, options: BackendOptions) -> dict[str, Any]:
+    """Load and test the version in ``directory``. Raises ModelError, or ManifestError for a damaged version.json."""
+    loaded = load(files_in(directory), options)
+    return {
+        "latency_seconds": _latency_seconds(loaded) if loaded.warm_up_error is None else None,
+        "load_seconds": loaded.seconds,
+        "runtime": loaded.backend.runtime,
+    }
+
+
+def files_in(directory: str) -> ModelFiles:
+    """The files of the version in ``directory``. Raises ManifestError."""
+    path = os.path.join(directory, "version.json")
+    try:
+        with open(path, "rb") as file:
+            document = json.load(file)
+        release = parse_release(document["release"])
+        variant = next(item for item in release.variants if item.name == document["variant"])
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError, ManifestError) as error:
+        raise ManifestError(f"{path}: cannot be used: {error!r}") from error
+    return model_files(directory, release, variant)
+
+
+def _latency_seconds(loaded: LoadedModel) -> float:
+    outputs = [spec.name for spec in loaded.backend.outputs]
+    seconds = []
+    for _run in range(_RUNS):
+        started = time.perf_counter()
+        loaded.backend.run(loaded.inputs, outputs)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -67,6 +71,7 @@ def run(machines: dict[str, Device], tmp_path_factory: pytest.TempPathFactory) -
         "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/server.json') }}",
         "unit": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-inference.service') }}",
         "secrets": "{{ __inference_service_secrets.values() | selectattr('path') }}",
+        "code": "{{ __inference_service_code_files }}",
     }
     look = {"name": "edgeml.fleet.inference_service", "tasks_from": "preflight", "public": True}
     tasks = [
@@ -119,3 +124,15 @@ def test_the_device_gets_hashes_of_the_secrets(run: Run, tmp_path: Path) -> None
     assert credentials.verify(None, "correct horse battery")
     assert not credentials.verify("line-4", "correct horse battery")
     assert not credentials.verify("line-3", "correct horse batter")
+
+
+def test_the_apps_name_covers_every_file_that_the_bundle_ships(run: Run, tmp_path: Path) -> None:
+    archive, role = tmp_path / "bundle.tar.gz", REPOSITORY / "roles" / "inference_service"
+    make = [str(role / "files" / "make-bundle"), str(archive), str(role / "files")]
+    arguments = [str(REPOSITORY / "plugins" / "module_utils"), "x86_64", "3.11"]
+    subprocess.run([*make, *arguments], env={**os.environ, "PYTHON": sys.executable}, check=True)
+    with tarfile.open(archive) as bundle:
+        shipped = [bundle.extractfile(member) for member in bundle.getmembers() if member.isfile()]
+        contents = sorted(file.read() for file in shipped if file is not None)
+    hashed = parsed(run.results("Render")["defaults"]["msg"]["code"])
+    assert sorted(Path(path).read_bytes() for path in hashed) == contents

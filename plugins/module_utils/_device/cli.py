@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import heapq
 import json
 import os
 import sys
@@ -74,10 +75,13 @@ class Command:
         return {"models": models}, "\n".join(text_table(rows)) or "no model"
 
     def history(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-        """Tell the transitions of one or all models, oldest first."""
+        """Tell the transitions of one or all models, oldest first.
+
+        Those of one model in the order in which they happened, also where the clock was set back in between.
+        """
         names = [options.model] if options.model else self._existing()
-        entries = [{"model": name, **entry} for name in names for entry in self.store.journal(name).history()]
-        entries.sort(key=lambda entry: str(entry.get("time")))
+        histories = [[{"model": name, **entry} for entry in self.store.journal(name).history()] for name in names]
+        entries = list(heapq.merge(*histories, key=lambda entry: str(entry.get("time"))))
         rows = [
             {
                 **{name: entry.get(name) for name in ("time", "model", "event", "from", "to", "actor")},

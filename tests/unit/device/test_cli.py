@@ -19,7 +19,7 @@ import pytest
 from links import PYTHON_PATH
 from releases import activate, make_release, put
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import cli
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import cli, journal
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.cli import main
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import boot_id, boot_seconds
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import (
@@ -197,6 +197,19 @@ def test_history(edgeml: Edgeml, store: Store) -> None:
     assert lines[2].split()[1:5] == ["digits", "activate", "1.0.0", "1.1.0"]
     assert lines[2].endswith(" by edgeml activate")
     assert edgeml.text("history", "voices") == "no transition\n"
+
+
+def test_history_keeps_the_order_of_a_device_whose_clock_was_set_back(
+    edgeml: Edgeml, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model, times in {"digits": ("2026-11-28", "1970-01-01", "2026-11-29"), "faces": ("2026-11-27",)}.items():
+        Path(store.journal(model).path).unlink()
+        for time in times:
+            monkeypatch.setattr(journal, "utc_now", lambda time=time: f"{time}T00:00:00Z")
+            store.journal(model).append({"event": "activate", "to": time})
+    told = [(entry["model"], entry["to"]) for entry in edgeml.json("history")["history"]]
+    assert [to for model, to in told if model == "digits"] == ["2026-11-28", "1970-01-01", "2026-11-29"]
+    assert told[0] == ("faces", "2026-11-27")
 
 
 def test_verify(edgeml: Edgeml, store: Store) -> None:

@@ -320,6 +320,19 @@ def read_reply(connection: http.client.HTTPConnection) -> Reply:
     return Reply(response.status, {key.lower(): value for key, value in response.getheaders()}, response.read())
 
 
+def parse_replies(received: bytes) -> list[Reply]:
+    """The replies in what a server sent on one connection, interim ones included."""
+    replies = []
+    while received:
+        head, _, rest = received.partition(b"\r\n\r\n")
+        status, *lines = head.decode("ascii").split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        length = int(headers.get("content-length", "0"))
+        replies.append(Reply(int(status.split()[1]), headers, rest[:length]))
+        received = rest[length:]
+    return replies
+
+
 def plus_input(*rows: list[float]) -> dict[str, Any]:
     """The input of ``onnx_models.plus`` for ``rows`` of two numbers."""
     return {"name": "x", "datatype": "FP32", "shape": [len(rows), 2], "data": list(rows)}

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_models
 import pytest
-from server_process import GUARD_SECONDS, Device, Reply, plus_input, read_reply, repeat_request
+from server_process import GUARD_SECONDS, Device, Reply, parse_replies, plus_input, read_reply, repeat_request
 
 FOREVER = 2**62
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: device\r\n"
@@ -63,15 +63,7 @@ def exchange(device: Device, *pieces: bytes, half_close: bool = True) -> list[Re
         with contextlib.suppress(ConnectionResetError):
             while piece := client.recv(1 << 16):
                 received += piece
-    replies = []
-    while received:
-        head, _, rest = received.partition(b"\r\n\r\n")
-        status, *lines = head.decode("ascii").split("\r\n")
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        length = int(headers.get("content-length", "0"))
-        replies.append(Reply(int(status.split()[1]), headers, rest[:length]))
-        received = rest[length:]
-    return replies
+    return parse_replies(received)
 
 
 def only_status(device: Device, *pieces: bytes) -> int:

@@ -24,6 +24,7 @@ from edgeml_server.common.tensors import shown
 from edgeml_server.observe.metrics import Metrics
 
 from .authenticator import Authenticator
+from .framing import check_framing, path_of
 from .lifecycle import Lifecycle, Phase
 from .limits import check_header
 from .messages import (
@@ -77,13 +78,14 @@ class Application:
         await send({"type": "http.response.body", "body": response.body})
 
     async def _respond(self, scope: Mapping[str, Any], receive: Receive) -> Response:
-        path: str = scope["path"]
         check_header(scope["headers"])
         headers = dict(scope["headers"])
-        if b"transfer-encoding" in headers and b"content-length" in headers:
-            # A proxy may have used the other of the two, and may send what follows as a request of its own.
+        try:
+            check_framing(scope, headers)
+            path = path_of(scope)
+        except InvalidRequestError:
             scope["state"][CLOSE_AFTER_RESPONSE] = True
-            raise InvalidRequestError("expected either Content-Length or Transfer-Encoding; found both")
+            raise
         from_unix_socket: bool = scope["state"][FROM_UNIX_SOCKET]
         trusted = self.authenticator is None or from_unix_socket
         if not trusted and path not in OPEN_PATHS:

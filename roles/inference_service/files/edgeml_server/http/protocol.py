@@ -98,29 +98,65 @@ class _ServerProtocol(asyncio.Protocol, Connection):
 def protocol_class(connections: Connections) -> type[asyncio.Protocol]:
     """Return the fastest protocol that is installed, httptools (C) or h11 (Python), bound to ``connections``."""
     try:
+        import httptools
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return _h11_protocol(connections)
 
     class HttpToolsServerProtocol(_ServerProtocol, HttpToolsProtocol):
-        """Limits the memory that httptools uses for an incomplete header or the trailer of a chunked body."""
+        """Ignores ``Upgrade``, and limits the memory for an incomplete header or trailer.
+
+        httptools ends a request that asks for another protocol, as Java's HttpClient does by default, with its header,
+        and reads its body as the next request. So the header is parsed again, without that field.
+        """
 
         connections_open = connections
         _unfinished_bytes = 0
+        _asks_for_upgrade = False
 
         def data_received(self, data: bytes) -> None:
             self._unfinished_bytes += len(data)
-            super().data_received(data)
+            self._unset_keepalive_if_required()
+            try:
+                self._parse(data)
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
             if self._unfinished_bytes > MAX_HEADER_BYTES:
                 self.reject(431, f"expected a header of at most {MAX_HEADER_BYTES} bytes; found more")
 
+        def _parse(self, data: bytes) -> None:
+            rest = memoryview(data)
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest = rest[upgrade.args[0] :]
+                if not self._asks_for_upgrade:
+                    # CONNECT: its response closes the connection, whatever follows.
+                    return
+                self._asks_for_upgrade = False
+                method, version = self.parser.get_method(), self.parser.get_http_version().encode("ascii")
+                lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+                lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+
         def on_headers_complete(self) -> None:
             self._unfinished_bytes = 0
-            super().on_headers_complete()
+            self._asks_for_upgrade = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+            if not self._asks_for_upgrade:
+                super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
             self._unfinished_bytes = 0
             super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            if not self._asks_for_upgrade:
+                super().on_message_complete()
 
     return HttpToolsServerProtocol
 

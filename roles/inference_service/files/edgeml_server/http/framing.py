@@ -1,0 +1,62 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rejects requests that two HTTP parsers, such as a proxy's and the server's, can read in different ways.
+
+The server runs on httptools or on h11. What one of them accepts and the other rejects or reads in another way is
+rejected here for both, and the connection is closed, so that nothing behind such a request is taken for another one.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from edgeml_server.common.errors import InvalidRequestError
+from edgeml_server.common.tensors import shown
+
+_VERSIONS = ("1.0", "1.1")
+_SCHEMES = (b"http", b"https")
+
+
+def check_framing(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> None:
+    """Raise InvalidRequestError for a request whose end, or whose meaning, depends on who reads it.
+
+    ``headers`` are those of ``scope`` by name; the last of several has won.
+    """
+    version: str = scope["http_version"]
+    if version not in _VERSIONS:
+        raise InvalidRequestError(f"expected HTTP/1.0 or HTTP/1.1; found HTTP/{version}")
+    if scope["method"] == "CONNECT":
+        raise InvalidRequestError("expected another method than CONNECT: this server is no proxy")
+    hosts = sum([name == b"host" for name, _value in scope["headers"]])
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise InvalidRequestError(f"expected one header Host; found {hosts}")
+    encoding = headers.get(b"transfer-encoding")
+    if encoding is None:
+        return
+    if b"content-length" in headers:
+        raise InvalidRequestError("expected either Content-Length or Transfer-Encoding; found both")
+    if encoding.lower() != b"chunked":
+        raise InvalidRequestError(f"Transfer-Encoding: expected chunked; found {shown(encoding)}")
+    if version == "1.0":
+        raise InvalidRequestError("Transfer-Encoding: expected HTTP/1.1; found HTTP/1.0")
+
+
+def path_of(scope: Mapping[str, Any]) -> str:
+    """Return the path in the request's target, which may be a whole URL. Raises InvalidRequestError.
+
+    Of such a URL httptools reports the path alone, and h11 reports all of it.
+    """
+    path: str = scope["path"]
+    if path.startswith("/") and b"#" not in scope["raw_path"]:
+        return path
+    raw: bytes = scope["raw_path"].partition(b"#")[0]
+    scheme, separator, rest = raw.partition(b"://")
+    if separator and scheme.lower() in _SCHEMES:
+        raw = b"/" + rest.partition(b"/")[2]
+    if not raw.startswith(b"/"):
+        raise InvalidRequestError(f"expected a path or a URL; found {shown(path)}")
+    return urllib.parse.unquote(raw.decode("ascii"))

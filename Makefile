@@ -3,6 +3,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+# As many tests at once as there are cores; one that is done takes over from another's queue, at its end, so that a file's
+# tests mostly stay together and with them what they share.
+WORKERS := --numprocesses=auto --dist=worksteal
+
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -25,16 +29,27 @@ test: ## set up, then lint, sanity, unit and molecule; say where the time went
 
 .PHONY: lint
 lint: ## check the style of everything, with no rule skipped
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint-python lint-ansible lint-text
+
+.PHONY: lint-python
+lint-python:
 	ruff check .
 	ruff format --check .
+	python tests/support/links.py
+	mypy
+
+.PHONY: lint-ansible
+lint-ansible:
+	ansible-lint
+
+.PHONY: lint-text
+lint-text:
 	yamllint --strict .
+	antsibull-changelog lint
 	shellcheck --external-sources --check-sourced tools/setup
 	shellcheck --external-sources tools/clean tools/collection tools/kserve-client tools/lock tools/sanity tools/test \
 		molecule/shared/device/*-rootfs roles/inference_service/files/*-bundle \
 		roles/inference_service/files/device/edgeml roles/inference_service/files/device/link-app
-	python tests/support/links.py
-	mypy
-	ansible-lint
 
 .PHONY: sanity
 sanity: ## run ansible-test's sanity tests on the collection as it is installed
@@ -42,8 +57,8 @@ sanity: ## run ansible-test's sanity tests on the collection as it is installed
 
 .PHONY: unit
 unit: ## run the tests that need no device
-	pytest tests/unit tests/integration
-	pytest tests/faults
+	pytest $(WORKERS) tests/unit tests/integration
+	pytest $(WORKERS) tests/faults
 
 .PHONY: faults
 faults: ## kill, cut from power and fail a swap at every point, not only at a choice of them

@@ -10,6 +10,7 @@ import ctypes
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from .sweep import Results
 
 _CLONE_NEWNS = 0x20000
 _RESULTS = pytest.StashKey[Results]()
+_SENT = "edgeml_faults"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +27,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RESULTS] = Results()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where several processes share the tests, send what this one found to the one that prints the table."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_SENT] = session.config.stash[_RESULTS].dump()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what another process found."""
+    sent = getattr(node, "workeroutput", {}).get(_SENT, {})
+    node.config.stash[_RESULTS].load(sent)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

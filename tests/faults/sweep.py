@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 Point = TypeVar("Point")
@@ -23,6 +23,14 @@ class Results:
     def add(self, sweep: str, outcomes: Counter[str]) -> None:
         """Note what a sweep found."""
         self._rows[sweep] = outcomes
+
+    def dump(self) -> dict[str, dict[str, int]]:
+        """The outcomes of each sweep with their counts, for ``load``."""
+        return {name: dict(outcomes) for name, outcomes in self._rows.items()}
+
+    def load(self, dumped: Mapping[str, Mapping[str, int]]) -> None:
+        """Add what another process found."""
+        self._rows.update({name: Counter(outcomes) for name, outcomes in dumped.items()})
 
     def lines(self) -> list[str]:
         """A line for each sweep, and one for all."""

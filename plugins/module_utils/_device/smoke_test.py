@@ -21,6 +21,7 @@ import subprocess
 from typing import Any
 
 from .._common.errors import CandidateError
+from .process import ProcessGroup
 from .store import Version
 
 SECONDS = 180
@@ -43,32 +44,22 @@ class SmokeTest:
     def __init__(self, version: Version) -> None:
         self._version = version
         self._runtime = runtime_id()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ProcessGroup | None = None
 
     def __enter__(self) -> SmokeTest:
         if self._runtime is not None:
             venv, app = self._runtime.split(" ")
-            self._process = subprocess.Popen(
+            self._process = ProcessGroup(
                 [os.path.join(ROOT, venv, "bin", "python"), "-m", "edgeml_server.tools.smoke", self._version.directory],
                 env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.path.join(ROOT, app), "LC_ALL": "C.UTF-8"},
                 cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
                 preexec_fn=_become_expendable,
-                start_new_session=True,
             )
         return self
 
     def __exit__(self, *_exception: object) -> None:
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            # A process that left the group may hold the pipes for ever.
-            for stream in (self._process.stdout, self._process.stderr):
-                if stream is not None:
-                    stream.close()
-            self._process.wait()
+            self._process.__exit__()
 
     def result(self) -> dict[str, Any] | None:
         """What the runtime said of the candidate, with the runtime's id; None without a runtime to ask.

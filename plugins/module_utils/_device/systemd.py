@@ -12,6 +12,7 @@ import os
 import subprocess
 
 from .._common.errors import ServerError
+from .process import ProcessGroup
 
 TIMER = "edgeml-trial.timer"
 # A unit may take its time to start: the server's own limit is 180 s.
@@ -54,14 +55,13 @@ def systemctl(*arguments: str) -> str:
     """Run systemctl and return what it printed. Raises ServerError with its reason when it fails."""
     command = ["systemctl", *arguments]
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=SECONDS, check=False, encoding="utf-8", errors="replace"
-        )
+        with ProcessGroup(command) as process:
+            stdout, stderr = (output.decode("utf-8", "replace") for output in process.communicate(timeout=SECONDS))
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServerError(f"{' '.join(command)}: {error}") from error
-    if done.returncode != 0:
-        raise ServerError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout.strip()
+    if process.returncode != 0:
+        raise ServerError(f"{' '.join(command)}: {stderr.strip()}")
+    return stdout.strip()
 
 
 def _known() -> bool:

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The pages in ``docs/`` name what the code has."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+
+
+def section(page: str, title: str) -> str:
+    """The text below a heading of the second level."""
+    parts = page.split(f"\n## {title}\n")
+    assert len(parts) == 2, f"expected one section {title}, found {len(parts) - 1}"
+    return parts[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+def test_each_playbook_has_its_variables_documented(path: Path) -> None:
+    documented = section((DOCS / "playbooks.md").read_text(), f"`edgeml.fleet.{path.stem}`")
+    used = set(re.findall(r"\b([a-z]\w*) \| default\('edge'\)", path.read_text()))
+    used |= set(re.findall(r"\{\{ (model_\w+|\w+_probe)\b", path.read_text()))
+    assert used
+    assert [name for name in sorted(used) if f"`{name}`" not in documented] == []
+
+
+def test_the_rollback_variables_are_documented() -> None:
+    documented = section((DOCS / "playbooks.md").read_text(), "`edgeml.fleet.rollback`")
+    sources = [*(ROOT / "roles/rollout").rglob("*.yml"), *(ROOT / "playbooks").glob("*.yml")]
+    used = {name for path in sources for name in re.findall(r"\brollback_(?!plan\b)[a-z]+\b", path.read_text())}
+    assert {"rollback_rollout", "rollback_wave", "rollback_reason"} <= used
+    assert [name for name in sorted(used) if f"`{name}`" not in documented] == []
+
+
+def test_each_outcome_is_documented() -> None:
+    documented = section((ROOT / "roles/rollout/README.md").read_text(), "Outcomes")
+    assert "failed before" in view.OUTCOMES
+    assert [outcome for outcome in view.OUTCOMES if f"`{outcome}`" not in documented] == []
+
+
+def test_the_index_names_each_page() -> None:
+    index = (DOCS / "README.md").read_text()
+    pages = [path.name for path in DOCS.glob("*.md") if path.name != "README.md"]
+    assert [name for name in sorted(pages) if f"({name})" not in index] == []
+
+
+def test_the_index_names_each_decision() -> None:
+    index = (DOCS / "decisions/README.md").read_text()
+    records = sorted(path for path in (DOCS / "decisions").glob("*.md") if path.name != "README.md")
+    numbers = [path.name[:4] for path in records]
+    assert numbers == [f"{number:04}" for number in range(1, len(records) + 1)]
+    for path in records:
+        title = path.read_text().splitlines()[0].removeprefix(f"# {path.name[:4]} ")
+        assert f"| [{path.name[:4]}]({path.name}) | {title} |" in index.splitlines()
+
+
+def test_the_glossary_says_each_word_once() -> None:
+    words = re.findall(r"^\| \*\*(.+?)\*\* \|", (DOCS / "glossary.md").read_text(), re.MULTILINE)
+    assert words
+    single = Counter(word for entry in words for word in entry.split(", "))
+    assert [word for word, times in single.items() if times > 1] == []
+
+
+def test_the_collection_names_its_pages() -> None:
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text())
+    assert all(galaxy[key].startswith("https://") for key in ("repository", "documentation", "homepage", "issues"))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File, Variant, parse_release_json
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
 
 ROOT = Path(__file__).parents[2]
@@ -76,3 +78,13 @@ def test_the_glossary_says_each_word_once() -> None:
 def test_the_collection_names_its_pages() -> None:
     galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text())
     assert all(galaxy[key].startswith("https://") for key in ("repository", "documentation", "homepage", "issues"))
+
+
+def test_the_release_page_names_each_field_of_a_manifest() -> None:
+    page = (DOCS / "release.md").read_text()
+    fields = {field.name for kind in (Variant, File) for field in dataclasses.fields(kind)} - {"runtime_minimum"}
+    fields |= {"schema", "model", "version", "created", "description", "variants", "golden", "probe", "reference"}
+    assert [name for name in sorted(fields) if f"`{name}`" not in page] == []
+    example = re.split(r"^```\w*$", section(page, "manifest.json"), flags=re.MULTILINE)[1].replace("…", "0" * 56)
+    example = re.sub(r'"0{56}"', f'"{"0" * 64}"', example)
+    assert parse_release_json(example.encode(), "docs/release.md").model == "digits"

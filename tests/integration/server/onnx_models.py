@@ -114,6 +114,28 @@ def reshape(size: int) -> bytes:
     )
 
 
+def pair() -> bytes:
+    """``sum`` = ``a`` + ``b``, both FP32 [N, 2], whose rows must be as many."""
+    return _model(
+        [helper.make_node("Add", ["a", "b"], ["sum"])],
+        inputs=[("a", TensorProto.FLOAT, ["N", 2]), ("b", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("sum", TensorProto.FLOAT, ["N", 2])],
+    )
+
+
+def expand(size: int) -> bytes:
+    """``y`` = as many ones as ``count`` (INT64 [1]) says, in a shape of ``size``: others fail, by no shape's fault."""
+    return _model(
+        [helper.make_node("Expand", ["one", "count"], ["ones"]), helper.make_node("Reshape", ["ones", "size"], ["y"])],
+        inputs=[("count", TensorProto.INT64, [1])],
+        outputs=[("y", TensorProto.FLOAT, [size])],
+        constants=[
+            helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]),
+            helper.make_tensor("size", TensorProto.INT64, [1], [size]),
+        ],
+    )
+
+
 def padded(size: int) -> bytes:
     """``y`` = ``x`` (FP32 [N, 2]), in a file that is ``size`` bytes long and a little more."""
     return _model(

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeml_server.common.tensors import Array
 
-from .backend import Backend
+from .backend import Backend, BackendWrapper
 
 # How close a row's outputs in company must be to those alone: runtimes may add in another order.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
@@ -40,17 +40,13 @@ class _Batch:
         return len(self.members) - 1
 
 
-class BatchingBackend(Backend):
+class BatchingBackend(BackendWrapper):
     """A loaded model whose runs share the places in ``slots``, and batches of at most ``most_rows`` rows if it can."""
 
     def __init__(
         self, backend: Backend, most_rows: int, slots: threading.Semaphore, observe: Callable[[int], None]
     ) -> None:
-        self.platform = backend.platform
-        self.runtime = backend.runtime
-        self.inputs = backend.inputs
-        self.outputs = backend.outputs
-        self._backend = backend
+        super().__init__(backend)
         self._most_rows = most_rows
         self._slots = slots
         self._observe = observe
@@ -78,9 +74,6 @@ class BatchingBackend(Backend):
         if isinstance(result, Exception):
             raise result
         return result
-
-    def close(self) -> None:
-        self._backend.close()
 
     def _run_batch(self, kind: object, batch: _Batch, outputs: Sequence[str]) -> None:
         try:

@@ -22,7 +22,8 @@ from edgeml_server.observe.model_observer import ModelObserver
 from edgeml_server.observe.shadow import Shadow
 
 from .backend import Backend, BackendOptions
-from .batching import BatchingBackend, has_independent_rows
+from .batching import BatchingBackend
+from .independence import has_independent_rows
 from .loading import LoadedModel, load, model_files
 
 _log = Log(__name__)

@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -34,8 +32,20 @@ TLS = {"inference_service_tls_certificate": _certificate, "inference_service_tls
 CREDENTIALS = {"inference_service_credentials": [{"name": "line-3", "secret": "correct horse battery"}]}
 OPEN = {"inference_service_listen_address": "0.0.0.0"}
 
+# As `-e name=value` and INI inventories give them.
+TEXTS = {
+    "inference_service_listen_port": "8090",
+    "inference_service_prediction_log": "false",
+    "inference_service_drift_psi": "0.5",
+    "inference_service_runtimes": "onnxruntime,ai-edge-litert",
+}
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "open": (OPEN, "inference_service_allow_unprotected"),
+    "open-not-allowed": (
+        {**OPEN, "inference_service_allow_unprotected": "false"},
+        "inference_service_allow_unprotected",
+    ),
     "open-ipv6": ({"inference_service_listen_address": "::"}, "inference_service_allow_unprotected"),
     "open-name": ({"inference_service_listen_address": "127.evil.example"}, "inference_service_allow_unprotected"),
     "open-tls": ({**OPEN, **TLS}, "inference_service_allow_unprotected"),
@@ -54,6 +64,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 TAKEN: dict[str, tuple[dict[str, Any], set[str]]] = {
     "defaults": ({}, set()),
+    "texts": (TEXTS, set()),
+    "allowed-text": ({**OPEN, "inference_service_allow_unprotected": "yes"}, set()),
     "allowed": ({**OPEN, "inference_service_allow_unprotected": True}, set()),
     "credentials": ({**OPEN, **TLS, **CREDENTIALS}, {"tls_certificate", "tls_key", "credentials"}),
     "clients": ({**OPEN, **TLS, **CLIENT_CA}, {"tls_certificate", "tls_key", "tls_client_ca"}),
@@ -70,8 +82,9 @@ def run(machines: dict[str, Device], tmp_path_factory: pytest.TempPathFactory) -
     files = {
         "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/server.json') }}",
         "unit": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-inference.service') }}",
-        "secrets": "{{ __inference_service_secrets.values() | selectattr('path') }}",
-        "code": "{{ __inference_service_code_files }}",
+        "directories": "{{ __inference_service_code_directories }}",
+        "credentials": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/credentials.json') }}",
+        "files": "{{ __inference_service_configure.files | selectattr('present', 'defined') | selectattr('present') }}",
     }
     look = {"name": "edgeml.fleet.inference_service", "tasks_from": "preflight", "public": True}
     tasks = [
@@ -110,12 +123,17 @@ def test_the_server_takes_the_roles_configuration(run: Run, name: str) -> None:
     config = parse_config(parsed(files["config"]))
     found = {key: getattr(config, key) for key in ("tls_certificate", "tls_key", "tls_client_ca", "credentials")}
     assert {key for key, value in found.items() if value} == TAKEN[name][1]
-    assert {item["path"] for item in files["secrets"]} == {value for value in found.values() if value}
+    assert {item["path"] for item in files["files"]} == {value for value in found.values() if value}
     assert "ExecReload=/bin/kill -HUP $MAINPID" in files["unit"]
 
 
+def test_values_that_arrive_as_text_count_as_what_they_say(run: Run) -> None:
+    config = parse_config(parsed(run.results("Render")["texts"]["msg"]["config"]))
+    assert (config.listen_port, config.prediction_log, config.drift_psi) == (8090, "", 0.5)
+
+
 def test_the_device_gets_hashes_of_the_secrets(run: Run, tmp_path: Path) -> None:
-    document = parsed(run.results("Render")["credentials"]["msg"]["secrets"][-1]["content"])
+    document = parsed(run.results("Render")["credentials"]["msg"]["credentials"])
     assert document["hashes"] == {"line-3": hash_secret("correct horse battery", bytes.fromhex(document["salt"])).hex()}
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps(document))
@@ -128,11 +146,25 @@ def test_the_device_gets_hashes_of_the_secrets(run: Run, tmp_path: Path) -> None
 
 def test_the_apps_name_covers_every_file_that_the_bundle_ships(run: Run, tmp_path: Path) -> None:
     archive, role = tmp_path / "bundle.tar.gz", REPOSITORY / "roles" / "inference_service"
-    make = [str(role / "files" / "make-bundle"), str(archive), str(role / "files")]
-    arguments = [str(REPOSITORY / "plugins" / "module_utils"), "x86_64", "3.11"]
-    subprocess.run([*make, *arguments], env={**os.environ, "PYTHON": sys.executable}, check=True)
+    directories = parsed(run.results("Render")["defaults"]["msg"]["directories"])
+    trees = {
+        "app/edgeml_server": role / "files" / "edgeml_server",
+        "app": role / "files" / "device",
+        "app/edgeml_device": REPOSITORY / "plugins" / "module_utils",
+    }
+    subprocess.run([role / "files/pack-app", archive, role / "files", trees["app/edgeml_device"]], check=True)
     with tarfile.open(archive) as bundle:
-        shipped = [bundle.extractfile(member) for member in bundle.getmembers() if member.isfile()]
-        contents = sorted(file.read() for file in shipped if file is not None)
-    hashed = parsed(run.results("Render")["defaults"]["msg"]["code"])
-    assert sorted(Path(path).read_bytes() for path in hashed) == contents
+        bundle.extractall(tmp_path / "bundle", filter="data")
+    (tmp_path / "bundle" / "install").unlink()
+    shipped = {
+        str(path.relative_to(tmp_path / "bundle")): path.read_bytes()
+        for path in (tmp_path / "bundle").rglob("*")
+        if path.is_file()
+    }
+    assert [Path(directory).resolve() for directory in directories] == list(trees.values())
+    assert shipped == {
+        f"{place}/{path.relative_to(tree)}": path.read_bytes()
+        for place, tree in trees.items()
+        for path in tree.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }

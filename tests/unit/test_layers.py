@@ -100,6 +100,11 @@ def test_the_layers_are_those_of_the_tree() -> None:
     assert shared == {layer.split(".")[1] for layer in LAYERS if layer.startswith("module_utils.")}
 
 
+def test_what_is_sent_to_a_device_as_one_file_imports_no_other() -> None:
+    found = {name.split(".")[0] for name in imports(PLUGINS / "plugin_utils/_setup/program.py")}
+    assert found - set(STANDARD_LIBRARY) == set()
+
+
 def test_no_import_goes_round_in_a_circle() -> None:
     graph = {module_name(path): {name for name in imports(path) if name in NAMES} for path in FILES}
     assert list(TopologicalSorter(graph).static_order())
@@ -110,9 +115,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The names in the archive that a device installs from, without the wheels."""
     archive = tmp_path_factory.mktemp("bundle") / "bundle.tar.gz"
     files = REPOSITORY / "roles/inference_service/files"
-    paths = (files / "make-bundle", archive, files, PLUGINS / "module_utils")
-    command = [*map(str, paths), "aarch64", "3.11"]
-    subprocess.run(command, env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable}, check=True)
+    subprocess.run([files / "pack-app", archive, files, PLUGINS / "module_utils"], check=True)
     with tarfile.open(archive) as made:
         return [member.name.removeprefix("./") for member in made.getmembers() if member.isfile()]
 
@@ -123,7 +126,9 @@ def test_a_device_gets_module_utils_whole_and_nothing_of_the_controller(bundle: 
     assert {name for name in bundle if name.startswith("app/edgeml_device/")} == {
         f"app/edgeml_device/{path}" for path in device
     }
-    assert {name.split("/")[1] for name in bundle} == {
+    # Beside the app, the bundle's own installer.
+    assert {name.split("/", 1)[0] for name in bundle} == {"app", "install"}
+    assert {name.split("/")[1] for name in bundle if name != "install"} == {
         "edgeml",
         "edgeml_device",
         "edgeml_server",

@@ -1,0 +1,445 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The device's side of ``device_setup``: compares what the device has with what it should have, and makes it so.
+
+The action plugin sends this file's text with each call, and the device's Python runs it as root. So it is one file, has
+Python 3.8's syntax, and imports little: on a small board an import costs more than the work.
+
+Everything is compared before it is changed, and by the same code in check mode, which then changes nothing. A file is
+replaced whole. A restart that a changed file asks for is noted in ``/run`` before the file is replaced, so that the
+next run makes up for it when this one is interrupted.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import stat
+import subprocess
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Mapping, Sequence
+
+PENDING = "/run/edgeml-setup"
+NOT_SHOWN = {"before": "(old content, not shown)\n", "after": "(new content, not shown)\n"}
+# apt and dpkg may be at work already, after a boot for example.
+APT_LOCK_SECONDS = 300
+# What still uses the version before: a swap, a recovery, a look at the trials.
+LOCK_SECONDS = 60
+APT = ["apt-get", "--quiet", "--yes", f"--option=DPkg::Lock::Timeout={APT_LOCK_SECONDS}"]
+PACKAGE_MANAGERS = {
+    "apt-get": "apt",
+    "dnf": "dnf",
+    "apk": "apk",
+    "opkg": "opkg",
+    "pacman": "pacman",
+    "zypper": "zypper",
+}
+REQUIRED = {"service_mgr": "init system", "pkg_mgr": "package manager", "architecture": "architecture"}
+UNIT_PROPERTIES = ("ActiveState", "UnitFileState", "NeedDaemonReload")
+DONE = {"start": "started", "restart": "restarted", "reload": "reloaded"}
+
+
+class SetupError(Exception):
+    """The device cannot be made what it should be; the text says what was expected and what was found."""
+
+
+class Setup:
+    """One run. ``changes`` are the differences found so far: each with ``subject``, ``before`` and ``after``."""
+
+    def __init__(self, check_mode: bool, pending: str = PENDING) -> None:
+        self.check_mode = check_mode
+        self.changes: list[dict[str, Any]] = []
+        self._pending = pending
+        # What is to be done to units, as "verb unit".
+        self._marks = set(os.listdir(pending)) if os.path.isdir(pending) else set()
+
+    def run(self, request: Mapping[str, Any]) -> list[str]:
+        """Do all that is asked for, in the order in which it depends on each other.
+
+        Returns the names that are to be installed from archives, where none were sent; then nothing was changed.
+        Raises SetupError; what was changed until then is in ``changes``.
+        """
+        missing = self.missing(request["bundle"])
+        if missing and not self.check_mode and not request["bundle"]["archives"]:
+            return missing
+        self.install_packages(request["packages"])
+        for user in request["users"]:
+            self.make_user(**user)
+        for directory in request["directories"]:
+            self.make_directory(**directory)
+        if missing:
+            self.install_bundle(request["bundle"], missing)
+        for file in request["files"]:
+            self.set_file(**file)
+        for command in request["commands"]:
+            self.run_command(**command)
+        self.run_units(request["units"])
+        for outdated in request["outdated"]:
+            self.remove_outdated(**outdated)
+        return []
+
+    def note(self, subject: str, before: str, after: str, **more: Any) -> None:
+        """Note a difference."""
+        self.changes.append({"subject": subject, "before": before, "after": after, **more})
+
+    def install_packages(self, names: Sequence[str]) -> None:
+        """Install the packages that are missing; none is upgraded."""
+        if not names:
+            return
+        query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n", *names]
+        # It fails where one of them is unknown, and lists the others.
+        listed = _run(query, check=False).split("\n")
+        missing = [name for name in names if name + " installed" not in listed]
+        for name in missing:
+            self.note("package " + name, "absent", "installed")
+        if missing and not self.check_mode:
+            _run([*APT, "update"])
+            keep = ["--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"]
+            _run([*APT, "install", "--no-install-recommends", *keep, *missing])
+
+    def make_user(self, name: str, group: str, home: str, shell: str) -> None:
+        """Have a system user with this group of its own, without a password. The home directory is not made."""
+        before = "absent"
+        try:
+            entry = pwd.getpwnam(name)
+            before = f"group {_group_name(entry.pw_gid)}, home {entry.pw_dir}, shell {entry.pw_shell}"
+        except KeyError:
+            pass
+        after = f"group {group}, home {home}, shell {shell}"
+        if before == after:
+            return
+        self.note("user " + name, before, after)
+        if self.check_mode:
+            return
+        if group not in (entry.gr_name for entry in grp.getgrall()):
+            _run(["groupadd", "--system", group])
+        settings = ["--gid", group, "--home-dir" if before == "absent" else "--home", home, "--shell", shell, name]
+        _run(["useradd", "--system", "--no-create-home", *settings] if before == "absent" else ["usermod", *settings])
+
+    def make_directory(self, path: str, owner: str, group: str, mode: str) -> None:
+        """Have a directory with this owner, group and mode (in octal). A link to a directory is one."""
+        before, after = _describe(path, follow=True), f"directory {owner}:{group} {mode}"
+        if before == after:
+            return
+        if before != "absent" and not os.path.isdir(path):
+            raise SetupError(f"{path}: expected a directory, but found a {before}")
+        self.note(path, before, after)
+        if not self.check_mode:
+            _make_directories(path)
+            _give(path, owner, group, mode)
+
+    def set_file(
+        self,
+        path: str,
+        present: bool,
+        content: str,
+        owner: str,
+        group: str,
+        mode: str,
+        secret: bool,
+        restarts: str,
+        reloads: str,
+    ) -> None:
+        """Have a file with this content, owner, group and mode, or none.
+
+        If it changed, the units named are restarted, or reloaded, when their turn comes.
+        """
+        before = _describe(path)
+        after = f"file {owner}:{group} {mode}" if present else "absent"
+        old = _read(path) if before.startswith("file ") else None
+        new = content.encode() if present else None
+        if before == after and old == new:
+            return
+        if before.startswith("directory "):
+            raise SetupError(f"{path}: expected {'a file' if present else 'nothing'}, but found a {before}")
+        shown = {
+            name: _text(value, NOT_SHOWN[name] if secret else "") for name, value in (("before", old), ("after", new))
+        }
+        self.note(path, before, after if before != after else after + ", with other content", content=shown)
+        if restarts:
+            self._mark("restart " + restarts)
+        if reloads:
+            self._mark("reload " + reloads)
+        if path.startswith("/etc/systemd/system/"):
+            self._mark("daemon-reload")
+        if self.check_mode:
+            return
+        if new is None:
+            os.unlink(path)
+            _sync_directory(os.path.dirname(path))
+        else:
+            _write(path, new, owner, group, mode)
+
+    def run_command(self, name: str, check: Sequence[str], run: Sequence[str], daemon_reload: bool) -> None:
+        """Run a command where another one, which changes nothing, does not end with 0."""
+        if _ends_well(check):
+            return
+        self.note(name, "not done", "done")
+        if daemon_reload:
+            self._mark("daemon-reload")
+        if not self.check_mode:
+            _run(run)
+
+    def missing(self, bundle: Mapping[str, Any]) -> list[str]:
+        """Which of the names that the bundle installs are not there."""
+        names: Sequence[str] = bundle.get("names", [])
+        return [name for name in names if not os.path.exists(os.path.join(bundle["directory"], name))]
+
+    def install_bundle(self, bundle: Mapping[str, Any], missing: Sequence[str]) -> None:
+        """Unpack the archives beside what is there, and have their own installer put it in place."""
+        directory: str = bundle["directory"]
+        for name in missing:
+            self.note(os.path.join(directory, name), "absent", "installed")
+        if self.check_mode:
+            return
+        unpacked = os.path.join(directory, "bundle.part")
+        _run(["sh", "-c", 'rm -rf -- "$1"/*.part', "sh", directory])
+        os.mkdir(unpacked, 0o755)
+        for archive in bundle["archives"]:
+            _run(["tar", "--extract", "--gzip", "--no-same-owner", "--file", archive, "--directory", unpacked])
+        _run([os.path.join(unpacked, "install"), *bundle["arguments"]])
+        _run(["rm", "-rf", unpacked])
+
+    def run_units(self, units: Sequence[Mapping[str, Any]]) -> None:
+        """Have each unit enabled, running, restarted or reloaded as it should be."""
+        shown = [_show_unit(unit["name"]) for unit in units]
+        for unit, properties in zip(units, shown):
+            if properties["NeedDaemonReload"] == "yes":
+                self._mark("daemon-reload")
+            if unit["enabled"] and properties["UnitFileState"] != "enabled":
+                self.note(unit["name"], properties["UnitFileState"] or "absent", "enabled")
+                self._mark("daemon-reload")
+                if not self.check_mode:
+                    _run(["systemctl", "--quiet", "--no-reload", "enable", unit["name"]])
+        if "daemon-reload" in self._marks:
+            if not self.check_mode:
+                _run(["systemctl", "daemon-reload"])
+            self._unmark("daemon-reload")
+        contained = os.path.exists("/run/systemd/container")
+        for unit, properties in zip(units, shown):
+            name: str = unit["name"]
+            verb = unit_verb(
+                properties["ActiveState"],
+                running=unit["running"] and not (contained and unit["outside_containers"]),
+                # It runs from a unit file that was replaced since, by whomever.
+                restart="restart " + name in self._marks or properties["NeedDaemonReload"] == "yes",
+                reload="reload " + name in self._marks,
+            )
+            if verb:
+                self.note(name, properties["ActiveState"], DONE[verb])
+                if not self.check_mode:
+                    _control_unit(verb, name, properties["ActiveState"])
+            self._unmark("restart " + name)
+            self._unmark("reload " + name)
+
+    def remove_outdated(self, directory: str, pattern: str, keep: Sequence[str], lock: str) -> None:
+        """Remove what has such a name in a directory and is not to be kept, while nobody holds the lock.
+
+        What the lock cannot be had for is left to the next run.
+        """
+        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+        for name in names:
+            if name in keep or not re.fullmatch(pattern, name):
+                continue
+            path = os.path.join(directory, name)
+            if not self.check_mode:
+                wait = ["flock", f"--timeout={LOCK_SECONDS}", "--conflict-exit-code=0", lock]
+                _run([*wait, "rm", "--recursive", "--force", path])
+                if os.path.exists(path):
+                    continue
+            self.note(path, "outdated", "absent")
+
+    def _mark(self, mark: str) -> None:
+        """Remember, also for the next run, what is to be done to a unit."""
+        if mark not in self._marks and not self.check_mode:
+            os.makedirs(self._pending, 0o700, exist_ok=True)
+            open(os.path.join(self._pending, mark), "w").close()
+        self._marks.add(mark)
+
+    def _unmark(self, mark: str) -> None:
+        if mark in self._marks and not self.check_mode:
+            os.unlink(os.path.join(self._pending, mark))
+        self._marks.discard(mark)
+
+
+def device_facts() -> dict[str, str]:
+    """What this device is, in Ansible's words and by the names of Ansible's facts."""
+    managers = [name for command, name in PACKAGE_MANAGERS.items() if os.path.exists("/usr/bin/" + command)]
+    return {
+        "architecture": os.uname().machine,
+        "userspace_bits": "64" if sys.maxsize > 1 << 32 else "32",
+        "python_version": ".".join(map(str, sys.version_info[:3])),
+        "pkg_mgr": managers[0] if managers else "unknown",
+        "service_mgr": "systemd" if os.path.isdir("/run/systemd/system") else _first_process(),
+    }
+
+
+def require(expected: Mapping[str, Sequence[str]], facts: Mapping[str, str]) -> None:
+    """Refuse a device of which a fact is none of those expected. Raises SetupError, which names both."""
+    for name, values in expected.items():
+        if facts[name] not in values:
+            raise SetupError(f"{REQUIRED[name]}: expected {' or '.join(values)}, but found {facts[name]}")
+
+
+def unit_verb(active_state: str, running: bool, restart: bool, reload: bool) -> str:
+    """What systemctl has to do to a unit: ``start``, ``restart``, ``reload``, or nothing (an empty text).
+
+    ``running``: it should run; one that is not to be started may run nevertheless, and then follows its files.
+    """
+    if active_state != "active":
+        return "start" if running else ""
+    if restart:
+        return "restart"
+    return "reload" if reload else ""
+
+
+def main(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what is asked for. Returns ``changes``, ``missing`` and ``facts``, or ``msg`` with ``failed``."""
+    if os.geteuid() != 0:
+        return {"failed": True, "msg": "needs to be root on the device: set 'become: true'", "changes": []}
+    setup = Setup(request["check_mode"])
+    try:
+        facts = device_facts()
+        require(request["requires"], facts)
+        missing = setup.run(request)
+        return {"changes": setup.changes, "missing": missing, "facts": facts}
+    except (SetupError, OSError) as error:
+        return {"failed": True, "msg": str(error), "changes": setup.changes}
+
+
+def _show_unit(name: str) -> dict[str, str]:
+    """What systemd says of a unit, which need not exist."""
+    shown = _run(["systemctl", "show", "--property=" + ",".join(UNIT_PROPERTIES), "--", name])
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+def _control_unit(verb: str, name: str, active_state: str) -> None:
+    """Start, restart or reload a unit. Raises SetupError with the end of its log."""
+    if active_state == "failed":
+        # It may have been given up, and would be refused for as long as its limit says.
+        _run(["systemctl", "reset-failed", name])
+    try:
+        _run(["systemctl", verb, name])
+    except SetupError as error:
+        log = _run(["journalctl", "--unit=" + name, "--lines=10", "--output=cat", "--no-pager"], check=False)
+        raise SetupError(f"{error}. The end of its log:\n{log.strip()}") from None
+
+
+def _text(content: bytes | None, instead: str) -> str:
+    """A file's content for a diff, or ``instead`` of it; nothing where there is no file."""
+    if content is None:
+        return ""
+    return instead or content.decode("utf-8", "replace")
+
+
+def _first_process() -> str:
+    return (_read("/proc/1/comm") or b"unknown").decode().strip()
+
+
+def _describe(path: str, follow: bool = False) -> str:
+    """Kind, owner, group and mode of what is at a path, or ``absent``."""
+    try:
+        found = os.stat(path) if follow else os.lstat(path)
+    except FileNotFoundError:
+        return "absent"
+    kinds = ((stat.S_ISDIR, "directory"), (stat.S_ISREG, "file"), (stat.S_ISLNK, "link"))
+    kind = ([name for is_kind, name in kinds if is_kind(found.st_mode)] or ["special file"])[0]
+    owner = _user_name(found.st_uid)
+    return f"{kind} {owner}:{_group_name(found.st_gid)} {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: str, content: bytes, owner: str, group: str, mode: str) -> None:
+    """Put a file in place of what is at ``path``: as it was or as it shall be, whatever interrupts the writing."""
+    directory, name = os.path.split(path)
+    _make_directories(directory)
+    part = os.path.join(directory, "." + name + ".part")
+    if os.path.lexists(part):
+        os.unlink(part)
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+        _give(file.fileno(), owner, group, mode)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    _sync_directory(directory)
+
+
+def _give(path: str | int, owner: str, group: str, mode: str) -> None:
+    # The mode last: a change of the owner takes some of its bits away.
+    os.chown(path, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+    os.chmod(path, int(mode, 8))
+
+
+def _make_directories(path: str) -> None:
+    """Make a directory and those above it that are missing, for everybody to read."""
+    if not os.path.isdir(path):
+        _make_directories(os.path.dirname(path))
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)
+        _sync_directory(os.path.dirname(path))
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _ends_well(command: Sequence[str]) -> bool:
+    """Whether a command is there and ends with 0."""
+    nothing = subprocess.DEVNULL
+    try:
+        return subprocess.run(command, check=False, stdin=nothing, stdout=nothing, stderr=nothing).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def _run(command: Sequence[str], check: bool = True) -> str:
+    """Run a command and return what it printed. Raises SetupError with the end of what it said when it fails."""
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if check and done.returncode != 0:
+        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
+        raise SetupError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
+    return done.stdout

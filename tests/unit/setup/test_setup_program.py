@@ -1,0 +1,342 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ``device_setup`` asks of a device, and what the device makes of it: files, directories, commands."""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import itertools
+import json
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.play import Play
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup import program
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.plan import (
+    COMMAND,
+    chosen_parts,
+    make_input,
+    make_request,
+    make_result,
+    parse_output,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.program import Setup, SetupError, require, unit_verb
+
+OWNER = pwd.getpwuid(os.getuid()).pw_name
+GROUP = grp.getgrgid(os.getgid()).gr_name
+EMPTY_PART: dict[str, Any] = {
+    "tags": [],
+    **dict.fromkeys(("packages", "users", "directories", "files", "commands", "units", "outdated"), ()),
+}
+
+
+class Place:
+    """A directory of a device, and runs of the program that change it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.root = directory / "root"
+        self.root.mkdir()
+        self.pending = directory / "pending"
+
+    def setup(self, check_mode: bool = False) -> Setup:
+        return Setup(check_mode, str(self.pending))
+
+    def request(self, **sections: Any) -> dict[str, Any]:
+        return make_request({}, [{**EMPTY_PART, **sections}], None, check_mode=False)
+
+    def run(self, check_mode: bool = False, **sections: Any) -> list[dict[str, Any]]:
+        setup = self.setup(check_mode)
+        assert setup.run(self.request(**sections)) == []
+        return setup.changes
+
+    def file(self, name: str, content: str = "", **more: Any) -> dict[str, Any]:
+        default = {"present": True, "mode": "0640", "secret": False, "restarts": "", "reloads": ""}
+        owner = {"owner": OWNER, "group": GROUP}
+        return {"path": str(self.root / name), "content": content, **default, **owner, **more}
+
+    def tree(self) -> dict[str, tuple[str, int, str]]:
+        """Mode, inode and content of all that is there, by its path."""
+        found = {}
+        for path in sorted(self.directory.rglob("*")):
+            status = path.lstat()
+            content = path.read_text() if path.is_file() else ""
+            found[str(path.relative_to(self.directory))] = (oct(status.st_mode), status.st_ino, content)
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    before = os.umask(0o077)
+    yield Place(tmp_path)
+    os.umask(before)
+
+
+def test_a_file_is_made_kept_changed_and_removed(place: Place) -> None:
+    file = place.file("etc/app/server.conf", "port = 1\n")
+    path = Path(file["path"])
+    described = f"file {OWNER}:{GROUP} 0640"
+    (made,) = place.run(files=[file])
+    assert made == {
+        "subject": str(path),
+        "before": "absent",
+        "after": described,
+        "content": {"before": "", "after": "port = 1\n"},
+    }
+    assert (path.read_text(), oct(path.stat().st_mode)) == ("port = 1\n", "0o100640")
+    assert oct(path.parent.stat().st_mode) == "0o40755", "whatever the umask says"
+    tree = place.tree()
+    assert place.run(files=[file]) == []
+    assert place.tree() == tree, "the same inode: nothing was written"
+
+    (changed,) = place.run(files=[{**file, "content": "port = 2\n"}])
+    assert (changed["before"], changed["after"]) == (described, f"{described}, with other content")
+    assert changed["content"] == {"before": "port = 1\n", "after": "port = 2\n"}
+    assert path.read_text() == "port = 2\n"
+
+    path.chmod(0o666)
+    (closed,) = place.run(files=[{**file, "content": "port = 2\n"}])
+    assert (closed["before"], closed["after"]) == (f"file {OWNER}:{GROUP} 0666", described)
+    assert oct(path.stat().st_mode) == "0o100640"
+
+    absent = {**file, "present": False, "content": None}
+    assert [change["after"] for change in place.run(files=[absent])] == ["absent"]
+    assert not path.exists()
+    assert place.run(files=[absent]) == []
+    assert list(path.parent.iterdir()) == [], "nothing is left of the writing"
+
+
+def test_what_an_interrupted_writing_left_is_no_obstacle(place: Place) -> None:
+    (place.root / ".f.part").write_text("half")
+    place.run(files=[place.file("f", "whole")])
+    assert [path.name for path in place.root.iterdir()] == ["f"]
+
+
+def test_a_link_is_replaced_and_its_target_left_alone(place: Place) -> None:
+    (place.root / "target").write_text("theirs")
+    (place.root / "f").symlink_to("target")
+    (change,) = place.run(files=[place.file("f", "ours")])
+    assert change["before"].startswith("link ")
+    assert not (place.root / "f").is_symlink()
+    assert (place.root / "target").read_text() == "theirs"
+
+
+def test_a_secret_is_in_no_result(place: Place) -> None:
+    old, new = ("-----BEGIN PRIVATE KEY-----\n" + name for name in ("old", "new"))
+    for content in (old, new):
+        (change,) = place.run(files=[place.file("key", content, secret=True)])
+        assert "PRIVATE KEY" not in json.dumps(change)
+        (shown,) = make_result({"changes": [change]}, diff=True)["diff"]
+        assert shown["before"] != shown["after"], "the diff tells that it changed"
+    assert (place.root / "key").read_text() == new
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_a_directory_in_a_files_place_is_refused(place: Place, present: bool) -> None:
+    (place.root / "f").mkdir()
+    with pytest.raises(SetupError, match=r"/f: expected (a file|nothing), but found a directory"):
+        place.run(files=[place.file("f", "x", present=present)])
+
+
+def test_directories_are_made_and_corrected(place: Place) -> None:
+    wanted = {"path": str(place.root / "a/b"), "owner": OWNER, "group": GROUP, "mode": "0750"}
+    assert [change["before"] for change in place.run(directories=[wanted])] == ["absent"]
+    assert oct((place.root / "a/b").stat().st_mode) == "0o40750"
+    (place.root / "a/b").chmod(0o700)
+    (change,) = place.run(directories=[wanted])
+    assert (change["before"], change["after"]) == (
+        f"directory {OWNER}:{GROUP} 0700",
+        f"directory {OWNER}:{GROUP} 0750",
+    )
+    assert place.run(directories=[wanted]) == []
+    (place.root / "linked").symlink_to("a/b")
+    assert place.run(directories=[{**wanted, "path": str(place.root / "linked")}]) == []
+    (place.root / "f").write_text("")
+    with pytest.raises(SetupError, match="/f: expected a directory, but found a file"):
+        place.run(directories=[{**wanted, "path": str(place.root / "f")}])
+
+
+def test_a_command_is_run_where_its_check_fails(place: Place) -> None:
+    done = str(place.root / "done")
+    command = {"name": "do it", "check": ["test", "-e", done], "run": ["touch", done], "daemon_reload": False}
+    assert place.run(check_mode=True, commands=[command]) == place.run(commands=[command])
+    assert place.run(commands=[command]) == []
+    (place.root / "done").unlink()
+    missing = {**command, "check": [str(place.root / "not-installed-yet")]}
+    assert [change["subject"] for change in place.run(commands=[missing])] == ["do it"]
+    with pytest.raises(SetupError, match="sh -c echo why >&2; exit 3: exit code 3: why"):
+        place.run(commands=[{**missing, "run": ["sh", "-c", "echo why >&2; exit 3"]}])
+
+
+def test_check_mode_says_the_same_and_changes_nothing(place: Place) -> None:
+    (place.root / "old").write_text("old")
+    sections: dict[str, Any] = {
+        "directories": [{"path": str(place.root / "a"), "owner": OWNER, "group": GROUP, "mode": "0750"}],
+        "files": [
+            place.file("a/new", "new", restarts="a.service"),
+            place.file("old", "new", reloads="b.service"),
+            place.file("gone", present=False),
+        ],
+        "commands": [{"name": "c", "check": ["false"], "run": ["true"], "daemon_reload": False}],
+    }
+    tree = place.tree()
+    would = place.run(check_mode=True, **sections)
+    assert place.tree() == tree
+    assert place.run(**sections) == would
+    assert len(would) == 4
+
+
+def test_a_restart_is_not_forgotten_when_the_run_is_interrupted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            place.run(files=[place.file("f", "x", restarts="a.service")])
+    # The file may be in place by now, and the unit still runs with the one before.
+    assert [path.name for path in place.pending.iterdir()] == ["restart a.service"]
+    place.run(files=[place.file("f", "x", restarts="a.service")])
+    assert "restart a.service" in place.setup()._marks
+
+
+@pytest.mark.parametrize(
+    ("state", "running", "restart", "reload", "verb"),
+    [
+        ("active", True, False, False, ""),
+        ("active", True, False, True, "reload"),
+        ("active", True, True, True, "restart"),
+        ("active", False, True, False, "restart"),
+        ("inactive", True, False, False, "start"),
+        ("inactive", True, True, True, "start"),
+        ("failed", True, False, False, "start"),
+        ("activating", True, False, False, "start"),
+        ("inactive", False, True, True, ""),
+    ],
+)
+def test_what_is_done_to_a_unit(state: str, running: bool, restart: bool, reload: bool, verb: str) -> None:
+    assert unit_verb(state, running=running, restart=restart, reload=reload) == verb
+
+
+def test_without_its_bundle_nothing_is_changed(place: Place) -> None:
+    (place.root / "app-1").mkdir()
+    bundle = {"directory": str(place.root), "names": ["app-1", "venv-2"], "archives": [], "arguments": []}
+    request = {**place.request(files=[place.file("f", "x")]), "bundle": bundle}
+    tree = place.tree()
+    setup = place.setup()
+    assert setup.run(request) == ["venv-2"]
+    assert (setup.changes, place.tree()) == ([], tree)
+    checked = place.setup(check_mode=True)
+    assert checked.run(request) == []
+    assert [change["subject"] for change in checked.changes] == [str(place.root / "venv-2"), str(place.root / "f")]
+
+
+def test_a_bundles_own_installer_puts_what_is_missing_in_place(place: Place) -> None:
+    source = place.directory / "source"
+    source.mkdir()
+    (source / "install").write_text('#!/bin/sh\nset -e\nbundle=${0%/*}\nmv "$bundle/new" "$bundle/../$1"\n')
+    (source / "install").chmod(0o755)
+    (source / "new").mkdir()
+    archive = place.directory / "bundle.tar.gz"
+    subprocess.run(["tar", "-czf", archive, "-C", source, "."], check=True)
+    (place.root / "bundle.part").mkdir()
+    (place.root / "bundle.part" / "of-a-run-before").mkdir()
+    bundle = {"directory": str(place.root), "names": ["app-1"], "archives": [str(archive)], "arguments": ["app-1"]}
+    setup = place.setup()
+    assert setup.run({**place.request(), "bundle": bundle}) == []
+    assert [change["subject"] for change in setup.changes] == [str(place.root / "app-1")]
+    assert [path.name for path in place.root.iterdir()] == ["app-1"]
+
+
+def test_what_is_outdated_goes_unless_it_is_in_use(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("app-1", "app-2", "app-3.part", "data"):
+        (place.root / name).mkdir()
+    lock = place.directory / "lock"
+    outdated = {"directory": str(place.root), "pattern": "app-[^.]+", "keep": ["app-2"], "lock": str(lock)}
+    with monkeypatch.context() as context, lock.open("w") as held:
+        context.setattr(program, "LOCK_SECONDS", 0)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert place.run(outdated=[outdated]) == []
+    assert [change["subject"] for change in place.run(outdated=[outdated])] == [str(place.root / "app-1")]
+    assert sorted(path.name for path in place.root.iterdir()) == ["app-2", "app-3.part", "data"]
+    assert place.run(outdated=[outdated]) == []
+
+
+def test_a_device_of_another_kind_is_refused() -> None:
+    facts = {"service_mgr": "openrc-init", "architecture": "armv6l"}
+    with pytest.raises(SetupError, match="init system: expected systemd, but found openrc-init"):
+        require({"service_mgr": ["systemd"]}, facts)
+    with pytest.raises(SetupError, match="architecture: expected aarch64 or armv7l, but found armv6l"):
+        require({"architecture": ["aarch64", "armv7l"]}, facts)
+    require({"architecture": ["armv6l"]}, facts)
+
+
+def test_tags_choose_the_parts_as_ansible_chooses_tasks() -> None:
+    parts = [{"tags": ["role", "role_time"]}, {"tags": ["role", "role_files"]}]
+    # As of a role with `tags: mine` in a play.
+    tags = ["mine", "role", "role_time", "role_files"]
+    play = Play.load(
+        {
+            "hosts": "all",
+            "tags": ["mine"],
+            "tasks": [{"ansible.builtin.meta": "noop", "tags": part["tags"]} for part in parts],
+        },
+        loader=DataLoader(),
+    )
+    (block,) = play.tasks
+    words = ("all", "tagged", "untagged", "always", "role", "role_time", "mine", "other")
+    asked = [[word] for word in words] + [list(pair) for pair in itertools.combinations(words, 2)]
+    for only in asked:
+        chosen = [task.evaluate_tags(only, [], {}) for task in block.block]
+        assert chosen_parts(parts, tags, only) == list(itertools.compress(parts, chosen)), only
+
+
+def call(request: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """The answer of the device's Python to a whole call, as a shell of the device runs it."""
+    command = ["sh", "-c", COMMAND]
+    done = subprocess.run(command, input=make_input(request), capture_output=True, check=True, **options)
+    assert done.stderr == b""
+    answer = parse_output("a banner\n" + done.stdout.decode())
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the program wants to be root")
+def test_the_whole_call_runs_on_the_devices_python(place: Place) -> None:
+    file = place.file("f", "größer ≥ 1\n")
+    result = make_result(call(place.request(files=[file])), diff=True)
+    assert (result["changed"], result["missing"]) == (True, [])
+    assert result["diff"] == [
+        {"before_header": file["path"], "after_header": file["path"], "before": "", "after": "größer ≥ 1\n"}
+    ]
+    assert result["ansible_facts"]["architecture"] == os.uname().machine
+    assert (place.root / "f").read_text() == "größer ≥ 1\n"
+
+
+def test_who_is_not_root_is_told_so(place: Place) -> None:
+    options = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    answer = call(place.request(), **options)
+    assert answer["failed"]
+    assert answer["msg"] == "needs to be root on the device: set 'become: true'"
+
+
+def test_no_answer_is_told_from_a_bad_one() -> None:
+    assert parse_output("sudo: a password is required\n") is None
+    assert parse_output('{"changes": [') is None
+    assert make_result({"failed": True, "msg": "why", "changes": []}, diff=False) == {
+        "changed": False,
+        "changes": [],
+        "missing": [],
+        "failed": True,
+        "msg": "why",
+    }

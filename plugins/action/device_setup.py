@@ -11,6 +11,7 @@ from typing import Any, Mapping
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import patiently
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.plan import (
     ARGUMENTS,
     COMMAND,
@@ -35,13 +36,9 @@ class ActionModule(ActionBase):
         args = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         parts = chosen_parts(args["parts"], self._task.tags, only=task_vars.get("ansible_run_tags", ["all"]))
         parts = [{**part, "files": [self._render(file, task_vars) for file in part["files"]]} for part in parts]
-        bundle = args["bundle"]
-        if bundle and not self._task.check_mode:
-            bundle["archives"] = [
-                self._send(path, f"{number}.tar.gz") for number, path in enumerate(bundle["archives"])
-            ]
-        request = make_request(args["requires"], parts, bundle, self._task.check_mode)
-        done = self._run_with_input(COMMAND, make_input(request))
+        request = make_request(args["requires"], parts, args["bundle"], self._task.check_mode)
+        # A further attempt finds what an earlier one did, and goes on from there.
+        done = patiently(lambda: self._ask(request), args["retry_seconds"], task_vars["inventory_hostname"])
         answer = parse_output(done["stdout"])
         if answer is None:
             said = (done["stderr"] or done["stdout"]).strip()
@@ -56,6 +53,15 @@ class ActionModule(ActionBase):
             lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
             (rendered["content"],) = lookup.run([file["template"]], task_vars)
         return rendered
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send the archives, run the program, and return what the command printed."""
+        bundle = dict(request["bundle"])
+        if bundle and not self._task.check_mode:
+            bundle["archives"] = [
+                self._send(path, f"{number}.tar.gz") for number, path in enumerate(bundle["archives"])
+            ]
+        return self._run_with_input(COMMAND, make_input({**request, "bundle": bundle}))
 
     def _send(self, file: str, name: str) -> str:
         """Send a file to a temporary directory on the device and return its path."""

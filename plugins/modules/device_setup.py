@@ -244,6 +244,13 @@ options:
         type: list
         elements: str
         default: []
+  retry_seconds:
+    description:
+      - How long the call is tried again, with pauses of 2 to 30 seconds, while the connection fails though somebody
+        answers there, because C(become) or the greeting takes too long on a busy device, or the link breaks.
+      - A device that does not answer at all is unreachable at once.
+    type: int
+    default: 300
 attributes:
   check_mode:
     support: full

@@ -27,6 +27,8 @@ class Case:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ansible = Ansible(directory, [], **HOSTS)
+        # Or root's su to root would be left out.
+        (self.ansible.directory / "ansible.cfg").write_text("[privilege_escalation]\nbecome_allow_same_user = true\n")
         templates = self.ansible.directory / "templates"
         templates.mkdir()
         # On old versions of Ansible, what a template returns becomes a mapping where it looks like one.
@@ -122,3 +124,22 @@ def test_another_kind_of_device_is_refused_untouched(case: Case) -> None:
         assert result["failed"]
         assert result["msg"].startswith("architecture: expected sparc64, but found ")
     assert case.files() == {}
+
+
+@pytest.mark.parametrize(("retry_seconds", "unreachable"), [(60, False), (0, True)])
+def test_a_device_whose_become_is_slow_is_tried_again(case: Case, retry_seconds: int, unreachable: bool) -> None:
+    slow = case.directory / "slow-su"
+    # Slower than Ansible waits, the first time.
+    slow.write_text(f'#!/bin/sh\nif mkdir {case.directory}/called 2>/dev/null; then sleep 30; fi\nexec su "$@"\n')
+    slow.chmod(0o755)
+    settings = {"ansible_become_exe": str(slow), "ansible_local_become_success_timeout": 1}
+    run = case.play("--limit", "su", "-e", json.dumps(settings), retry_seconds=retry_seconds)
+    result = run.results("Set up")["su"]
+    if unreachable:
+        assert result["unreachable"]
+        assert "Timed out waiting for become success" in result["msg"]
+        assert case.files() == {}
+    else:
+        assert result["changed"]
+        assert "su: the connection failed, the next attempt is in 2 s: " in str(result["warnings"]) + run.stderr
+        assert "su/server.json" in case.files()

@@ -108,6 +108,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "options": {"tags": {"type": "list", "elements": "str", "default": []}, **_PART},
     },
     "bundle": {"type": "dict", "options": _BUNDLE},
+    "retry_seconds": {"type": "int", "default": 300},
 }
 
 

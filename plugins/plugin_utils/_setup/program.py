@@ -16,6 +16,7 @@ next run makes up for it when this one is interrupted.
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import os
 import pwd
@@ -23,17 +24,21 @@ import re
 import stat
 import subprocess
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Mapping, Sequence
 
 PENDING = "/run/edgeml-setup"
+LOCK = "/run/edgeml-setup.lock"
 NOT_SHOWN = {"before": "(old content, not shown)\n", "after": "(new content, not shown)\n"}
 # apt and dpkg may be at work already, after a boot for example.
 APT_LOCK_SECONDS = 300
 # What still uses the version before: a swap, a recovery, a look at the trials.
 LOCK_SECONDS = 60
+# Another run's, for example of one whose connection broke.
+RUN_SECONDS = 600
 APT = ["apt-get", "--quiet", "--yes", f"--option=DPkg::Lock::Timeout={APT_LOCK_SECONDS}"]
 PACKAGE_MANAGERS = {
     "apt-get": "apt",
@@ -310,10 +315,25 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         facts = device_facts()
         require(request["requires"], facts)
+        if not setup.check_mode:
+            _wait_for_other_runs(LOCK)
         missing = setup.run(request)
         return {"changes": setup.changes, "missing": missing, "facts": facts}
     except (SetupError, OSError) as error:
         return {"failed": True, "msg": str(error), "changes": setup.changes}
+
+
+def _wait_for_other_runs(path: str) -> None:
+    """Wait until no other run is at work, and keep further ones waiting until this process ends. Raises SetupError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + RUN_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise SetupError(f"another set-up has been at work for {RUN_SECONDS} s: {path} is locked") from None
+        time.sleep(0.5)
 
 
 def _show_unit(name: str) -> dict[str, str]:

@@ -13,6 +13,8 @@ import json
 import os
 import pwd
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,22 @@ def test_what_is_outdated_goes_unless_it_is_in_use(place: Place, monkeypatch: py
     assert [change["subject"] for change in place.run(outdated=[outdated])] == [str(place.root / "app-1")]
     assert sorted(path.name for path in place.root.iterdir()) == ["app-2", "app-3.part", "data"]
     assert place.run(outdated=[outdated]) == []
+
+
+def test_runs_wait_for_each_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = place.directory / "lock"
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", hold, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with monkeypatch.context() as context:
+            context.setattr(program, "RUN_SECONDS", 0)
+            with pytest.raises(SetupError, match=r"another set-up has been at work for 0 s: .*/lock is locked"):
+                program._wait_for_other_runs(str(lock))
+        threading.Timer(0.2, other.communicate, ["\n"]).start()
+        program._wait_for_other_runs(str(lock))
+        assert other.wait() == 0, "only then"
 
 
 def test_a_device_of_another_kind_is_refused() -> None:

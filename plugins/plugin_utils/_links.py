@@ -1,0 +1,58 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Connections that fail now and then: a slow device or a bad link is no device that is away."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Callable, TypeVar
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.utils.display import Display
+
+PAUSE_SECONDS = 2.0
+PAUSE_SECONDS_MAX = 30.0
+# Nobody is there, or who is there lets nobody in: OpenSSH's words (ssh.c, sshconnect.c), and sudo's.
+_AWAY = re.compile(
+    r"connect to (host|address) .*: (?!Connection reset)|Could not resolve hostname|Permission denied|"
+    r"Host key verification failed|Too many authentication failures|REMOTE HOST IDENTIFICATION HAS CHANGED|"
+    r"(Incorrect|Missing) \S+ password"
+)
+_Result = TypeVar("_Result")
+
+
+def is_away(message: str) -> bool:
+    """Whether a connection's failure says that trying again is useless: nobody answers there, or nobody is let in.
+
+    All else may pass: ``become`` or the greeting took too long, the connection broke or was reset.
+    """
+    return bool(_AWAY.search(message))
+
+
+def patiently(
+    attempt: Callable[[], _Result],
+    seconds: float,
+    host: str,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> _Result:
+    """What ``attempt`` returns, which is made again for about ``seconds`` while the connection fails.
+
+    The pauses double, up to ``PAUSE_SECONDS_MAX``. Raises AnsibleConnectionFailure, the last one.
+    """
+    deadline = clock() + seconds
+    pause = PAUSE_SECONDS
+    while True:
+        try:
+            return attempt()
+        except AnsibleConnectionFailure as error:
+            if is_away(str(error)) or clock() + pause > deadline:
+                raise
+            Display().warning(f"{host}: the connection failed, the next attempt is in {pause:.0f} s: {error}")
+        sleep(pause)
+        pause = min(2 * pause, PAUSE_SECONDS_MAX)

@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,13 @@ from traffic import MODEL, REPOSITORY, Report, Target, Traffic
 CLONE = Path(__file__).resolve().parents[2]
 GOOD, BETTER, BAD, DAMAGED = "1.0.0", "1.1.0", "1.2.0", "1.3.0"
 REQUESTS_PER_SECOND = 4.0
+# A machine that is busy with other work is slow, and no more than that: a reply may take its time, and so may a login. A
+# connection that fails nevertheless is made again.
+REQUEST_SECONDS = 60.0
+PATIENCE = {"ANSIBLE_TIMEOUT": "60", "ANSIBLE_SSH_RETRIES": "5"}
+# How long the preparations are tried again while a device cannot be reached.
+PREPARATION_SECONDS = 900
+UNREACHABLE = 4
 
 
 @dataclass(frozen=True)
@@ -97,11 +104,15 @@ def main() -> int:
     """Tell the story; return 0 when everything went as told."""
     parser = argparse.ArgumentParser(description="Roll models out over emulated ARM devices, good ones and bad ones.")
     parser.add_argument("--keep", action="store_true", help="leave the devices running at the end")
-    keep: bool = parser.parse_args().keep
+    parser.add_argument(
+        "--load", type=int, default=0, metavar="N", help="keep N processes computing meanwhile, as on a busy machine"
+    )
+    arguments = parser.parse_args()
+    keep: bool = arguments.keep
     story = Story()
     rows: list[dict[str, str]] = []
     try:
-        with tempfile.TemporaryDirectory(prefix="edgeml-demo-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="edgeml-demo-") as scratch, busy(arguments.load):
             rows = tell(story, read_inventory(), Path(scratch))
     except StoryError:
         print("  The rest is left out: it builds on this.")
@@ -113,13 +124,23 @@ def main() -> int:
     return 1 if story.wrong else 0
 
 
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Keep so many processes computing, each of which would take a processor for itself."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            process = stack.enter_context(subprocess.Popen(["sh", "-c", "while :; do :; done"]))
+            stack.callback(process.kill)
+        yield
+
+
 def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, str]]:
     """Run the parts in their order; return the rows of the closing table."""
     with story.part(f"Start {len(devices)} pristine ARM devices"):
         story.require("they start", playbook(CLONE / "molecule/shared/create.yml").code == 0)
 
     with story.part("Provision them and install the inference service"):
-        story.require("they are provisioned", playbook("edgeml.fleet.provision").code == 0)
+        story.require("they are provisioned", prepare("edgeml.fleet.provision").code == 0)
 
     with story.part(f"Deploy release {GOOD}"):
         first = rollout(GOOD, scratch, waves=["100%"])
@@ -129,7 +150,7 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
         )
 
     targets = [Target(device.name, "127.0.0.1", device.port) for device in devices]
-    traffic = Traffic(targets, rate=REQUESTS_PER_SECOND).start()
+    traffic = Traffic(targets, rate=REQUESTS_PER_SECOND, timeout=REQUEST_SECONDS).start()
     try:
         with story.part(f"Roll out {BETTER}, more accurate, while requests flow"):
             second = rollout(BETTER, scratch)
@@ -223,13 +244,25 @@ def rollout(
     return playbook("edgeml.fleet.rollout", variables)
 
 
+def prepare(name: str) -> Run:
+    """Run a playbook that is no part of the story, again while a device cannot be reached, for a bounded time."""
+    deadline, pause = time.monotonic() + PREPARATION_SECONDS, 5.0
+    while True:
+        run = playbook(name)
+        if run.code != UNREACHABLE or time.monotonic() + pause > deadline:
+            return run
+        print(f"  A device could not be reached, on a busy machine for example: the next attempt is in {pause:.0f} s.")
+        time.sleep(pause)
+        pause = min(2 * pause, 60.0)
+
+
 def playbook(name: str | Path, variables: dict[str, Any] | None = None) -> Run:
     """Run a playbook of the installed collection, or the one at a path, and show what it prints as it comes."""
     command = ["ansible-playbook", str(name)]
     if variables:
         command += ["--extra-vars", json.dumps(variables)]
     print(f"$ {' '.join(command)}", flush=True)
-    environment = {**os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
+    environment = {**PATIENCE, **os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
     lines = []
     with subprocess.Popen(
         command,

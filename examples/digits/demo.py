@@ -29,8 +29,8 @@ from traffic import MODEL, REPOSITORY, Report, Target, Traffic
 CLONE = Path(__file__).resolve().parents[2]
 GOOD, BETTER, BAD, DAMAGED = "1.0.0", "1.1.0", "1.2.0", "1.3.0"
 REQUESTS_PER_SECOND = 4.0
-# A machine that is busy with other work is slow, and no more than that: a reply may take its time, and so may a login. A
-# connection that fails nevertheless is made again.
+# A machine that is busy with other work is slow, and no more than that: a reply may take its time, and so may a login.
+# A connection that fails nevertheless is made again.
 REQUEST_SECONDS = 60.0
 PATIENCE = {"ANSIBLE_TIMEOUT": "60", "ANSIBLE_SSH_RETRIES": "5"}
 # How long the preparations are tried again while a device cannot be reached.

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What roles write to a device for values that arrive as text, as ``-e name=value`` and INI inventories give them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from controller import Ansible
+from links import REPOSITORY
+
+RENDERED = {
+    "container_runtime": {
+        "prune": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-container-prune.service') }}",
+        "log": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/50-edgeml.conf') }}",
+        "units": "{{ __container_runtime_units }}",
+    },
+    "model_sync": {"keep": "{{ __model_sync_values.keep }}", "releases": "{{ __model_sync_values.releases }}"},
+    "provision": {
+        "time": "{{ __provision_parts | map(attribute='tags') | map('last') }}",
+        "ntp": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/timesyncd.conf.d/50-edgeml.conf') }}",
+        "packages": "{{ __provision_base.packages }}",
+    },
+}
+TEXTS: dict[str, dict[str, str]] = {
+    "container_runtime": {
+        "container_runtime_prune_unused": "false",
+        "container_runtime_podman_socket": "no",
+        "container_runtime_prune": "yes",
+        "container_runtime_log_max_bytes": "4096",
+    },
+    "model_sync": {
+        "model_sync_keep": "3",
+        "model_sync_releases": '[{"model": "digits", "version": "1.10"}]',
+    },
+    "provision": {
+        "provision_time_sync": "false",
+        "provision_ntp_servers": "ntp1.example,ntp2.example",
+        "provision_packages": '["ca-certificates", "chrony"]',
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each role renders, by its name."""
+    ansible = Ansible(
+        tmp_path_factory.mktemp("ansible"), [], **{name: {"ansible_connection": "local"} for name in TEXTS}
+    )
+    plays = []
+    for name, texts in TEXTS.items():
+        role = REPOSITORY / "roles" / name
+        plays.append(
+            {
+                "hosts": name,
+                "gather_facts": False,
+                "vars": {
+                    **role_variables(role / "defaults" / "main.yml"),
+                    **role_variables(role / "vars" / "main.yml"),
+                    "role_path": str(role),
+                    **texts,
+                },
+                "tasks": [{"name": "Render", "ansible.builtin.debug": {"msg": RENDERED[name]}}],
+            }
+        )
+    (ansible.directory / "play.yml").write_text(json.dumps(plays))
+    run = ansible.run("play.yml")
+    assert run.code == 0, run
+    return {name: result["msg"] for name, result in run.results("Render").items()}
+
+
+def role_variables(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    return found
+
+
+def test_false_as_text_prunes_no_image_that_has_a_name(rendered: dict[str, Any]) -> None:
+    made = rendered["container_runtime"]
+    assert "image prune --force\n" in made["prune"]
+    assert "log_size_max = 4096\n" in made["log"]
+    units = {unit["name"]: (unit["enabled"], unit.get("state")) for unit in made["units"]}
+    assert units["podman.socket"] == (False, "stopped")
+    assert units["edgeml-container-prune.timer"] == (True, "started")
+
+
+def test_lists_and_numbers_as_text_are_lists_and_numbers(rendered: dict[str, Any]) -> None:
+    assert rendered["model_sync"] == {"keep": 3, "releases": [{"model": "digits", "version": "1.10"}]}
+    assert "NTP=ntp1.example ntp2.example\n" in rendered["provision"]["ntp"]
+    assert rendered["provision"]["packages"] == ["ca-certificates", "chrony"]
+    assert "provision_time" not in rendered["provision"]["time"]

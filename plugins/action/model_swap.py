@@ -24,7 +24,10 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import
 _NEVER_CONNECTED = re.compile(
     r"ssh: connect to host|Could not resolve hostname|Permission denied|Host key verification failed|"
     r"kex_exchange_identification|banner exchange|Too many authentication failures|"
-    r"REMOTE HOST IDENTIFICATION HAS CHANGED"
+    r"REMOTE HOST IDENTIFICATION HAS CHANGED|"
+    # Ansible's own word, if ssh, on a busy controller, has closed its input and not yet ended: what was sent is not
+    # whole, so it did not run, wherever it came to.
+    r"\[Errno 32\] Broken pipe"
 )
 
 # What comes with the call: the files beside a model, and the smallest models. A transfer is five commands more, and a

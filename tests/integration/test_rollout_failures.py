@@ -165,3 +165,20 @@ def test_a_configuration_with_another_strategy_changes_nothing(tmp_path: Path, m
     (fleet.ansible.directory / "ansible.cfg").write_text("[defaults]\nstrategy = free\n")
     assert fleet.rollout().code == 2
     assert fleet.reached == [0, 0, 0]
+
+
+def test_a_device_is_away_whose_ssh_closes_its_input_before_it_ends(tmp_path: Path) -> None:
+    """As it does on a busy controller: Ansible then has nothing of what ssh says, but a pipe that broke."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexec <&-\nsleep 2\necho 'ssh: connect to host edge: No route to host' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    publish(make_release("1.0.0", model="plain", files={"model.bin": b"weights"}), tmp_path / "repository")
+    ansible = Ansible(
+        tmp_path, [], edge={**AWAY, "ansible_ssh_executable": str(ssh), "ansible_python_interpreter": "python3"}
+    )
+    swap = {"model": "plain", "version": "1.0.0", "repository": str(tmp_path / "repository")}
+    task = {"name": "Swap", "edgeml.fleet.model_swap": swap, "ignore_unreachable": True}
+    (ansible.directory / "swap.yml").write_text(json.dumps([{"hosts": "edge", "gather_facts": False, "tasks": [task]}]))
+    result = ansible.run("swap.yml").results("Swap")["edge"]
+    assert "Broken pipe" in result["msg"], "this is about another case"
+    assert (result["unreachable"], result["started"]) == (True, False)

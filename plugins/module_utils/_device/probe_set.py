@@ -57,9 +57,12 @@ def probe_accuracy(server: Server, model: str, probe_path: str) -> dict[str, Any
 
 
 def request_counts(metrics: str, model: str, version: str) -> dict[str, Any]:
-    """What the server counted for one version of a model, from its metrics in Prometheus' text format: ``requests``,
-    ``errors`` (status 500 and above), ``timed`` (those that were answered as asked), ``latency_seconds_sum`` over
-    them, and ``latency_buckets``: pairs of a time in seconds and how many took no longer, ascending."""
+    """Return what the server counted for one version of a model, from its metrics in Prometheus' text format.
+
+    ``requests`` leaves out those that were the client's mistake (status 400 to 499); ``errors`` have status 500 and
+    above; ``timed`` were answered as asked, ``latency_seconds_sum`` is over them, and ``latency_buckets`` are pairs of
+    a time in seconds and how many took no longer, ascending.
+    """
     return _request_counts(_of_version(parse_metrics(metrics), model, version))
 
 
@@ -128,8 +131,10 @@ def _request_counts(samples: list[Sample]) -> dict[str, Any]:
     buckets = []
     for name, labels, value in samples:
         if name == "edgeml_inference_requests_total":
-            counts["requests"] += int(value)
-            counts["errors"] += int(value) if labels.get("code", "").startswith("5") else 0
+            code = labels.get("code", "")
+            # A client's mistake says nothing about the version that refused it.
+            counts["requests"] += 0 if code.startswith("4") else int(value)
+            counts["errors"] += int(value) if code.startswith("5") else 0
         elif name == "edgeml_inference_duration_seconds_count":
             counts["timed"] = int(value)
         elif name == "edgeml_inference_duration_seconds_sum":

@@ -46,6 +46,74 @@ def centred() -> bytes:
     )
 
 
+def running_sum(backwards: bool = False) -> bytes:
+    """``y`` = the sum of ``x`` (FP32 [N, 2]) up to each row, or from it on."""
+    return _model(
+        [helper.make_node("CumSum", ["x", "axis"], ["y"], reverse=int(backwards))],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 2])],
+        constants=[helper.make_tensor("axis", TensorProto.INT64, [], [0])],
+    )
+
+
+def largest() -> bytes:
+    """``y`` = ``x`` (FP32 [N, 2]) over the largest of all its rows."""
+    return _model(
+        [
+            helper.make_node("ReduceMax", ["x"], ["most"], axes=[0], keepdims=1),
+            helper.make_node("Div", ["x", "most"], ["y"]),
+        ],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 2])],
+    )
+
+
+def dynamically_quantised() -> bytes:
+    """``y`` = ``x`` (FP32 [N, 2]) as it is after its quantisation to 8 bits, on the scale of the whole batch."""
+    return _model(
+        [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["quantised", "scale", "zero_point"]),
+            helper.make_node("DequantizeLinear", ["quantised", "scale", "zero_point"], ["y"]),
+        ],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 2])],
+    )
+
+
+def lstm() -> bytes:
+    """``y`` (FP32 [N, 1]) = an LSTM that takes the rows of ``x`` (FP32 [N, 2]) for steps in time."""
+    weights = [0.5, -0.25, 0.75, 0.1, -0.3, 0.6, 0.2, 0.4]
+    return _model(
+        [
+            helper.make_node("Unsqueeze", ["x", "one"], ["steps"]),
+            helper.make_node("LSTM", ["steps", "w", "r"], ["states"], hidden_size=1),
+            helper.make_node("Squeeze", ["states", "axes"], ["y"]),
+        ],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 1])],
+        constants=[
+            helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("w", TensorProto.FLOAT, [1, 4, 2], weights),
+            helper.make_tensor("r", TensorProto.FLOAT, [1, 4, 1], [0.9, 0.8, 0.7, 0.6]),
+        ],
+    )
+
+
+def scores() -> bytes:
+    """``y`` = softmax of ``x`` (FP32 [N, 2]) times a matrix, ``best`` (INT64 [N]) the place of the highest."""
+    return _model(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["y"], axis=-1),
+            helper.make_node("ArgMax", ["y"], ["best"], axis=1, keepdims=0),
+        ],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 3]), ("best", TensorProto.INT64, ["N"])],
+        constants=[helper.make_tensor("w", TensorProto.FLOAT, [2, 3], [0.3, -0.2, 0.5, 0.7, 0.1, -0.4])],
+    )
+
+
 def identities() -> bytes:
     """For each datatype an input ``in_<datatype>`` [N] and the same again as ``out_<datatype>``."""
     return _model(
@@ -111,6 +179,28 @@ def reshape(size: int) -> bytes:
         inputs=[("x", TensorProto.FLOAT, ["N"])],
         outputs=[("y", TensorProto.FLOAT, ["M"])],
         constants=[helper.make_tensor("size", TensorProto.INT64, [1], [size])],
+    )
+
+
+def pair() -> bytes:
+    """``sum`` = ``a`` + ``b``, both FP32 [N, 2], whose rows must be as many."""
+    return _model(
+        [helper.make_node("Add", ["a", "b"], ["sum"])],
+        inputs=[("a", TensorProto.FLOAT, ["N", 2]), ("b", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("sum", TensorProto.FLOAT, ["N", 2])],
+    )
+
+
+def expand(size: int) -> bytes:
+    """``y`` = as many ones as ``count`` (INT64 [1]) says, in a shape of ``size``: others fail, by no shape's fault."""
+    return _model(
+        [helper.make_node("Expand", ["one", "count"], ["ones"]), helper.make_node("Reshape", ["ones", "size"], ["y"])],
+        inputs=[("count", TensorProto.INT64, [1])],
+        outputs=[("y", TensorProto.FLOAT, [size])],
+        constants=[
+            helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]),
+            helper.make_tensor("size", TensorProto.INT64, [1], [size]),
+        ],
     )
 
 

@@ -27,7 +27,7 @@ def model(name: str) -> bytes:
 
 def golden(addend: float) -> dict[str, Any]:
     return {
-        "inputs": [plus_input([1, 2], [3, 4])],
+        "inputs": [{**plus_input([1, 2], [3, 4]), "size_ranges": [[0, None], [2, 2]]}],
         "outputs": [
             {"name": "sum", "datatype": "FP32", "shape": [2, 2], "data": [addend + number for number in (1, 2, 3, 4)]}
         ],

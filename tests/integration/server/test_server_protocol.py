@@ -122,11 +122,6 @@ def test_infer_echoes_the_id_and_returns_the_outputs_asked_for(shared_device: De
     assert [output["name"] for output in document["outputs"]] == ["twice"]
 
 
-def test_infer_takes_no_rows(shared_device: Device) -> None:
-    reply = shared_device.post("/v2/models/plus/infer", {"inputs": [{**plus_input(), "data": []}]})
-    assert reply.json()["outputs"][0] == {"name": "sum", "datatype": "FP32", "shape": [0, 2], "data": []}
-
-
 def test_infer_with_a_chunked_body(shared_device: Device) -> None:
     connection = shared_device.connect()
     body = json.dumps({"inputs": [plus_input([1, 2])]}).encode("utf-8")

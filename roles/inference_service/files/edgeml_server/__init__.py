@@ -17,6 +17,7 @@
       sockets.py, tls.py   the listening sockets and their certificates
       app.py               one request: header, authentication (authenticator.py), endpoint, response
       routes.py            the table of URLs
+      framing.py           rejects what two HTTP parsers can read in different ways
       body.py              reading a request's body; limits.py limits its header and its time
       inference.py         the endpoint for inference; metadata.py and repository.py have the others
       messages.py          requests and responses as endpoints see them
@@ -25,7 +26,9 @@
       repository.py        the models that serve: loading, swapping and freeing them
       loading.py           from a file to a model that is tested (golden.py) and warmed up
       inference.py         from the bytes of a request to the bytes of its response
-      executor.py          the bounded pool of threads for inference; batching.py joins requests that wait
+      executor.py          the bounded pool of threads for inference; batching.py joins requests that wait,
+                           of models whose rows independence.py proves to be independent
+      shapes.py            unusual sizes, and whose mistake a failure is
       backend.py           what a runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
     observe/             what is recorded about requests after their responses; imports neither of the above
       metrics.py           every Prometheus metric

@@ -43,11 +43,15 @@ _LENGTH_BYTES = 4
 
 
 class TensorSpec(NamedTuple):
-    """An input or output of a model. A size of -1 in ``shape`` is variable."""
+    """An input or output of a model. A size of -1 in ``shape`` is variable.
+
+    ``symbols`` names variable sizes, where the model does (else empty): those of one name are equal in all inputs.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    symbols: tuple[str | None, ...] = ()
 
 
 def is_whole(value: Any) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
 
+_REASON_CHARACTERS_MAX = 400
 _BACKENDS = {"onnx": "backend_onnx", "tflite": "backend_litert"}
 
 
@@ -26,6 +27,10 @@ class BackendOptions:
     """``threads``: processors that one inference may use."""
 
     threads: int
+
+
+class RunError(Exception):
+    """The runtime failed on inputs that have the datatypes and fit the shapes of the model; the text is one line."""
 
 
 class Backend(ABC):
@@ -45,12 +50,31 @@ class Backend(ABC):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Return the named outputs for ``inputs``, which have the datatypes and fit the shapes of ``self.inputs``.
 
-        Raises InvalidRequestError when the runtime finds the inputs, not itself, at fault.
+        Raises InvalidRequestError when the runtime says that the inputs are wrong, RunError when it only fails.
         """
 
     @abstractmethod
     def close(self) -> None:
         """Free the model. Nothing else is called afterwards."""
+
+
+class BackendWrapper(Backend):
+    """A loaded model with another way to run it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.platform = backend.platform
+        self.runtime = backend.runtime
+        self.inputs = backend.inputs
+        self.outputs = backend.outputs
+        self._backend = backend
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a runtime's error, shortened: some append a stack trace."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_REASON_CHARACTERS_MAX]
 
 
 def backend_for(model_format: str) -> type[Backend]:

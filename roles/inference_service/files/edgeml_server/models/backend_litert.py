@@ -20,7 +20,7 @@ import numpy as np
 from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import DTYPES, Array, TensorSpec
 
-from .backend import Backend, BackendOptions
+from .backend import Backend, BackendOptions, RunError, first_line
 
 
 def _import_runtime() -> tuple[str, Any, Any]:
@@ -77,10 +77,13 @@ class LitertBackend(Backend):
                 interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             # An interpreter that failed half-way is not used again.
-            raise InvalidRequestError(f"LiteRT refuses the inputs' shapes: {error}") from error
+            raise InvalidRequestError(f"LiteRT refuses the inputs' shapes: {first_line(error)}") from error
         for name, values in inputs.items():
             interpreter.set_tensor(self._input_index[name], values)
-        interpreter.invoke()
+        try:
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise RunError(f"LiteRT: {first_line(error)}") from error
         results = [interpreter.get_tensor(self._output_index[name]) for name in outputs]
         self._idle.append(_Idle(interpreter, wanted))
         return results

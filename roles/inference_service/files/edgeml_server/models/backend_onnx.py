@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
 
-from .backend import Backend, BackendOptions
+from .backend import Backend, BackendOptions, RunError, first_line
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -32,6 +33,14 @@ _DATATYPES = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
+
+
+_RUN_ERRORS = (
+    runtime_errors.EPFail,
+    runtime_errors.Fail,
+    runtime_errors.NotImplemented,
+    runtime_errors.RuntimeException,
+)
 
 
 class OnnxBackend(Backend):
@@ -60,11 +69,18 @@ class OnnxBackend(Backend):
         try:
             results: list[Array] = self._session.run(outputs, inputs)
         except runtime_errors.InvalidArgument as error:
-            raise InvalidRequestError(f"ONNX Runtime refuses the inputs: {error}") from error
+            raise InvalidRequestError(f"ONNX Runtime refuses the inputs: {_reason(error)}") from error
+        except _RUN_ERRORS as error:
+            raise RunError(f"ONNX Runtime: {_reason(error)}") from error
         return results
 
     def close(self) -> None:
         self._session = None
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error without its code: ``[ONNXRuntimeError] : 1 : FAIL : …``."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
 
 
 def _spec(path: str, kind: str, node: Any) -> TensorSpec:
@@ -74,7 +90,8 @@ def _spec(path: str, kind: str, node: Any) -> TensorSpec:
             "which the protocol cannot carry"
         )
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-    return TensorSpec(node.name, _DATATYPES[node.type], shape)
+    symbols = tuple(size if isinstance(size, str) and size else None for size in node.shape)
+    return TensorSpec(node.name, _DATATYPES[node.type], shape, symbols)
 
 
 BACKEND = OnnxBackend

@@ -18,10 +18,7 @@ import numpy as np
 
 from edgeml_server.common.tensors import Array
 
-from .backend import Backend
-
-# How close a row's outputs in company must be to those alone: runtimes may add in another order.
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
+from .backend import Backend, BackendWrapper
 
 
 class _Batch:
@@ -40,17 +37,13 @@ class _Batch:
         return len(self.members) - 1
 
 
-class BatchingBackend(Backend):
+class BatchingBackend(BackendWrapper):
     """A loaded model whose runs share the places in ``slots``, and batches of at most ``most_rows`` rows if it can."""
 
     def __init__(
         self, backend: Backend, most_rows: int, slots: threading.Semaphore, observe: Callable[[int], None]
     ) -> None:
-        self.platform = backend.platform
-        self.runtime = backend.runtime
-        self.inputs = backend.inputs
-        self.outputs = backend.outputs
-        self._backend = backend
+        super().__init__(backend)
         self._most_rows = most_rows
         self._slots = slots
         self._observe = observe
@@ -78,9 +71,6 @@ class BatchingBackend(Backend):
         if isinstance(result, Exception):
             raise result
         return result
-
-    def close(self) -> None:
-        self._backend.close()
 
     def _run_batch(self, kind: object, batch: _Batch, outputs: Sequence[str]) -> None:
         try:
@@ -113,36 +103,3 @@ class BatchingBackend(Backend):
             return self._backend.run(inputs, outputs)
         except Exception as error:
             return error
-
-
-def has_independent_rows(backend: Backend, inputs: Mapping[str, Array]) -> bool:
-    """Whether the model answers these inputs the same in company: tried with a row repeated, and with one of zeros."""
-    if any(not spec.shape or spec.shape[0] != -1 for spec in [*backend.inputs, *backend.outputs]):
-        return False
-    if len({len(values) for values in inputs.values()}) != 1 or not all(map(len, inputs.values())):
-        return False
-    names = [spec.name for spec in backend.outputs]
-    try:
-        alone = backend.run(inputs, names)
-        repeated = {name: np.concatenate([values, values[:1], values[:1]]) for name, values in inputs.items()}
-        zeros = {name: np.concatenate([values, _zero_row(values)]) for name, values in inputs.items()}
-        in_company = [(2, backend.run(repeated, names)), (1, backend.run(zeros, names))]
-    except Exception:
-        return False
-    return all(
-        len(result) == len(single) + extra and _same(result[: len(single)], single)
-        for extra, results in in_company
-        for single, result in zip(alone, results)
-    )
-
-
-def _zero_row(values: Array) -> Array:
-    return np.full_like(values[:1], "" if values.dtype == object else 0)
-
-
-def _same(first: Array, second: Array) -> bool:
-    if first.shape != second.shape:
-        return False
-    if first.dtype.kind != "f":
-        return bool((first == second).all())
-    return bool(np.isclose(first, second, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True).all())

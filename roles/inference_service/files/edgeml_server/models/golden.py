@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
-from edgeml_server.common.tensors import DTYPES, Array, TensorSpec, datatype_of, from_json
+from edgeml_server.common.tensors import Array, TensorSpec, datatype_of, from_json, is_whole
 
 from .backend import Backend
 from .inference import parse_inputs
+from .shapes import SizeRange, SizeRanges
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Golden:
     expected: Mapping[str, Array]
     absolute: float
     relative: float
+    size_ranges: SizeRanges
 
 
 def read_golden(backend: Backend, path: str) -> Golden:
@@ -42,6 +44,9 @@ def read_golden(backend: Backend, path: str) -> Golden:
             expected={str(item["name"]): _expected(item) for item in document["outputs"]},
             absolute=float(document["tolerance"]["absolute"]),
             relative=float(document["tolerance"]["relative"]),
+            size_ranges={
+                item["name"]: _size_ranges(item) for item in document["inputs"] if item.get("size_ranges") is not None
+            },
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidRequestError) as error:
         raise ModelError(f"{path}: not a golden test for this model: {error!r}") from error
@@ -66,13 +71,18 @@ def check_golden(backend: Backend, golden: Golden) -> None:
         _compare(name, wanted, actual[name], golden.absolute, golden.relative)
 
 
-def zero_inputs(backend: Backend) -> dict[str, Array]:
-    """Zeros (BYTES: empty texts) for each input, variable sizes 1. Made-up inputs do not fit every model."""
-    inputs = {}
-    for spec in backend.inputs:
-        fill = "" if spec.datatype == "BYTES" else 0
-        inputs[spec.name] = np.full([max(size, 1) for size in spec.shape], fill, DTYPES[spec.datatype])
-    return inputs
+def _size_ranges(item: Mapping[str, Any]) -> list[SizeRange]:
+    """The sizes that each dimension of the input may have; ``[least, null]`` sets no largest."""
+    found = item["size_ranges"]
+    ranges = [SizeRange(least, most) for least, most in found]
+    numbers = [number for pair in ranges for number in pair if number is not None]
+    usable = all(is_whole(number) and number >= 0 for number in numbers) and None not in [each.least for each in ranges]
+    if not usable or len(ranges) != len(item["shape"]):
+        raise ValueError(
+            f"{item['name']}: size_ranges: expected a pair of sizes for each of {len(item['shape'])} dimensions; "
+            f"found {found!r}"
+        )
+    return ranges
 
 
 def _expected(item: Mapping[str, Any]) -> Array:

@@ -133,7 +133,23 @@ def parse_inputs(specs: Sequence[TensorSpec], items: Any, binary: memoryview | N
         raise InvalidRequestError(f"inputs: missing {', '.join(missing)}")
     if binary is not None and position != len(binary):
         raise InvalidRequestError(f"expected {position} bytes of binary data; found {len(binary)}")
+    _check_symbols(specs, arrays)
     return arrays
+
+
+def _check_symbols(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> None:
+    """Raise InvalidRequestError when sizes differ to which the model gives one name."""
+    seen: dict[str, tuple[str, int]] = {}
+    for spec in specs:
+        for symbol, size in zip(spec.symbols, arrays[spec.name].shape):
+            if symbol is None:
+                continue
+            first, expected = seen.setdefault(symbol, (spec.name, size))
+            if size != expected:
+                raise InvalidRequestError(
+                    f"input {spec.name!r}: shape: expected the size {symbol!r} to be {expected}, as in the shape of "
+                    f"input {first!r}; found {size}"
+                )
 
 
 def _outputs(specs: Sequence[TensorSpec], items: Any, binary_by_default: bool) -> dict[str, bool]:

@@ -17,22 +17,21 @@ from edgeml_server.common.tensors import Array
 from edgeml_server.observe.reference import Series, read_reference
 
 from .backend import Backend, BackendOptions, backend_for
-from .golden import check_golden, read_golden, zero_inputs
+from .golden import check_golden, read_golden
+from .shapes import ShapeCheckedBackend, SizeRanges
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that passed its test, the inputs it was tried with, and the time that this took.
+    """A model that passed its test, its golden inputs (None: there are none), and the time that this took.
 
-    Without a golden file the inputs are zeros; ``warm_up_error`` says why they did not fit, if they did not.
     ``reference`` is what live tensors are compared with, empty without a reference file.
     """
 
     backend: Backend
-    inputs: Mapping[str, Array]
+    inputs: Mapping[str, Array] | None
     reference: tuple[Series, ...]
     seconds: float
-    warm_up_error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,35 +55,26 @@ def model_files(directory: str, release: Release, variant: Variant) -> ModelFile
 
 
 def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
-    """Load a model and run it on its golden inputs, or, without any, once on zeros.
+    """Load a model and run it on its golden inputs, so that no client waits for its first run, which is slow.
 
-    The first run is slow in most runtimes: no client is to wait for it. Raises ModelError.
+    Without golden inputs it does not run: made-up ones do not fit every model, and harm some. Raises ModelError.
     """
     runtime = backend_for(files.format)
     started = time.monotonic()
     backend = runtime(files.model, options)
-    warm_up_error = None
     try:
         reference: tuple[Series, ...] = ()
         if files.reference is not None:
             reference = read_reference(files.reference, [*backend.inputs, *backend.outputs])
+        inputs: Mapping[str, Array] | None = None
+        size_ranges: SizeRanges = {}
         if files.golden is not None:
             golden = read_golden(backend, files.golden)
             check_golden(backend, golden)
-            inputs = golden.inputs
-        else:
-            inputs = zero_inputs(backend)
-            warm_up_error = _warm_up(backend, inputs)
+            inputs, size_ranges = golden.inputs, golden.size_ranges
     except Exception:
         backend.close()
         trim_heap()
         raise
-    return LoadedModel(backend, inputs, reference, time.monotonic() - started, warm_up_error)
-
-
-def _warm_up(backend: Backend, inputs: Mapping[str, Array]) -> str | None:
-    try:
-        backend.run(inputs, [spec.name for spec in backend.outputs])
-    except Exception as error:
-        return str(error)
-    return None
+    checked = ShapeCheckedBackend(backend, inputs, size_ranges)
+    return LoadedModel(checked, inputs, reference, time.monotonic() - started)

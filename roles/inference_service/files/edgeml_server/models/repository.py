@@ -21,8 +21,9 @@ from edgeml_server.common.tensors import TensorSpec
 from edgeml_server.observe.model_observer import ModelObserver
 from edgeml_server.observe.shadow import Shadow
 
-from .backend import BackendOptions
-from .batching import BatchingBackend, has_independent_rows
+from .backend import Backend, BackendOptions
+from .batching import BatchingBackend
+from .independence import has_independent_rows
 from .loading import LoadedModel, load, model_files
 
 _log = Log(__name__)
@@ -228,7 +229,7 @@ class ModelRepository:
         self._end_shadow(model)
         _check_memory(found)
         candidate = ServedModel(found, self._load(found))
-        if set(candidate.backend.inputs) != set(active.backend.inputs):
+        if _interface(candidate.backend) != _interface(active.backend):
             candidate.backend.close()
             raise ModelError(
                 f"model {model!r}: expected the inputs of {active.version}, {_shown(active.backend.inputs)}; "
@@ -282,17 +283,14 @@ class ModelRepository:
 
     def _load(self, version: Version) -> LoadedModel:
         loaded = load(model_files(version.directory, version.release, version.chosen), self._options)
-        if loaded.warm_up_error is not None:
-            _log.warning(
-                "no warm-up: no golden test, and zeros do not fit", model=version.model, error=loaded.warm_up_error
-            )
+        if loaded.inputs is None:
+            _log.warning("neither tested nor warmed up: the release has no golden inputs", model=version.model)
         return loaded
 
     def _batched(self, version: Version, loaded: LoadedModel) -> LoadedModel:
         if self._batching.rows == 1:
             return loaded
-        # Zeros, or inputs that the model refuses, say nothing about its rows.
-        able = version.golden_path is not None and has_independent_rows(loaded.backend, loaded.inputs)
+        able = loaded.inputs is not None and has_independent_rows(loaded.backend, loaded.inputs)
         _log.info("batching" if able else "no batching", model=version.model, version=version.version)
         observe_rows = self._observer.batch_rows(version.model, version.version)
         most = self._batching.rows if able else 1
@@ -345,6 +343,10 @@ def _check_memory(version: Version) -> None:
             f"model {version.model!r}: {version.version} needs {needed} bytes of memory beside what serves now; "
             f"{left.bytes} are left ({left.limit})"
         )
+
+
+def _interface(backend: Backend) -> set[tuple[str, str, tuple[int, ...]]]:
+    return {(spec.name, spec.datatype, spec.shape) for spec in backend.inputs}
 
 
 def _shown(specs: Sequence[TensorSpec]) -> str:

@@ -9,8 +9,8 @@ does so to nobody else: the caller sees the exit status and sets the limits. Sta
     {"latency_seconds": 0.00021, "load_seconds": 0.034, "runtime": "onnxruntime 1.27.0"}    exit code 0
     {"error": "golden test: output 'sum' at [0, 0]: expected 11.0, found 2.0 …"}            exit code 1
 
-``latency_seconds`` is the median of several runs on the golden inputs. A release without them is run on zeros; it is
-``null`` where those do not fit the model.
+``latency_seconds`` is the median of several runs on the golden inputs; ``null`` for a release without them, which is
+loaded and does not run.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from edgeml_device._common.errors import EdgemlError, ManifestError
 from edgeml_device._release.manifest import parse_release
 
 from edgeml_server.common.errors import ModelError
+from edgeml_server.common.tensors import Array
 from edgeml_server.models.backend import BackendOptions
 from edgeml_server.models.loading import LoadedModel, ModelFiles, load, model_files
 
@@ -58,7 +60,7 @@ def smoke(directory: str, options: BackendOptions) -> dict[str, Any]:
     """Load and test the version in ``directory``. Raises ModelError, or ManifestError for a damaged version.json."""
     loaded = load(files_in(directory), options)
     return {
-        "latency_seconds": _latency_seconds(loaded) if loaded.warm_up_error is None else None,
+        "latency_seconds": None if loaded.inputs is None else _latency_seconds(loaded, loaded.inputs),
         "load_seconds": loaded.seconds,
         "runtime": loaded.backend.runtime,
     }
@@ -77,12 +79,12 @@ def files_in(directory: str) -> ModelFiles:
     return model_files(directory, release, variant)
 
 
-def _latency_seconds(loaded: LoadedModel) -> float:
+def _latency_seconds(loaded: LoadedModel, inputs: Mapping[str, Array]) -> float:
     outputs = [spec.name for spec in loaded.backend.outputs]
     seconds = []
     for _run in range(_RUNS):
         started = time.perf_counter()
-        loaded.backend.run(loaded.inputs, outputs)
+        loaded.backend.run(inputs, outputs)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 

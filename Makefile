@@ -47,13 +47,17 @@ lint-text:
 	yamllint --strict .
 	antsibull-changelog lint
 	shellcheck --external-sources --check-sourced tools/setup
-	shellcheck --external-sources tools/clean tools/collection tools/judges tools/kserve-client tools/lock tools/sanity tools/test \
+	shellcheck --external-sources tools/clean tools/collection tools/judges tools/kserve-client tools/lock tools/matrix tools/sanity tools/test \
 		molecule/shared/device/*-rootfs roles/inference_service/files/install roles/inference_service/files/pack-* \
 		roles/inference_service/files/device/edgeml roles/inference_service/files/device/link-app
 
 .PHONY: sanity
 sanity: ## run ansible-test's sanity tests on the collection as it is installed
 	@tools/sanity
+
+.PHONY: matrix
+matrix: ## run the life of a fleet with each ansible-core, and with the oldest and newest Python that it supports
+	@tools/matrix
 
 .PHONY: judges
 judges: ## have the field's own tools judge the collection: newest ansible-core, Galaxy's importer, antsibull, vermin

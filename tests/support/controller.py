@@ -19,7 +19,9 @@ from device import Device
 from links import PYTHON_PATH, REPOSITORY
 
 DIGITS = REPOSITORY / "examples" / "digits" / "repository"
-_PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
+# Another Ansible than that of the tests: the directory of its programs, and where it has the collection (tools/matrix).
+_ANSIBLE = os.environ.get("EDGEML_TEST_ANSIBLE")
+_PLAYBOOK = str(Path(_ANSIBLE or Path(sys.executable).parent) / "ansible-playbook")
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ class Ansible:
                 "PATH": os.environ["PATH"],
                 "HOME": str(self.directory),
                 "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-                "ANSIBLE_COLLECTIONS_PATH": str(PYTHON_PATH),
-                "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+                "ANSIBLE_COLLECTIONS_PATH": os.environ.get("EDGEML_TEST_COLLECTIONS") or str(PYTHON_PATH),
+                "ANSIBLE_STDOUT_CALLBACK": "results",
+                "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
                 "ANSIBLE_LOCALHOST_WARNING": "false",
                 "ANSIBLE_PIPELINING": "true",
                 "ANSIBLE_SHOW_CUSTOM_STATS": "true",
@@ -99,6 +102,7 @@ class Ansible:
         with self.start(playbook, *options, **variables) as process:
             stdout, stderr = process.communicate()
         assert stdout.startswith("{"), stdout + stderr
+        assert "[DEPRECATION WARNING]" not in stderr, stderr
         return Run(process.returncode, json.loads(stdout), stderr)
 
     def tasks(self, *tasks: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -27,6 +27,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 GUARD_SECONDS = 60
+# The Python that modules and the device's command run with; the server has that of the tests (tools/matrix).
+PYTHON = os.environ.get("EDGEML_TEST_DEVICE_PYTHON") or sys.executable
 
 # The namespace lives as long as its input is open, so not longer than the tests.
 _HOLD_NAMESPACE = """
@@ -74,7 +76,7 @@ class Device:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "ready\n"
         interpreter = self.directory / "python"
-        interpreter.write_text(f'#!/bin/sh\nexec {shlex.join([*self._enter(), sys.executable])} "$@"\n')
+        interpreter.write_text(f'#!/bin/sh\nexec {shlex.join([*self._enter(), PYTHON])} "$@"\n')
         interpreter.chmod(0o755)
         self.start_server()
         return self
@@ -128,7 +130,7 @@ class Device:
     def start_edgeml(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start the device's own command."""
         return subprocess.Popen(
-            [*self._enter(), sys.executable, "-m", "edgeml_device._device.cli", *arguments],
+            [*self._enter(), PYTHON, "-m", "edgeml_device._device.cli", *arguments],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PYTHON_PATH), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

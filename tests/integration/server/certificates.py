@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class Authority:
-    """Issues certificates. ``path`` is its own, for those who are to trust it."""
+    """Issues certificates. ``path`` is its own, for those who are to trust it; ``issuer`` is the authority above it."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, issuer: Authority | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._name = _name(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(self._name, self._key.public_key(), True, -1)
+        certificate = (issuer or self)._sign(self._name, self._key.public_key(), True, -1)
         self.path = directory / f"{name}.pem"
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 

@@ -125,6 +125,43 @@ def test_only_clients_with_a_certificate_of_the_authority(start: Callable[..., D
     assert not [line for line in device.log.all() if line.startswith("error")]
 
 
+def test_an_issuing_authority_alone_admits_its_clients_and_only_them(
+    start: Callable[..., Device], tmp_path: Path
+) -> None:
+    """As a fleet has it: an authority for each site, below one that is kept offline."""
+    root = Authority(tmp_path / "root", "root")
+    site, other = (Authority(tmp_path / name, name, issuer=root) for name in ("site", "other site"))
+    certificate, key = root.issue("server")
+    device = start(tls_certificate=str(certificate), tls_key=str(key), tls_client_ca=str(site.path))
+    client = site.issue("client")
+    assert is_let_in(device, trusting(root, client))
+    whole_chain = (tmp_path / "chain.pem", client[1])
+    whole_chain[0].write_bytes(client[0].read_bytes() + site.path.read_bytes())
+    assert is_let_in(device, trusting(root, whole_chain))
+    for stranger in (other.issue("client"), root.issue("client"), None):
+        assert not is_let_in(device, trusting(root, stranger))
+
+
+def test_refused_handshakes_are_counted_and_logged(start: Callable[..., Device], tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path / "1", "authority"), Authority(tmp_path / "2", "other")
+    certificate, key = authority.issue("server")
+    device = start(tls_certificate=str(certificate), tls_key=str(key), tls_client_ca=str(authority.path))
+    assert is_let_in(device, trusting(authority, authority.issue("client")))
+    assert device.metric("edgeml_tls_handshakes_refused_total") == 0
+    for _time in range(3):
+        assert not is_let_in(device, trusting(authority, other.issue("client")))
+    assert device.metric("edgeml_tls_handshakes_refused_total") == 3
+    assert "unable to get local issuer certificate" in device.log.wait_for_text("warning TLS handshake refused")
+    # A client that speaks no TLS, and one that goes away, as port scanners do.
+    for said in (b"GET / HTTP/1.1\r\n\r\n", b""):
+        with socket.create_connection(("127.0.0.1", device.port)) as plain:
+            plain.sendall(said)
+            plain.shutdown(socket.SHUT_WR)
+            plain.recv(1000)
+    assert is_let_in(device, trusting(authority, authority.issue("client")))
+    assert not [line for line in device.log.all() if line.startswith("error")]
+
+
 def test_a_new_certificate_is_used_after_a_reload(start: Callable[..., Device], tmp_path: Path) -> None:
     first, second = Authority(tmp_path / "1", "first"), Authority(tmp_path / "2", "second")
     certificate, key = first.issue("server")
@@ -157,9 +194,11 @@ def test_a_bad_certificate_leaves_the_old_in_use(start: Callable[..., Device], t
         path.unlink()
         assert "reload failed" in device.reload()
         assert is_let_in(device, client)
+        assert device.metric("edgeml_reload_successful") == 0
         path.write_bytes(good)
     assert device.reload() == "info reloaded"
     assert is_let_in(device, client)
+    assert device.metric("edgeml_reload_successful") == 1
 
 
 def test_an_authority_that_is_gone_lets_nobody_in(start: Callable[..., Device], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import sqlite3
 import ssl
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
@@ -50,6 +51,8 @@ from .systemd import Notifier
 _log = Log(__name__)
 _CANCELLED_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
+# At most one line about refused handshakes in this time: whoever scans the port does not fill the journal.
+_REFUSAL_LOG_SECONDS = 1.0
 
 
 class StartError(Exception):
@@ -65,7 +68,9 @@ class InferenceServer:
         self._executor = InferenceExecutor(config.inference_threads, config.max_pending)
         # One thread, so that models are loaded and freed one at a time.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        metrics = Metrics(in_flight=lambda: self._executor.pending, waiting=lambda: self._executor.waiting)
+        self._metrics = metrics = Metrics(
+            in_flight=lambda: self._executor.pending, waiting=lambda: self._executor.waiting
+        )
         drift = DriftMonitor(config.drift_window, config.drift_psi, metrics)
         self._lifecycle = Lifecycle()
         self._repository = ModelRepository(
@@ -95,6 +100,7 @@ class InferenceServer:
         self._app = Application(router, self._lifecycle, metrics)
         self._connections = Connections(config.max_connections, config.client_seconds, metrics)
         self._tls: ssl.SSLContext | None = None
+        self._next_refusal = 0.0
 
     def run(self) -> bool:
         """Serve until SIGTERM or SIGINT. Return whether every request was answered.
@@ -180,7 +186,16 @@ class InferenceServer:
         config = self._config
         if not config.tls_certificate:
             return None
-        return make_context(config.tls_certificate, config.tls_key, config.tls_client_ca)
+        return make_context(
+            config.tls_certificate, config.tls_key, config.tls_client_ca, on_refused=self._note_refused_handshake
+        )
+
+    def _note_refused_handshake(self, reason: str) -> None:
+        self._metrics.refused_handshakes.inc()
+        now = time.monotonic()
+        if now >= self._next_refusal:
+            self._next_refusal = now + _REFUSAL_LOG_SECONDS
+            _log.warning("TLS handshake refused", reason=reason)
 
     async def _reload(self, server: HttpServer) -> None:
         """Read the certificates and credentials again. If any of them cannot be used, none is replaced."""
@@ -190,6 +205,7 @@ class InferenceServer:
             authenticator, tls = self._read_credentials(), self._read_certificates()
         except (CredentialsError, TlsError) as error:
             _log.error("reload failed, the old certificates and credentials stay in use", error=error)
+            self._metrics.reload_successful.set(0)
             return
         if self._app.authenticator is not None:
             self._app.authenticator.close()
@@ -197,6 +213,7 @@ class InferenceServer:
         if tls is not None:
             await server.listen_again(tls)
             self._connections.renew_tcp()
+        self._metrics.reload_successful.set(1)
         _log.info("reloaded")
 
     def _stop(self, server: HttpServer) -> None:

@@ -7,18 +7,40 @@
 from __future__ import annotations
 
 import ssl
+from typing import Callable
 
 
 class TlsError(Exception):
     """Certificate or key cannot be used; the text names the file."""
 
 
-def make_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
+# OpenSSL's X509_V_FLAG_PARTIAL_CHAIN, which the module ssl has no name for before Python 3.10.
+_PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
+
+
+def make_context(
+    certificate: str, key: str, client_ca: str, *, on_refused: Callable[[str], None] = lambda reason: None
+) -> ssl.SSLContext:
     """Return a server's context with the files as they are now. ``client_ca`` empty: clients need no certificate.
 
-    Raises TlsError.
+    Each authority in ``client_ca`` admits the clients whose certificates it issued, and needs no authority above it.
+    ``on_refused`` is called with OpenSSL's reason for each handshake that fails; it may not raise. Raises TlsError.
     """
+
+    class Handshake(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                on_refused(
+                    str(error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason)
+                )
+                raise
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = Handshake
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
@@ -30,6 +52,7 @@ def make_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
         except (OSError, ValueError) as error:
             raise TlsError(f"{client_ca}: {error}") from error
         context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= _PARTIAL_CHAIN
     return context
 
 

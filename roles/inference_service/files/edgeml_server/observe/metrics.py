@@ -76,6 +76,17 @@ class Metrics:
             "Requests over TCP without a good credential.",
             registry=self._registry,
         )
+        self.refused_handshakes = Counter(
+            "edgeml_tls_handshakes_refused_total",
+            "TLS handshakes that failed, such as those of clients without a good certificate.",
+            registry=self._registry,
+        )
+        self.reload_successful = Gauge(
+            "edgeml_reload_successful",
+            "1 if the last reload of certificates and credentials succeeded, or none was asked for; else 0.",
+            registry=self._registry,
+        )
+        self.reload_successful.set(1)
         self.connections = Gauge(
             "edgeml_http_connections",
             "Open connections.",

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 from onnx import TensorProto, helper
 
@@ -204,6 +206,42 @@ def expand(size: int) -> bytes:
     )
 
 
+def any_rank() -> bytes:
+    """``y`` = ``x``, FP32, neither of which declares a shape, which onnx's checker would not have."""
+    kinds = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "graph", kinds[:1], kinds[1:])
+    return _serialised(graph, check=False)
+
+
+def scalar() -> bytes:
+    """``y`` = ``x``, FP32 []."""
+    return _model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, [])],
+        outputs=[("y", TensorProto.FLOAT, [])],
+    )
+
+
+def labels(*texts: bytes) -> bytes:
+    """``label`` = the texts picked by ``index`` (INT64 [N])."""
+    values: list[Any] = list(texts)
+    return _model(
+        [helper.make_node("Gather", ["texts", "index"], ["label"])],
+        inputs=[("index", TensorProto.INT64, ["N"])],
+        outputs=[("label", TensorProto.STRING, ["N"])],
+        constants=[helper.make_tensor("texts", TensorProto.STRING, [len(texts)], values)],
+    )
+
+
+def root() -> bytes:
+    """``y`` = the square root of ``x`` (FP32 [N, 2]): NaN for what is below 0."""
+    return _model(
+        [helper.make_node("Sqrt", ["x"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 2])],
+    )
+
+
 def padded(size: int) -> bytes:
     """``y`` = ``x`` (FP32 [N, 2]), in a file that is ``size`` bytes long and a little more."""
     return _model(
@@ -243,8 +281,9 @@ def _model(
     return _serialised(graph)
 
 
-def _serialised(graph: onnx.GraphProto) -> bytes:
+def _serialised(graph: onnx.GraphProto, check: bool = True) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
+    if check:
+        onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content

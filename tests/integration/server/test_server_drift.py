@@ -133,6 +133,26 @@ def test_labels_of_numbers_give_absolute_errors(device: Device, tmp_path: Path) 
     assert device.series("edgeml_feedback_accuracy_ratio") == {}
 
 
+def test_labels_of_what_is_not_a_number(device: Device, tmp_path: Path) -> None:
+    device.publish("plus", "1.0.0", onnx_models.root())
+    device.publish("one", "1.0.0", onnx_models.any_rank())
+    device.start(prediction_log=str(tmp_path / "predictions.db"), prediction_log_sample_percent=100)
+    # Scores with NaN among them are of no class: no label is right.
+    assert device.infer("plus", [-1, 4], [9, 4], id="scores").json()["outputs"][0]["data"] == [None, 2.0, 3.0, 2.0]
+    assert label(device, "scores", [0, 0]).json() == {
+        "id": "scores",
+        "model_name": "plus",
+        "model_version": "1.0.0",
+        "right": 1,
+        "wrong": 1,
+    }
+    number = {"name": "x", "datatype": "FP32", "shape": [2, 1], "data": [1.0, None]}
+    assert device.post("/v2/models/one/infer", {"id": "numbers", "inputs": [number]}).status == 200
+    reply = device.post("/v2/models/one/feedback", {"id": "numbers", "label": [1.0, 2.0]})
+    assert reply.status == 400
+    assert "the prediction of row 1 is not finite" in reply.json()["error"]
+
+
 def test_labels_that_fit_nothing_are_refused(device: Device, tmp_path: Path) -> None:
     start_with_log(device, tmp_path)
     device.infer("plus", [1, 2], id="known")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import re
 import threading
@@ -125,6 +126,7 @@ def test_no_request_fails_while_versions_are_swapped(device: Device) -> None:
     device.start()
     condition = threading.Condition()
     answered = [0] * clients
+    by_version = collections.Counter[str]()
     wrong: list[str] = []
     stop = threading.Event()
 
@@ -136,6 +138,7 @@ def test_no_request_fails_while_versions_are_swapped(device: Device) -> None:
                 wrong.append(f"{reply.status} {document}")
             with condition:
                 answered[number] += 1
+                by_version[document["model_version"]] += 1
                 condition.notify_all()
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
@@ -152,7 +155,10 @@ def test_no_request_fails_while_versions_are_swapped(device: Device) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert sum(device.series("edgeml_inference_requests_total").values()) == sum(answered)
+    assert sum(by_version.values()) == sum(answered)
+    # Each request is counted once; the series of versions that serve no more are gone.
+    last = f"1.{SWAPS}.0"
+    assert device.series("edgeml_inference_requests_total") == {("200", "plus", last): by_version[last]}
     assert device.metric("edgeml_model_swaps_total", model="plus", outcome="succeeded") == SWAPS + 1
 
 
@@ -202,6 +208,30 @@ def test_memory_is_back_where_it_was_after_20_swaps(device: Device) -> None:
             assert reply.json()["outputs"][0]["data"] == pytest.approx(network.answer(number), abs=1e-3)
         resident.append(device.resident_bytes())
     assert max(resident[1:]) <= 1.15 * resident[0], resident
+
+
+def test_nan_is_what_a_golden_test_may_expect(device: Device) -> None:
+    inputs = [plus_input([-1, 4])]
+    for number, (expected, status) in enumerate([([None, 2.0], 200), ([None, 2.1], 400), ([1.0, 2.0], 400)]):
+        outputs = [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": expected}]
+        test = {"inputs": inputs, "outputs": outputs, "tolerance": {"absolute": 1e-4, "relative": 0}}
+        device.publish("root", f"1.{number}.0", onnx_models.root(), test)
+        if number == 0:
+            device.start()
+        assert device.load("root").status == status
+
+
+def test_series_leave_with_their_version(device: Device) -> None:
+    serve_plus(device)
+    device.infer("plus", [1, 2])
+    device.infer("plus", [1, 2, 3])
+    device.publish("plus", "1.1.0", onnx_models.plus(2))
+    assert device.load("plus").status == 200
+    assert 'version="1.0.0"' not in device.get("/metrics").body.decode()
+    device.infer("plus", [1, 2])
+    assert device.series("edgeml_inference_requests_total") == {("200", "plus", "1.1.0"): 1}
+    assert device.post("/v2/repository/models/plus/unload", local=True).status == 200
+    assert 'version="1.1.0"' not in device.get("/metrics").body.decode()
 
 
 # ---- releases that must not serve ----

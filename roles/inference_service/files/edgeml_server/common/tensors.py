@@ -52,6 +52,8 @@ class TensorSpec(NamedTuple):
     datatype: str
     shape: tuple[int, ...]
     symbols: tuple[str | None, ...] = ()
+    any_rank: bool = False
+    """Whether the model declares no shape, and takes any; ``shape`` is empty then."""
 
 
 def is_whole(value: Any) -> bool:
@@ -63,7 +65,9 @@ def check_shape(spec: TensorSpec, shape: Any) -> tuple[int, ...]:
     """Return a request's ``shape`` if it is one and fits the model's; raise InvalidRequestError if not."""
     if not isinstance(shape, list) or not all(is_whole(size) and 0 <= size < 1 << 63 for size in shape):
         raise InvalidRequestError(f"input {spec.name!r}: shape: expected a list of sizes; found {shown(shape)}")
-    fits = len(shape) == len(spec.shape) and all(expected in (-1, size) for expected, size in zip(spec.shape, shape))
+    fits = spec.any_rank or (
+        len(shape) == len(spec.shape) and all(expected in (-1, size) for expected, size in zip(spec.shape, shape))
+    )
     if not fits:
         raise InvalidRequestError(
             f"input {spec.name!r}: shape: expected {list(spec.shape)} (-1: any size); found {shown(shape)}"
@@ -74,7 +78,8 @@ def check_shape(spec: TensorSpec, shape: Any) -> tuple[int, ...]:
 def from_json(spec: TensorSpec, shape: Sequence[int], data: Any) -> Array:
     """Return JSON ``data``, nested or flat, as an array. Raises InvalidRequestError when it does not fit.
 
-    Nothing is converted silently: no fractions to whole numbers, no texts to numbers, no number out of range.
+    Nothing is converted silently: no fractions to whole numbers, no texts to numbers, no number out of range. ``null``
+    is NaN, as in replies.
     """
     elements = _flat(spec, shape, data)
     if spec.datatype == "BYTES":
@@ -87,7 +92,7 @@ def from_json(spec: TensorSpec, shape: Sequence[int], data: Any) -> Array:
             values = np.array(elements, dtype)
         else:
             # array.array is as quick as NumPy and, unlike it, takes neither texts nor, for whole numbers, fractions.
-            values = np.frombuffer(array.array(_WIDEST[dtype.kind], elements), f"{dtype.kind}8")
+            values = np.frombuffer(_widest(dtype.kind, elements), f"{dtype.kind}8")
             _check_range(values, dtype)
             with np.errstate(over="raise"):
                 values = values.astype(dtype, copy=False)
@@ -164,10 +169,24 @@ def _flat(spec: TensorSpec, shape: Sequence[int], data: Any) -> list[Any]:
     return elements
 
 
+def _widest(kind: str, elements: list[Any]) -> array.array[Any]:
+    try:
+        return array.array(_WIDEST[kind], elements)
+    except TypeError:
+        if kind != "f" or None not in elements:
+            raise
+    return array.array(_WIDEST[kind], [math.nan if element is None else element for element in elements])
+
+
 def _texts(spec: TensorSpec, shape: Sequence[int], texts: list[Any]) -> Array:
     for text in texts:
         if not isinstance(text, str):
             raise InvalidRequestError(f"input {spec.name!r}: data: expected texts (BYTES); found {shown(text)}")
+    try:
+        # JSON can spell half a character, which UTF-8 cannot.
+        "".join(texts).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"input {spec.name!r}: data: expected Unicode characters; {error}") from error
     values = np.empty(len(texts), dtype=object)
     values[:] = texts
     return values.reshape(shape)

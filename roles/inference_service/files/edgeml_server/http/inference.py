@@ -15,7 +15,7 @@ from edgeml_server.common.errors import InvalidRequestError, RequestError, Unava
 from edgeml_server.common.tensors import Array, shown
 from edgeml_server.models.executor import InferenceExecutor
 from edgeml_server.models.inference import Answer, infer
-from edgeml_server.models.repository import ModelRepository
+from edgeml_server.models.repository import ModelRepository, ServedModel
 from edgeml_server.observe.metrics import Metrics
 from edgeml_server.observe.observer import Observer
 from edgeml_server.observe.prediction_log import Record
@@ -56,6 +56,7 @@ class InferenceEndpoint:
         size = 0
         failure: str | None = None
         answer: Answer | None = None
+        served: ServedModel | None = None
         arrived = started = time.perf_counter()
         try:
             latest = deadline(request.headers, self._deadline_ms)
@@ -68,6 +69,8 @@ class InferenceEndpoint:
             started = time.perf_counter()
             served = lease(self._repository, self._lifecycle, request)
             labels = (served.name, served.version)
+            # One lease for the run, which goes on when nobody waits any more, and one until the request is recorded.
+            served.lease()
             call = functools.partial(infer, served.backend, served.name, served.version, body, header_length, arrived)
             try:
                 job = self._executor.submit(call, at_end=served.release)
@@ -96,6 +99,8 @@ class InferenceEndpoint:
             if code and not request.is_probe:
                 self._metrics.requests.labels(*labels, str(code)).inc()
                 self._record(labels, code, time.perf_counter() - started, size, answer, failure)
+            if served is not None:
+                served.release()
         reply = answer.reply
         if reply.header_length is None:
             return Response(reply.body)

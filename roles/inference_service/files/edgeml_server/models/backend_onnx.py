@@ -17,6 +17,7 @@ from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
 
 from .backend import Backend, BackendOptions, RunError, first_line
+from .onnx_file import inputs_of_any_rank
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -61,7 +62,8 @@ class OnnxBackend(Backend):
             session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
-        self.inputs = [_spec(path, "input", node) for node in session.get_inputs()]
+        any_rank = _inputs_of_any_rank(path)
+        self.inputs = [_spec(path, "input", node, node.name in any_rank) for node in session.get_inputs()]
         self.outputs = [_spec(path, "output", node) for node in session.get_outputs()]
         self._session: Any = session
 
@@ -70,6 +72,11 @@ class OnnxBackend(Backend):
             results: list[Array] = self._session.run(outputs, inputs)
         except runtime_errors.InvalidArgument as error:
             raise InvalidRequestError(f"ONNX Runtime refuses the inputs: {_reason(error)}") from error
+        except UnicodeDecodeError as error:
+            raise RunError(
+                f"ONNX Runtime's Python interface returns texts in UTF-8 only, and the model has others (its labels?): "
+                f"{error}; expected a model whose texts are UTF-8, as ONNX demands"
+            ) from error
         except _RUN_ERRORS as error:
             raise RunError(f"ONNX Runtime: {_reason(error)}") from error
         return results
@@ -78,12 +85,20 @@ class OnnxBackend(Backend):
         self._session = None
 
 
+def _inputs_of_any_rank(path: str) -> set[str]:
+    try:
+        return inputs_of_any_rank(path)
+    except ValueError:
+        # ONNX Runtime reads another form, too (ORT format), whose inputs are taken for scalars.
+        return set()
+
+
 def _reason(error: BaseException) -> str:
     """Return the first line of an error without its code: ``[ONNXRuntimeError] : 1 : FAIL : …``."""
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
 
 
-def _spec(path: str, kind: str, node: Any) -> TensorSpec:
+def _spec(path: str, kind: str, node: Any, any_rank: bool = False) -> TensorSpec:
     if node.type not in _DATATYPES:
         raise ModelError(
             f"{path}: {kind} {node.name!r}: expected one of {', '.join(_DATATYPES)}; found {node.type}, "
@@ -91,7 +106,7 @@ def _spec(path: str, kind: str, node: Any) -> TensorSpec:
         )
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     symbols = tuple(size if isinstance(size, str) and size else None for size in node.shape)
-    return TensorSpec(node.name, _DATATYPES[node.type], shape, symbols)
+    return TensorSpec(node.name, _DATATYPES[node.type], shape, symbols, any_rank)
 
 
 BACKEND = OnnxBackend

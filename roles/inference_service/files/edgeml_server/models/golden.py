@@ -99,7 +99,7 @@ def _compare(name: str, expected: Array, actual: Array, absolute: float, relativ
         with np.errstate(invalid="ignore", over="ignore"):
             wide = expected.astype(np.float64)
             near = np.abs(actual.astype(np.float64) - wide) <= absolute + relative * np.abs(wide)
-        same = near | (actual == expected)
+        same = near | (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     else:
         same = np.asarray(actual == expected)
     if not same.all():

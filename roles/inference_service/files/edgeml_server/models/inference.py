@@ -175,6 +175,8 @@ def _raw_request(backend: Backend, body: bytes) -> Request:
         raise InvalidRequestError(f"raw binary data: expected a model with one input; it has {len(backend.inputs)}")
     spec = backend.inputs[0]
     variable = spec.shape.count(-1)
+    if spec.any_rank:
+        raise InvalidRequestError("raw binary data: expected an input with a declared shape; this one takes any")
     if spec.datatype == "BYTES":
         raise InvalidRequestError("raw binary data: expected an input of numbers; this one is of datatype BYTES")
     if variable > 1:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Callable, NamedTuple
@@ -39,7 +40,8 @@ class BatchOptions(NamedTuple):
 class ServedModel:
     """One loaded version. Whoever uses ``backend`` holds a lease; ``retire`` frees it once nobody does."""
 
-    def __init__(self, version: Version, loaded: LoadedModel) -> None:
+    def __init__(self, version: Version, loaded: LoadedModel, on_free: Callable[[], None]) -> None:
+        self._on_free = on_free
         self.name = version.model
         self.version = version.version
         self.variant = version.variant
@@ -72,7 +74,8 @@ class ServedModel:
             self._idle.set()
             retired = self._retired
         if retired:
-            self._free()
+            # Freeing takes long; the last lease may end in the event loop.
+            threading.Thread(target=self._free, name="free").start()
 
     def retire(self, seconds: float) -> bool:
         """Free the model, which nobody can lease any more, waiting for its leases to end. Return whether they did."""
@@ -87,6 +90,7 @@ class ServedModel:
     def _free(self) -> None:
         self.backend.close()
         trim_heap()
+        self._on_free()
 
 
 class ModelRepository:
@@ -169,7 +173,8 @@ class ModelRepository:
                 return current
             if current is not None:
                 _check_memory(version)
-            candidate = ServedModel(version, self._batched(version, self._load(version)))
+            loaded = self._batched(version, self._load(version))
+            candidate = ServedModel(version, loaded, functools.partial(self._freed, version))
         except NotFoundError:
             self._failures.pop(model, None)
             raise
@@ -228,7 +233,7 @@ class ModelRepository:
             raise ModelError(f"model {model!r}: {version} is what serves; expected another version")
         self._end_shadow(model)
         _check_memory(found)
-        candidate = ServedModel(found, self._load(found))
+        candidate = ServedModel(found, self._load(found), functools.partial(self._freed, found))
         if _interface(candidate.backend) != _interface(active.backend):
             candidate.backend.close()
             raise ModelError(
@@ -326,7 +331,12 @@ class ModelRepository:
 
     def _report_retired(self, old: ServedModel | None) -> None:
         if old is not None:
-            self._observer.served_until_now(old.name, old.version, variant=old.variant, digest=old.digest)
+            self._observer.serves_no_more(old.name, old.version, variant=old.variant, digest=old.digest)
+
+    def _freed(self, version: Version) -> None:
+        with self._lock:
+            serving = self._served.get(version.model)
+        self._observer.freed(version.model, version.version, None if serving is None else serving.version)
 
     def _active_version(self, model: str) -> str:
         try:

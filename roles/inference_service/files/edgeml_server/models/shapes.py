@@ -78,7 +78,10 @@ class ShapeCheckedBackend(BackendWrapper):
 
     def _check_sizes(self, inputs: Mapping[str, Array]) -> None:
         for name, values in inputs.items():
-            for place, (size, allowed) in enumerate(zip(values.shape, self._ranges[name])):
+            ranges = self._ranges[name]
+            if len(ranges) != values.ndim:
+                ranges = [usual_range(None)] * values.ndim
+            for place, (size, allowed) in enumerate(zip(values.shape, ranges)):
                 if size < allowed.least or (allowed.most is not None and size > allowed.most):
                     raise InvalidRequestError(
                         f"input {name!r}: shape: expected {allowed} at place {place}, as the release says or its "
@@ -113,6 +116,8 @@ def _ranges(
     if allowed is not None:
         return allowed
     shape = None if golden is None else golden[spec.name].shape
+    if spec.any_rank:
+        return [usual_range(size) for size in shape or ()]
     return [
         usual_range(None if shape is None else shape[place]) if size == -1 else SizeRange(size, size)
         for place, size in enumerate(spec.shape)

@@ -34,6 +34,10 @@ class Feedback:
 
     def _count(self, model: str, labelled: Labelled) -> None:
         labels = (model, labelled.version)
+        if labelled.version not in self._metrics.versions(model):
+            # Labels come late; a version that serves no more has no series.
+            self._recent.pop(labels, None)
+            return
         for error in labelled.absolute_errors:
             self._metrics.label_error.labels(*labels).observe(error)
         if not labelled.right and not labelled.wrong:

@@ -204,8 +204,30 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._of_versions = (
+            *(self.requests, self.duration, self.model_info, self.load_duration, self.batch_rows),
+            *(self.labels, self.accuracy, self.label_error),
+            *(self.drift_psi, self.drift_ks, self.drift_alarm, self.drift_windows),
+            *(self.shadow_requests, self.shadow_distance, self.shadow_duration),
+        )
+        self._versions: dict[str, set[str]] = {}
+
+    def add_version(self, model: str, version: str) -> None:
+        """Have series of this version from now on."""
+        self._versions.setdefault(model, set()).add(version)
+
+    def versions(self, model: str) -> set[str]:
+        """The versions of the model that have series."""
+        return set(self._versions.get(model, ()))
+
+    def forget_version(self, model: str, version: str) -> None:
+        """Remove all series of a version that neither serves nor shadows."""
+        self._versions.get(model, set()).discard(version)
+        for metric in self._of_versions:
+            metric.remove_by_labels({"model": model, "version": version})
+
     def forget_drift(self, *labels: str) -> None:
-        """Remove the drift series of a version that serves no more."""
+        """Remove the drift series of a version whose rows are counted no more."""
         for metric in (self.drift_psi, self.drift_ks, self.drift_alarm, self.drift_windows):
             with contextlib.suppress(KeyError):
                 metric.remove(*labels)

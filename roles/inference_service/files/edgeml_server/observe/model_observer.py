@@ -32,15 +32,21 @@ class ModelObserver:
         reference: tuple[Series, ...],
     ) -> None:
         """Report that a version serves from now on. ``reference`` is empty for a release without one."""
+        self._metrics.add_version(model, version)
         self._metrics.model_info.labels(model, version, variant, digest).set(1)
         self._metrics.load_duration.labels(model, version).set(load_seconds)
         self._metrics.swaps.labels(model, "succeeded").inc()
         self._drift.watch(model, version, reference)
 
-    def served_until_now(self, model: str, version: str, *, variant: str, digest: str) -> None:
-        """Report that another version serves instead of this one, or none."""
+    def serves_no_more(self, model: str, version: str, *, variant: str, digest: str) -> None:
+        """Report that another version serves instead of this one, or none, beside its requests in flight."""
         self._metrics.model_info.remove(model, version, variant, digest)
         self._metrics.load_duration.remove(model, version)
+
+    def freed(self, model: str, version: str, serving: str | None) -> None:
+        """Report that a version is freed: no request to it is left, nor are shadows from before ``serving``."""
+        for gone in {version, *self._metrics.versions(model)} - {serving}:
+            self._metrics.forget_version(model, gone)
 
     def unloaded(self, model: str) -> None:
         """Report that no version of the model serves."""
@@ -57,4 +63,5 @@ class ModelObserver:
 
     def start_shadow(self, model: str, version: str, candidate: Candidate, active_version: str) -> Shadow:
         """Start to mirror requests for ``active_version`` to ``candidate``."""
+        self._metrics.add_version(model, version)
         return Shadow(model, version, candidate, active_version, self._metrics)

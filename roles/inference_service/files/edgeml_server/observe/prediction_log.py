@@ -58,6 +58,8 @@ _ROW_BYTES = 200
 # Deleting a tenth of the rows at a time makes it rare.
 _DELETED_SHARE = 10
 
+NO_CLASS = -1
+
 _Row = Tuple[Any, ...]
 
 _log = Log(__name__)
@@ -230,6 +232,7 @@ class PredictionLog:
 def predictions_of(values: Array) -> list[Any] | None:
     """One prediction for each row of an output: its only value, or the place of the highest of its scores.
 
+    A value that is not finite is None; scores with NaN among them are NO_CLASS, which no label is.
     None for what is neither, and for large batches.
     """
     rows = values.reshape(1, -1) if values.ndim == 0 else values.reshape(len(values), -1) if len(values) else None
@@ -238,7 +241,10 @@ def predictions_of(values: Array) -> list[Any] | None:
     if rows.shape[1] == 1:
         return [_json_value(value) for value in rows[:, 0].tolist()]
     if rows.dtype.kind == "f" and values.ndim == 2:
-        return list(rows.argmax(axis=1).tolist())
+        classes = rows.argmax(axis=1)
+        # NaN would be taken for the highest.
+        classes[np.isnan(rows).any(axis=1)] = NO_CLASS
+        return list(classes.tolist())
     return None
 
 
@@ -286,6 +292,10 @@ def _open(path: str) -> sqlite3.Connection:
 def _compare(version: str, predictions: Sequence[Any], labels: Sequence[Any]) -> Labelled:
     if len(labels) != len(predictions):
         raise InvalidRequestError(f"label: expected {len(predictions)}, one for each row; found {len(labels)}")
+    if None in predictions:
+        raise InvalidRequestError(
+            f"label: expected that of a number; the prediction of row {predictions.index(None)} is not finite"
+        )
     expected = type(predictions[0])
     fits = (float, int) if expected is float else (expected,)
     if any(type(label) not in fits for label in labels):

@@ -132,7 +132,9 @@ class Shadow:
         return "agreed" if all(agree(request.outputs[name], outputs[name]) for name in names) else "disagreed"
 
     def _count(self, outcome: str) -> None:
-        self._metrics.shadow_requests.labels(self.model, self.version, outcome).inc()
+        # The series of a shadow that has ended may be removed already.
+        if not self._stopping:
+            self._metrics.shadow_requests.labels(self.model, self.version, outcome).inc()
 
 
 def agree(active: Array, candidate: Array) -> bool:

@@ -181,20 +181,24 @@ verdict:
   sample: pass
 reasons:
   description:
-    - One line for each check that did not pass, and one for each that did.
+    - One line for each check that failed or is inconclusive, in each device class; one line for each check that passed;
+      and one line for each cause for which a check was skipped.
     - Each begins with the verdict of the check, V(pass), V(fail), V(inconclusive) or V(skipped).
+    - The lines are for people. A program reads RV(findings).
   returned: success
   type: list
   elements: str
-  sample: ["pass: accuracy drop: -0.0639 lost (from 0.9167 to 0.9806; at most 0.0200) of 360 samples"]
+  sample: ["pass: accuracy drop in small: -0.0639 lost, from 0.9167 to 0.9806 (at most 0.0200) of 360 samples"]
 findings:
-  description: Every check in every device class, and over all of them.
+  description:
+    - Every check whose limit is on, in every device class and over all of them.
+    - Where no device serves the new version, only V(failed devices) and V(coverage) are judged.
   returned: success
   type: list
   elements: dict
   contains:
     check:
-      description: What was checked.
+      description: The name of the check, as in C(docs/gate.md).
       type: str
       returned: always
       sample: error rate rise
@@ -203,32 +207,59 @@ findings:
       type: str
       returned: always
       sample: pass
+    cause:
+      description:
+        - Why the check is inconclusive or skipped, where its numbers alone do not say it. C(docs/gate.md) lists them.
+      type: str
+      returned: always
+      sample: no traffic
     reason:
-      description: Why, in words and numbers.
+      description: The reason for people, in words and numbers.
       type: str
       returned: always
       sample: "0.9806 of 360 samples (at least 0.9000)"
     device_class:
-      description: The class of devices; none for what is over all of them.
+      description: The device class; null for what is over all of them.
       type: str
       returned: always
       sample: small
-    value:
-      description: The estimate, in the unit of the limit.
+    unit:
+      description:
+        - The unit of RV(findings[].estimate), RV(findings[].bounds) and RV(findings[].limit).
+        - One of V(count), V(share) (0 to 1), V(points) (a difference of shares), V(ratio), V(seconds) and V(bytes).
+      type: str
+      returned: always
+      sample: points
+    estimate:
+      description: What was measured. Null if there was nothing to judge.
       type: float
       returned: always
       sample: -0.0001
-    interval:
-      description: What it may be as well.
-      type: list
-      elements: float
+    bounds:
+      description: The confidence interval of the estimate.
+      type: dict
       returned: always
-      sample: [-0.004, 0.0011]
+      contains:
+        lower:
+          description: The true value is lower with a probability of at most 1%, over all checks, classes and analyses.
+          type: float
+          returned: success
+          sample: -0.004
+        upper:
+          description: The true value is higher with a probability of at most 5%, over all analyses.
+          type: float
+          returned: success
+          sample: 0.0011
     limit:
-      description: The limit that it was judged by.
+      description: The limit.
       type: float
       returned: always
       sample: 0.004
+    threshold:
+      description: The limit of one device, where RV(findings[].limit) is a number of devices.
+      type: float
+      returned: always
+      sample: 2
     baseline:
       description: What the version before had.
       type: float
@@ -239,10 +270,78 @@ findings:
       type: int
       returned: always
       sample: 4012
+    events:
+      description: How many of the samples were harmful, or for V(coverage) reported.
+      type: int
+      returned: always
+      sample: 3
+    devices:
+      description: On how many devices, where that is not the number of samples.
+      type: int
+      returned: always
+      sample: 24
+    compared_with:
+      description: What a change is compared with.
+      type: dict
+      returned: always
+      contains:
+        past:
+          description: Whether with the past of the same devices.
+          type: bool
+          returned: success
+          sample: true
+        controls:
+          description: With how many controls.
+          type: int
+          returned: success
+          sample: 24
+        events:
+          description: On how many of the controls the same happened, or how many requests they had.
+          type: int
+          returned: success
+          sample: 2
+    named:
+      description: The first ten of the devices that the finding is about.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        name:
+          description: The inventory name.
+          type: str
+          returned: success
+          sample: edge-s1
+        outcome:
+          description: The outcome of a device that failed.
+          type: str
+          returned: success
+          sample: refused
+        count:
+          description: How often its server restarted.
+          type: int
+          returned: success
+          sample: 3
+        missing:
+          description: What it did not report, V(probe), V(baseline) or V(requests).
+          type: str
+          returned: success
+          sample: probe
+        problems:
+          description: Values that are not valid.
+          type: list
+          elements: str
+          returned: success
+          sample: ["requests: 5 errors and 0 answers of 3 requests"]
+    named_total:
+      description: How many devices the finding is about.
+      type: int
+      returned: always
+      sample: 1
 outcomes:
   description:
     - The outcome of each device by its name.
-    - One of V(updated), V(already there), V(refused), V(failed), V(silent) and V(away).
+    - One of V(updated), V(already there), V(refused), V(failed), V(failed before), V(silent) and V(away).
+    - V(failed before) is a device that did not try the release, because it had failed there before.
   returned: success
   type: dict
   sample: {edge-s1: updated}

@@ -26,7 +26,7 @@ from networks import FILE, Network
 from releases import Made
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.probe_set import parse_metrics
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.metrics import parse_metrics
 
 # Each in a process of its own, as the module is one; only what is asked for is timed.
 HASH = """

@@ -30,21 +30,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from clone import REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import Limits
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import (
+    Control,
+    DeviceObservation,
     Labels,
-    Measured,
+    Observation,
     Probe,
     Requests,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import (
-    FAIL,
-    INCONCLUSIVE,
-    PASS,
-    Control,
-    Limits,
-    Report,
-    judge,
-)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import AWAY, UPDATED
 
 EDGES = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
@@ -104,7 +100,7 @@ class Device:
         # The noise of this hour, against that of the past, which is an average of many.
         self.hour = chance.normal(0, self.within)
 
-    def count(self, analyses: float, load: float, light: float, fault: Fault) -> Measured:
+    def count(self, analyses: float, load: float, light: float, fault: Fault) -> Observation:
         """What it counts in so many soaks; ``load`` and ``light`` are the class's common shifts of the logarithm of
         latency and of the logit of accuracy."""
         requests = int(self.chance.poisson(self.rate * analyses))
@@ -117,7 +113,7 @@ class Device:
         labels = int(self.chance.binomial(requests, LABELLED))
         accuracy = 1 / (1 + math.exp(-(self.logit + light))) - fault.accuracy
         right = int(self.chance.binomial(labels, accuracy))
-        return Measured(requests=Requests(requests, errors, timed, buckets), labels=Labels(right, labels - right))
+        return Observation(requests=Requests(requests, errors, timed, buckets), labels=Labels(right, labels - right))
 
 
 def _below(ratio: float) -> float:
@@ -145,7 +141,7 @@ class Analysis:
     """What the gates see at one analysis; ``number`` counts from 1."""
 
     number: int
-    wave: list[Report]
+    wave: list[DeviceObservation]
     controls: list[Control]
 
 
@@ -171,7 +167,7 @@ class Rollout:
         """Soak and look, up to ``analyses`` times. Everything is counted from the first soak on."""
         load = {kind.name: self.chance.normal(0, LOAD) for kind in KINDS}
         light = self.chance.normal(0, ACCURACY_HOUR)
-        counted: dict[str, Measured] = {}
+        counted: dict[str, Observation] = {}
         for number in range(1, self.analyses + 1):
             # The load of one soak resembles that of the one before.
             load = {name: 0.8 * value + 0.6 * self.chance.normal(0, LOAD) for name, value in load.items()}
@@ -182,15 +178,15 @@ class Rollout:
                         counted[device.name] = _add(counted.get(device.name), soak)
             yield Analysis(number, [self._report(device, counted) for device in self.wave], self._controls(counted))
 
-    def _report(self, device: Device, counted: dict[str, Measured]) -> Report:
+    def _report(self, device: Device, counted: dict[str, Observation]) -> DeviceObservation:
         if device.name in self.away:
-            return Report(device.name, device.kind.name, AWAY)
+            return DeviceObservation(device.name, device.kind.name, AWAY)
         old, new = self.probes
         now = _with(counted[device.name], Probe(PROBE_SAMPLES, new, self._probe_seconds(device, self.fault)))
         past = _with(self.past[device.name], Probe(PROBE_SAMPLES, old, self._probe_seconds(device, Fault())))
-        return Report(device.name, device.kind.name, UPDATED, now=now, past=past)
+        return DeviceObservation(device.name, device.kind.name, UPDATED, now=now, past=past)
 
-    def _controls(self, counted: dict[str, Measured]) -> list[Control]:
+    def _controls(self, counted: dict[str, Observation]) -> list[Control]:
         here = [device for device in self.beside if device.name not in self.away]
         return [Control(item.name, item.kind.name, counted[item.name], self.past[item.name]) for item in here]
 
@@ -208,11 +204,11 @@ def _split(devices: int) -> list[tuple[Kind, int]]:
     return list(zip(KINDS, counts, strict=True))
 
 
-def _with(measured: Measured, probe: Probe) -> Measured:
-    return Measured(requests=measured.requests, labels=measured.labels, probe=probe)
+def _with(measured: Observation, probe: Probe) -> Observation:
+    return Observation(requests=measured.requests, labels=measured.labels, probe=probe)
 
 
-def _add(before: Measured | None, soak: Measured) -> Measured:
+def _add(before: Observation | None, soak: Observation) -> Observation:
     if before is None or before.requests is None or before.labels is None:
         return soak
     assert soak.requests is not None
@@ -221,27 +217,31 @@ def _add(before: Measured | None, soak: Measured) -> Measured:
     buckets = tuple((edge, x + y) for (edge, x), (_edge, y) in zip(one.buckets, two.buckets, strict=True))
     requests = Requests(one.requests + two.requests, one.errors + two.errors, one.timed + two.timed, buckets)
     labels = Labels(before.labels.right + soak.labels.right, before.labels.wrong + soak.labels.wrong)
-    return Measured(requests=requests, labels=labels)
+    return Observation(requests=requests, labels=labels)
 
 
 # ---- the gates: the analyses, and how many there can be at most, give a verdict ----
 
-Gate = Callable[[Iterator[Analysis], int], str]
+Gate = Callable[[Iterator[Analysis], int], Verdict]
 
 
-def ours(analyses: Iterator[Analysis], analyses_max: int, strict: bool = False) -> str:
+def ours(analyses: Iterator[Analysis], analyses_max: int, strict: bool = False) -> Verdict:
     """This collection's gate with its own limits: goes on looking while it is inconclusive."""
-    verdict = INCONCLUSIVE
+    verdict = Verdict.INCONCLUSIVE
     for analysis in analyses:
         verdict, _findings = judge(
-            analysis.wave, analysis.controls, Limits(strict=strict), analysis.number, analyses_max
+            analysis.wave,
+            analysis.controls,
+            Limits(strict=strict),
+            analysis=analysis.number,
+            analyses_max=analyses_max,
         )
-        if verdict != INCONCLUSIVE:
+        if verdict != Verdict.INCONCLUSIVE:
             break
     return verdict
 
 
-def fixed(analyses: Iterator[Analysis], _analyses_max: int) -> str:
+def fixed(analyses: Iterator[Analysis], _analyses_max: int) -> Verdict:
     """Fixed thresholds, as canary analyses with Prometheus queries have them: each time the wave's pooled numbers
     beside those of the controls; the first beyond its threshold aborts, and a wave that comes to its end passes.
 
@@ -251,29 +251,29 @@ def fixed(analyses: Iterator[Analysis], _analyses_max: int) -> str:
         serving = [item.now for item in analysis.wave if item.outcome == UPDATED]
         others = [item.now for item in analysis.controls]
         if not serving or not others:
-            return INCONCLUSIVE
+            return Verdict.INCONCLUSIVE
         wave, beside = _pooled(serving), _pooled(others)
         if (
             wave.error_rate > beside.error_rate + 0.0045
             or wave.wrong > beside.wrong + 0.01
             or wave.seconds > 1.1 * beside.seconds
         ):
-            return FAIL
-    return PASS
+            return Verdict.FAIL
+    return Verdict.PASS
 
 
-def former(analyses: Iterator[Analysis], _analyses_max: int) -> str:
-    """The gate that this collection had before: one analysis, accuracy on the probe set (2 points), batch time (2 times)
+def former(analyses: Iterator[Analysis], _analyses_max: int) -> Verdict:
+    """The gate that this collection had before: one analysis, accuracy on the probe set (2 points), batch time (twice)
     per class, and at most 1% errors over all."""
     analysis = next(analyses)
     serving = [item for item in analysis.wave if item.outcome == UPDATED]
     if len(serving) < 0.5 * len(analysis.wave):
-        return INCONCLUSIVE
+        return Verdict.INCONCLUSIVE
     for kind in KINDS:
         own = [item for item in serving if item.device_class == kind.name]
         if own and (_mean_drop(own) > 0.02 or _mean_ratio(own) > 2.0):
-            return FAIL
-    return FAIL if _pooled([item.now for item in serving]).error_rate > 0.01 else PASS
+            return Verdict.FAIL
+    return Verdict.FAIL if _pooled([item.now for item in serving]).error_rate > 0.01 else Verdict.PASS
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ class Pooled:
     seconds: float
 
 
-def _pooled(measured: Sequence[Measured]) -> Pooled:
+def _pooled(measured: Sequence[Observation]) -> Pooled:
     requests = [item.requests for item in measured if item.requests]
     labels = [item.labels for item in measured if item.labels]
     total = max(1, sum(item.requests for item in requests))
@@ -298,12 +298,12 @@ def _pooled(measured: Sequence[Measured]) -> Pooled:
     )
 
 
-def _mean_drop(reports: Sequence[Report]) -> float:
+def _mean_drop(reports: Sequence[DeviceObservation]) -> float:
     pairs = [(item.past.probe, item.now.probe) for item in reports]
     return float(np.mean([(old.correct - new.correct) / PROBE_SAMPLES for old, new in pairs if old and new]))
 
 
-def _mean_ratio(reports: Sequence[Report]) -> float:
+def _mean_ratio(reports: Sequence[DeviceObservation]) -> float:
     pairs = [(item.past.probe, item.now.probe) for item in reports]
     times = [(old.latency_seconds, new.latency_seconds) for old, new in pairs if old and new]
     return float(np.mean([now / then for then, now in times if then and now]))
@@ -331,9 +331,9 @@ MORE_QUIET = 5
 
 def measure(
     fault: Fault, gates: Sequence[str], devices: int, traffic: float, analyses: int, runs: int, seed: int
-) -> dict[str, Counter[str]]:
+) -> dict[str, Counter[Verdict]]:
     """How often each gate comes to each verdict. Every gate sees the same rollouts."""
-    found: dict[str, Counter[str]] = {name: Counter() for name in gates}
+    found: dict[str, Counter[Verdict]] = {name: Counter() for name in gates}
     for run in range(runs):
         seen = list(Rollout(seed * 1_000_003 + run, devices, traffic, fault, analyses).run())
         for name in gates:
@@ -341,7 +341,7 @@ def measure(
     return found
 
 
-def _percent(counts: Counter[str], verdict: str) -> str:
+def _percent(counts: Counter[Verdict], verdict: Verdict) -> str:
     return f"{100 * counts[verdict] / counts.total():.1f}%"
 
 
@@ -364,7 +364,10 @@ def main() -> None:
             runs = options.runs * (MORE_QUIET if fault == Fault() else 1)
             found = measure(fault, gates, devices, requests, options.analyses, runs, options.seed)
             for gate, counts in found.items():
-                verdicts = {verdict: _percent(counts, verdict) for verdict in (PASS, FAIL, INCONCLUSIVE)}
+                verdicts = {
+                    verdict.value: _percent(counts, verdict)
+                    for verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+                }
                 about = {"devices": str(devices), "requests": str(requests), "release": release, "gate": gate}
                 table.append({**about, "runs": str(runs), **verdicts})
             print(f"{devices} devices, {requests} requests: {release}", file=sys.stderr, flush=True)

@@ -101,7 +101,7 @@ def test_a_page_shows_without_errors_requests_or_overflow(browser: Browser, name
     ("name", "state", "why"),
     [
         ("passed", "✓ Passed", "every wave passed"),
-        ("failed", "✕ Failed", "wave 2 (50%): fail: accuracy drop: pi4-1gb: 0.0831 lost"),
+        ("failed", "✕ Failed", "wave 2 (50%): fail: accuracy drop in pi4-1gb: 0.0831 lost"),
         ("paused", "‖ Paused", "wave 1 (canary): inconclusive: coverage: 1 of 4 devices reported"),
     ],
 )
@@ -158,21 +158,21 @@ def test_dots_whiskers_limits_and_baselines_are_where_their_axis_says(browser: B
     def value(place: float) -> float:
         return float(ticks[0] + (place - lines[0]) / per_point)
 
-    row = "[data-device_class='pi4-1gb']"
+    row = "[data-device-class='pi4-1gb']"
     assert value(middle(f"{row} .dot")) == pytest.approx(8.31, abs=0.05)
     assert value(middle(f"{row} .limit")) == pytest.approx(2, abs=0.05)
     assert value(middle(f"{row} .before")) == pytest.approx(0, abs=0.05)
     (whisker,) = browser.shapes(f"{chart} {row} .whisker")
     ends = [whisker["x"], whisker["x"] + whisker["width"]]
     assert [value(end) for end in ends] == pytest.approx([6.1, 10.5], abs=0.05)
-    assert browser.texts(f"{chart} [data-device_class='gateway-2gb'] text") == ["gateway-2gb", "not measured"]
+    assert browser.texts(f"{chart} [data-device-class='gateway-2gb'] text") == ["gateway-2gb", "not measured"]
 
 
 def test_findings_are_a_table_with_the_deciding_ones_first(browser: Browser) -> None:
     browser.show("failed")
     verdicts = browser.texts(".wave[open] .findings tbody tr td:first-child")
     assert verdicts == ["✕ fail", "? inconclusive", *["✓ pass"] * 10, "\N{EN DASH} skipped"]
-    assert "0.0831 lost (from 0.9167" in browser.texts(".wave[open] .findings tbody tr")[0]
+    assert "0.0831 lost, from 0.9167" in browser.texts(".wave[open] .findings tbody tr")[0]
     assert browser.texts(".wave[open] > summary")[0].startswith("Wave 2, 50%: ✕ fail 2 analyses;")
 
 

@@ -6,99 +6,94 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import (
+    Bounds,
+    Cause,
+    Check,
+    ComparedWith,
+    DeviceNote,
+    Finding,
+    Verdict,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import words
 
 STRATA = ("gateway-2gb", "pi4-1gb")
 
 
-def finding(
-    check: str,
-    verdict: str,
-    reason: str,
-    device_class: str | None = None,
-    value: float | None = None,
-    interval: Sequence[float] | None = None,
-    limit: float | None = None,
-    baseline: float | None = None,
-    samples: int | None = None,
-) -> dict[str, Any]:
-    """A finding, as the gate returns it."""
-    return {
-        "check": check,
-        "verdict": verdict,
-        "reason": reason,
-        "device_class": device_class,
-        "value": value,
-        "interval": interval,
-        "limit": limit,
-        "baseline": baseline,
-        "samples": samples,
-    }
+def document(finding: Finding) -> dict[str, Any]:
+    """A finding as the gate returns it."""
+    return {**finding.to_dict(), "reason": words.reason(finding)}
 
 
-def good_findings(devices: int) -> list[dict[str, Any]]:
+def good_findings(devices: int) -> list[Finding]:
     """What the gate finds where nothing is wrong."""
+    passed = functools.partial(Finding, verdict=Verdict.PASS)
     found = [
-        finding(
-            "failed devices",
-            "pass",
-            f"0 of {devices} devices refused, failed or fell silent (at most 0)",
-            value=0,
-            limit=0,
-        ),
-        finding(
-            "coverage", "pass", f"{devices} of {devices} devices reported (100%, at least 50%)", value=1.0, limit=0.5
-        ),
+        passed(Check.FAILED_DEVICES, estimate=0, limit=0, samples=devices),
+        passed(Check.COVERAGE, estimate=1.0, limit=0.5, samples=devices, events=devices),
     ]
     for number, device_class in enumerate(STRATA):
-        ratio, samples = 1.02 + number / 100, 9000 * devices
-        words = (
-            f"3 of {samples} requests failed, 0.02% did before; beside its past, a change of: +0.01% [-0.02%, +0.07%]"
-        )
+        here = functools.partial(passed, device_class=device_class)
+        samples = 9000 * devices
+        rates = {"samples": samples, "events": 3}
         found += [
-            finding(
-                "accuracy drop",
-                "pass",
-                "-0.0600 lost (from 0.9167 to 0.9767; at most 0.0200) of 360 samples",
-                device_class,
-                -0.06 + number * 0.01,
-                (-0.075, -0.041),
-                0.02,
-                0.9167,
-                360,
+            here(
+                Check.ACCURACY_DROP,
+                estimate=-0.06 + number * 0.01,
+                bounds=Bounds(-0.075, -0.041),
+                limit=0.02,
+                baseline=0.9167,
+                samples=360,
+                devices=devices,
             ),
-            finding("error rate", "pass", words, device_class, 0.0003, (0.0001, 0.0009), 0.05, None, samples),
-            finding("error rate rise", "pass", words, device_class, 0.0001, (-0.0002, 0.0007), 0.004, 0.0002, samples),
-            finding(
-                "latency p95",
-                "pass",
-                f"on {devices} devices, times what it was: {ratio:.3f} [0.970, 1.080] (at most 1.100)",
-                device_class,
-                ratio,
-                (0.97, 1.08),
-                1.1,
-                None,
-                devices,
+            here(Check.ERROR_RATE, estimate=0.0003, bounds=Bounds(0.0001, 0.0009), limit=0.05, **rates),
+            here(
+                Check.ERROR_RATE_RISE,
+                estimate=0.0001,
+                bounds=Bounds(-0.0002, 0.0007),
+                limit=0.004,
+                baseline=0.0002,
+                compared_with=ComparedWith(past=True),
+                **rates,
+            ),
+            here(
+                Check.LATENCY_P95,
+                estimate=1.02 + number / 100,
+                bounds=Bounds(0.97, 1.08),
+                limit=1.1,
+                samples=devices,
+                devices=devices,
             ),
         ]
     found.append(
-        finding("latency p95", "pass", "times what it was: 1.024", None, 1.024, (0.99, 1.06), 1.1, None, devices)
+        passed(
+            Check.LATENCY_P95, estimate=1.024, bounds=Bounds(0.99, 1.06), limit=1.1, samples=devices, devices=devices
+        )
     )
-    found.append(finding("drift", "skipped", "no window of requests was compared with the release's reference"))
+    found.append(Finding(Check.DRIFT, Verdict.SKIPPED, Cause.NO_DRIFT_WINDOW))
     return found
 
 
-def bad_findings(devices: int) -> list[dict[str, Any]]:
+def bad_findings(devices: int) -> list[Finding]:
     """What the gate finds where the accuracy falls on one class of devices, and nobody could ask the other."""
-    found = [item for item in good_findings(devices) if item["check"] != "accuracy drop"]
-    words = "0.0831 lost (from 0.9167 to 0.8336; at most 0.0200) of 360 samples"
-    missing = "not measured on plant-a-dev0007, plant-a-dev0011"
     return [
-        *found,
-        finding("accuracy drop", "fail", words, "pi4-1gb", 0.0831, (0.061, 0.105), 0.02, 0.9167, 360),
-        finding("accuracy drop", "inconclusive", missing, "gateway-2gb"),
-        finding("memory in bytes", "pass", f"at most 41000000 bytes on {devices} devices", None, 41e6, None, 64e6),
+        *(item for item in good_findings(devices) if item.check is not Check.ACCURACY_DROP),
+        Finding(
+            Check.ACCURACY_DROP,
+            Verdict.FAIL,
+            device_class="pi4-1gb",
+            estimate=0.0831,
+            bounds=Bounds(0.061, 0.105),
+            limit=0.02,
+            baseline=0.9167,
+            samples=360,
+        ),
+        Finding(Check.ACCURACY_DROP, Verdict.INCONCLUSIVE, Cause.NO_PROBE_SET, "gateway-2gb"),
+        Finding(Check.MEMORY_BYTES, Verdict.PASS, estimate=41e6, limit=64e6, samples=devices, devices=devices),
     ]
 
 
@@ -146,7 +141,7 @@ def judged(
     number: int,
     began: str,
     analyses: Mapping[str, str],
-    findings: Sequence[Mapping[str, Any]],
+    findings: Sequence[Any],
     outcomes: Mapping[str, str],
 ) -> dict[str, Any]:
     """The ledger after a wave; ``analyses`` has verdicts by time of day, ``outcomes`` those that are not well."""
@@ -158,7 +153,7 @@ def judged(
         "ended": f"2026-11-22T{[*analyses][-1]}Z",
         "analyses": [{"time": f"2026-11-22T{time}Z", "verdict": verdict} for time, verdict in analyses.items()],
         "verdict": [*analyses.values()][-1],
-        "findings": list(findings),
+        "findings": [document(item) if isinstance(item, Finding) else item for item in findings],
         "outcomes": {host: outcomes.get(host, "updated") for host in planned["hosts"]},
     }
     return {**ledger, "waves": [*ledger["waves"], wave]}
@@ -224,7 +219,7 @@ def failed() -> dict[str, Any]:
     }
     ledger = judged(ledger, 1, "02:30:05", {"02:40:30": "inconclusive", "02:50:31": "pass"}, good_findings(4), {})
     ledger = judged(ledger, 2, "02:50:40", {"03:01:20": "inconclusive", "03:11:22": "fail"}, bad_findings(16), bad)
-    why = "wave 2 (50%): fail: accuracy drop: pi4-1gb: 0.0831 lost (from 0.9167 to 0.8336; at most 0.0200)"
+    why = "wave 2 (50%): fail: accuracy drop in pi4-1gb: 0.0831 lost, from 0.9167 to 0.8336 (at most 0.0200)"
     return closed(ledger, "failed", why, "03:12:40", {"updated": "reverted", "silent": "not reverted"}, details)
 
 
@@ -232,9 +227,9 @@ def paused() -> dict[str, Any]:
     """Ten devices; too few of the first wave answer to say anything."""
     ledger = rollout({"canary": 4, "100%": 6})
     hosts = ledger["plan"]["waves"][0]["hosts"]
-    found = [finding("coverage", "inconclusive", "1 of 4 devices reported (25%, at least 50%)", None, 0.25, None, 0.5)]
+    coverage = Finding(Check.COVERAGE, Verdict.INCONCLUSIVE, estimate=0.25, limit=0.5, samples=4, events=1)
     analyses = {"02:40:30": "inconclusive", "02:50:30": "inconclusive", "03:00:30": "inconclusive"}
-    ledger = judged(ledger, 1, "02:30:05", analyses, found, dict.fromkeys(hosts[1:], "away"))
+    ledger = judged(ledger, 1, "02:30:05", analyses, [coverage], dict.fromkeys(hosts[1:], "away"))
     return closed(
         ledger,
         "paused",
@@ -268,10 +263,18 @@ def hostile() -> dict[str, Any]:
         wave["hosts"] = [names[host] for host in wave["hosts"]]
     ledger["plan"]["device_class"] = [HOSTILE]
     ledger["plan"]["left_out"] = {f"{HOSTILE}-left": f"{HOSTILE}: {HOSTILE}"}
-    found = [
-        finding(HOSTILE, "fail", HOSTILE, HOSTILE, 2.0, (1.0, float("nan")), 1.0, float("inf"), 3),
-        finding("latency", HOSTILE, HOSTILE),
-    ]
+    drop = Finding(
+        Check.ACCURACY_DROP,
+        Verdict.FAIL,
+        device_class=HOSTILE,
+        estimate=0.5,
+        limit=0.02,
+        named=(DeviceNote(HOSTILE),),
+        named_total=1,
+    )
+    nonsense = {**drop.to_dict(), "bounds": {"lower": 1.0, "upper": float("nan")}, "reason": HOSTILE}
+    unknown = {**nonsense, "check": HOSTILE, "verdict": HOSTILE, "bounds": None}
+    found = [drop, nonsense, unknown, HOSTILE]
     ledger = judged(ledger, 1, "02:30:05", {"02:40:30": "fail"}, found, {names["plant-a-dev0000"]: HOSTILE})
     ledger.update(id=HOSTILE, model=HOSTILE, version=HOSTILE, reason=HOSTILE, digest=HOSTILE)
     ledger["settings"].update(limits={HOSTILE: HOSTILE}, window=[HOSTILE])

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File, Variant, parse_release_json
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import words
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -48,8 +48,8 @@ def test_the_rollback_variables_are_documented() -> None:
 
 def test_each_outcome_is_documented() -> None:
     documented = section((ROOT / "roles/rollout/README.md").read_text(), "Outcomes")
-    assert "failed before" in view.OUTCOMES
-    assert [outcome for outcome in view.OUTCOMES if f"`{outcome}`" not in documented] == []
+    assert "failed before" in words.OUTCOMES
+    assert [outcome for outcome in words.OUTCOMES if f"`{outcome}`" not in documented] == []
 
 
 def test_the_index_names_each_page() -> None:

@@ -15,7 +15,8 @@ from typing import Any, Mapping
 
 from .facts import boot_id, boot_seconds
 from .journal import TIME_FORMAT
-from .probe_set import counted_since, probe_accuracy
+from .metrics import counted_since
+from .probe_set import probe_accuracy
 from .serving import Strategy, make_strategy
 from .state import ModelServer, State, require
 from .store import Store

@@ -15,6 +15,7 @@ import dataclasses
 from typing import Any
 
 from .._common.errors import StoreError
+from .._common.words import counted
 from .facts import boot_id, boot_seconds
 from .state import SWITCHING, State, require
 from .transitions import DEVICE, Cause, Transitions
@@ -67,10 +68,11 @@ class Recovery(Transitions):
         self.recover_interrupted(act=True)
         trial = self.state.trial
         if trial is not None and not self._counted_by_systemd:
-            counted = dataclasses.replace(trial, crashes=trial.crashes + 1)
-            self._update(dataclasses.replace(self.state, trial=counted))
-            if counted.crashes > counted.limits.crashes_max:
-                reason = f"the service crashed {counted.crashes} times (at most {counted.limits.crashes_max})"
+            after = dataclasses.replace(trial, crashes=trial.crashes + 1)
+            self._update(dataclasses.replace(self.state, trial=after))
+            if after.crashes > after.limits.crashes_max:
+                crashes = counted(after.crashes, "time")
+                reason = f"the service crashed {crashes} (at most {after.limits.crashes_max})"
                 self._revert_trial(reason, act=True)
 
     def service_failed(self) -> bool:

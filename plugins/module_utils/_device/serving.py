@@ -15,7 +15,7 @@ from typing import Any, Collection
 
 from .._common.errors import EdgemlError, ServerError
 from .client import Server
-from .probe_set import BUCKETS, measure, parse_metrics, request_counts
+from .metrics import BUCKETS, measure, parse_metrics, request_counts
 from .state import ModelServer, Record, State
 from .systemd import systemctl, systemd_runs, unit_property
 from .trial import Reading
@@ -51,7 +51,7 @@ class Strategy(ABC):
         return None
 
     def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
-        """All that is told of each of the ``versions`` now (see ``probe_set.measure``), with the ``restarts`` of its
+        """All that is told of each of the ``versions`` now (see ``metrics.measure``), with the ``restarts`` of its
         unit that systemd counts; without what nobody tells."""
         return [{} for _version in versions]
 

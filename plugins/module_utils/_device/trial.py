@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from .._common.words import counted
 from .state import Record, Trial
 
 COMMIT = "commit"
@@ -59,9 +60,9 @@ def _crashed(trial: Trial, reading: Reading) -> str | None:
     if before is not None and now is not None:
         crashes += max(0, now - before)
     if crashes > trial.limits.crashes_max:
-        return f"the service crashed {crashes} times (at most {trial.limits.crashes_max})"
+        return f"the service crashed {counted(crashes, 'time')} (at most {trial.limits.crashes_max})"
     if trial.boots > BOOTS_MAX:
-        return f"the device restarted {trial.boots} times (at most {BOOTS_MAX})"
+        return f"the device restarted {counted(trial.boots, 'time')} (at most {BOOTS_MAX})"
     return None
 
 

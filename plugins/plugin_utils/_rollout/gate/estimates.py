@@ -4,10 +4,10 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""How far a measured difference can be believed: one-sided confidence limits of shares and of ratios. Pure.
+"""One-sided confidence limits of proportions and of means. Pure.
 
-Each effect has a ``value`` (above 0: harm), and ``lower(alpha)`` and ``upper(alpha)``: limits that the true value is
-beyond with a probability of at most ``alpha``, each.
+Each effect has a ``value`` (above 0 means harm) and the limits ``lower(alpha)`` and ``upper(alpha)``. The true value is
+beyond either limit with a probability of at most ``alpha``.
 """
 
 from __future__ import annotations
@@ -15,79 +15,88 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Iterable, Sequence
+from typing import Iterable, Sequence, Union
 
-NORMAL = NormalDist()
-# From here on the score interval of a share cannot be told from the exact one.
+from .numerics import NORMAL, beta_cdf, t_quantile
+
+# With more events than this, the score interval of a proportion equals the exact one for all practical purposes.
 MANY = 1000
+# The share of the values that a trimmed mean leaves out at each end.
 TRIMMED = 0.2
 
 
 @dataclass(frozen=True)
-class Share:
-    """``wrong`` of ``total`` events, with the factor ``weight`` that their share has in a sum."""
+class Proportion:
+    """``events`` of ``total``, which may be fractions, and the factor ``weight`` that the proportion has in a sum."""
 
     weight: float
-    wrong: float
+    events: float
     total: float
 
     @property
     def value(self) -> float:
-        """The share itself, from 0 to 1."""
-        return self.wrong / self.total
+        """The proportion itself, from 0 to 1."""
+        return self.events / self.total
 
 
 @dataclass(frozen=True)
-class ShareEffect:
-    """A sum of independent shares with weights, such as (now - past) - (now - past of the controls).
+class ProportionEffect:
+    """A weighted sum of independent proportions, such as (now - past) - (now - past of the controls).
 
     The limits are those of MOVER (Zou and Donner, Construction of confidence limits about effect measures: a general
     approach, Statistics in Medicine 27, 2008; Newcombe, Interval estimation for the difference between independent
-    proportions, Statistics in Medicine 17, 1998), over the exact limits of each share (Clopper and Pearson, The use of
-    confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26, 1934), which hold also where
-    nothing or little was counted.
+    proportions, Statistics in Medicine 17, 1998), over the exact limits of each proportion
+    (Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika
+    26, 1934), which hold for small counts and for no events at all.
     """
 
-    shares: tuple[Share, ...]
+    proportions: tuple[Proportion, ...]
 
     @property
     def value(self) -> float:
         """The sum."""
-        return math.fsum(share.weight * share.value for share in self.shares)
+        return math.fsum(part.weight * part.value for part in self.proportions)
 
     def lower(self, alpha: float) -> float:
         """The lower limit."""
-        return self.value - math.sqrt(math.fsum(_reach(share, alpha, share.weight < 0) ** 2 for share in self.shares))
+        return self.value - self._reach(alpha, above=False)
 
     def upper(self, alpha: float) -> float:
         """The upper limit."""
-        return self.value + math.sqrt(math.fsum(_reach(share, alpha, share.weight > 0) ** 2 for share in self.shares))
+        return self.value + self._reach(alpha, above=True)
+
+    def _reach(self, alpha: float, *, above: bool) -> float:
+        """How far the limit is from the value."""
+        parts = (_reach(part, alpha, above=(part.weight > 0) == above) for part in self.proportions)
+        return math.sqrt(math.fsum(part**2 for part in parts))
 
 
 @dataclass(frozen=True)
 class MeanEffect:
-    """A mean, with the variance that it is known by and the degrees of freedom behind that."""
+    """A mean, its variance, and the degrees of freedom of that variance. Its limits are those of Student's t."""
 
     value: float
     variance: float
-    freedom: float
+    degrees_of_freedom: float
 
     def lower(self, alpha: float) -> float:
-        """The lower limit (Student's t)."""
-        return self.value - student(alpha, self.freedom) * math.sqrt(self.variance)
+        """The lower limit."""
+        return self.value - t_quantile(alpha, self.degrees_of_freedom) * math.sqrt(self.variance)
 
     def upper(self, alpha: float) -> float:
-        """The upper limit (Student's t)."""
-        return self.value + student(alpha, self.freedom) * math.sqrt(self.variance)
+        """The upper limit."""
+        return self.value + t_quantile(alpha, self.degrees_of_freedom) * math.sqrt(self.variance)
+
+
+Effect = Union[ProportionEffect, MeanEffect]
 
 
 @dataclass(frozen=True)
 class Trimmed:
     """A trimmed mean of ``kept`` values, and the winsorised sum of squares around it with its degrees of freedom.
 
-    One noisy device among five or more does not move it (Yuen, The two-sample trimmed t for unequal population
-    variances, Biometrika 61, 1974; a fifth is cut off at each end, as is usual).
+    One noisy device among five or more does not move the mean (Yuen, The two-sample trimmed t for unequal population
+    variances, Biometrika 61, 1974). A fifth is cut off at each end, as is usual.
     """
 
     mean: float
@@ -95,13 +104,13 @@ class Trimmed:
     kept: int
 
     @property
-    def freedom(self) -> int:
+    def degrees_of_freedom(self) -> int:
         """Degrees of freedom of ``squares``."""
         return self.kept - 1
 
 
 def trimmed(values: Iterable[float]) -> Trimmed:
-    """The trimmed mean of at least one value."""
+    """Return the trimmed mean of at least one value."""
     ordered = sorted(values)
     cut = int(len(ordered) * TRIMMED)
     inner = ordered[cut : len(ordered) - cut]
@@ -112,93 +121,56 @@ def trimmed(values: Iterable[float]) -> Trimmed:
 
 
 def dispersion(groups: Iterable[Sequence[tuple[float, float]]], weight: float) -> float:
-    """By what factor devices differ more than their counts explain; at least 1.
+    """Return by what factor devices differ more than chance explains; at least 1.
 
-    ``groups`` of (difference, its variance by the counts alone) per device. Pearson's statistic by its degrees of
-    freedom (McCullagh and Nelder, Generalized Linear Models, 1989, 4.5), with ``weight`` degrees in favour of 1.
+    Each group holds a pair for each device: a difference, and its variance if chance alone were at work. The result is
+    Pearson's statistic divided by its degrees of freedom (McCullagh and Nelder, Generalized Linear Models, 1989, 4.5),
+    with ``weight`` degrees of freedom added in favour of 1.
     """
-    squares, freedom = weight, weight
+    squares, degrees_of_freedom = weight, weight
     for group in groups:
         known = [(value, variance) for value, variance in group if variance > 0]
         if len(known) > 1:
             total = math.fsum(1 / variance for _value, variance in known)
             mean = math.fsum(value / variance for value, variance in known) / total
             squares += math.fsum((value - mean) ** 2 / variance for value, variance in known)
-            freedom += len(known) - 1
-    return max(1.0, squares / freedom)
+            degrees_of_freedom += len(known) - 1
+    return max(1.0, squares / degrees_of_freedom)
 
 
-@functools.lru_cache(maxsize=4096)
-def student(alpha: float, freedom: float) -> float:
-    """The value that Student's t is above with probability ``alpha`` (below 0.5)."""
-    low, high = 0.0, 1.0
-    while _student_tail(high, freedom) > alpha and high < 1e12:
-        low, high = high, high * 2
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_tail(middle, freedom) > alpha else (low, middle)
-    return high
+def _reach(part: Proportion, alpha: float, *, above: bool) -> float:
+    """How far the limit above or below a proportion is from it, times its weight."""
+    limit = (
+        proportion_upper(part.events, part.total, alpha) if above else proportion_lower(part.events, part.total, alpha)
+    )
+    return part.weight * (limit - part.value)
 
 
-def _student_tail(value: float, freedom: float) -> float:
-    return beta_cdf(freedom / (freedom + value * value), freedom / 2, 0.5) / 2
-
-
-def _reach(share: Share, alpha: float, above: bool) -> float:
-    """How far the limit above or below a share is from it, times its weight."""
-    limit = share_upper(share.wrong, share.total, alpha) if above else share_lower(share.wrong, share.total, alpha)
-    return share.weight * (limit - share.value)
-
-
-def share_lower(wrong: float, total: float, alpha: float) -> float:
-    """The exact lower limit of a share; counts need not be whole."""
-    return 1.0 - share_upper(total - wrong, total, alpha)
+def proportion_lower(events: float, total: float, alpha: float) -> float:
+    """Return the exact lower limit of a proportion; counts need not be whole."""
+    return 1.0 - proportion_upper(total - events, total, alpha)
 
 
 @functools.lru_cache(maxsize=65536)
-def share_upper(wrong: float, total: float, alpha: float) -> float:
-    """The exact upper limit of a share; counts need not be whole."""
-    if wrong >= total:
+def proportion_upper(events: float, total: float, alpha: float) -> float:
+    """Return the exact upper limit of a proportion; counts need not be whole."""
+    if events >= total:
         return 1.0
-    if wrong == 0:
+    if events == 0:
         return float(1 - alpha ** (1 / total))
     z = NORMAL.inv_cdf(1 - alpha)
-    share = wrong / total
-    # Wilson's score interval: where to look for the exact limit, or as good as it.
+    share = events / total
+    # Wilson's score interval: a bracket for the exact limit, and as good as it for many events.
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     reach = z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2) / (1 + z * z / total)
-    if wrong > MANY and total - wrong > MANY:
+    if events > MANY and total - events > MANY:
         return centre + reach
     low, high = share, min(1.0, max(centre + reach, share + 3 / total))
-    a, b = wrong + 1, total - wrong
+    a, b = events + 1, total - events
     while high < 1.0 and beta_cdf(1 - high, b, a) > alpha:
         low, high = high, min(1.0, high + (high - share))
-    # Never too low.
+    # The result is the upper end of the bracket, so that it is never too low.
     while high - low > 1e-3 * (high - share):
         middle = (low + high) / 2
         low, high = (middle, high) if beta_cdf(1 - middle, b, a) > alpha else (low, middle)
     return high
-
-
-def beta_cdf(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), by its continued fraction (Abramowitz and Stegun, Handbook
-    of Mathematical Functions, 1964, 26.5.8), summed by Lentz's method."""
-    if x <= 0.0 or x >= 1.0:
-        return 0.0 if x <= 0.0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - beta_cdf(1.0 - x, b, a)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
-    tiny = 1e-300
-    c, d = 1.0, 1.0 - (a + b) * x / (a + 1)
-    d = 1.0 / (d or tiny)
-    fraction = d
-    for step in range(1, 20000):
-        even = step * (b - step) * x / ((a + 2 * step - 1) * (a + 2 * step))
-        odd = -(a + step) * (a + b + step) * x / ((a + 2 * step) * (a + 2 * step + 1))
-        for term in (even, odd):
-            d = 1.0 / ((1.0 + term * d) or tiny)
-            c = (1.0 + term / c) or tiny
-            fraction *= c * d
-        if abs(c * d - 1.0) < 1e-12:
-            break
-    return front * fraction / a

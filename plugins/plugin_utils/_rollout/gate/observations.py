@@ -4,28 +4,33 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""What devices measured, read from what they told: each number is what it must be, or its device is named. Pure."""
+"""What devices measured, read from the results of their modules: valid numbers, or a problem with a name. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, TypeVar
+from typing import Any, Callable, Iterable, Mapping, Sequence, TypeVar, Union
 
-from .estimates import NORMAL
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import ON_NEW_VERSION, outcome
+
+from .numerics import NORMAL
 
 Value = TypeVar("Value")
 
 COUNT_MAX = 10**15
 BUCKETS_MAX = 1000
-# Shares of a histogram are taken as no nearer to 0 and 1, however much was counted.
+# A share of a histogram counts as no closer to 0 and 1 than this, however many requests there are.
 SHARE_NEAREST = 0.001
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests, those that failed, and how many took no longer than each time in seconds."""
+    """Requests, how many failed, and a cumulative histogram of the time that ``timed`` of them took.
+
+    ``buckets`` holds pairs of an upper edge in seconds and how many requests took no longer, both ascending.
+    """
 
     requests: int
     errors: int
@@ -33,11 +38,11 @@ class Requests:
     buckets: tuple[tuple[float, int], ...]
 
     def quantile(self, share: float) -> float | None:
-        """The logarithm of the time that ``share`` of the requests took no longer than; None where nothing was timed.
+        """Return the logarithm of a quantile of the time in seconds; None where nothing was timed.
 
-        Between the edges of the histogram the logarithm of the time is taken to go with the normal quantile of the
-        share: exact for a log-normal distribution, near for what resembles one, where a straight line would be far
-        off in the histogram's wide buckets. Beyond its first and last edge, that edge.
+        Between two edges of the histogram, the logarithm of the time is interpolated over the normal quantile of the
+        share. This is exact for a log-normal distribution and close for similar ones; linear interpolation is far
+        off in the wide buckets. Outside the first and the last edge, the result is that edge.
         """
         if not self.timed or not self.buckets:
             return None
@@ -56,7 +61,7 @@ class Requests:
 
 @dataclass(frozen=True)
 class Labels:
-    """Predictions that were right and wrong, by the labels that came back."""
+    """Predictions that were right and wrong by the labels that clients sent."""
 
     right: int
     wrong: int
@@ -64,7 +69,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Shadow:
-    """Copies of requests that a candidate answered like the active version, or not; or failed."""
+    """Copies of requests that a shadow answered like the active version, answered otherwise, or failed."""
 
     agreed: int
     disagreed: int
@@ -73,7 +78,7 @@ class Shadow:
 
 @dataclass(frozen=True)
 class Probe:
-    """Answers to the release's labelled probe set, and the median time of a batch in seconds."""
+    """Answers to the release's probe set, and the median time of a batch in seconds."""
 
     samples: int
     correct: int
@@ -81,22 +86,22 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All that was measured of one version on one device in one stretch of time. None: not told, or not right.
+class Observation:
+    """What was measured of one version on one device over one period. None: not reported, or not valid.
 
-    ``alarms`` are the names of the drift series with an alarm; None where no window was compared.
+    ``drift_alarms`` names the drift series with an alarm; it is None where no window of requests was compared.
     """
 
     requests: Requests | None = None
     labels: Labels | None = None
     shadow: Shadow | None = None
-    alarms: tuple[str, ...] | None = None
+    drift_alarms: tuple[str, ...] | None = None
     resident_bytes: int | None = None
     restarts: int | None = None
     probe: Probe | None = None
 
-    def since(self, before: Measured) -> Measured:
-        """The same without what was counted ``before``; counters that are lower than they were began anew."""
+    def since(self, before: Observation) -> Observation:
+        """Return the observation without what was counted ``before``. A counter that is lower than before was reset."""
         return dataclasses.replace(
             self,
             requests=_requests_since(before.requests, self.requests),
@@ -107,26 +112,29 @@ class Measured:
 
 @dataclass
 class Reader:
-    """Reads what one device told; ``broken`` gathers what was not right."""
+    """Reads the result of one device; ``problems`` names every value that is not valid."""
 
-    broken: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
-    def measured(self, document: Any, probe: Any = None, what: str = "") -> Measured:
-        """Read an entry ``model`` of ``model_info``, or its ``past``, and a ``probe``. Never raises."""
+    def observation(self, document: Any, probe: Any = None, what: str = "") -> Observation:
+        """Read the entry ``model`` of a result of ``model_info``, or its ``past``, and a ``probe``. Never raises.
+
+        ``what`` precedes the names in ``problems``.
+        """
         if document is None:
             document = {}
         if not isinstance(document, Mapping):
-            self.broken.append(f"{what or 'model'}: expected a mapping")
+            self.problems.append(f"{what or 'model'}: expected a mapping")
             document = {}
 
         def read(name: str, parse: Callable[[Any], Value]) -> Value | None:
             return self._read(f"{what}{name}", document.get(name), parse)
 
-        return Measured(
+        return Observation(
             requests=read("requests", _requests),
             labels=read("labels", _labels),
             shadow=read("shadow", _shadow),
-            alarms=read("drift", _alarms),
+            drift_alarms=read("drift", _drift_alarms),
             resident_bytes=read("resident_bytes", lambda value: _count(value, "it", least=1)),
             restarts=read("restarts", lambda value: _count(value, "it")),
             probe=self._read(f"{what}probe", probe, _probe),
@@ -138,8 +146,132 @@ class Reader:
         try:
             return parse(value)
         except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-            self.broken.append(f"{name}: {str(error)[:200]}")
+            self.problems.append(f"{name}: {str(error)[:200]}")
             return None
+
+
+@dataclass(frozen=True)
+class DeviceObservation:
+    """One device of the wave: its ``outcome`` and, where it reported, its observations.
+
+    ``first_installation``: the new version replaced none. ``now`` is the new version since it became active, ``past``
+    the version before until then; their probe results are answers to the same questions. ``problems`` names values
+    that are not valid. ``probe_expected``: the release has a probe set, and the device was to answer it.
+    """
+
+    name: str
+    device_class: str
+    outcome: str
+    first_installation: bool = False
+    now: Observation = Observation()
+    past: Observation = Observation()
+    problems: tuple[str, ...] = ()
+    probe_expected: bool = True
+
+
+@dataclass(frozen=True)
+class Control:
+    """A device that keeps the old version: ``now`` is what it measured during the soak, ``past`` what it did before."""
+
+    name: str
+    device_class: str
+    now: Observation
+    past: Observation
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The devices of a wave that serve the new version and the controls, by device class."""
+
+    wave: Mapping[str, Sequence[DeviceObservation]]
+    controls: Mapping[str, Sequence[Control]]
+
+    @classmethod
+    def of(cls, serving: Sequence[DeviceObservation], controls: Sequence[Control]) -> Groups:
+        """Group the devices; a control of a class that the wave does not have is left out."""
+        names = sorted({item.device_class for item in serving})
+        return cls(
+            {name: [item for item in serving if item.device_class == name] for name in names},
+            {name: [item for item in controls if item.device_class == name] for name in names},
+        )
+
+    @property
+    def device_classes(self) -> list[str]:
+        """The device classes of the wave, in order."""
+        return list(self.wave)
+
+    @property
+    def serving(self) -> list[DeviceObservation]:
+        """All devices of the wave that serve the new version."""
+        return [item for items in self.wave.values() for item in items]
+
+    @property
+    def all_controls(self) -> list[Control]:
+        """The controls of all device classes."""
+        return [item for items in self.controls.values() for item in items]
+
+
+Device = Union[DeviceObservation, Control]
+
+
+def has_past(item: Device) -> bool:
+    """Whether the device served a version before."""
+    return not (isinstance(item, DeviceObservation) and item.first_installation)
+
+
+def observe_device(name: str, device_class: str, swap: Any, read: Any) -> DeviceObservation:
+    """Read the results of ``model_swap`` and ``model_info`` of a device of the wave. Never raises."""
+    swap, read = _mapping(swap), _mapping(read)
+    result = outcome(swap, read)
+    if result not in ON_NEW_VERSION:
+        return DeviceObservation(name, device_class, result)
+    model, reader = read["model"], Reader()
+    baseline, probe = model.get("baseline"), model.get("probe")
+    past = reader.observation(model.get("past"), baseline, "past ")
+    now = reader.observation(model, probe)
+    for what, document, version in (("probe", probe, swap["version"]), ("baseline", baseline, model.get("replaced"))):
+        answered = _mapping(document).get("version", version)
+        if answered != version:
+            reader.problems.append(f"{what}: expected answers of {version}; found those of {str(answered)[:50]}")
+    return DeviceObservation(
+        name=name,
+        device_class=device_class,
+        outcome=result,
+        first_installation=model.get("replaced") is None,
+        now=now,
+        past=past,
+        problems=tuple(reader.problems),
+        probe_expected="probe" not in model or probe is not None,
+    )
+
+
+def observe_control(name: str, document: Any, version: str | None) -> Control | None:
+    """Read a control's device class and its results of ``model_info`` before and after the soak. Never raises.
+
+    Returns None for a device that cannot be a control: it did not answer, has the new ``version``, changed its version
+    during the soak, or reported a value that is not valid.
+    """
+    entry = _mapping(document)
+    reads = [_mapping(entry.get(name)) for name in ("before", "after")]
+    if any(read.get("failed") or read.get("unreachable") for read in reads):
+        return None
+    before, after = (_mapping(read.get("model")) for read in reads)
+    live = after.get("live")
+    if not isinstance(live, str) or live != before.get("live") or live == version:
+        return None
+    reader = Reader()
+    past = reader.observation(before, before.get("probe"))
+    now = reader.observation(after, after.get("probe"))
+    return None if reader.problems else Control(name, str(entry.get("device_class")), now.since(past), past)
+
+
+def by_name(items: Iterable[Any]) -> list[Any]:
+    """Return devices in the order of their names."""
+    return sorted(items, key=lambda item: str(item.name))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _count(value: Any, name: str, least: int = 0) -> int:
@@ -191,7 +323,7 @@ def _shadow(value: Any) -> Shadow:
     return Shadow(*_counts(value, "agreed", "disagreed", "failed"))
 
 
-def _alarms(value: Any) -> tuple[str, ...] | None:
+def _drift_alarms(value: Any) -> tuple[str, ...] | None:
     if not isinstance(value, list):
         raise ValueError(f"expected a list; found {_shown(value)}")
     alarms, compared = [], 0
@@ -218,13 +350,12 @@ def _probe(value: Any) -> Probe:
 def _requests_since(before: Requests | None, now: Requests | None) -> Requests | None:
     if before is None or now is None:
         return now
-    # A request that failed is never timed, so the three are apart.
     lower = now.requests < before.requests or now.errors < before.errors or now.timed < before.timed
     earlier = dict(before.buckets)
     buckets = [(edge, count - earlier.get(edge, 0)) for edge, count in now.buckets]
     if lower or [edge for edge, _count in now.buckets] != list(earlier) or any(count < 0 for _edge, count in buckets):
         return now
-    # The buckets of what was counted since rise as well, or one of the two readings is not of this counter.
+    # A difference that is no cumulative histogram is one of two different counters.
     if any(later[1] < sooner[1] for sooner, later in zip(buckets, buckets[1:])):
         return now
     return Requests(

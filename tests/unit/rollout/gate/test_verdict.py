@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from typing import Any
 
@@ -18,23 +19,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from links import REPOSITORY
 
-from ansible_collections.edgeml.fleet.plugins.action.rollout_gate import ARGUMENTS, LIMITS, answer
+from ansible_collections.edgeml.fleet.plugins.action.rollout_gate import ARGUMENTS, answer
 from ansible_collections.edgeml.fleet.plugins.modules import rollout_gate
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import (
-    FAIL,
-    INCONCLUSIVE,
-    PASS,
-    SKIPPED,
-    Control,
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import (
+    Cause,
+    Check,
     Finding,
+    Unit,
+    Verdict,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import (
+    Allowance,
     LimitError,
     Limits,
-    Report,
-    control,
-    judge,
-    reasons,
-    report,
+    argument_spec,
+    ranges,
 )
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import (
+    Control,
+    DeviceObservation,
+    observe_control,
+    observe_device,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import (
     ALREADY,
     AWAY,
@@ -44,14 +51,12 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome impo
     UPDATED,
     outcome,
 )
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import words
 
+PASS, FAIL, INCONCLUSIVE, SKIPPED = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.SKIPPED
 SWAPPED = {"changed": True, "version": "1.1.0", "live": "1.1.0"}
 EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025)
-OFF: dict[str, Any] = {
-    field.name: None
-    for field in dataclasses.fields(Limits)
-    if field.name not in ("max_failures", "reporting_share_min", "strict")
-}
+OFF: dict[str, Any] = {name: None for name, allowed in ranges().items() if not allowed.required}
 
 
 def requests(count: int, errors: int = 0, factor: float = 1.0) -> dict[str, Any]:
@@ -103,12 +108,12 @@ def model(**changes: Any) -> dict[str, Any]:
     }
 
 
-def good(name: str = "edge-1", device_class: str = "small", /, **changes: Any) -> Report:
-    return report(name, device_class, SWAPPED, {"model": model(**changes)})
+def good(name: str = "edge-1", device_class: str = "small", /, **changes: Any) -> DeviceObservation:
+    return observe_device(name, device_class, SWAPPED, {"model": model(**changes)})
 
 
-def bad(name: str, result: str, device_class: str = "small") -> Report:
-    return Report(name, device_class, result)
+def bad(name: str, result: str, device_class: str = "small") -> DeviceObservation:
+    return DeviceObservation(name, device_class, result)
 
 
 def beside(name: str = "other-1", device_class: str = "small", /, **changes: Any) -> Control:
@@ -120,18 +125,20 @@ def beside(name: str = "other-1", device_class: str = "small", /, **changes: Any
         "labels": {"right": 48_960, "wrong": 2_040},
         **changes,
     }
-    found = control(
+    found = observe_control(
         name, {"device_class": device_class, "before": {"model": before}, "after": {"model": after}}, version="1.1.0"
     )
     assert found is not None
     return found
 
 
-def findings(check: str, wave: list[Report], limits: Limits | None = None, *controls: Control) -> list[Finding]:
-    return [item for item in judge(wave, controls, limits or Limits())[1] if item.check == check]
+def findings(
+    check: Check, wave: list[DeviceObservation], limits: Limits | None = None, *controls: Control
+) -> list[Finding]:
+    return [item for item in judge(wave, controls, limits or Limits()).findings if item.check == check]
 
 
-def finding(check: str, wave: list[Report], limits: Limits | None = None, *controls: Control) -> Finding:
+def finding(check: Check, wave: list[DeviceObservation], limits: Limits | None = None, *controls: Control) -> Finding:
     """The one finding of a check."""
     (found,) = findings(check, wave, limits, *controls)
     return found
@@ -165,13 +172,13 @@ def finding(check: str, wave: list[Report], limits: Limits | None = None, *contr
 )
 def test_outcomes(swap: dict[str, Any], read: dict[str, Any], expected: str) -> None:
     assert outcome(swap, read) == expected
-    assert report("edge-1", "small", swap, read).outcome == expected
+    assert observe_device("edge-1", "small", swap, read).outcome == expected
 
 
 @pytest.mark.parametrize("nothing", [None, [], "x", 3, True])
 def test_a_device_of_which_there_is_no_result_is_silent(nothing: Any) -> None:
-    assert report("edge-1", "small", nothing, nothing).outcome == SILENT
-    assert report("edge-1", "small", SWAPPED, nothing).outcome == SILENT
+    assert observe_device("edge-1", "small", nothing, nothing).outcome == SILENT
+    assert observe_device("edge-1", "small", SWAPPED, nothing).outcome == SILENT
 
 
 # ---- verdicts ----
@@ -190,21 +197,21 @@ def test_a_good_wave_passes_every_check() -> None:
     assert verdict == PASS
     passed = {item.check for item in found if item.verdict == PASS and item.device_class is None}
     assert passed == {
-        "failed devices",
-        "coverage",
-        "measurements",
-        "error rate",
-        "error rate rise",
-        "live accuracy drop",
-        "shadow disagreement",
-        "drift",
-        "latency p50",
-        "latency p95",
-        "probe latency",
-        "memory",
-        "restarts",
+        Check.FAILED_DEVICES,
+        Check.COVERAGE,
+        Check.MEASUREMENTS,
+        Check.ERROR_RATE,
+        Check.ERROR_RATE_RISE,
+        Check.LIVE_ACCURACY_DROP,
+        Check.SHADOW_DISAGREEMENT,
+        Check.DRIFT,
+        Check.LATENCY_P50,
+        Check.LATENCY_P95,
+        Check.PROBE_LATENCY,
+        Check.MEMORY,
+        Check.RESTARTS,
     }
-    assert {item.verdict for item in found if item.check == "accuracy drop"} == {PASS}
+    assert {item.verdict for item in found if item.check is Check.ACCURACY_DROP} == {PASS}
 
 
 def test_a_good_release_passes_at_the_first_look_on_one_device_with_little_traffic() -> None:
@@ -212,17 +219,18 @@ def test_a_good_release_passes_at_the_first_look_on_one_device_with_little_traff
     verdict, found = judge([good(**little)])
     assert verdict == PASS
     told = {item.check: item for item in found}
-    assert told["accuracy drop"].verdict == PASS
-    assert told["error rate"].verdict == PASS
-    assert told["error rate rise"].verdict == SKIPPED
-    assert told["error rate rise"].reason.startswith("too little to judge by: 0 of 300 requests failed")
+    assert told[Check.ACCURACY_DROP].verdict == PASS
+    assert told[Check.ERROR_RATE].verdict == PASS
+    assert told[Check.ERROR_RATE_RISE].verdict == SKIPPED
+    assert told[Check.ERROR_RATE_RISE].cause is Cause.TOO_LITTLE
+    assert words.reason(told[Check.ERROR_RATE_RISE]).startswith("too little data: 0 of 300 requests failed")
 
 
 def test_the_same_waits_where_a_longer_soak_would_tell() -> None:
     little = {"requests": requests(300), "labels": {"right": 0, "wrong": 0}, "drift": []}
     verdict, found = judge([good(**little)], analysis=1, analyses_max=4)
     assert verdict == INCONCLUSIVE
-    assert {item.check for item in found if item.verdict == INCONCLUSIVE} == {"error rate rise"}
+    assert {item.check for item in found if item.verdict == INCONCLUSIVE} == {Check.ERROR_RATE_RISE}
     more = {**little, "requests": requests(1200, 1)}
     assert judge([good(**more)], analysis=4, analyses_max=4)[0] == PASS
 
@@ -232,9 +240,9 @@ def test_a_release_that_answers_wrongly_fails_at_the_first_look() -> None:
     wrong = good(baseline=probe(353, "1.0.0"), probe=probe(122), **quiet)
     verdict, found = judge([wrong], analysis=1, analyses_max=6)
     assert verdict == FAIL
-    (drop,) = [item for item in found if item.check == "accuracy drop"]
-    assert drop.reason.startswith("0.6417 lost (from 0.9806 to 0.3389; at most 0.0200) of 360 samples")
-    assert reasons(found)[0].startswith("fail: accuracy drop in small: 0.6417 lost")
+    (drop,) = [item for item in found if item.check is Check.ACCURACY_DROP]
+    assert words.reason(drop).startswith("0.6417 lost, from 0.9806 to 0.3389 (at most 0.0200) of 360 samples")
+    assert words.lines(found)[0].startswith("fail: accuracy drop in small: 0.6417 lost")
 
 
 def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_not_known() -> None:
@@ -247,16 +255,24 @@ def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_n
     }
     verdict, found = judge([good("a", **quiet), good("b", "large", **quiet)], analysis=1, analyses_max=4)
     assert verdict == PASS
-    told = {item.check: item.reason for item in found if item.verdict == SKIPPED}
-    assert told["error rate"] == "no live traffic: the probe set alone judges"
-    assert told["live accuracy drop"] == "no labels came back"
-    assert told["shadow disagreement"] == "no shadow ran"
+    told = {item.check: item.cause for item in found if item.verdict is SKIPPED}
+    assert told == {
+        Check.ERROR_RATE: Cause.NO_TRAFFIC,
+        Check.ERROR_RATE_RISE: Cause.NO_TRAFFIC,
+        Check.LIVE_ACCURACY_DROP: Cause.NO_LABELS,
+        Check.LATENCY_P50: Cause.TOO_FEW_REQUESTS,
+        Check.LATENCY_P95: Cause.TOO_FEW_REQUESTS,
+        Check.DRIFT: Cause.NO_DRIFT_WINDOW,
+        Check.SHADOW_DISAGREEMENT: Cause.NO_SHADOW,
+        Check.PROBE_LATENCY: Cause.TOO_LITTLE,
+        Check.MEMORY: Cause.NO_COMPARISON,
+    }
 
 
 def test_no_traffic_is_suspicious_while_the_controls_have_some() -> None:
-    found = finding("error rate", [good(requests=requests(0))], None, beside())
-    assert found.verdict == INCONCLUSIVE
-    assert found.reason == "no requests, while the controls had 2000"
+    found = finding(Check.ERROR_RATE, [good(requests=requests(0))], None, beside())
+    assert (found.verdict, found.cause) == (INCONCLUSIVE, Cause.NO_TRAFFIC_BUT_CONTROLS)
+    assert words.reason(found) == "no requests, while 1 control had 2000"
 
 
 def test_a_server_that_counts_nothing_is_judged_by_the_probe_set() -> None:
@@ -264,10 +280,10 @@ def test_a_server_that_counts_nothing_is_judged_by_the_probe_set() -> None:
     verdict, found = judge([good(**dict.fromkeys(names))])
     assert verdict == PASS
     assert {item.check for item in found if item.verdict == PASS} == {
-        "failed devices",
-        "coverage",
-        "measurements",
-        "accuracy drop",
+        Check.FAILED_DEVICES,
+        Check.COVERAGE,
+        Check.MEASUREMENTS,
+        Check.ACCURACY_DROP,
     }
 
 
@@ -275,14 +291,14 @@ def test_a_device_that_was_asked_nothing_passes_nothing() -> None:
     names = ("requests", "labels", "drift", "shadow", "resident_bytes", "restarts", "past", "probe", "baseline")
     verdict, found = judge([good(**dict.fromkeys(names))])
     assert verdict == INCONCLUSIVE
-    assert [item.check for item in found if item.verdict == INCONCLUSIVE] == ["measurements"]
+    assert [item.check for item in found if item.verdict == INCONCLUSIVE] == [Check.MEASUREMENTS]
     assert judge([good(**dict.fromkeys(names))], limits=Limits(**OFF))[0] == PASS
 
 
 def test_limits_that_are_off_are_not_checked() -> None:
     verdict, found = judge([good(probe=None, baseline=None, requests=None)], limits=Limits(**OFF))
     assert verdict == PASS
-    assert [item.check for item in found] == ["failed devices", "coverage", "measurements"]
+    assert [item.check for item in found] == [Check.FAILED_DEVICES, Check.COVERAGE, Check.MEASUREMENTS]
 
 
 def test_an_empty_wave_is_inconclusive() -> None:
@@ -299,8 +315,8 @@ def test_one_device_too_many_that_failed_fails_the_wave(result: str) -> None:
     wave = [good("a"), good("b"), bad("c", result)]
     verdict, found = judge(wave)
     assert verdict == FAIL
-    assert found[0].reason == f"1 of 3 devices refused, failed or fell silent (at most 0): c {result}"
-    assert judge(wave, limits=Limits(max_failures=1))[0] == PASS
+    assert words.reason(found[0]) == f"1 of 3 devices so far refused, failed or fell silent (at most 0): c {result}"
+    assert judge(wave, limits=Limits(max_failures=Allowance(1)))[0] == PASS
 
 
 @pytest.mark.parametrize(
@@ -310,7 +326,7 @@ def test_failures_may_be_counted_or_a_percentage(max_failures: int | str, allowe
     for count in (allowed, allowed + 1):
         wave = [bad(f"f{number}", FAILED) for number in range(count)]
         wave += [good(f"g{number}") for number in range(20 - count)]
-        found = judge(wave, limits=Limits(max_failures=max_failures, reporting_share_min=0.0))[1][0]
+        found = judge(wave, limits=Limits.from_dict({"max_failures": max_failures, "reporting_share_min": 0.0}))[1][0]
         assert found.verdict == (PASS if count <= allowed else FAIL)
 
 
@@ -334,25 +350,26 @@ def test_failures_may_be_counted_or_a_percentage(max_failures: int | str, allowe
 )
 def test_a_limit_that_cannot_be_one_is_refused(name: str, value: Any) -> None:
     with pytest.raises(LimitError, match=f"^{name}: expected "):
-        Limits(**{name: value})
+        Limits.from_dict({name: value})
 
 
 def test_devices_that_are_away_are_not_failures_but_lower_the_coverage() -> None:
     away = [bad("x", AWAY), bad("y", AWAY)]
-    assert finding("failed devices", [good(), away[0]]).verdict == PASS
+    assert finding(Check.FAILED_DEVICES, [good(), away[0]]).verdict == PASS
     assert judge([good(), away[0]])[0] == PASS
     assert judge([good(), *away])[0] == INCONCLUSIVE
-    assert finding("coverage", [good(), *away]).reason == "1 of 3 devices reported (33%, at least 50%)"
+    found = finding(Check.COVERAGE, [good(), *away])
+    assert words.reason(found) == "1 of 3 devices reported (33%, at least 50%)"
 
 
 def test_a_kind_of_which_nothing_is_heard_is_inconclusive() -> None:
     wave = [good("a"), good("b"), bad("c", AWAY, "large")]
     assert judge(wave)[0] == INCONCLUSIVE
-    _all, kind = findings("coverage", wave)
+    _all, kind = findings(Check.COVERAGE, wave)
     assert (kind.device_class, kind.verdict) == ("large", INCONCLUSIVE)
     assert judge(wave, limits=Limits(reporting_share_min=0.0))[0] == PASS
     # What refused was heard of, and is counted where it belongs.
-    assert judge([good("a"), bad("c", REFUSED, "large")], limits=Limits(max_failures=1))[0] == PASS
+    assert judge([good("a"), bad("c", REFUSED, "large")], limits=Limits(max_failures=Allowance(1)))[0] == PASS
 
 
 @pytest.mark.parametrize("reporting_share_min", [0.0, 0.5])
@@ -361,28 +378,29 @@ def test_a_wave_that_is_all_away_is_inconclusive_whatever_the_limit(reporting_sh
 
 
 def test_the_names_of_ten_failed_devices_are_enough() -> None:
-    reason = finding("failed devices", [bad(f"d{number:04}", FAILED) for number in range(1000)]).reason
-    assert reason.count("failed,") == 9
+    reason = words.reason(finding(Check.FAILED_DEVICES, [bad(f"d{number:04}", FAILED) for number in range(1000)]))
+    assert reason.count(" failed,") == 9, "between ten devices"
     assert "1000 of 1000" in reason
+    assert reason.endswith("d0009 failed and 990 more")
 
 
 # ---- each check, on both sides ----
 
-WORSE: dict[str, dict[str, Any]] = {
-    "accuracy drop": {"probe": probe(250)},
-    "error rate rise": {"requests": requests(2000, 60)},
-    "error rate": {"requests": requests(2000, 200)},
-    "live accuracy drop": {"labels": {"right": 700, "wrong": 300}},
-    "latency p50": {"requests": requests(2000, 1, 2.5)},
-    "latency p95": {"requests": requests(2000, 1, 2.5)},
-    "probe latency": {"probe": probe(353, seconds=0.04)},
-    "shadow disagreement": {"shadow": {"agreed": 500, "disagreed": 480, "failed": 20}},
-    "memory": {"resident_bytes": 400 << 20},
-    "restarts": {"restarts": 3},
+WORSE: dict[Check, dict[str, Any]] = {
+    Check.ACCURACY_DROP: {"probe": probe(250)},
+    Check.ERROR_RATE_RISE: {"requests": requests(2000, 60)},
+    Check.ERROR_RATE: {"requests": requests(2000, 200)},
+    Check.LIVE_ACCURACY_DROP: {"labels": {"right": 700, "wrong": 300}},
+    Check.LATENCY_P50: {"requests": requests(2000, 1, 2.5)},
+    Check.LATENCY_P95: {"requests": requests(2000, 1, 2.5)},
+    Check.PROBE_LATENCY: {"probe": probe(353, seconds=0.04)},
+    Check.SHADOW_DISAGREEMENT: {"shadow": {"agreed": 500, "disagreed": 480, "failed": 20}},
+    Check.MEMORY: {"resident_bytes": 400 << 20},
+    Check.RESTARTS: {"restarts": 3},
 }
 
 
-def fleet(**changes: Any) -> tuple[list[Report], list[Control]]:
+def fleet(**changes: Any) -> tuple[list[DeviceObservation], list[Control]]:
     """Ten devices of each of two kinds, those that are large with changes, and as many controls."""
     wave = [good(f"s{number}", "small") for number in range(10)]
     wave += [good(f"l{number}", "large", **changes) for number in range(10)]
@@ -390,28 +408,36 @@ def fleet(**changes: Any) -> tuple[list[Report], list[Control]]:
 
 
 @pytest.mark.parametrize("check", WORSE)
-def test_a_fault_of_one_kind_of_hardware_does_not_hide_behind_the_others(check: str) -> None:
+def test_a_fault_of_one_kind_of_hardware_does_not_hide_behind_the_others(check: Check) -> None:
     wave, others = fleet(**WORSE[check])
     verdict, found = judge(wave, others)
     assert verdict == FAIL
     failed = [item for item in found if item.check == check and item.verdict == FAIL]
     assert failed
     assert {item.device_class for item in failed} <= {"large", None}
-    assert "large" in {item.device_class for item in failed} or check == "restarts"
+    assert "large" in {item.device_class for item in failed} or check is Check.RESTARTS
 
 
 @pytest.mark.parametrize(
-    "check", ["error rate rise", "live accuracy drop", "latency p50", "latency p95", "memory", "restarts"]
+    "check",
+    [
+        Check.ERROR_RATE_RISE,
+        Check.LIVE_ACCURACY_DROP,
+        Check.LATENCY_P50,
+        Check.LATENCY_P95,
+        Check.MEMORY,
+        Check.RESTARTS,
+    ],
 )
-def test_what_the_controls_do_as_well_is_not_the_versions_fault(check: str) -> None:
+def test_what_the_controls_do_as_well_is_not_the_versions_fault(check: Check) -> None:
     wave, _others = fleet(**WORSE[check])
-    count: dict[str, dict[str, Any]] = {
-        "error rate rise": {"requests": requests(102_000, 110)},
-        "live accuracy drop": {"labels": {"right": 48_700, "wrong": 2_300}},
-        "memory": {"resident_bytes": 400 << 20},
-        "restarts": {"restarts": 3},
+    count: dict[Check, dict[str, Any]] = {
+        Check.ERROR_RATE_RISE: {"requests": requests(102_000, 110)},
+        Check.LIVE_ACCURACY_DROP: {"labels": {"right": 48_700, "wrong": 2_300}},
+        Check.MEMORY: {"resident_bytes": 400 << 20},
+        Check.RESTARTS: {"restarts": 3},
     }
-    if check.startswith("latency"):
+    if check in (Check.LATENCY_P50, Check.LATENCY_P95):
         after = requests(100_000, 50)
         slow = requests(2000, 1, 2.5)
         pairs = zip(after["latency_buckets"], slow["latency_buckets"], strict=True)
@@ -428,30 +454,30 @@ def test_what_the_controls_do_as_well_is_not_the_versions_fault(check: str) -> N
 def test_accuracy_below_its_least_fails() -> None:
     for correct, expected in ((324, PASS), (323, FAIL)):
         wave = [good(probe=probe(correct), baseline=probe(324, "1.0.0"))]
-        assert finding("accuracy", wave, Limits(accuracy_min=0.9)).verdict == expected
+        assert finding(Check.ACCURACY, wave, Limits(accuracy_min=0.9)).verdict == expected
 
 
 def test_a_loss_of_exactly_the_limit_passes_and_a_little_more_may_be_chance() -> None:
     old = probe(350, "1.0.0", samples=500)
     for correct, expected in ((340, PASS), (339, INCONCLUSIVE), (280, FAIL)):
         wave = [good(baseline=old, probe=probe(correct, samples=500))]
-        assert finding("accuracy drop", wave).verdict == expected
+        assert finding(Check.ACCURACY_DROP, wave).verdict == expected
 
 
 def test_more_devices_are_not_more_questions() -> None:
     old, new = probe(350, "1.0.0"), probe(338)
-    one = finding("accuracy drop", [good(baseline=old, probe=new)])
-    many = finding("accuracy drop", [good(f"d{number}", baseline=old, probe=new) for number in range(100)])
+    one = finding(Check.ACCURACY_DROP, [good(baseline=old, probe=new)])
+    many = finding(Check.ACCURACY_DROP, [good(f"d{number}", baseline=old, probe=new) for number in range(100)])
     assert one.verdict == many.verdict == INCONCLUSIVE
     assert one.samples == many.samples == 360
 
 
 def test_a_device_that_answers_wrongly_among_many_counts_as_one_that_failed() -> None:
     wave = [good(f"s{number}") for number in range(99)] + [good("s99", probe=probe(180))]
-    found = finding("accuracy drop", wave)
+    found = finding(Check.ACCURACY_DROP, wave)
     assert found.verdict == FAIL
-    assert found.reason.endswith("; 1 of 100 devices answer wrongly: s99")
-    assert finding("accuracy drop", wave, Limits(max_failures=1)).verdict == PASS
+    assert words.reason(found).endswith("; 1 of 100 devices answers wrongly: s99")
+    assert finding(Check.ACCURACY_DROP, wave, Limits(max_failures=Allowance(1))).verdict == PASS
 
 
 def test_a_few_noisy_devices_are_no_slow_version() -> None:
@@ -466,29 +492,29 @@ def test_a_version_that_fails_as_often_as_the_one_before_is_kept() -> None:
 
 
 def test_more_traffic_on_a_bad_device_is_not_a_worse_version() -> None:
-    def device(name: str, share: float, now: int) -> Report:
+    def device(name: str, share: float, now: int) -> DeviceObservation:
         past = {**model()["past"], "requests": requests(100_000, int(100_000 * share))}
         return good(name, requests=requests(now, int(now * share)), past=past)
 
     wave = [device("a", 0.04, 9000), device("b", 0.0, 1000)]
-    found = finding("error rate rise", wave)
+    found = finding(Check.ERROR_RATE_RISE, wave)
     assert found.verdict == PASS
-    assert found.value == pytest.approx(0.0, abs=1e-6)
+    assert found.estimate == pytest.approx(0.0, abs=1e-6)
 
 
 def test_latency_without_controls_may_be_the_hours_load() -> None:
     wave = [good(f"s{number}", requests=requests(2000, 1, 1.3)) for number in range(10)]
-    alone = finding("latency p50", wave)
+    alone = finding(Check.LATENCY_P50, wave)
     assert alone.verdict != FAIL
-    assert finding("latency p50", wave, None, *[beside(f"o{number}") for number in range(10)]).verdict == FAIL
+    assert finding(Check.LATENCY_P50, wave, None, *[beside(f"o{number}") for number in range(10)]).verdict == FAIL
 
 
 def test_absolute_limits() -> None:
     wave = [good(f"s{number}") for number in range(5)]
     limits = Limits(latency_seconds_max=0.05, memory_bytes_max=200 << 20)
     assert judge(wave, limits=limits)[0] == PASS
-    assert finding("memory in bytes", wave, Limits(memory_bytes_max=99 << 20)).verdict == FAIL
-    assert finding("latency p95 in seconds", wave, Limits(latency_seconds_max=0.0005)).verdict == FAIL
+    assert finding(Check.MEMORY_BYTES, wave, Limits(memory_bytes_max=99 << 20)).verdict == FAIL
+    assert finding(Check.LATENCY_P95_SECONDS, wave, Limits(latency_seconds_max=0.0005)).verdict == FAIL
 
 
 def test_drift_alarms_beside_controls() -> None:
@@ -496,9 +522,9 @@ def test_drift_alarms_beside_controls() -> None:
     wave = [good(f"s{number:02}", drift=drifted) for number in range(20)]
     quiet = [beside(f"o{number}") for number in range(20)]
     alike = [beside(f"o{number}", drift=drifted) for number in range(20)]
-    assert finding("drift", wave, None, *quiet).verdict == FAIL
-    assert finding("drift", wave, None, *alike).verdict != FAIL
-    assert finding("drift", wave[:1], None, *quiet[:1]).verdict == INCONCLUSIVE
+    assert finding(Check.DRIFT, wave, None, *quiet).verdict == FAIL
+    assert finding(Check.DRIFT, wave, None, *alike).verdict != FAIL
+    assert finding(Check.DRIFT, wave[:1], None, *quiet[:1]).verdict == INCONCLUSIVE
 
 
 def test_strict_has_nothing_pass_that_was_not_judged() -> None:
@@ -511,10 +537,10 @@ def test_a_first_installation_has_nothing_to_be_compared_with() -> None:
     verdict, found = judge([good(replaced=None, baseline=None, past=None)], limits=Limits(accuracy_min=0.9))
     assert verdict == PASS
     told = {item.check: item for item in found}
-    assert told["accuracy"].verdict == told["error rate"].verdict == PASS
-    assert told["error rate rise"].reason == "there is nothing to compare with"
+    assert told[Check.ACCURACY].verdict == told[Check.ERROR_RATE].verdict == PASS
+    assert told[Check.ERROR_RATE_RISE].cause is Cause.NO_COMPARISON
     plain = {item.check: item for item in judge([good(replaced=None, baseline=None, past=None)])[1]}
-    assert plain["accuracy drop"].reason == "a first installation: there is no version before"
+    assert plain[Check.ACCURACY_DROP].cause is Cause.FIRST_INSTALLATION
 
 
 # ---- controls ----
@@ -543,7 +569,7 @@ def test_a_control_is_counted_from_one_reading_to_the_other() -> None:
     ],
 )
 def test_what_cannot_be_a_control_is_left_out(before: Any, after: Any) -> None:
-    assert control("c", {"device_class": "small", "before": before, "after": after}, "1.1.0") is None
+    assert observe_control("c", {"device_class": "small", "before": before, "after": after}, "1.1.0") is None
 
 
 # ---- what was not measured, or is broken, never passes ----
@@ -590,8 +616,8 @@ def test_a_broken_measurement_is_inconclusive_and_its_device_named(broken: dict[
     wave = [good("a"), good("b"), good("c", **broken)]
     verdict, found = judge(wave)
     assert verdict == INCONCLUSIVE
-    (told,) = [item for item in found if item.check == "measurements"]
-    assert told.reason.startswith("missing or broken: c: ")
+    (told,) = [item for item in found if item.check is Check.MEASUREMENTS]
+    assert words.reason(told).startswith("missing or not valid: c (")
     assert judge([*wave, bad("d", FAILED)])[0] == FAIL
 
 
@@ -600,18 +626,18 @@ def test_one_device_without_a_measurement_is_inconclusive_and_named(missing: str
     document = model()
     del document[missing]
     for wave in (
-        [good("a"), report("c", "small", SWAPPED, {"model": document})],
+        [good("a"), observe_device("c", "small", SWAPPED, {"model": document})],
         [good("a"), good("c", **{missing: None})],
     ):
-        (told,) = findings("measurements", wave)
+        (told,) = findings(Check.MEASUREMENTS, wave)
         assert told.verdict == INCONCLUSIVE
-        assert told.reason.startswith("missing or broken: c: no ")
+        assert words.reason(told).startswith("missing or not valid: c (no ")
 
 
 def test_a_probe_that_was_never_made_is_inconclusive() -> None:
     document = model()
     del document["probe"]
-    assert judge([report("c", "small", SWAPPED, {"model": document})])[0] == INCONCLUSIVE
+    assert judge([observe_device("c", "small", SWAPPED, {"model": document})])[0] == INCONCLUSIVE
 
 
 JSON = st.recursive(
@@ -654,17 +680,17 @@ CONTROLS = st.fixed_dictionaries({"device_class": JSON, "before": READS, "after"
 def test_anything_gets_a_verdict_and_a_pass_is_earned(
     wave: list[tuple[str, Any, Any]], others: list[Any], analyses: tuple[int, int]
 ) -> None:
-    reports = [report(f"d{number}", *device) for number, device in enumerate(wave)]
-    told = [item for number, other in enumerate(others) if (item := control(f"o{number}", other, "1.1.0"))]
-    verdict, found = judge(reports, told, Limits(), *analyses)
+    reports = [observe_device(f"d{number}", *device) for number, device in enumerate(wave)]
+    told = [item for number, other in enumerate(others) if (item := observe_control(f"o{number}", other, "1.1.0"))]
+    verdict, found = judge(reports, told, Limits(), analysis=analyses[0], analyses_max=analyses[1])
     verdicts = {item.verdict for item in found}
     assert verdict == (FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS)
-    assert reasons(found)
+    assert words.lines(found)
     if verdict == PASS:
         serving = [item for item in reports if item.outcome in (UPDATED, ALREADY)]
         assert serving
         assert not [item for item in reports if item.outcome in (REFUSED, FAILED, SILENT)]
-        assert not [item for item in serving if item.broken]
+        assert not [item for item in serving if item.problems]
         assert [item for item in serving if item.now.probe or item.now.requests]
 
 
@@ -718,15 +744,19 @@ def test_the_module_judges_beside_controls() -> None:
     others = {"b": {"device_class": "small", "before": {"model": before}, "after": {"model": after}}, "c": "broken"}
     result = run(**WAVE, controls=others, analysis=1, analyses_max=1)
     (found,) = [item for item in result["findings"] if item["check"] == "error rate rise"]
-    assert "beside its past and 1 controls" in found["reason"]
+    assert found["reason"].endswith(", compared with the past and 1 control")
     assert (found["device_class"], found["limit"], found["samples"]) == ("small", 0.004, 2000)
-    assert found["interval"][0] < found["value"] < found["interval"][1]
+    assert found["bounds"]["lower"] < found["estimate"] < found["bounds"]["upper"]
+    assert found["compared_with"] == {"past": True, "controls": 1, "events": None}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"limits": {"accuracy_min": "high"}}, "limits: accuracy_min: expected a number or null; found 'high'"),
+        (
+            {"limits": {"accuracy_min": "high"}},
+            "limits: accuracy_min: expected a number from 0 to 1, or null; found 'high'",
+        ),
         ({"limits": {"max_failures": "some"}}, "limits: max_failures: expected a count or a percentage"),
         ({"limits": {"latency_ratio_max": 0.9}}, "limits: latency_ratio_max: expected a number from 1 to "),
         ({"limits": {"latency_max": 2}}, "limits.latency_max. Supported parameters include: accuracy_drop_max"),
@@ -746,43 +776,127 @@ def test_the_module_takes_null_and_numbers_written_as_text() -> None:
     assert [item["check"] for item in result["findings"]] == ["failed devices", "coverage", "measurements", "accuracy"]
 
 
-def test_the_modules_limits_are_those_of_the_gate() -> None:
+def test_each_limit_is_declared_once() -> None:
     documented = yaml.safe_load(rollout_gate.DOCUMENTATION)["options"]["limits"]["suboptions"]
-    types = {name: option["type"] for name, option in LIMITS.items()}
-    assert {name: option["type"] for name, option in documented.items()} == types
-    defaults = {name: option.get("default") for name, option in LIMITS.items()}
-    assert list(documented) == list(LIMITS) == [field.name for field in dataclasses.fields(Limits)]
-    assert {name: option.get("default") for name, option in documented.items()} == defaults
-    assert dataclasses.asdict(Limits()) == {**defaults, "max_failures": 0}
+    spec = argument_spec()
+    assert list(documented) == list(spec) == [field.name for field in dataclasses.fields(Limits)]
+    for name, option in spec.items():
+        assert (documented[name]["type"], documented[name].get("default")) == (option["type"], option.get("default"))
+    defaults = {name: option["default"] for name, option in spec.items() if "default" in option}
+    assert Limits.from_dict(defaults) == Limits()
+    for name, allowed in ranges().items():
+        for number in (allowed.least, allowed.most):
+            assert getattr(Limits.from_dict({name: str(number)}), name) == number
+        with pytest.raises(LimitError, match=f"^{name}: expected a number from "):
+            Limits.from_dict({name: allowed.least - 1})
 
 
 def test_the_guide_names_every_limit_and_every_check() -> None:
     guide = (REPOSITORY / "docs/gate.md").read_text()
     assert [field.name for field in dataclasses.fields(Limits) if f"`{field.name}`" not in guide] == []
-    checks = {item.check for item in judge(*fleet(), limits=Limits(accuracy_min=0.5, memory_bytes_max=1 << 40))[1]}
-    assert sorted(check for check in checks if f"`{check}`" not in guide) == []
+    assert [check.value for check in Check if f"`{check.value}`" not in guide] == []
+    assert [cause.value for cause in Cause if f"`{cause.value}`" not in guide] == []
+
+
+ON: dict[str, Any] = {"accuracy_min": 0.5, "latency_seconds_max": 1.0, "memory_bytes_max": 1 << 40}
+
+
+@given(odd_models(), odd_models(), st.dictionaries(st.sampled_from(sorted({**OFF, **ON})), st.none()))
+@settings(max_examples=40, deadline=None)
+def test_every_check_that_is_on_has_a_finding_with_a_reason(one: Any, two: Any, off: dict[str, Any]) -> None:
+    limits = Limits(**{**ON, **off})
+    wave = [
+        observe_device("a", "small", SWAPPED, {"model": one}),
+        observe_device("b", "large", SWAPPED, {"model": two}),
+    ]
+    serving = [item for item in wave if item.outcome in (UPDATED, ALREADY)]
+    found = judge(wave, limits=limits).findings
+    expected = (
+        {check for check in Check if check.is_made(limits)} if serving else {Check.FAILED_DEVICES, Check.COVERAGE}
+    )
+    assert {item.check for item in found} == expected
+    for item in found:
+        assert words.reason(item) not in ("", "not judged")
+        assert Finding.from_dict(json.loads(json.dumps(item.to_dict()))) == item
+    classes = {item.device_class for item in serving}
+    for check in expected - {
+        Check.FAILED_DEVICES,
+        Check.COVERAGE,
+        Check.MEASUREMENTS,
+        Check.RESTARTS,
+        Check.MEMORY_BYTES,
+    }:
+        named = {item.device_class for item in found if item.check is check}
+        assert None in named or named == classes, "no class is passed over in silence"
+
+
+@pytest.mark.parametrize("count", [20, 50, 99])
+def test_a_quantile_that_has_too_few_requests_says_so(count: int) -> None:
+    wave = [good(requests=requests(count))]
+    assert finding(Check.LATENCY_P50, wave).estimate is not None
+    found = finding(Check.LATENCY_P95, wave)
+    assert (found.verdict, found.cause) == (SKIPPED, Cause.TOO_FEW_REQUESTS)
+    assert words.reason(found) == "fewer than 100 requests on each device, before or now"
+    assert "skipped: latency p95: fewer than 100 requests" in "\n".join(words.lines(judge(wave).findings))
+    assert finding(Check.LATENCY_P95, wave, Limits(strict=True)).verdict is INCONCLUSIVE
+
+
+def test_a_class_that_a_check_cannot_judge_is_named() -> None:
+    wave = [good("a"), good("b", "large", requests=requests(50)), good("c", "tiny", requests=requests(60))]
+    found = {item.device_class: item for item in findings(Check.LATENCY_P95, wave)}
+    assert found["small"].estimate is not None
+    assert found["large"].cause is found["tiny"].cause is Cause.TOO_FEW_REQUESTS
+    assert "skipped: latency p95 in large, tiny: fewer than 100 requests on each device, before or now" in words.lines(
+        judge(wave).findings
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (1, "the server restarted more than 0 times on 1 of 1 device (at most 0): a 1 time"),
+        (3, "the server restarted more than 0 times on 1 of 1 device (at most 0): a 3 times"),
+    ],
+)
+def test_one_thing_is_told_in_the_singular(count: int, text: str) -> None:
+    assert words.reason(finding(Check.RESTARTS, [good("a", restarts=count)], Limits(restarts_max=0))) == text
+
+
+def test_units_are_those_of_the_limits() -> None:
+    assert {check.unit for check in Check if (check.limit or "").endswith("_ratio_max")} == {Unit.RATIO}
+    assert {check.unit for check in Check if (check.limit or "").endswith("_bytes_max")} == {Unit.BYTES}
+    limits = {check.limit for check in Check} - {None}
+    assert limits == {name for name, allowed in ranges().items() if not allowed.required}
 
 
 # ---- the waves before ----
 
 
-def judged(earlier: list[Report], **limits: Any) -> dict[str, str]:
+def judged(earlier: list[DeviceObservation], **limits: Any) -> dict[tuple[Check, str | None], Verdict]:
     """The verdicts of a wave of one small device that is well and one large device that is away."""
-    wave = [Report("new", "small", UPDATED, first=True), Report("gone", "large", AWAY)]
-    _verdict, findings = judge(wave, limits=Limits(**{**OFF, **limits}), earlier=earlier)
-    return {f"{finding.check} {finding.device_class or ''}".strip(): finding.verdict for finding in findings}
+    wave = [
+        DeviceObservation("new", "small", UPDATED, first_installation=True),
+        DeviceObservation("gone", "large", AWAY),
+    ]
+    _verdict, findings = judge(wave, limits=Limits.from_dict({**OFF, **limits}), earlier=earlier)
+    return {(finding.check, finding.device_class): finding.verdict for finding in findings}
 
 
 def test_failures_add_up_over_the_waves() -> None:
-    failed = [Report("old", "small", FAILED)]
-    assert judged([], max_failures=0)["failed devices"] == PASS
-    assert judged(failed, max_failures=0)["failed devices"] == FAIL
-    assert judged(failed, max_failures=1)["failed devices"] == PASS
-    assert judged(failed, max_failures="30%")["failed devices"] == FAIL
-    assert judged(failed, max_failures="34%")["failed devices"] == PASS
+    failed = [DeviceObservation("old", "small", FAILED)]
+    assert judged([], max_failures=0)[Check.FAILED_DEVICES, None] == PASS
+    assert judged(failed, max_failures=0)[Check.FAILED_DEVICES, None] == FAIL
+    assert judged(failed, max_failures=1)[Check.FAILED_DEVICES, None] == PASS
+    assert judged(failed, max_failures="30%")[Check.FAILED_DEVICES, None] == FAIL
+    assert judged(failed, max_failures="34%")[Check.FAILED_DEVICES, None] == PASS
 
 
 def test_a_class_that_an_earlier_wave_heard_of_is_known() -> None:
-    assert judged([], reporting_share_min=0.5)["coverage large"] == INCONCLUSIVE
-    assert judged([Report("old", "large", AWAY)], reporting_share_min=0.5)["coverage large"] == INCONCLUSIVE
-    assert "coverage large" not in judged([Report("old", "large", UPDATED)], reporting_share_min=0.5)
+    assert judged([], reporting_share_min=0.5)[Check.COVERAGE, "large"] == INCONCLUSIVE
+    assert (
+        judged([DeviceObservation("old", "large", AWAY)], reporting_share_min=0.5)[Check.COVERAGE, "large"]
+        == INCONCLUSIVE
+    )
+    assert (Check.COVERAGE, "large") not in judged(
+        [DeviceObservation("old", "large", UPDATED)], reporting_share_min=0.5
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.view import Quantity, Scale
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.charts import Scale
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.view import view_of
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.words import NONE, Quantity
 
 VOID = ("meta", "link", "img", "br")
 
@@ -119,10 +121,6 @@ def test_writing_replaces_the_report_or_leaves_it(tmp_path: Path) -> None:
 # ---- the numbers ----
 
 
-def view_of(ledger: Mapping[str, Any]) -> dict[str, Any]:
-    return view._view(ledger)
-
-
 def test_a_wave_s_bar_has_its_devices_by_outcome_and_is_full() -> None:
     second = view_of(ledgers.failed())["outcomes"]["bars"][1]
     assert {part["outcome"]: part["count"] for part in second["segments"]} == {
@@ -176,20 +174,34 @@ def test_a_change_lies_beside_no_change_and_its_baseline_is_told_as_the_level_th
     (_first, second) = view_of(ledgers.failed())["judged"]
     told = {(row["check"], row["device_class"]): row for row in second["rows"]}
     accuracy = told["accuracy drop", "pi4-1gb"]
-    assert (accuracy["value"], accuracy["limit"], accuracy["baseline"]) == ("8.31 pp", "2 pp", "91.67 %")
-    assert told["latency p95", "pi4-1gb"]["value"] == "1.03\N{MULTIPLICATION SIGN}"
-    assert told["memory in bytes", "all"]["value"] == "41 MB"
+    assert (accuracy["estimate"], accuracy["limit"], accuracy["baseline"]) == ("8.31 pp", "2 pp", "91.67 %")
+    assert told["latency p95", "pi4-1gb"]["estimate"] == "1.03\N{MULTIPLICATION SIGN}"
+    assert told["memory in bytes", "all"]["estimate"] == "41 MB"
     for chart in second["charts"]:
         for row in chart["rows"]:
             assert (row["before"] is None) == (chart["check"] == "error rate" or row["value"] is None)
 
 
-def test_numbers_that_are_none_are_not_drawn() -> None:
+def test_a_finding_that_is_not_one_is_shown_and_not_drawn() -> None:
     (wave,) = view_of(ledgers.hostile())["judged"]
-    (row,) = wave["charts"][0]["rows"]
-    assert row["low"] is None
-    assert row["before"] is None
+    (chart,) = wave["charts"]
+    (row,) = chart["rows"]
+    assert (row["low"], row["high"]) == (None, None)
     assert row["value"] is not None
+    shown = [(row["check"], row["verdict"], row["estimate"], row["tone"]) for row in wave["rows"]]
+    assert shown == [
+        ("accuracy drop", "fail", NONE, "waits"),
+        (ledgers.HOSTILE, ledgers.HOSTILE, NONE, "waits"),
+        (NONE, NONE, NONE, "waits"),
+        ("accuracy drop", "fail", "50 pp", "bad"),
+    ]
+
+
+def test_numbers_come_with_the_right_plural() -> None:
+    page = Page(view.render(ledgers.failed())).text
+    assert "2 analyses;" in page
+    assert "1 analysis;" in Page(view.render(ledgers.passed())).text
+    assert not re.search(r"\b1 (devices|analyses|waves|samples)\b|analysiss", page)
 
 
 def test_the_timeline_has_each_look_where_it_was() -> None:

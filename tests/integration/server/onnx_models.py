@@ -125,6 +125,13 @@ def identities() -> bytes:
     )
 
 
+def identity(datatype: str) -> bytes:
+    """``out`` = ``in``, [N] of one datatype."""
+    number = ELEMENT_TYPES[datatype]
+    node = helper.make_node("Identity", ["in"], ["out"])
+    return _model([node], inputs=[("in", number, ["N"])], outputs=[("out", number, ["N"])])
+
+
 def repeat(times: int = 1) -> bytes:
     """Add 1 to ``x`` (FP32 [1]) ``count`` (INT64 []) * ``times`` times: runs for as long as a request says."""
     body = helper.make_graph(

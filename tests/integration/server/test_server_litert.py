@@ -135,6 +135,31 @@ def test_a_failure_while_running_is_the_requests_alone(litert_device: Device) ->
     assert pick(2).json()["outputs"][0]["data"] == [2]
 
 
+def numbers(*values: float) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(values)], "data": list(values)}]}
+
+
+def test_what_a_model_keeps_reaches_no_other_request(device: Device) -> None:
+    test = {**numbers(5), "outputs": [{"name": "total", "datatype": "FP32", "shape": [1], "data": [5.0]}]}
+    test["tolerance"] = {"absolute": 0, "relative": 0}
+    device.publish("total", "1.0.0", model("running_total"), test, "tflite")
+    device.start(workers=2)
+    device.log.wait_for_text("info resource variables: a new interpreter for each request")
+    for value in (249.0, 0.0, 1.0):
+        (output,) = device.post("/v2/models/total/infer", numbers(value)).json()["outputs"]
+        assert output["data"] == [value]
+
+
+def test_a_model_is_allocated_for_the_sizes_of_its_first_request(device: Device) -> None:
+    test = {**numbers(1, 2, 3, 4), "outputs": [{"name": "y", "datatype": "FP32", "shape": [4], "data": [1, 2, 3, 4]}]}
+    test["tolerance"] = {"absolute": 0, "relative": 0}
+    device.publish("four", "1.0.0", model("four"), test, "tflite")
+    device.start()
+    for values, status in (((1, 2, 3), 400), ((4, 3, 2, 1), 200), ((1,), 400), ((1, 2, 3, 4), 200)):
+        reply = device.post("/v2/models/four/infer", numbers(*values))
+        assert (reply.status, "\n" in reply.body.decode()) == (status, False)
+
+
 def test_a_model_changes_its_runtime(device: Device) -> None:
     device.publish("plus", "1.0.0", onnx_models.plus(5), golden(5))
     device.start()

@@ -221,6 +221,37 @@ def test_nan_is_what_a_golden_test_may_expect(device: Device) -> None:
         assert device.load("root").status == status
 
 
+def index_test(steps: Any, expected: list[int], datatype: str = "INT64") -> dict[str, Any]:
+    return {
+        "inputs": [{"name": "in", "datatype": datatype, "shape": [2], "data": [7, 9]}],
+        "outputs": [
+            {"name": "out", "datatype": datatype, "shape": [2], "data": expected, "tolerance": {"steps": steps}}
+        ],
+        "tolerance": {"absolute": 0, "relative": 0},
+    }
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "UINT8"])
+@pytest.mark.parametrize(
+    ("steps", "expected", "error"),
+    [
+        (2, [5, 11], None),
+        (1, [5, 9], "output 'out' at [0]: expected 5, found 7 (tolerance 1 steps); 1 of 2 values differ"),
+        (0, [7, 8], "output 'out' at [1]: expected 8, found 9 (tolerance 0 steps)"),
+        (-1, [7, 9], "expected absolute and relative, or steps of a whole number"),
+        (0.5, [7, 9], "expected absolute and relative, or steps of a whole number"),
+    ],
+)
+def test_whole_numbers_may_be_off_by_steps(
+    device: Device, steps: Any, expected: list[int], error: str | None, datatype: str
+) -> None:
+    device.start()
+    device.publish("same", "1.0.0", onnx_models.identity(datatype), index_test(steps, expected, datatype))
+    reply = device.load("same")
+    assert reply.status == (200 if error is None else 400)
+    assert error is None or error in reply.json()["error"]
+
+
 def test_series_leave_with_their_version(device: Device) -> None:
     serve_plus(device)
     device.infer("plus", [1, 2])

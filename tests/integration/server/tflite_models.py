@@ -66,7 +66,9 @@ class Graph:
     ) -> None:
         """Add a built-in operator, with the kind and content of its options."""
         known = schema.OperatorCodeT()
-        known.builtinCode = known.deprecatedBuiltinCode = code
+        known.builtinCode = code
+        # A byte, from when there were fewer: 127 stands for all that are above it.
+        known.deprecatedBuiltinCode = min(code, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
         known.version = 1
         self._model.operatorCodes.append(known)
         operator = schema.OperatorT()
@@ -74,6 +76,13 @@ class Graph:
         operator.inputs, operator.outputs = list(inputs), list(outputs)
         operator.builtinOptionsType, operator.builtinOptions = options
         self._graph.operators.append(operator)
+
+    def begin_subgraph(self) -> None:
+        """Put further tensors and operators into another graph, which has neither inputs nor outputs."""
+        self._graph = schema.SubGraphT()
+        self._graph.tensors, self._graph.operators = [], []
+        self._graph.inputs, self._graph.outputs = [], []
+        self._model.subgraphs.append(self._graph)
 
     def signature(self, inputs: dict[str, int], outputs: dict[str, int]) -> None:
         """Give the inputs and outputs names beside their tensors' names."""
@@ -84,7 +93,8 @@ class Graph:
 
     def serialised(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The model's file."""
-        self._graph.inputs, self._graph.outputs = list(inputs), list(outputs)
+        main = self._model.subgraphs[0]
+        main.inputs, main.outputs = list(inputs), list(outputs)
         builder = flatbuffers.Builder()
         builder.Finish(self._model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
@@ -141,7 +151,51 @@ def complex_output() -> bytes:
     return graph.serialised([x], [y])
 
 
-MODELS = {"plus_one": plus_one, "identities": identities, "gather": gather, "complex_output": complex_output}
+def running_total() -> bytes:
+    """``total`` (FP32 [1]) = the sum of every ``x`` so far, kept in a resource variable."""
+    graph = Graph()
+    float32 = schema.TensorType.FLOAT32
+    variable = schema.VarHandleOptionsT()
+    variable.container, variable.sharedName = b"", b"total"
+    handle_options = (schema.BuiltinOptions.VarHandleOptions, variable)
+    once = schema.CallOnceOptionsT()
+    once.initSubgraphIndex = 1
+    x = graph.tensor("x", float32, [1])
+    handle = graph.tensor("handle", schema.TensorType.RESOURCE, [1])
+    before, total = graph.tensor("before", float32, [1]), graph.tensor("total", float32, [1])
+    add = (schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
+    graph.operator(schema.BuiltinOperator.CALL_ONCE, [], [], (schema.BuiltinOptions.CallOnceOptions, once))
+    graph.operator(schema.BuiltinOperator.VAR_HANDLE, [], [handle], handle_options)
+    graph.operator(schema.BuiltinOperator.READ_VARIABLE, [handle], [before])
+    graph.operator(schema.BuiltinOperator.ADD, [before, x], [total], add)
+    graph.operator(schema.BuiltinOperator.ASSIGN_VARIABLE, [handle, total], [])
+    graph.begin_subgraph()
+    first_handle = graph.tensor("first_handle", schema.TensorType.RESOURCE, [1])
+    zero = graph.tensor("zero", float32, [1], bytes(4))
+    graph.operator(schema.BuiltinOperator.VAR_HANDLE, [], [first_handle], handle_options)
+    graph.operator(schema.BuiltinOperator.ASSIGN_VARIABLE, [first_handle, zero], [])
+    return graph.serialised([x], [total])
+
+
+def four() -> bytes:
+    """``y`` (FP32 [4]) = ``x`` (FP32 [N]), which can be allocated for four numbers only, and not for the usual one."""
+    graph = Graph()
+    float32 = schema.TensorType.FLOAT32
+    x, y = graph.tensor("x", float32, [-1]), graph.tensor("y", float32, [4])
+    shape = graph.tensor("shape", schema.TensorType.INT32, [1], b"\x04\x00\x00\x00")
+    options = (schema.BuiltinOptions.ReshapeOptions, schema.ReshapeOptionsT())
+    graph.operator(schema.BuiltinOperator.RESHAPE, [x, shape], [y], options)
+    return graph.serialised([x], [y])
+
+
+MODELS = {
+    "plus_one": plus_one,
+    "identities": identities,
+    "gather": gather,
+    "complex_output": complex_output,
+    "running_total": running_total,
+    "four": four,
+}
 
 
 def _tensor_map(names: dict[str, int]) -> list[Any]:

@@ -7,6 +7,10 @@
 An interpreter holds the tensors of one inference: each inference that runs at once has its own, made when it is first
 needed. They share the model file's pages. Inputs and outputs have the names of the model's signature, if it has exactly
 one, else those of its tensors. Quantised tensors are served as the integers that they are.
+
+An interpreter also holds what a model keeps from one run to the next. No client may see in its answer what another one
+asked: the variables of recurrent layers are reset before each run, and a model with resource variables, which nothing
+resets, runs in a new interpreter each time.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
+from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import DTYPES, Array, TensorSpec
 
 from .backend import Backend, BackendOptions, RunError, first_line
@@ -37,11 +42,16 @@ def _import_runtime() -> tuple[str, Any, Any]:
 _NAME, _package, _interpreter = _import_runtime()
 
 
+_RESOURCE_VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
+
+_log = Log(__name__)
+
+
 class _Idle(NamedTuple):
-    """An interpreter that nobody uses, and the shapes that its inputs have."""
+    """An interpreter that nobody uses, and the shapes that its tensors are allocated for (None: for none yet)."""
 
     interpreter: Any
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[int, ...]] | None
 
 
 class LitertBackend(Backend):
@@ -55,20 +65,26 @@ class LitertBackend(Backend):
         self._threads = options.threads
         try:
             first = self._new_interpreter()
-            first.allocate_tensors()
             inputs, outputs = _named_tensors(first)
+            self._keeps_state = _has_resource_variables(first)
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: {self.runtime} cannot load it: {error}") from error
         self.inputs = [_spec(path, "input", name, tensor) for name, tensor in inputs.items()]
         self.outputs = [_spec(path, "output", name, tensor) for name, tensor in outputs.items()]
         self._input_index = {name: int(tensor["index"]) for name, tensor in inputs.items()}
         self._output_index = {name: int(tensor["index"]) for name, tensor in outputs.items()}
-        self._shapes = {name: tuple(map(int, tensor["shape"])) for name, tensor in inputs.items()}
-        # Whoever runs takes one out; taking and putting back are atomic.
-        self._idle = [_Idle(first, self._shapes)]
+        # Whoever runs takes one out; taking and putting back are atomic. A model of variable sizes may refuse those
+        # that its file has: it is allocated for the first inputs that come, the golden ones if there are any.
+        self._idle = [_Idle(first, None)]
+        if all(-1 not in spec.shape for spec in self.inputs):
+            self._idle = [_Idle(first, self._allocate(first))]
+        if self._keeps_state:
+            _log.info("resource variables: a new interpreter for each request", path=path)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         interpreter, shapes = self._take()
+        if shapes is not None:
+            interpreter.reset_all_variables()
         wanted = {name: values.shape for name, values in inputs.items()}
         try:
             if wanted != shapes:
@@ -85,7 +101,8 @@ class LitertBackend(Backend):
         except (ValueError, RuntimeError) as error:
             raise RunError(f"LiteRT: {first_line(error)}") from error
         results = [interpreter.get_tensor(self._output_index[name]) for name in outputs]
-        self._idle.append(_Idle(interpreter, wanted))
+        if not self._keeps_state:
+            self._idle.append(_Idle(interpreter, wanted))
         return results
 
     def close(self) -> None:
@@ -95,9 +112,15 @@ class LitertBackend(Backend):
         try:
             return self._idle.pop()
         except IndexError:
-            interpreter = self._new_interpreter()
+            return _Idle(self._new_interpreter(), None)
+
+    def _allocate(self, interpreter: Any) -> Mapping[str, tuple[int, ...]]:
+        """Allocate the tensors of a model of fixed shapes, and return the shapes of its inputs. Raises ModelError."""
+        try:
             interpreter.allocate_tensors()
-            return _Idle(interpreter, self._shapes)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{self._path}: {self.runtime} cannot load it: {error}") from error
+        return {spec.name: spec.shape for spec in self.inputs}
 
     def _new_interpreter(self) -> Any:
         return _interpreter.Interpreter(model_path=self._path, num_threads=self._threads)
@@ -110,6 +133,10 @@ def _named_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return signature.get_input_details(), signature.get_output_details()
     inputs = {tensor["name"]: tensor for tensor in interpreter.get_input_details()}
     return inputs, {tensor["name"]: tensor for tensor in interpreter.get_output_details()}
+
+
+def _has_resource_variables(interpreter: Any) -> bool:
+    return any(operator["op_name"] in _RESOURCE_VARIABLES for operator in interpreter._get_ops_details())
 
 
 def _spec(path: str, kind: str, name: str, tensor: Mapping[str, Any]) -> TensorSpec:

@@ -9,27 +9,34 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
-from edgeml_server.common.tensors import Array, TensorSpec, datatype_of, from_json, is_whole
+from edgeml_server.common.tensors import DTYPES, Array, TensorSpec, datatype_of, from_json, is_whole
 
 from .backend import Backend
 from .inference import parse_inputs
 from .shapes import SizeRange, SizeRanges
 
 
+class Tolerance(NamedTuple):
+    """How far off an output may be: numbers with fractions by absolute + relative, whole numbers by ``steps``."""
+
+    absolute: float
+    relative: float
+    steps: int = 0
+
+
 @dataclass(frozen=True)
 class Golden:
-    """What a golden file holds: inputs, the outputs to come, and how far off a number may be."""
+    """What a golden file holds: inputs, the outputs to come, and how far off each may be."""
 
     path: str
     inputs: Mapping[str, Array]
     expected: Mapping[str, Array]
-    absolute: float
-    relative: float
+    tolerances: Mapping[str, Tolerance]
     size_ranges: SizeRanges
 
 
@@ -42,8 +49,7 @@ def read_golden(backend: Backend, path: str) -> Golden:
             path=path,
             inputs=parse_inputs(backend.inputs, document["inputs"]),
             expected={str(item["name"]): _expected(item) for item in document["outputs"]},
-            absolute=float(document["tolerance"]["absolute"]),
-            relative=float(document["tolerance"]["relative"]),
+            tolerances={str(item["name"]): _tolerance(item, document["tolerance"]) for item in document["outputs"]},
             size_ranges={
                 item["name"]: _size_ranges(item) for item in document["inputs"] if item.get("size_ranges") is not None
             },
@@ -68,7 +74,20 @@ def check_golden(backend: Backend, golden: Golden) -> None:
     except Exception as error:
         raise ModelError(f"{golden.path}: golden test: the model fails on the golden inputs: {error}") from error
     for name, wanted in golden.expected.items():
-        _compare(name, wanted, actual[name], golden.absolute, golden.relative)
+        _compare(name, wanted, actual[name], golden.tolerances[name])
+
+
+def _tolerance(item: Mapping[str, Any], common: Mapping[str, Any]) -> Tolerance:
+    """The tolerance of an output: its own; what that leaves out is from the file's, except ``steps``."""
+    own = item.get("tolerance") or {}
+    unknown = set(own) - set(Tolerance._fields)
+    steps = own.get("steps", 0)
+    if unknown or not is_whole(steps) or steps < 0 or (steps and DTYPES[item["datatype"]].kind not in "iu"):
+        raise ValueError(
+            f"{item['name']}: tolerance: expected absolute and relative, or steps of a whole number; found {own!r}"
+        )
+    both = {**common, **own}
+    return Tolerance(float(both["absolute"]), float(both["relative"]), steps)
 
 
 def _size_ranges(item: Mapping[str, Any]) -> list[SizeRange]:
@@ -90,7 +109,7 @@ def _expected(item: Mapping[str, Any]) -> Array:
     return from_json(TensorSpec(item["name"], item["datatype"], shape), shape, item["data"])
 
 
-def _compare(name: str, expected: Array, actual: Array, absolute: float, relative: float) -> None:
+def _compare(name: str, expected: Array, actual: Array, tolerance: Tolerance) -> None:
     found = (datatype_of(actual), list(actual.shape))
     wanted = (datatype_of(expected), list(expected.shape))
     if found != wanted:
@@ -98,14 +117,21 @@ def _compare(name: str, expected: Array, actual: Array, absolute: float, relativ
     if expected.dtype.kind == "f":
         with np.errstate(invalid="ignore", over="ignore"):
             wide = expected.astype(np.float64)
-            near = np.abs(actual.astype(np.float64) - wide) <= absolute + relative * np.abs(wide)
+            near = np.abs(actual.astype(np.float64) - wide) <= tolerance.absolute + tolerance.relative * np.abs(wide)
         same = near | (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+        allowed = f"{tolerance.absolute:g} absolute + {tolerance.relative:g} relative"
+    elif expected.dtype.kind in "iu":
+        # The difference of two whole numbers of 64 bits fits only one without a sign.
+        larger, smaller = np.maximum(actual, expected), np.minimum(actual, expected)
+        same = larger.astype(np.uint64) - smaller.astype(np.uint64) <= tolerance.steps
+        allowed = f"{tolerance.steps} steps"
     else:
         same = np.asarray(actual == expected)
+        allowed = "none"
     if not same.all():
         first = tuple(int(index) for index in np.argwhere(~same)[0])
         raise ModelError(
             f"golden test: output {name!r} at {list(first)}: expected {expected[first]}, found {actual[first]} "
-            f"(tolerance {absolute:g} absolute + {relative:g} relative); "
+            f"(tolerance {allowed}); "
             f"{int(np.count_nonzero(~same))} of {same.size} values differ"
         )

@@ -26,6 +26,7 @@
       repository.py        the models that serve: loading, swapping and freeing them
       loading.py           from a file to a model that is tested (golden.py) and warmed up
       inference.py         from the bytes of a request to the bytes of its response
+      time_limit.py        gives up a load that does not end
       executor.py          the bounded pool of threads for inference; batching.py joins requests that wait,
                            of models whose rows independence.py proves to be independent
       shapes.py            unusual sizes, and whose mistake a failure is

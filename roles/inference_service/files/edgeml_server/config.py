@@ -38,6 +38,7 @@ class Config:
     client_seconds: int = 30
     deadline_ms: int = 0
     drain_seconds: int = 10
+    load_seconds: int = 120
     tls_certificate: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""
@@ -75,6 +76,7 @@ _LEAST = {
     "client_seconds": 1,
     "deadline_ms": 0,
     "drain_seconds": 0,
+    "load_seconds": 1,
     "prediction_log_rows": 1,
     "prediction_log_bytes": 1 << 20,
     "prediction_log_sample_percent": 0,

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import ipaddress
 import os
@@ -16,6 +17,7 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
@@ -39,7 +41,7 @@ from .http.sockets import listen_tcp, listen_unix, remove_unix
 from .http.tls import TlsError, make_context
 from .models.backend import BackendOptions
 from .models.executor import InferenceExecutor
-from .models.repository import BatchOptions, ModelRepository
+from .models.repository import BatchOptions, LoadLimits, ModelRepository
 from .observe.drift import DriftMonitor
 from .observe.feedback import Feedback
 from .observe.metrics import Metrics
@@ -51,6 +53,9 @@ from .systemd import Notifier
 _log = Log(__name__)
 _CANCELLED_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
+_LOADS_AT_ONCE = 2
+_SLOW_LOAD_SECONDS = 10.0
+_START_MARGIN_SECONDS = 60.0
 # At most one line about refused handshakes in this time: whoever scans the port does not fill the journal.
 _REFUSAL_LOG_SECONDS = 1.0
 
@@ -66,8 +71,10 @@ class InferenceServer:
         self._config = config
         self._notifier = notifier
         self._executor = InferenceExecutor(config.inference_threads, config.max_pending)
-        # One thread, so that models are loaded and freed one at a time.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        # A load that takes long holds up one of them.
+        self._loader = ThreadPoolExecutor(_LOADS_AT_ONCE, thread_name_prefix="loader")
+        self._loads_lock = threading.Lock()
+        self._loads = 0
         self._metrics = metrics = Metrics(
             in_flight=lambda: self._executor.pending, waiting=lambda: self._executor.waiting
         )
@@ -79,6 +86,7 @@ class InferenceServer:
             BatchOptions(config.batch_rows, threading.Semaphore(config.inference_workers)),
             ModelObserver(metrics, drift),
             config.drain_seconds,
+            LoadLimits(config.load_seconds, self._while_loading),
             self._report,
         )
         self._observer = Observer(_prediction_log(config), config.prediction_log_sample_percent, drift, metrics)
@@ -170,14 +178,38 @@ class InferenceServer:
     async def _start(self, server: HttpServer) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._loader, self._repository.load_all)
+            models = await loop.run_in_executor(self._loader, self._repository.models)
         except OSError as error:
             server.should_exit = True
             raise StartError(f"cannot read the store: {error}") from error
+        loads = []
+        for model in models:
+            loads.append(loop.run_in_executor(self._loader, self._repository.load_at_start, model))
+            # One after the other, as long as none takes long: two take more memory at once.
+            await asyncio.wait(loads[-1:], timeout=_SLOW_LOAD_SECONDS)
+        await asyncio.gather(*loads)
         if self._lifecycle.phase is Phase.STARTING:
             self._lifecycle.phase = Phase.SERVING
             self._notifier.notify(READY="1", STATUS=self._status())
             _log.info("ready", status=self._status())
+
+    @contextlib.contextmanager
+    def _while_loading(self) -> Iterator[None]:
+        """Let systemd wait for a load, within its limit: some runtimes let no other thread run meanwhile."""
+        seconds = self._config.load_seconds + self._notifier.watchdog_seconds
+        with self._loads_lock:
+            self._loads += 1
+            if self._lifecycle.phase is Phase.STARTING:
+                self._notifier.notify(EXTEND_TIMEOUT_USEC=_microseconds(seconds + _START_MARGIN_SECONDS))
+            if self._loads == 1 and self._notifier.watchdog_seconds:
+                self._notifier.notify(WATCHDOG_USEC=_microseconds(seconds))
+        try:
+            yield
+        finally:
+            with self._loads_lock:
+                self._loads -= 1
+                if self._loads == 0 and self._notifier.watchdog_seconds:
+                    self._notifier.notify(WATCHDOG_USEC=_microseconds(self._notifier.watchdog_seconds))
 
     def _read_credentials(self) -> Authenticator | None:
         return Authenticator(Credentials(self._config.credentials)) if self._config.credentials else None
@@ -247,6 +279,10 @@ class InferenceServer:
         serving = [f"{model} {version}" for model, version in self._repository.serving().items()]
         failures = [f"{model} not ready: {reason}" for model, reason in self._repository.failures().items()]
         return "; ".join([f"serving {', '.join(serving) or 'no model'}", *failures])[:512]
+
+
+def _microseconds(seconds: float) -> str:
+    return str(int(seconds * 1e6))
 
 
 def _prediction_log(config: Config) -> PredictionLog | None:

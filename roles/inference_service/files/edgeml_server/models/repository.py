@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Callable, NamedTuple
 
 from edgeml_device._common.errors import EdgemlError
@@ -26,6 +28,7 @@ from .backend import Backend, BackendOptions
 from .batching import BatchingBackend
 from .independence import has_independent_rows
 from .loading import LoadedModel, load, model_files
+from .time_limit import run_within
 
 _log = Log(__name__)
 
@@ -93,8 +96,15 @@ class ServedModel:
         self._on_free()
 
 
+class LoadLimits(NamedTuple):
+    """How long a load may take, and a context for each: what must know that the process may stall meanwhile."""
+
+    seconds: float
+    while_loading: Callable[[], AbstractContextManager[None]]
+
+
 class ModelRepository:
-    """The served version of each model of the store. ``load`` and ``unload`` are to be called one at a time."""
+    """The served version of each model of the store. Changes to one model happen one after the other."""
 
     def __init__(
         self,
@@ -103,6 +113,7 @@ class ModelRepository:
         batching: BatchOptions,
         observer: ModelObserver,
         drain_seconds: float,
+        limits: LoadLimits,
         on_change: Callable[[], None],
     ) -> None:
         self._store = store
@@ -110,8 +121,11 @@ class ModelRepository:
         self._batching = batching
         self._observer = observer
         self._drain_seconds = drain_seconds
+        self._limits = limits
         self._on_change = on_change
         self._lock = threading.Lock()
+        self._changing: dict[str, threading.Lock] = {}
+        self._reserved_bytes: dict[str, int] = {}
         self._served: dict[str, ServedModel] = {}
         self._shadows: dict[str, Shadow] = {}
         self._failures: dict[str, str] = {}
@@ -147,33 +161,35 @@ class ModelRepository:
 
     # ---- for the loader ----
 
-    def load_all(self) -> None:
-        """Load the active version of every model of the store. One that fails is logged and does not stop the others.
+    def models(self) -> list[str]:
+        """The models of the store, to be loaded at the start. Raises OSError when it cannot be read at all."""
+        return list(self._store.models())
 
-        Raises OSError when the store cannot be read at all.
-        """
-        for model in self._store.models():
-            try:
-                self.load(model)
-            except NotFoundError as error:
-                _log.info("model not loaded", model=model, reason=error)
-            except Exception as error:
-                _log.error("model not loaded", model=model, error=error)
+    def load_at_start(self, model: str) -> None:
+        """Load the model's active version. A failure is logged and stops nobody."""
+        try:
+            self.load(model)
+        except NotFoundError as error:
+            _log.info("model not loaded", model=model, reason=error)
+        except Exception as error:
+            _log.error("model not loaded", model=model, error=error)
 
     def load(self, model: str) -> ServedModel:
         """Serve the store's active version of ``model``; what serves now goes on until the new one proved itself.
 
         Returns once the old one is freed, or drain_seconds after the switch. Raises NotFoundError when the store
-        has no such model, ModelError when it cannot be loaded or fails its test.
+        has no such model, ModelError when it cannot be loaded in time or fails its test.
         """
+        with self._change(model):
+            return self._swap(model)
+
+    def _swap(self, model: str) -> ServedModel:
         current = self._served.get(model)
         try:
             version = self._active(model)
             if current is not None and current.is_same(version):
                 return current
-            if current is not None:
-                _check_memory(version)
-            loaded = self._batched(version, self._load(version))
+            loaded = self._loaded(version, check_memory=current is not None)
             candidate = ServedModel(version, loaded, functools.partial(self._freed, version))
         except NotFoundError:
             self._failures.pop(model, None)
@@ -206,6 +222,10 @@ class ModelRepository:
 
     def unload(self, model: str) -> None:
         """Stop serving ``model``. Raises NotFoundError when neither the server nor the store knows it."""
+        with self._change(model):
+            self._unload(model)
+
+    def _unload(self, model: str) -> None:
         with self._lock:
             current = self._served.pop(model, None)
             failed = self._failures.pop(model, None)
@@ -221,6 +241,10 @@ class ModelRepository:
 
         Raises NotFoundError when the model is not served, ModelError when the version cannot shadow it.
         """
+        with self._change(model):
+            return self._start_shadow(model, version)
+
+    def _start_shadow(self, model: str, version: str) -> ServedModel:
         active = self._served.get(model)
         if active is None:
             raise NotFoundError(f"model {model!r} is not served")
@@ -232,8 +256,8 @@ class ModelRepository:
         if active.is_same(found):
             raise ModelError(f"model {model!r}: {version} is what serves; expected another version")
         self._end_shadow(model)
-        _check_memory(found)
-        candidate = ServedModel(found, self._load(found), functools.partial(self._freed, found))
+        loaded = self._loaded(found, check_memory=True, batched=False)
+        candidate = ServedModel(found, loaded, functools.partial(self._freed, found))
         if _interface(candidate.backend) != _interface(active.backend):
             candidate.backend.close()
             raise ModelError(
@@ -252,7 +276,8 @@ class ModelRepository:
 
     def stop_shadow(self, model: str) -> Shadow:
         """End the model's shadow and return what became of it. Raises NotFoundError when it has none."""
-        shadow = self._end_shadow(model)
+        with self._change(model):
+            shadow = self._end_shadow(model)
         if shadow is None:
             raise NotFoundError(f"model {model!r} has no shadow")
         return shadow
@@ -274,6 +299,37 @@ class ModelRepository:
         return entries
 
     # ---- the parts ----
+
+    @contextlib.contextmanager
+    def _change(self, model: str) -> Iterator[None]:
+        with self._lock:
+            changing = self._changing.setdefault(model, threading.Lock())
+        with changing:
+            yield
+
+    def _loaded(self, version: Version, *, check_memory: bool, batched: bool = True) -> LoadedModel:
+        """Load a version within the limits. Raises ModelError."""
+        with self._lock:
+            if check_memory:
+                _check_memory(version, sum(self._reserved_bytes.values()))
+            self._reserved_bytes[version.model] = version.chosen.memory_bytes
+
+        def load_it() -> LoadedModel:
+            loaded = self._load(version)
+            return self._batched(version, loaded) if batched else loaded
+
+        try:
+            with self._limits.while_loading():
+                return run_within(self._limits.seconds, load_it, lambda loaded: loaded.backend.close())
+        except TimeoutError as error:
+            _log.error("load given up, its thread ends with it or the server", model=version.model, error=error)
+            raise ModelError(
+                f"model {version.model!r}: {version.version} was not loaded and tested within "
+                f"{self._limits.seconds:g} s; it was given up"
+            ) from error
+        finally:
+            with self._lock:
+                del self._reserved_bytes[version.model]
 
     def _active(self, model: str) -> Version:
         try:
@@ -345,13 +401,13 @@ class ModelRepository:
             return ""
 
 
-def _check_memory(version: Version) -> None:
-    """Raise ModelError when the version, beside all that serves now, would not fit into the memory that is left."""
+def _check_memory(version: Version, reserved: int) -> None:
+    """Raise ModelError when the version does not fit into the memory that what serves and loads now leaves."""
     needed, left = version.chosen.memory_bytes, memory_headroom()
-    if needed > left.bytes:
+    if needed + reserved > left.bytes:
         raise ModelError(
             f"model {version.model!r}: {version.version} needs {needed} bytes of memory beside what serves now; "
-            f"{left.bytes} are left ({left.limit})"
+            f"{max(0, left.bytes - reserved)} are left ({left.limit})"
         )
 
 

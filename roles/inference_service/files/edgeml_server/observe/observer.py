@@ -138,7 +138,7 @@ class Observer:
             self._prediction_log.append(records)
             self._metrics.logged_records.inc(len(records))
             self._metrics.log_bytes.set(self._prediction_log.used_bytes())
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnavailableError) as error:
             self._metrics.dropped_records.inc(len(records))
             if not self._failing:
                 _log.error("prediction log cannot be written", error=error)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Tuple
 import numpy as np
 
 from edgeml_server.common import json_codec
-from edgeml_server.common.errors import ConflictError, InvalidRequestError, NotFoundError
+from edgeml_server.common.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
 from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import Array, datatype_of, to_json
 
@@ -59,6 +59,10 @@ _ROW_BYTES = 200
 _DELETED_SHARE = 10
 
 NO_CLASS = -1
+
+FREE_BYTES_MIN = 16 << 20
+"""What the log leaves free of its filesystem, or a twentieth of it where that is less."""
+_FREE_SHARE_MIN = 20
 
 _Row = Tuple[Any, ...]
 
@@ -117,10 +121,13 @@ class PredictionLog:
         self._page_bytes = int(self._pragma("page_size"))
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write the records, and delete the oldest rows that are too many. Raises sqlite3.Error.
+        """Write the records, and delete the oldest rows that are too many.
+
+        Raises sqlite3.Error, and UnavailableError when too little of the disk is free.
 
         Usually one transaction; more when the records are large in comparison to the log.
         """
+        self._check_free_space()
         rows: list[_Row] = []
         size = 0
         for record in records:
@@ -136,8 +143,10 @@ class PredictionLog:
     def label(self, model: str, request_id: str, label: Any) -> Labelled:
         """Note the true label (a list: one for each row) of a logged request and return what it says of the prediction.
 
-        Raises NotFoundError, ConflictError if it has one, InvalidRequestError if it does not fit the prediction.
+        Raises NotFoundError, ConflictError if it has one, InvalidRequestError if it does not fit the prediction, and
+        UnavailableError when too little of the disk is free.
         """
+        self._check_free_space()
         row = self._connection.execute(
             "SELECT id, version, prediction, label FROM predictions WHERE request_id = ? AND model = ?"
             " ORDER BY id DESC LIMIT 1",
@@ -159,6 +168,17 @@ class PredictionLog:
         with self._transaction():
             self._connection.execute("UPDATE predictions SET label = ? WHERE id = ?", (json.dumps(labels), identity))
         return labelled
+
+    def _check_free_space(self) -> None:
+        """Raise UnavailableError when the disk is nearly full: it is kept for models, and for deleting rows.
+
+        In its write-ahead log SQLite needs free bytes even to delete.
+        """
+        filesystem = os.statvfs(os.path.dirname(self._options.path) or ".")
+        free = filesystem.f_bavail * filesystem.f_frsize
+        least = min(FREE_BYTES_MIN, filesystem.f_blocks * filesystem.f_frsize // _FREE_SHARE_MIN)
+        if free < least:
+            raise UnavailableError(f"{self._options.path}: expected {least} free bytes on its filesystem; found {free}")
 
     def used_bytes(self) -> int:
         """Bytes of the file that hold rows; free pages are given back or used again."""

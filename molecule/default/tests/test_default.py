@@ -128,6 +128,20 @@ def test_nothing_is_left_of_the_installation(host: Host) -> None:
     assert host.check_output(f"ls {STORE}/staging") == ""
 
 
+def test_no_restart_is_pending(host: Host) -> None:
+    assert host.run("ls /run/edgeml-setup").stdout == ""
+    shown = host.check_output(
+        "systemctl show edgeml-inference edgeml-trial.timer systemd-journald --property=NeedDaemonReload --value"
+    )
+    assert set(shown.split()) == {"no"}
+
+
+def test_the_journal_runs_with_its_limits(host: Host) -> None:
+    limits = "/etc/systemd/journald.conf.d/50-edgeml.conf"
+    started = host.check_output("systemctl show systemd-journald --property=ActiveEnterTimestamp --value")
+    assert int(host.check_output("date --date=%s +%%s", started)) >= host.file(limits).mtime.timestamp() - 1
+
+
 def test_the_device_runs_without_failed_units(host: Host) -> None:
     assert host.check_output("systemctl is-system-running") == "running"
 

@@ -65,13 +65,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="pristine devices that each of the two provisions")
     parser.add_argument("--before", default=BEFORE, help="the commit to compare with")
+    parser.add_argument("--no-warm-up", action="store_true", help="the controller has the archives for both already")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edgeml-provision-") as scratch, _worktree(arguments.before) as worktree:
         collections = [Collection("before", worktree, Path(scratch)), Collection("now", REPOSITORY, Path(scratch))]
         costs: dict[tuple[str, str], list[Cost]] = {}
         try:
-            # The first round is not counted: the controller may have to make the bundles.
-            for round_ in range(arguments.rounds + 1):
+            # Round 0 is not counted: in it, the controller makes the archives.
+            for round_ in range(1 if arguments.no_warm_up else 0, arguments.rounds + 1):
                 for collection in collections:
                     _run("ansible-playbook", SHARED / "create.yml", "--limit", DEVICE)
                     for kind in ("pristine", "nothing to change"):

@@ -107,7 +107,7 @@ class Setup:
         for name in missing:
             self.note("package " + name, "absent", "installed")
         if missing and not self.check_mode:
-            _run([*APT, "update"])
+            _update_package_lists()
             keep = ["--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"]
             _run([*APT, "install", "--no-install-recommends", *keep, *missing])
 
@@ -219,6 +219,8 @@ class Setup:
         shown = [_show_unit(unit["name"]) for unit in units]
         for unit, properties in zip(units, shown):
             if properties["NeedDaemonReload"] == "yes":
+                # It runs from a unit file that was replaced since, by whomever.
+                self._mark("restart " + unit["name"])
                 self._mark("daemon-reload")
             if unit["enabled"] and properties["UnitFileState"] != "enabled":
                 self.note(unit["name"], properties["UnitFileState"] or "absent", "enabled")
@@ -235,8 +237,7 @@ class Setup:
             verb = unit_verb(
                 properties["ActiveState"],
                 running=unit["running"] and not (contained and unit["outside_containers"]),
-                # It runs from a unit file that was replaced since, by whomever.
-                restart="restart " + name in self._marks or properties["NeedDaemonReload"] == "yes",
+                restart="restart " + name in self._marks,
                 reload="reload " + name in self._marks,
             )
             if verb:
@@ -311,16 +312,18 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
     """Do what is asked for. Returns ``changes``, ``missing`` and ``facts``, or ``msg`` with ``failed``."""
     if os.geteuid() != 0:
         return {"failed": True, "msg": "needs to be root on the device: set 'become: true'", "changes": []}
-    setup = Setup(request["check_mode"])
+    changes: list[dict[str, Any]] = []
     try:
         facts = device_facts()
         require(request["requires"], facts)
-        if not setup.check_mode:
+        if not request["check_mode"]:
             _wait_for_other_runs(LOCK)
+        setup = Setup(request["check_mode"])
+        changes = setup.changes
         missing = setup.run(request)
-        return {"changes": setup.changes, "missing": missing, "facts": facts}
+        return {"changes": changes, "missing": missing, "facts": facts}
     except (SetupError, OSError) as error:
-        return {"failed": True, "msg": str(error), "changes": setup.changes}
+        return {"failed": True, "msg": str(error), "changes": changes}
 
 
 def _wait_for_other_runs(path: str) -> None:
@@ -334,6 +337,19 @@ def _wait_for_other_runs(path: str) -> None:
             if time.monotonic() > deadline:
                 raise SetupError(f"another set-up has been at work for {RUN_SECONDS} s: {path} is locked") from None
         time.sleep(0.5)
+
+
+def _update_package_lists() -> None:
+    """Read the lists of packages anew. What reads them already is waited for, which apt does for dpkg's lock only."""
+    deadline = time.monotonic() + APT_LOCK_SECONDS
+    while True:
+        try:
+            _run([*APT, "update"])
+            return
+        except SetupError as error:
+            if "Could not get lock" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(5)
 
 
 def _show_unit(name: str) -> dict[str, str]:
@@ -449,7 +465,9 @@ def _ends_well(command: Sequence[str]) -> bool:
 
 def _run(command: Sequence[str], check: bool = True) -> str:
     """Run a command and return what it printed. Raises SetupError with the end of what it said when it fails."""
-    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    # Not every way to become root leads to root's own path.
+    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    environment = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
         command,
         env=environment,

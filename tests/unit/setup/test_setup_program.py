@@ -230,6 +230,101 @@ def test_what_is_done_to_a_unit(state: str, running: bool, restart: bool, reload
     assert unit_verb(state, running=running, restart=restart, reload=reload) == verb
 
 
+class Systemctl:
+    """A ``systemctl`` that says of every unit what it is told to, notes what is asked of it, and may fail at that."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._directory = directory
+        (directory / "systemctl").write_text(
+            f'#!/bin/sh\ncase $1 in show) cat {directory}/shown;; *) echo "$*" >>{directory}/calls;; esac\n'
+            f'! grep -qsxF "$*" {directory}/failing\n'
+        )
+        (directory / "journalctl").write_text("#!/bin/sh\necho the reason\n")
+        for name in ("systemctl", "journalctl"):
+            (directory / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+    def show(self, active: str, enabled: str, need_reload: str = "no") -> None:
+        text = f"ActiveState={active}\nUnitFileState={enabled}\nNeedDaemonReload={need_reload}\n"
+        (self._directory / "shown").write_text(text)
+
+    def fail(self, call: str) -> None:
+        (self._directory / "failing").write_text(call + "\n")
+
+    def calls(self) -> list[str]:
+        """What was asked for since the last time."""
+        path = self._directory / "calls"
+        found = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return found
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
+    (tmp_path / "bin").mkdir()
+    return Systemctl(tmp_path / "bin", monkeypatch)
+
+
+UNIT = {"name": "a.service", "enabled": True, "running": True, "outside_containers": False}
+
+
+def test_a_new_unit_is_enabled_loaded_once_and_started(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("inactive", "")
+    would = place.run(check_mode=True, units=[UNIT])
+    assert systemctl.calls() == []
+    assert place.run(units=[UNIT]) == would
+    assert systemctl.calls() == ["--quiet --no-reload enable a.service", "daemon-reload", "start a.service"]
+    systemctl.show("active", "enabled")
+    assert place.run(units=[UNIT]) == []
+    assert systemctl.calls() == []
+
+
+def test_a_unit_follows_its_files_once(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("active", "enabled")
+    key = place.file("key", "1", reloads="a.service")
+    config = place.file("config", "1", restarts="a.service")
+    place.run(files=[key], units=[UNIT])
+    assert systemctl.calls() == ["reload a.service"]
+    place.run(files=[{**key, "content": "2"}, config], units=[UNIT])
+    assert systemctl.calls() == ["restart a.service"]
+    place.run(files=[{**key, "content": "2"}, config], units=[UNIT])
+    assert systemctl.calls() == []
+    watched = {**UNIT, "enabled": False, "running": False}
+    systemctl.show("inactive", "")
+    place.run(files=[{**config, "content": "2"}], units=[watched])
+    assert systemctl.calls() == [], "it does not run, and starts with the file as it is then"
+    systemctl.show("active", "")
+    assert place.run(units=[watched]) == []
+
+
+def test_a_restart_that_failed_is_made_up_for(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("active", "enabled")
+    systemctl.fail("restart a.service")
+    config = place.file("config", "1", restarts="a.service")
+    with pytest.raises(
+        SetupError, match=r"systemctl restart a.service: exit code 1(.|\n)*The end of its log:\nthe reason"
+    ):
+        place.run(files=[config], units=[UNIT])
+    systemctl.fail("nothing")
+    systemctl.calls()
+    (change,) = place.run(files=[config], units=[UNIT])
+    assert (change["subject"], change["after"]) == ("a.service", "restarted")
+    assert systemctl.calls() == ["restart a.service"]
+    assert list(place.pending.iterdir()) == []
+
+
+def test_a_unit_whose_file_somebody_replaced_is_restarted(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("active", "enabled", need_reload="yes")
+    place.run(units=[UNIT])
+    assert systemctl.calls() == ["daemon-reload", "restart a.service"]
+
+
+def test_a_unit_that_was_given_up_gets_another_chance(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("failed", "enabled")
+    place.run(units=[UNIT])
+    assert systemctl.calls() == ["reset-failed a.service", "start a.service"]
+
+
 def test_without_its_bundle_nothing_is_changed(place: Place) -> None:
     (place.root / "app-1").mkdir()
     bundle = {"directory": str(place.root), "names": ["app-1", "venv-2"], "archives": [], "arguments": []}

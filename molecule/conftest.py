@@ -2,13 +2,21 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a check fails, what the device's units said is part of the report."""
+"""What the checks of all scenarios share. When one fails, what the device's units said is part of the report."""
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Generator
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def architecture() -> str:
+    """What the kernel calls the processor of the fleet's devices."""
+    return platform.machine() if os.environ.get("FLEET") == "native" else "aarch64"
 
 
 @pytest.hookimpl(wrapper=True)

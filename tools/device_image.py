@@ -2,7 +2,7 @@
 # Copyright (c) 2026, The edgeml.fleet authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make the image of an emulated device from its root file system and give it to the Docker Engine.
+"""Make the image of a device in a container from its root file system and give it to the Docker Engine.
 
 The image is written as an archive for `docker load`: that needs neither a builder nor a registry,
 and every engine keeps the architecture that it says, which `docker import` does not.
@@ -24,7 +24,11 @@ import docker.errors
 DEFINITION = pathlib.Path(__file__).resolve().parent.parent / "molecule" / "shared" / "device"
 REPOSITORY = "edgeml-fleet/device"
 # Debian's names, and what the engine calls them.
-ARCHITECTURES = {"arm64": {"architecture": "arm64"}, "armhf": {"architecture": "arm", "variant": "v7"}}
+ARCHITECTURES = {
+    "amd64": {"architecture": "amd64"},
+    "arm64": {"architecture": "arm64"},
+    "armhf": {"architecture": "arm", "variant": "v7"},
+}
 CONFIG = {
     "Cmd": ["/sbin/init"],
     "StopSignal": "SIGRTMIN+3",
@@ -78,9 +82,10 @@ def write_overlay(layer: pathlib.Path, files: pathlib.Path) -> None:
 def write_archive(archive: pathlib.Path, rootfs: pathlib.Path, architecture: str) -> None:
     """Write an archive for `docker load`: the layers, the image's configuration and a manifest."""
     layers = [rootfs]
-    for overlay in ("overlay", f"overlay-{architecture}"):
-        layers.append(archive.with_name(f"{overlay}.tar"))
-        write_overlay(layers[-1], DEFINITION / overlay)
+    for files in (DEFINITION / "overlay", DEFINITION / f"overlay-{architecture}"):
+        if files.is_dir():
+            layers.append(archive.with_name(f"{files.name}.tar"))
+            write_overlay(layers[-1], files)
     digests = []
     for layer in layers:
         with layer.open("rb") as stream:
@@ -137,7 +142,7 @@ def remove(client: docker.DockerClient) -> None:
 
 def main() -> int:
     """Run one action; exit code 1 of `exists` means that the image has to be made."""
-    parser = argparse.ArgumentParser(description="the image of an emulated device")
+    parser = argparse.ArgumentParser(description="the image of a device in a container")
     parser.add_argument("--architecture", choices=list(ARCHITECTURES), default="arm64", help="as Debian calls it")
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("tag", help="print the image's name")

@@ -34,8 +34,8 @@ def docker(engine: str) -> None:
         pytest.skip("this device has Podman")
 
 
-def test_device_is_arm(host: Host) -> None:
-    assert host.check_output("uname -m") == "aarch64"
+def test_device_has_the_processor_of_its_fleet(host: Host, architecture: str) -> None:
+    assert host.check_output("uname -m") == architecture
 
 
 def test_only_the_chosen_engine_is_installed(host: Host, engine: str) -> None:

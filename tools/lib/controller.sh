@@ -9,11 +9,11 @@ make_venv() {
         say "up to date"
         return
     fi
-    say "about 70 packages, 600 MB on disk: about a minute (log: $logs/venv.log)"
+    say "about 130 packages, 600 MB on disk: about a minute (log: $logs/venv.log)"
     rm -f "$stamp"
     "$python" -m venv --clear .venv
     # Compiling all of Ansible's collections takes longer than the rest, and few of them are ever used.
-    watched "$logs/venv.log" .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off \
+    watched "$logs/venv.log" .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --retries 10 \
         --no-compile --require-hashes --requirement requirements-dev.txt
     echo "$digest" >"$stamp"
 }

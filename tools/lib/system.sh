@@ -56,7 +56,7 @@ install_packages() {
         return
     fi
     say "installing ${missing[*]}"
-    watched "$logs/apt-update.log" apt-get update
+    watched "$logs/apt-update.log" apt-get update -o Acquire::Retries=5
     watched "$logs/apt-install.log" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"
+        apt-get install --yes --no-install-recommends -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 "${missing[@]}"
 }

@@ -19,8 +19,6 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import docker
-
 _WORK = 20_000_000
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -36,6 +34,8 @@ def machine_seconds() -> float:
 
 def device_seconds(label: str) -> float:
     """Return the processor time in seconds of all processes, ended ones too, of the running containers with a label."""
+    import docker
+
     children = defaultdict(list)
     ticks = {}
     for path in Path("/proc").glob("[0-9]*/stat"):

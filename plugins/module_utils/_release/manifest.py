@@ -21,6 +21,7 @@ MANIFEST_BYTES_MAX = 1 << 20
 FILE_BYTES_MAX = 1 << 40
 VARIANTS_MAX = 64
 FILES_MAX = 1024
+CLASSES_MAX = 65536
 SECONDS_MAX = 3600
 # Written by the store beside the release's own files.
 RESERVED_NAMES = frozenset({"version.json", "tested.json"})
@@ -59,7 +60,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Release:
-    """One version of one model. ``digest`` identifies the manifest's content, whatever its formatting."""
+    """One version of one model. ``digest`` identifies the manifest's content, whatever its formatting;
+    ``classes`` are the names of each output's classes, in the order of its scores."""
 
     model: str
     version: str
@@ -67,6 +69,7 @@ class Release:
     golden: File | None
     probe: File | None
     reference: File | None
+    classes: Mapping[str, tuple[str, ...]]
     digest: str
     document: Mapping[str, Any]
 
@@ -106,7 +109,7 @@ def parse_release(document: Any) -> Release:
         document,
         "manifest",
         required=("schema", "model", "version", "variants"),
-        optional=("created", "description", "golden", "probe", "reference"),
+        optional=("created", "description", "golden", "probe", "reference", "classes"),
     )
     if isinstance(top["schema"], bool) or top["schema"] != SCHEMA or not isinstance(top["schema"], int):
         raise ManifestError(f"schema: expected {SCHEMA}; found {_shown(top['schema'])}")
@@ -127,6 +130,7 @@ def parse_release(document: Any) -> Release:
         golden=golden,
         probe=probe,
         reference=reference,
+        classes=_classes(top.get("classes"), "classes"),
         digest=document_digest(document),
         document=document,
     )
@@ -234,6 +238,20 @@ def _variant(value: Any, field: str) -> Variant:
         files=files,
         latency_seconds_max=_seconds(item.get("latency_seconds_max"), f"{field}.latency_seconds_max"),
     )
+
+
+def _classes(value: Any, field: str) -> Mapping[str, tuple[str, ...]]:
+    """The names of each output's classes."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ManifestError(f"{field}: expected an object; found {_shown(value)}")
+    found = {}
+    for output, names in value.items():
+        for index, name in enumerate(_list(names, f"{field}.{output}", CLASSES_MAX)):
+            _text(name, f"{field}.{output}[{index}]")
+        found[output] = tuple(names)
+    return found
 
 
 def _file(value: Any, field: str) -> File:

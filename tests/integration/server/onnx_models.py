@@ -102,7 +102,7 @@ def lstm() -> bytes:
     )
 
 
-def scores() -> bytes:
+def scores(metadata: dict[str, str] | None = None) -> bytes:
     """``y`` = softmax of ``x`` (FP32 [N, 2]) times a matrix, ``best`` (INT64 [N]) the place of the highest."""
     return _model(
         [
@@ -113,6 +113,7 @@ def scores() -> bytes:
         inputs=[("x", TensorProto.FLOAT, ["N", 2])],
         outputs=[("y", TensorProto.FLOAT, ["N", 3]), ("best", TensorProto.INT64, ["N"])],
         constants=[helper.make_tensor("w", TensorProto.FLOAT, [2, 3], [0.3, -0.2, 0.5, 0.7, 0.1, -0.4])],
+        metadata=metadata,
     )
 
 
@@ -276,6 +277,7 @@ def _model(
     outputs: list[tuple[str, int, list[int | str]]],
     constants: list[onnx.TensorProto] | None = None,
     doc_string: str | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> bytes:
     graph = helper.make_graph(
         nodes,
@@ -285,11 +287,12 @@ def _model(
         constants or [],
         doc_string,
     )
-    return _serialised(graph)
+    return _serialised(graph, metadata=metadata)
 
 
-def _serialised(graph: onnx.GraphProto, check: bool = True) -> bytes:
+def _serialised(graph: onnx.GraphProto, check: bool = True, metadata: dict[str, str] | None = None) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, metadata or {})
     if check:
         onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()

@@ -132,13 +132,19 @@ class Device:
         model_format: str = "onnx",
         reference: Any = None,
         memory_bytes: int = 1 << 20,
+        **manifest: Any,
     ) -> None:
-        """Put a release into the store and make it active there; the server is not told."""
+        """Put a release into the store and make it active there; the server is not told.
+
+        ``manifest`` are further fields of its manifest.
+        """
         files = {"model.onnx": content}
         golden_content = None if golden is None else json.dumps(golden).encode("utf-8")
         reference_content = None if reference is None else json.dumps(reference).encode("utf-8")
         variant = variant_entry(files, name=f"{model_format}-fp32", format=model_format, memory_bytes=memory_bytes)
-        made = make_release(version, model, files, golden_content, reference=reference_content, variants=[variant])
+        made = make_release(
+            version, model, files, golden_content, reference=reference_content, variants=[variant], **manifest
+        )
         release = parse_release(made.document)
         with self.store.lock():
             for file in self.store.blobs.missing(release.all_files()):

@@ -47,7 +47,12 @@ def error_of(reply: Reply) -> str:
 def test_server_metadata(shared_device: Device, path: str) -> None:
     document = shared_device.get(path).json()
     assert document["name"] == "edgeml"
-    assert document["extensions"] == ["binary_tensor_data", "model_repository", "edgeml_feedback"]
+    assert document["extensions"] == [
+        "binary_tensor_data",
+        "classification",
+        "model_repository",
+        "edgeml_feedback",
+    ]
     assert document["version"]
 
 
@@ -144,6 +149,32 @@ def test_every_datatype_passes_unchanged(shared_device: Device) -> None:
     outputs = {output["name"]: output for output in reply.json()["outputs"]}
     assert {name: outputs[f"out_{name}"]["data"] for name in VALUES} == VALUES
     assert {output["datatype"] for output in outputs.values()} == set(onnx_models.ELEMENT_TYPES)
+
+
+def test_class_names_are_the_manifests_or_the_files(device: Device) -> None:
+    named = {"names": "{0: 'cat', 1: 'dog', 2: 'tea'}"}
+    device.publish("file", "1.0.0", onnx_models.scores({**named, "author": "x" * 2000}))
+    device.publish("manifest", "1.0.0", onnx_models.scores(named), classes={"y": ["d", "e", "f"]})
+    device.publish("none", "1.0.0", onnx_models.scores({"names": "['too', 'few']"}))
+    device.start()
+    for model, classes in (("file", ["cat", "dog", "tea"]), ("manifest", ["d", "e", "f"]), ("none", None)):
+        document = device.get(f"/v2/models/{model}").json()
+        assert document["outputs"][0].get("parameters") == (classes and {"classes": classes})
+        assert "parameters" not in document["outputs"][1]
+    assert device.get("/v2/models/file").json()["parameters"] == {**named, "author": "x" * 1000}
+    wrong = (({"z": ["a"]}, "expected the names of outputs, y, best"), ({"y": ["a"]}, "expected 3 names"))
+    for number, (declared, expected) in enumerate(wrong):
+        device.publish("file", f"1.1.{number}", onnx_models.scores(), classes=declared)
+        reply = device.load("file")
+        assert (reply.status, expected in reply.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("wanted", [-1, 1.5, "2", True])
+def test_a_wrong_classification_is_400(shared_device: Device, wanted: Any) -> None:
+    outputs = [{"name": "sum", "parameters": {"classification": wanted}}]
+    reply = shared_device.infer("plus", [1, 2], outputs=outputs)
+    assert reply.status == 400
+    assert "classification: expected a whole number of classes" in reply.json()["error"]
 
 
 INDEX = {"name": "index", "datatype": "INT64", "shape": [1], "data": [0]}

@@ -95,6 +95,25 @@ def test_every_datatype(client: Any, binary: bool) -> None:
         assert list(found) == list(array), name
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_classification(device: Device, binary: bool) -> None:
+    device.publish("scores", "1.0.0", onnx_models.scores(), classes={"y": ["cat", "dog", "tea: black"]})
+    device.start()
+    given = triton.InferInput("x", [2, 2], "FP32")
+    given.set_data_from_numpy(np.array([[1, 0], [0, 1]], np.float32))
+    with triton.InferenceServerClient(f"127.0.0.1:{device.port}") as client:
+        best = client.infer(
+            "scores", [given], outputs=[triton.InferRequestedOutput("y", binary_data=binary, class_count=2)]
+        )
+        found = [[item.decode() if isinstance(item, bytes) else item for item in row] for row in best.as_numpy("y")]
+        scores = client.infer("scores", [given]).as_numpy("y")
+        assert client.get_model_metadata("scores")["outputs"][0]["parameters"]["classes"][1] == "dog"
+    assert found == [
+        [f"{scores[0, 2]:f}:2:tea: black", f"{scores[0, 0]:f}:0:cat"],
+        [f"{scores[1, 0]:f}:0:cat", f"{scores[1, 1]:f}:1:dog"],
+    ]
+
+
 def test_requests_at_once(shared_device: Device) -> None:
     url = f"127.0.0.1:{shared_device.port}"
     with triton.InferenceServerClient(url, concurrency=8, network_timeout=GUARD_SECONDS) as client:

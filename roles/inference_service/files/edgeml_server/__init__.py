@@ -27,6 +27,7 @@
       loading.py           from a file to a model that is tested (golden.py) and warmed up
       inference.py         from the bytes of a request to the bytes of its response
       time_limit.py        gives up a load that does not end
+      classes.py           names of classes, and Triton's classification
       executor.py          the bounded pool of threads for inference; batching.py joins requests that wait,
                            of models whose rows independence.py proves to be independent
       shapes.py            unusual sizes, and whose mistake a failure is

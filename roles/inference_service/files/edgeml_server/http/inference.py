@@ -71,7 +71,9 @@ class InferenceEndpoint:
             labels = (served.name, served.version)
             # One lease for the run, which goes on when nobody waits any more, and one until the request is recorded.
             served.lease()
-            call = functools.partial(infer, served.backend, served.name, served.version, body, header_length, arrived)
+            call = functools.partial(
+                infer, served.backend, served.name, served.version, served.classes, body, header_length, arrived
+            )
             try:
                 job = self._executor.submit(call, at_end=served.release)
             except UnavailableError:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from .lifecycle import Lifecycle, Phase
 from .messages import Request, Response, json_response
 
 SERVER_NAME = "edgeml"
-EXTENSIONS = ["binary_tensor_data", "model_repository", "edgeml_feedback"]
+EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "edgeml_feedback"]
+
+_METADATA_CHARACTERS_MAX = 1000
 
 _OPENAPI = Path(__file__).with_name("openapi.json")
 
@@ -67,16 +70,19 @@ class MetadataEndpoints:
         return json_response({"name": request.model, "ready": True})
 
     async def model(self, request: Request) -> Response:
-        """The model's version, inputs and outputs."""
+        """The model's version, inputs, outputs with the names of their classes, and what its file says about itself."""
         served = lease(self._repository, self._lifecycle, request)
         try:
-            document = {
+            document: dict[str, Any] = {
                 "name": served.name,
                 "versions": [served.version],
                 "platform": served.backend.platform,
                 "inputs": [_tensor_metadata(spec) for spec in served.backend.inputs],
-                "outputs": [_tensor_metadata(spec) for spec in served.backend.outputs],
+                "outputs": [_tensor_metadata(spec, served.classes.get(spec.name)) for spec in served.backend.outputs],
             }
+            metadata = {key: value[:_METADATA_CHARACTERS_MAX] for key, value in served.backend.metadata.items()}
+            if metadata:
+                document["parameters"] = metadata
         finally:
             served.release()
         return json_response(document)
@@ -98,5 +104,6 @@ def lease(repository: ModelRepository, lifecycle: Lifecycle, request: Request) -
         raise
 
 
-def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+def _tensor_metadata(spec: TensorSpec, classes: Sequence[str] | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+    return found if classes is None else {**found, "parameters": {"classes": list(classes)}}

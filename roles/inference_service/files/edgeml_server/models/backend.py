@@ -41,6 +41,8 @@ class Backend(ABC):
     """Name and version of the runtime, such as ``onnxruntime 1.27.0``."""
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
+    metadata: Mapping[str, str]
+    """What the file says about itself, such as its producer."""
 
     @abstractmethod
     def __init__(self, path: str, options: BackendOptions) -> None:
@@ -66,6 +68,7 @@ class BackendWrapper(Backend):
         self.runtime = backend.runtime
         self.inputs = backend.inputs
         self.outputs = backend.outputs
+        self.metadata = backend.metadata
         self._backend = backend
 
     def close(self) -> None:

@@ -71,6 +71,7 @@ class LitertBackend(Backend):
             raise ModelError(f"{path}: {self.runtime} cannot load it: {error}") from error
         self.inputs = [_spec(path, "input", name, tensor) for name, tensor in inputs.items()]
         self.outputs = [_spec(path, "output", name, tensor) for name, tensor in outputs.items()]
+        self.metadata: Mapping[str, str] = {}
         self._input_index = {name: int(tensor["index"]) for name, tensor in inputs.items()}
         self._output_index = {name: int(tensor["index"]) for name, tensor in outputs.items()}
         # Whoever runs takes one out; taking and putting back are atomic. A model of variable sizes may refuse those

@@ -65,6 +65,7 @@ class OnnxBackend(Backend):
         any_rank = _inputs_of_any_rank(path)
         self.inputs = [_spec(path, "input", node, node.name in any_rank) for node in session.get_inputs()]
         self.outputs = [_spec(path, "output", node) for node in session.get_outputs()]
+        self.metadata = _metadata(session.get_modelmeta())
         self._session: Any = session
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
@@ -83,6 +84,11 @@ class OnnxBackend(Backend):
 
     def close(self) -> None:
         self._session = None
+
+
+def _metadata(found: Any) -> dict[str, str]:
+    named = {"producer": found.producer_name, "description": found.description or found.graph_description}
+    return {**dict(found.custom_metadata_map), **{key: value for key, value in named.items() if value}}
 
 
 def _inputs_of_any_rank(path: str) -> set[str]:

@@ -28,13 +28,21 @@ from edgeml_server.common.tensors import (
 )
 
 from .backend import Backend
+from .classes import ClassNames, classify
+
+
+class OutputForm(NamedTuple):
+    """Whether an output is returned as binary data, and how many of its classes instead of all scores (0: these)."""
+
+    binary: bool
+    classes: int = 0
 
 
 class Request(NamedTuple):
-    """A checked request: the model's inputs as arrays, and each output that is wanted with whether as binary data."""
+    """A checked request: the model's inputs as arrays, and how each output that is wanted is to be returned."""
 
     inputs: Mapping[str, Array]
-    outputs: Mapping[str, bool]
+    outputs: Mapping[str, OutputForm]
     id: str | None = None
     queue_timeout_us: int | None = None
 
@@ -55,11 +63,19 @@ class Answer(NamedTuple):
     reply: Reply
 
 
-def infer(backend: Backend, model: str, version: str, body: bytes, header_length: int | None, arrived: float) -> Answer:
+def infer(
+    backend: Backend,
+    model: str,
+    version: str,
+    classes: ClassNames,
+    body: bytes,
+    header_length: int | None,
+    arrived: float,
+) -> Answer:
     """Answer the request in ``body``, of which ``header_length`` bytes are JSON (None: all).
 
-    ``arrived`` is when it arrived by ``time.perf_counter()``. Raises InvalidRequestError, and DeadlineError when the
-    request has waited for longer than it wants to.
+    ``classes`` are the names of each output's classes; ``arrived`` is when it arrived by ``time.perf_counter()``.
+    Raises InvalidRequestError, and DeadlineError when the request has waited for longer than it wants to.
     """
     request = parse_request(backend, body, header_length)
     if request.queue_timeout_us is not None and (time.perf_counter() - arrived) * 1e6 > request.queue_timeout_us:
@@ -68,7 +84,7 @@ def infer(backend: Backend, model: str, version: str, body: bytes, header_length
     started = time.perf_counter()
     outputs = dict(zip(names, backend.run(request.inputs, names)))
     run_seconds = time.perf_counter() - started
-    return Answer(request, outputs, run_seconds, _reply(model, version, request, outputs))
+    return Answer(request, outputs, run_seconds, _reply(model, version, classes, request, outputs))
 
 
 def parse_request(backend: Backend, body: bytes, header_length: int | None) -> Request:
@@ -152,20 +168,24 @@ def _check_symbols(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> 
                 )
 
 
-def _outputs(specs: Sequence[TensorSpec], items: Any, binary_by_default: bool) -> dict[str, bool]:
+def _outputs(specs: Sequence[TensorSpec], items: Any, binary_by_default: bool) -> dict[str, OutputForm]:
     if items is None or items == []:
-        return {spec.name: binary_by_default for spec in specs}
+        return {spec.name: OutputForm(binary_by_default) for spec in specs}
     if not isinstance(items, list):
         raise InvalidRequestError(f"outputs: expected a list; found {shown(items)}")
     names = [spec.name for spec in specs]
-    wanted: dict[str, bool] = {}
+    wanted: dict[str, OutputForm] = {}
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if name not in names:
             raise InvalidRequestError(f"outputs: expected names among {', '.join(names)}; found {shown(name)}")
         if name in wanted:
             raise InvalidRequestError(f"outputs: {name!r} is asked for twice")
-        wanted[name] = _flag(_parameters(item, f"output {name!r}"), "binary_data", binary_by_default)
+        parameters = _parameters(item, f"output {name!r}")
+        classes = parameters.get("classification", 0)
+        if not is_whole(classes) or classes < 0:
+            raise InvalidRequestError(f"classification: expected a whole number of classes; found {shown(classes)}")
+        wanted[name] = OutputForm(_flag(parameters, "binary_data", binary_by_default), classes)
     return wanted
 
 
@@ -186,16 +206,20 @@ def _raw_request(backend: Backend, body: bytes) -> Request:
     known_bytes = DTYPES[spec.datatype].itemsize * math.prod(size for size in spec.shape if size != -1)
     shape = [len(body) // known_bytes if size == -1 and known_bytes else size for size in spec.shape]
     values = from_binary(spec, check_shape(spec, shape), memoryview(body))
-    return Request(inputs={spec.name: values}, outputs={output.name: True for output in backend.outputs})
+    return Request(
+        inputs={spec.name: values}, outputs={output.name: OutputForm(binary=True) for output in backend.outputs}
+    )
 
 
-def _reply(model: str, version: str, request: Request, values: Mapping[str, Array]) -> Reply:
+def _reply(model: str, version: str, classes: ClassNames, request: Request, values: Mapping[str, Array]) -> Reply:
     outputs = []
     tails = []
-    for name, binary in request.outputs.items():
+    for name, form in request.outputs.items():
         array = values[name]
+        if form.classes:
+            array = classify(array, form.classes, classes.get(name, ()))
         output: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": list(array.shape)}
-        if binary:
+        if form.binary:
             tails.append(to_binary(array))
             output["parameters"] = {"binary_data_size": len(tails[-1])}
         else:

@@ -17,6 +17,7 @@ from edgeml_server.common.tensors import Array
 from edgeml_server.observe.reference import Series, read_reference
 
 from .backend import Backend, BackendOptions, backend_for
+from .classes import ClassNames, class_names
 from .golden import check_golden, read_golden
 from .shapes import ShapeCheckedBackend, SizeRanges
 
@@ -25,23 +26,29 @@ from .shapes import ShapeCheckedBackend, SizeRanges
 class LoadedModel:
     """A model that passed its test, its golden inputs (None: there are none), and the time that this took.
 
-    ``reference`` is what live tensors are compared with, empty without a reference file.
+    ``reference`` is what live tensors are compared with, empty without a reference file; ``classes`` are the names of
+    each output's classes.
     """
 
     backend: Backend
     inputs: Mapping[str, Array] | None
     reference: tuple[Series, ...]
+    classes: ClassNames
     seconds: float
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a version's files are: the model itself, and, if the release has them, golden test and reference."""
+    """Where a version's files are: the model itself, and, if the release has them, golden test and reference.
+
+    ``classes`` are the names of classes that its manifest declares.
+    """
 
     format: str
     model: str
     golden: str | None
     reference: str | None
+    classes: ClassNames
 
 
 def model_files(directory: str, release: Release, variant: Variant) -> ModelFiles:
@@ -51,7 +58,7 @@ def model_files(directory: str, release: Release, variant: Variant) -> ModelFile
         return None if file is None else os.path.join(directory, file.path)
 
     model = os.path.join(directory, variant.entrypoint)
-    return ModelFiles(variant.format, model, path(release.golden), path(release.reference))
+    return ModelFiles(variant.format, model, path(release.golden), path(release.reference), release.classes)
 
 
 def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
@@ -66,6 +73,7 @@ def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
         reference: tuple[Series, ...] = ()
         if files.reference is not None:
             reference = read_reference(files.reference, [*backend.inputs, *backend.outputs])
+        classes = class_names(files.classes, backend.metadata, backend.outputs)
         inputs: Mapping[str, Array] | None = None
         size_ranges: SizeRanges = {}
         if files.golden is not None:
@@ -77,4 +85,4 @@ def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
         trim_heap()
         raise
     checked = ShapeCheckedBackend(backend, inputs, size_ranges)
-    return LoadedModel(checked, inputs, reference, time.monotonic() - started)
+    return LoadedModel(checked, inputs, reference, classes, time.monotonic() - started)

@@ -51,6 +51,7 @@ class ServedModel:
         self.digest = version.digest
         self.backend = loaded.backend
         self.reference = loaded.reference
+        self.classes = loaded.classes
         self.load_seconds = loaded.seconds
         self._lock = threading.Lock()
         self._leases = 0

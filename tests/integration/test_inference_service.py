@@ -104,13 +104,7 @@ def parsed(text: Any) -> Any:
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_is_refused(run: Run, name: str) -> None:
     assert run.stats[name]["failures"] == 1
-    checks = (
-        "Refuse a runtime without wheels",
-        "Refuse half of what TLS needs",
-        "Refuse certificates and a key that cannot be used",
-        "Refuse a server that is open to the network",
-        "Render",
-    )
+    checks = ("Refuse what cannot work", "Render")
     failed = [result for check in checks for host, result in run.results(check).items() if host == name]
     assert REFUSED[name][1] in failed[-1]["msg"]
     assert "tooshort" not in failed[-1]["msg"]

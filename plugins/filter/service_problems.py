@@ -1,0 +1,98 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``service_problems``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Mapping, Sequence
+
+from ansible_collections.edgeml.fleet.plugins.filter.tls_problems import tls_problems
+
+DOCUMENTATION = r"""
+name: service_problems
+short_description: Find what keeps the role inference_service from serving on a device
+version_added: 0.1.0
+author: The edgeml.fleet authors (@edgeml)
+description:
+  - Compares the role's options with each other and with the device, before anything is changed there.
+options:
+  _input:
+    description: The role's options by their names without C(inference_service_), each with its type.
+    type: dict
+    required: true
+  architecture:
+    description: What the device's programs are built for.
+    type: str
+    required: true
+  wheels:
+    description: The runtimes that there are wheels of, by architecture.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Refuse what cannot work
+  ansible.builtin.assert:
+    that: values | edgeml.fleet.service_problems('aarch64', {'aarch64': ['onnxruntime']}) == []
+"""
+
+RETURN = r"""
+_value:
+  description: The problems, each a sentence that names the variables; empty if there are none.
+  type: list
+  elements: str
+"""
+
+_LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
+
+
+def service_problems(values: Mapping[str, Any], architecture: str, wheels: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what keeps the service with these options from running on a device of this architecture."""
+    problems = []
+    if architecture not in wheels:
+        problems.append(f"the inference server has wheels for {', '.join(wheels)}, but this device is {architecture}")
+    elif set(values["runtimes"]).difference(wheels[architecture]):
+        problems.append(
+            f"inference_service_runtimes is {', '.join(values['runtimes'])}, but for this device ({architecture}) "
+            f"there are wheels of {', '.join(wheels[architecture])} only"
+        )
+    return problems + _tls_problems(values) + _open_problems(values)
+
+
+def _tls_problems(values: Mapping[str, Any]) -> list[str]:
+    certificate, key, client_ca = (values[name] for name in ("tls_certificate", "tls_key", "tls_client_ca"))
+    if bool(certificate) != bool(key):
+        return ["inference_service_tls_certificate and inference_service_tls_key belong together"]
+    if client_ca and not key:
+        return [
+            "inference_service_tls_client_ca needs both inference_service_tls_certificate and inference_service_tls_key"
+        ]
+    if not certificate:
+        return []
+    found = tls_problems(certificate, key, client_ca)
+    names = "inference_service_tls_certificate, inference_service_tls_key, inference_service_tls_client_ca"
+    return [f"{names}: {'; '.join(found)}"] if found else []
+
+
+def _open_problems(values: Mapping[str, Any]) -> list[str]:
+    """Whether everybody on the network could ask, though nobody said that they may."""
+    known = values["tls_key"] and (values["credentials"] or values["tls_client_ca"])
+    if values["allow_unprotected"] or known or _LOOPBACK.fullmatch(values["listen_address"]):
+        return []
+    problem = (
+        f"inference_service_listen_address is {values['listen_address']}, so that everybody on the network could ask. "
+        "Set inference_service_tls_certificate and inference_service_tls_key, with inference_service_credentials or "
+        "inference_service_tls_client_ca; or inference_service_allow_unprotected"
+    )
+    return [problem]
+
+
+class FilterModule:
+    """The filter for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., list[str]]]:
+        """Name the filter."""
+        return {"service_problems": service_problems}

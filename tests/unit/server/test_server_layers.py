@@ -26,12 +26,15 @@ LAYERS = {
 }
 """What the modules of each package may import beside their own; the root's, named "", are the process."""
 
+DEVICE = ("_common.", "_release.", "_device.store.", "_device.facts.")
+"""What the server may import of ``edgeml_device``, the package that it shares with the modules."""
+
 ROOT_FOR_ALL = {"__version__"}
 """What every layer may import of the root."""
 
 
-def imported(source: str, module: str) -> Iterator[str]:
-    """Yield the server's modules that ``source``, the text of ``module``, imports, as names below ``edgeml_server``."""
+def imported(source: str, module: str, wanted: str = "edgeml_server") -> Iterator[str]:
+    """Yield what ``source``, the text of ``module``, imports of the package ``wanted``, as names below it."""
     package = module.split(".")[:-1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -43,7 +46,7 @@ def imported(source: str, module: str) -> Iterator[str]:
         else:
             continue
         for name in names:
-            if name.split(".")[0] == "edgeml_server":
+            if name.split(".")[0] == wanted:
                 yield name.partition(".")[2]
 
 
@@ -73,6 +76,12 @@ MODULES = {
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_its_layer_may(module: str) -> None:
     assert violations(MODULES[module].read_text(), module) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_of_the_devices_package_it_imports_only_what_it_shares(module: str) -> None:
+    names = list(imported(MODULES[module].read_text(), module, "edgeml_device"))
+    assert [name for name in names if not name.startswith(DEVICE)] == []
 
 
 def test_packages_are_empty_and_known() -> None:

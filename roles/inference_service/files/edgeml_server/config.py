@@ -16,14 +16,14 @@ _CHOICES = {"log_level": ("debug", "info", "warning", "error"), "prediction_log_
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the text names the file, the key, what was expected and what was found."""
+    """The configuration is not usable. The text names the file and the key, and says what was expected and found."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What the server is told: the keys of ``server.json``. Each has a default except ``store`` and ``socket``.
+    """The settings in ``server.json``. Each has a default except ``store`` and ``socket``.
 
-    Without a path ``prediction_log`` there is none.
+    Without a ``prediction_log`` path the server keeps none.
     """
 
     store: str
@@ -60,7 +60,7 @@ class Config:
 
     @property
     def inference_threads(self) -> int:
-        """Threads that hold an inference: with batching more than may run, so that those that wait can form batches."""
+        """Threads for inference: with batching more than may run at once, so that waiting requests form batches."""
         return self.inference_workers if self.batch_rows == 1 else min(self.max_pending, _BATCHING_THREADS_MAX)
 
 

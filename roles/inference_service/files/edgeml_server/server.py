@@ -56,7 +56,7 @@ _CLOSE_SECONDS = 5.0
 _LOADS_AT_ONCE = 2
 _SLOW_LOAD_SECONDS = 10.0
 _START_MARGIN_SECONDS = 60.0
-# At most one line about refused handshakes in this time: whoever scans the port does not fill the journal.
+# At most one line about refused handshakes in this time: a port scan must not fill the journal.
 _REFUSAL_LOG_SECONDS = 1.0
 
 

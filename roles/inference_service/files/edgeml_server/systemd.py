@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What systemd is told (Type=notify): that the server is ready, what it serves, that it is alive."""
+"""Notifications to systemd (Type=notify): readiness, status and watchdog."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = Log(__name__)
 
 
 class Notifier:
-    """Sends notifications to the socket that systemd names in the environment; without one, does nothing."""
+    """Sends notifications to the socket that systemd names in the environment, or nothing when there is none."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         environment = os.environ if environment is None else environment
@@ -24,7 +24,7 @@ class Notifier:
         # A leading @ stands for the zero byte of the abstract namespace.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_seconds = _watchdog_seconds(environment) if address else 0.0
-        """Time after which systemd takes a silent server for dead; 0 when it does not watch."""
+        """Time without a notification after which systemd restarts the server; 0 without a watchdog."""
 
     def notify(self, **variables: str) -> None:
         """Send ``KEY=value`` lines, such as ``READY="1"``. A failure is logged, not raised."""

@@ -2,31 +2,31 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Errors that become replies: each has an HTTP status and a text for whoever sent the request."""
+"""Errors that become responses: each has an HTTP status and a text for the client."""
 
 from __future__ import annotations
 
 
 class RequestError(Exception):
-    """A request that is answered with ``status`` and ``{"error": str(self)}``."""
+    """A request that cannot be answered. Its response has ``status`` and the body ``{"error": str(self)}``."""
 
     status = 500
 
 
 class InvalidRequestError(RequestError):
-    """The request breaks the protocol or does not fit the model."""
+    """The request violates the protocol or does not fit the model."""
 
     status = 400
 
 
 class UnauthorizedError(RequestError):
-    """The request does not say who sent it, or nobody who is known."""
+    """The request has no valid credential."""
 
     status = 401
 
 
 class ForbiddenError(RequestError):
-    """The request is not allowed on the listener that it came in by."""
+    """The request is not allowed on this listener."""
 
     status = 403
 
@@ -38,7 +38,7 @@ class NotFoundError(RequestError):
 
 
 class MethodNotAllowedError(RequestError):
-    """The URL exists, but not with this method. ``allowed`` is the value of the reply's header ``Allow``."""
+    """The URL does not support this method. ``allowed`` is the value of the response's header ``Allow``."""
 
     status = 405
 
@@ -48,34 +48,34 @@ class MethodNotAllowedError(RequestError):
 
 
 class ConflictError(RequestError):
-    """The request was possible once, and was made already."""
+    """The request was possible only once, and was made before."""
 
     status = 409
 
 
 class TooLargeError(RequestError):
-    """The request's body is larger than the server takes."""
+    """The request's body is larger than the server's limit."""
 
     status = 413
 
 
 class HeaderTooLargeError(RequestError):
-    """The request has more or longer header fields than the server takes."""
+    """The request's header has more fields or bytes than the server's limits."""
 
     status = 431
 
 
 class DeadlineError(RequestError):
-    """The reply was not there when the request's own deadline came."""
+    """The response was not ready at the request's deadline."""
 
     status = 504
 
 
 class UnavailableError(RequestError):
-    """Not now: the server is busy, starting or stopping, or the model is not ready. Worth another try."""
+    """The server is busy, starting or stopping, or the model is not ready. A later attempt may succeed."""
 
     status = 503
 
 
 class ModelError(InvalidRequestError):
-    """A model cannot be loaded or failed its test; the text says what was wrong, expected and found."""
+    """A model cannot be loaded or fails its test. The text says what was expected and found."""

@@ -40,15 +40,15 @@ class Log:
         self._logger = logging.getLogger(name)
 
     def info(self, message: str, **fields: object) -> None:
-        """Something an operator may want to read later."""
+        """Log an event."""
         self._logger.info(message, extra={"fields": fields})
 
     def warning(self, message: str, **fields: object) -> None:
-        """Something is not as it should be, and the server goes on."""
+        """Log a problem that does not stop the server."""
         self._logger.warning(message, extra={"fields": fields})
 
     def error(self, message: str, traceback: bool = False, **fields: object) -> None:
-        """Something failed. ``traceback`` adds the exception that is being handled."""
+        """Log a failure. ``traceback`` adds the exception that is being handled."""
         self._logger.error(message, exc_info=traceback, extra={"fields": fields})
 
 
@@ -57,7 +57,7 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(journald="JOURNAL_STREAM" in os.environ))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Its own lines about each client's mistakes would let any client fill the journal.
+    # Uvicorn logs a line for each invalid request, so that any client could fill the journal.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 

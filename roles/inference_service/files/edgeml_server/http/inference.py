@@ -69,7 +69,7 @@ class InferenceEndpoint:
             started = time.perf_counter()
             served = lease(self._repository, self._lifecycle, request)
             labels = (served.name, served.version)
-            # One lease for the run, which goes on when nobody waits any more, and one until the request is recorded.
+            # One lease for the run, which continues when the client is gone, and one until the request is recorded.
             served.lease()
             call = functools.partial(
                 infer, served.backend, served.name, served.version, served.classes, body, header_length, arrived

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the server asks of a model runtime, and which runtime opens which format.
+"""The interface to model runtimes, and the choice of a runtime by format.
 
 To add a runtime, write one module with a subclass of Backend and name it in ``_BACKENDS``: the module is imported
 only when a model of its format is loaded.
@@ -52,7 +52,7 @@ class Backend(ABC):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Return the named outputs for ``inputs``, which have the datatypes and fit the shapes of ``self.inputs``.
 
-        Raises InvalidRequestError when the runtime says that the inputs are wrong, RunError when it only fails.
+        Raises InvalidRequestError when the runtime reports invalid inputs, RunError for any other failure of it.
         """
 
     @abstractmethod

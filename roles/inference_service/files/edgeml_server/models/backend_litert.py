@@ -48,7 +48,7 @@ _log = Log(__name__)
 
 
 class _Idle(NamedTuple):
-    """An interpreter that nobody uses, and the shapes that its tensors are allocated for (None: for none yet)."""
+    """An unused interpreter, and the shapes for which its tensors are allocated (None: not allocated yet)."""
 
     interpreter: Any
     shapes: Mapping[str, tuple[int, ...]] | None

@@ -22,7 +22,7 @@ from .backend import Backend, BackendWrapper
 
 
 class _Batch:
-    """Requests that run together; whoever opened it runs it."""
+    """Requests that run together. The thread of the first request runs the batch."""
 
     def __init__(self) -> None:
         self.members: list[Mapping[str, Array]] = []
@@ -31,14 +31,14 @@ class _Batch:
         self.done = threading.Event()
 
     def add(self, inputs: Mapping[str, Array], rows: int) -> int:
-        """Take a request; return its place."""
+        """Add a request and return its place in the batch."""
         self.members.append(inputs)
         self.rows += rows
         return len(self.members) - 1
 
 
 class BatchingBackend(BackendWrapper):
-    """A loaded model whose runs share the places in ``slots``, and batches of at most ``most_rows`` rows if it can."""
+    """A loaded model that runs in the places of ``slots``, in batches of at most ``most_rows`` rows (1: none)."""
 
     def __init__(
         self, backend: Backend, most_rows: int, slots: threading.Semaphore, observe: Callable[[int], None]
@@ -76,7 +76,7 @@ class BatchingBackend(BackendWrapper):
         try:
             with self._slots:
                 with self._lock:
-                    # From here on nobody joins.
+                    # The batch is closed: later requests open another one.
                     if self._open.get(kind) is batch:
                         del self._open[kind]
                 self._observe(batch.rows)
@@ -94,7 +94,7 @@ class BatchingBackend(BackendWrapper):
                 parts = [np.split(values, ends) for values in self._backend.run(together, outputs)]
                 return [list(part) for part in zip(*parts)]
             except Exception:
-                # One request may be at fault; each is to hear of its own mistakes only.
+                # One request may have caused this; each must get its own error only.
                 pass
         return [self._alone(member, outputs) for member in batch.members]
 

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Job(Generic[Result]):
-    """A call that waits or runs; ``result`` is a future of the event loop that submitted it."""
+    """A call that is queued or running. ``result`` is a future of the event loop that submitted it."""
 
     def __init__(self, call: Callable[[], Result], at_end: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -28,7 +28,7 @@ class Job(Generic[Result]):
         self._call = [call]
 
     def take(self) -> Callable[[], Result] | None:
-        """Return the call to whoever asks first: the thread that is to run it, or who withdraws it."""
+        """Return the call to the first caller, the thread that runs it or that withdraws it; None to others."""
         try:
             return self._call.pop()
         except IndexError:
@@ -45,12 +45,12 @@ class Job(Generic[Result]):
         return True
 
     def end(self) -> None:
-        """Give back what the call used."""
+        """Release the resources of the call."""
         self._at_end()
 
     def deliver(self, resolve: Callable[..., None], value: object) -> None:
         """Have the event loop call ``resolve(value)``, a method of the future, unless it is done; from any thread."""
-        # A loop that is closed waits for nothing.
+        # The loop may be closed: then no caller waits.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._resolve, resolve, value)
 
@@ -62,7 +62,7 @@ class Job(Generic[Result]):
 class InferenceExecutor:
     """Runs at most ``workers`` jobs at once and holds at most ``max_pending``, running ones included.
 
-    It does much less than concurrent.futures, whose futures cost more than a small model.
+    It does less than concurrent.futures, whose futures cost more than running a small model.
     """
 
     def __init__(self, workers: int, max_pending: int) -> None:
@@ -87,7 +87,7 @@ class InferenceExecutor:
     def submit(self, call: Callable[[], Result], at_end: Callable[[], None]) -> Job[Result]:
         """Queue ``call``, from the event loop's thread. ``at_end`` is called once, before the result can be had.
 
-        Raises UnavailableError when too many jobs are pending. Whoever waits no more withdraws the job.
+        Raises UnavailableError when too many jobs are pending. Withdraw a job whose result is no longer needed.
         """
         with self._lock:
             if self._pending >= self._max_pending:
@@ -101,12 +101,12 @@ class InferenceExecutor:
         return job
 
     def longest_run_seconds(self) -> float:
-        """For how long the job that has run the longest has been running; 0 when none runs."""
+        """Return for how many seconds the oldest running job has been running; 0 when none runs."""
         started = list(self._started.values())
         return time.monotonic() - min(started) if started else 0.0
 
     def close(self) -> None:
-        """Drop the jobs that did not start and end the threads; do not wait for those that run."""
+        """Drop the queued jobs and end the threads, without waiting for running jobs."""
         with contextlib.suppress(Empty):
             while True:
                 job = self._queue.get_nowait()
@@ -124,7 +124,7 @@ class InferenceExecutor:
             if job is None:
                 return
             self._run(job, thread)
-            # Not to be kept in memory until the next one comes.
+            # Do not keep the job in memory until the next one arrives.
             del job
 
     def _run(self, job: Job[Any], thread: int) -> None:

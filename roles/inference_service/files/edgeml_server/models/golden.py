@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The smoke test that a release brings along: does this runtime compute what the exporter computed?"""
+"""The golden test of a release: does this runtime compute what the exporter computed?"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tolerance(NamedTuple):
 
 @dataclass(frozen=True)
 class Golden:
-    """What a golden file holds: inputs, the outputs to come, and how far off each may be."""
+    """The content of a golden file: inputs, expected outputs, and the tolerance of each."""
 
     path: str
     inputs: Mapping[str, Array]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The models that are served: loaded from the store, swapped without a gap, freed when their last request is done."""
+"""The models that serve: loaded from the store, swapped without a gap, freed after their last request."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _log = Log(__name__)
 
 
 class BatchOptions(NamedTuple):
-    """The most rows of a batch (1: no batching), and the places to run in."""
+    """The largest number of rows of a batch (1: no batching), and the semaphore of runs at once."""
 
     rows: int
     slots: threading.Semaphore
 
 
 class ServedModel:
-    """One loaded version. Whoever uses ``backend`` holds a lease; ``retire`` frees it once nobody does."""
+    """One loaded version. A caller that uses ``backend`` holds a lease; ``retire`` frees it after the last one."""
 
     def __init__(self, version: Version, loaded: LoadedModel, on_free: Callable[[], None]) -> None:
         self._on_free = on_free
@@ -60,7 +60,7 @@ class ServedModel:
         self._idle.set()
 
     def is_same(self, version: Version) -> bool:
-        """Whether this is that very release and variant."""
+        """Whether this is the same release and variant."""
         return (self.version, self.variant, self.digest) == (version.version, version.variant, version.digest)
 
     def lease(self) -> None:
@@ -70,7 +70,7 @@ class ServedModel:
             self._idle.clear()
 
     def release(self) -> None:
-        """End a lease. Of a model that was retired while in use, the last one's end frees it."""
+        """End a lease. The end of the last lease frees a model that was retired while in use."""
         with self._lock:
             self._leases -= 1
             if self._leases:
@@ -82,7 +82,7 @@ class ServedModel:
             threading.Thread(target=self._free, name="free").start()
 
     def retire(self, seconds: float) -> bool:
-        """Free the model, which nobody can lease any more, waiting for its leases to end. Return whether they did."""
+        """Free the model, which cannot be leased any more, after its leases. Return whether they ended in time."""
         self._idle.wait(seconds)
         with self._lock:
             self._retired = True
@@ -167,7 +167,7 @@ class ModelRepository:
         return list(self._store.models())
 
     def load_at_start(self, model: str) -> None:
-        """Load the model's active version. A failure is logged and stops nobody."""
+        """Load the model's active version. A failure is logged and does not stop the others."""
         try:
             self.load(model)
         except NotFoundError as error:
@@ -176,7 +176,7 @@ class ModelRepository:
             _log.error("model not loaded", model=model, error=error)
 
     def load(self, model: str) -> ServedModel:
-        """Serve the store's active version of ``model``; what serves now goes on until the new one proved itself.
+        """Serve the store's active version of ``model``; what serves now goes on until the new one is tested.
 
         Returns once the old one is freed, or drain_seconds after the switch. Raises NotFoundError when the store
         has no such model, ModelError when it cannot be loaded in time or fails its test.
@@ -238,7 +238,7 @@ class ModelRepository:
         self._changed("model unloaded", current, model=model)
 
     def start_shadow(self, model: str, version: str) -> ServedModel:
-        """Let a version that the store holds answer copies of the requests to ``model``, until the next load or unload.
+        """Mirror the requests to ``model`` to another version of the store, until the next load or unload.
 
         Raises NotFoundError when the model is not served, ModelError when the version cannot shadow it.
         """
@@ -276,7 +276,7 @@ class ModelRepository:
         return candidate
 
     def stop_shadow(self, model: str) -> Shadow:
-        """End the model's shadow and return what became of it. Raises NotFoundError when it has none."""
+        """End the model's shadow and return it with its counts. Raises NotFoundError when there is none."""
         with self._change(model):
             shadow = self._end_shadow(model)
         if shadow is None:
@@ -284,7 +284,7 @@ class ModelRepository:
         return shadow
 
     def shadow(self, model: str) -> Shadow | None:
-        """The model's shadow, for whoever has just answered a request to it."""
+        """The model's shadow, to which answered requests are offered; None without one."""
         return self._shadows.get(model)
 
     def index(self) -> list[dict[str, str]]:

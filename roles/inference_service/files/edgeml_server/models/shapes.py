@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks requests' sizes before a runtime sees them, and tells a client's mistake from a failure of the model.
+"""Checks the sizes of inputs before they reach a runtime, and distinguishes client errors from model failures.
 
 Kernels check less than one expects: with a size of 0, or one far larger than the model was made for, some read memory
 that is not theirs, and end the process with every model in it. So a variable size may be 1 to ``FACTOR`` times that of

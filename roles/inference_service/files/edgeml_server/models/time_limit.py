@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A call with a time limit: a model that loads or warms up for ever is given up, and holds up nobody else."""
+"""A call with a time limit, so that a model whose load never ends does not block other models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Callable, Generic, TypeVar
 
 Result = TypeVar("Result")
 
-# The least that a thread can be given: one that was given up may compute until the process ends.
+# A call that was given up may compute until the process ends; it must not compete with requests.
 _LOWEST_PRIORITY = 19
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the server counts, for Prometheus."""
+"""All metrics of the server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _omit_created_series: Callable[[], None] = disable_created_metrics
 
 
 class Metrics:
-    """All series of one server. ``in_flight`` tells how many inferences wait or run, ``waiting`` how many wait."""
+    """The metrics of one server. ``in_flight`` returns how many inferences wait or run, ``waiting`` how many wait."""
 
     def __init__(self, in_flight: Callable[[], int], waiting: Callable[[], int]) -> None:
         _omit_created_series()
@@ -162,7 +162,7 @@ class Metrics:
         )
         self.drift_alarm = Gauge(
             "edgeml_drift_alarm",
-            "1 if the last full window differed from the release's reference by much and not by accident.",
+            "1 if the last full window differed from the release's reference by much, and significantly.",
             drift_labels,
             registry=self._registry,
         )
@@ -213,7 +213,7 @@ class Metrics:
         self._versions: dict[str, set[str]] = {}
 
     def add_version(self, model: str, version: str) -> None:
-        """Have series of this version from now on."""
+        """Register a version that has series from now on."""
         self._versions.setdefault(model, set()).add(version)
 
     def versions(self, model: str) -> set[str]:

@@ -45,7 +45,7 @@ class Observer:
         self._random = random.Random()
         self._pending: deque[tuple[Record, int, bool]] = deque()
         self._calls: deque[Callable[[], None]] = deque()
-        # Each is written by one thread only; the difference is what the queue holds.
+        # Each counter has one writing thread; their difference is the size of the queue.
         self._bytes_in = 0
         self._bytes_out = 0
         self._filled = threading.Event()
@@ -58,7 +58,7 @@ class Observer:
     # ---- for the event loop ----
 
     def offer(self, record: Record, size: int) -> None:
-        """Note a request whose body had ``size`` bytes. Failures are always logged, successes by the sampling rate."""
+        """Record a request whose body had ``size`` bytes. All failures are logged, successes at the sampling rate."""
         logged = self._prediction_log is not None and (
             record.error is not None or self._random.random() < self._sample_share
         )
@@ -97,7 +97,7 @@ class Observer:
         return future
 
     def close(self, seconds: float) -> None:
-        """Write what is pending and end, within ``seconds``."""
+        """Write the pending records and end, within ``seconds``."""
         self._closing = True
         self._filled.set()
         self._due.set()

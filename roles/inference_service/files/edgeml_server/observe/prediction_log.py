@@ -53,7 +53,7 @@ _ELEMENTS_MAX = 4096
 _ROWS_WITH_PREDICTION_MAX = 64
 _ERROR_CHARACTERS_MAX = 500
 _REQUEST_ID_CHARACTERS_MAX = 200
-# What a row takes beside its texts, about.
+# The approximate size of a row without its texts.
 _ROW_BYTES = 200
 # Deleting a tenth of the rows at a time makes it rare.
 _DELETED_SHARE = 10
@@ -70,7 +70,7 @@ _log = Log(__name__)
 
 
 class Record(NamedTuple):
-    """One inference request and what became of it. ``inputs`` and ``outputs`` are empty when it failed."""
+    """One inference request and its result. ``inputs`` and ``outputs`` are empty when it failed."""
 
     time: float
     model: str
@@ -94,7 +94,7 @@ class LogOptions:
 
 
 class Labelled(NamedTuple):
-    """What a label said of a prediction: right and wrong rows of a classification, or a regression's errors."""
+    """A label compared with its prediction: right and wrong rows of a classification, or errors of a regression."""
 
     version: str
     right: int
@@ -103,7 +103,7 @@ class Labelled(NamedTuple):
 
 
 class PredictionLog:
-    """The log's file, opened for writing. A damaged file, or one of another schema, is moved aside."""
+    """The log's file, opened for writing. A damaged file or one with another schema is renamed."""
 
     def __init__(self, options: LogOptions) -> None:
         self._options = options
@@ -286,7 +286,7 @@ def summary_of(values: Array) -> dict[str, Any]:
 
 
 def _open(path: str) -> sqlite3.Connection:
-    # Of the service's user and group, and of nobody else.
+    # Only the service's user and group may read it.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The edgeml.fleet authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shadow: a candidate version answers copies of real requests, beside the active version and unseen by clients.
+"""A shadow: a candidate version answers mirrored requests; clients get the active version's answers only.
 
-A request costs the active version's path one append to a short queue; when the queue is full the copy is dropped. The
-candidate runs in a thread of its own, at a lower priority than everything that clients wait for.
+Mirroring a request costs one append to a short queue; when the queue is full, the request is dropped. The candidate
+runs in its own thread, at a lower priority than clients' requests.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .prediction_log import predictions_of
 PENDING_MAX = 16
 _PENDING_BYTES_MAX = 16 << 20
 _NICE = 10
-# How close numbers must be to agree.
+# The tolerance within which numbers agree.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-6
 
 _log = Log(__name__)

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Command line: ``python -m edgeml_server.tools.smoke VERSION_DIRECTORY``: would the server serve this version?
 
-Loads the model in this very process, as the server does it, so that a model that crashes, hangs or eats the memory
-does so to nobody else: the caller sees the exit status and sets the limits. Standard output is one line of JSON:
+Loads the model in this process, as the server does, so that a model that crashes, hangs or exhausts the memory
+does not harm the server: the caller sets limits and sees the exit status. Standard output is one line of JSON:
 
     {"latency_seconds": 0.00021, "load_seconds": 0.034, "runtime": "onnxruntime 1.27.0"}    exit code 0
     {"error": "golden test: output 'sum' at [0, 0]: expected 11.0, found 2.0 …"}            exit code 1

@@ -221,6 +221,15 @@ def any_rank() -> bytes:
     return _serialised(graph, check=False)
 
 
+def fixed(rows: int) -> bytes:
+    """``y`` = 2 ``x``, FP32 [rows, 2]."""
+    return _model(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, [rows, 2])],
+        outputs=[("y", TensorProto.FLOAT, [rows, 2])],
+    )
+
+
 def scalar() -> bytes:
     """``y`` = ``x``, FP32 []."""
     return _model(

@@ -81,5 +81,5 @@ def answer(args: dict[str, Any]) -> dict[str, Any]:
         "verdict": verdict.value,
         "reasons": words.lines(findings),
         "findings": [{**finding.to_dict(), "reason": words.reason(finding)} for finding in findings],
-        "outcomes": {device.name: device.outcome for device in wave},
+        "outcomes": {device.name: str(device.outcome) for device in wave},
     }

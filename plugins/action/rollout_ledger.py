@@ -11,22 +11,41 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from jinja2 import TemplateError
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, RolloutError, State
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import record
 
+PLANNED: dict[str, Any] = {
+    "id": {"type": "str"},
+    "model": {"type": "str", "required": True},
+    "version": {"type": "str", "required": True},
+    "attempt": {"type": "int", "default": 1},
+    "digest": {"type": "str", "required": True},
+    "reason": {"type": "str", "default": ""},
+    "settings": {"type": "dict", "default": {}},
+    "plan": {"type": "dict", "required": True},
+}
+WAVE: dict[str, Any] = {
+    "number": {"type": "int", "required": True},
+    "name": {"type": "str", "default": ""},
+    "verdict": {"type": "str", "choices": ["pass", "fail", "inconclusive"]},
+    "findings": {"type": "list", "elements": "dict", "default": []},
+    "outcomes": {"type": "dict", "default": {}},
+}
 ARGUMENTS: dict[str, Any] = {
     "directory": {"type": "path", "required": True},
     "state": {"type": "str", "required": True, "choices": ["read", "open", "wave", "closed"]},
-    "rollout": {"type": "dict"},
+    "rollout": {"type": "dict", "options": PLANNED},
     "id": {"type": "str"},
-    "wave": {"type": "dict"},
-    "outcome": {"type": "str", "choices": list(ledger.STATES)},
+    "wave": {"type": "dict", "options": WAVE},
+    "outcome": {"type": "str", "choices": [state.value for state in State]},
     "why": {"type": "str", "default": ""},
-    "devices": {"type": "list", "elements": "dict"},
+    "devices": {"type": "list", "elements": "dict", "default": []},
     "hosts": {"type": "list", "elements": "str", "default": []},
     "lock": {"type": "bool", "default": True},
 }
@@ -44,51 +63,74 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Do what ``state`` asks for; in check mode tell what the ledger would say, and write and lock nothing."""
+        """Do what ``state`` asks for; in check mode return what the ledger would say, and write and lock nothing."""
         super().run(tmp, task_vars)
         args = self.validate_argument_spec(argument_spec=ARGUMENTS, required_if=REQUIRED_IF)[1]
         act, directory = not self._task.check_mode, args["directory"]
         try:
+            planned = _planned(args["rollout"]) if args["state"] == "open" else None
             if act and args["lock"] and args["state"] in ("read", "open"):
-                note = args["rollout"]["id"] if args["state"] == "open" else "reconcile or rollback"
+                note = planned.id if planned else "a playbook that reads it"
                 take(os.path.join(directory, "lock"), os.getppid(), note)
             if args["state"] == "read":
-                rollouts = ledger.read_all(directory)
-                wanted = ledger.wanted(rollouts, args["hosts"])
-                return {"changed": False, "locked": False, "rollouts": rollouts, "wanted": wanted}
-            rollout = self._next(directory, args)
-            path = ledger.path_of(directory, rollout["id"])
-            told = {"changed": False, "ledger": rollout, "path": path}
-            if act:
-                ledger.write(directory, rollout)
+                return _read(directory, args["hosts"])
+            rollout = _next(directory, args, planned)
+            path = ledger.path_of(directory, rollout.id)
+            result = {"changed": False, "locked": False, "ledger": rollout.to_dict(), "path": path}
             if args["state"] == "closed":
-                told["report"] = self._report(rollout, path) if act else ""
-            return told
+                result["report"] = ""
+            if act and args["state"] == "closed":
+                recorded = record(path, rollout)
+                for warning in recorded.pop("warnings", []):
+                    self._display.warning(warning)
+                result.update(recorded)
+            elif act:
+                ledger.write(path, rollout)
+            return result
         except LockedError as error:
-            told = {"locked": True, "changed": False, "msg": str(error)}
-            if args["state"] == "read":
-                return {**told, "rollouts": [], "wanted": {}}
-            raise AnsibleActionFail(str(error), result=told) from None
+            if args["state"] != "read":
+                raise AnsibleActionFail(str(error), result={"locked": True}) from None
+            return {
+                "changed": False,
+                "locked": True,
+                "msg": str(error),
+                "rollouts": [],
+                "wanted": {},
+                "damaged": [],
+            }
         except (EdgemlError, OSError) as error:
             raise AnsibleActionFail(str(error)) from None
 
-    def _report(self, rollout: ledger.Rollout, path: str) -> str:
-        """Write the report beside the ledger. One that cannot be written is no reason to fail a rollout."""
-        report = f"{os.path.splitext(path)[0]}.html"
-        try:
-            view.write(rollout, report)
-        except (OSError, ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
-            self._display.warning(f"{report}: the report could not be written: {error!r}")
-            return ""
-        return report
 
-    def _next(self, directory: str, args: dict[str, Any]) -> ledger.Rollout:
-        """The rollout as it is from now on."""
-        if args["state"] == "open":
-            return ledger.opened(ledger.read(directory, args["rollout"]["id"]), args["rollout"])
-        found = ledger.read(directory, args["id"])
-        if found is None:
-            raise ledger.LedgerError(f"{ledger.path_of(directory, args['id'])}: no such rollout")
-        if args["state"] == "wave":
-            return ledger.with_wave(found, args["wave"])
-        return ledger.closed(found, args["outcome"], args["why"], args["devices"] or found["devices"])
+def _planned(document: dict[str, Any]) -> Rollout:
+    rollout = Rollout.from_dict(document)
+    if document["id"] not in (None, rollout.id):
+        raise RolloutError(f"rollout: id: expected {rollout.id}, or none; found {document['id']}")
+    return rollout
+
+
+def _read(directory: str, hosts: list[str]) -> dict[str, Any]:
+    found = ledger.read_all(directory)
+    return {
+        "changed": False,
+        "locked": False,
+        "rollouts": [rollout.to_dict() for rollout in found.rollouts],
+        "wanted": ledger.wanted(found.rollouts, hosts),
+        "damaged": list(found.damaged.values()),
+    }
+
+
+def _next(directory: str, args: dict[str, Any], planned: Rollout | None) -> Rollout:
+    """The rollout as it is from now on."""
+    found = ledger.read(ledger.path_of(directory, planned.id if planned else args["id"]))
+    if planned:
+        return planned.resumed_from(found)
+    if found is None:
+        raise ledger.LedgerError(f"{ledger.path_of(directory, args['id'])}: no such rollout")
+    if args["state"] == "closed":
+        return found.closed(State(args["outcome"]), args["why"], args["devices"])
+    wave = args["wave"]
+    if wave["verdict"] is None:
+        return found.with_wave_begun(wave["number"], wave["name"])
+    outcomes = {str(host): Outcome(word) for host, word in wave["outcomes"].items()}
+    return found.with_verdict(wave["number"], Verdict(wave["verdict"]), wave["findings"], outcomes)

@@ -73,7 +73,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.progress imp
     DONE,
     FAILED,
     GOOD,
-    JUDGE,
+    SHOWS,
     SKIPPED,
     WARNING,
     Line,
@@ -81,11 +81,8 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.progress imp
     recap,
 )
 
-_LEDGER_ACTION = "edgeml.fleet.rollout_ledger"
-_GATE_ACTION = "edgeml.fleet.rollout_gate"
+_STEP_ACTION = "edgeml.fleet.rollout_step"
 _SWAP_ACTION = "edgeml.fleet.model_swap"
-_OPEN = "Open the ledger"
-_CLOSE = "Close the ledger"
 _EXIT_CODES = {"failed": 2, "paused": 3}
 
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
@@ -173,7 +170,7 @@ def _contained(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class CallbackModule(CallbackBase):
-    """Follows the tasks of a rollout by their names and actions."""
+    """Follows the steps of a rollout by their results, and its tasks by what their variables say that they show."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -187,8 +184,7 @@ class CallbackModule(CallbackBase):
     def _forget(self) -> None:
         self._progress: Progress | None = None
         self._screen: _EndOfScreen | None = None
-        self._state = ""
-        self._report: object = None
+        self._closed: Mapping[str, Any] = {}
         self._playbook = ""
         self._swaps: dict[str, str] = {}
         self._broken = False
@@ -216,16 +212,13 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Tell that a step of the rollout begins."""
         if self._progress:
-            self._tell(self._progress.task(JUDGE if _action(task) == _GATE_ACTION else task.name))
+            self._tell(self._progress.task(_shows(task)))
 
     @_contained
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Count a device that did it, and take what the ledger and the gate told."""
-        told, action = result._result, _action(result._task)
-        if action == _LEDGER_ACTION and isinstance(told.get("ledger"), Mapping):
+        """Count a device that did it, and take what a step decided."""
+        if _action(result._task) == _STEP_ACTION:
             self._take(result)
-        elif self._progress and action == _GATE_ACTION and "verdict" in told:
-            self._tell(self._progress.judged(told["verdict"], told.get("reasons") or []))
         else:
             self._count(result, DONE)
 
@@ -247,7 +240,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Tell how it ended, and end with the exit code that says so."""
         self._close()
-        code = _EXIT_CODES.get(self._state, 0)
+        code = _EXIT_CODES.get(str(self._closed.get("state")), 0)
         if code:
             raise SystemExit(code)
 
@@ -255,32 +248,40 @@ class CallbackModule(CallbackBase):
     def _close(self) -> None:
         self._close_screen()
         if self._progress:
-            self._tell(self._progress.closing(self._report))
+            closed = self._closed
+            state, why = str(closed.get("state") or ""), str(closed.get("why") or "")
+            stats = closed.get("stats") or {}
+            outcomes, report = stats.get("rollout_outcomes") or {}, stats.get("rollout_report")
+            self._tell(self._progress.closing(state, why, outcomes, report))
         elif self._playbook and not self._broken:
             self._tell(recap(self._playbook, Counter(self._swaps.values())))
 
     def _take(self, result: Any) -> None:
-        name, told = result._task.name, result._result
-        if name == _CLOSE:
-            self._state, self._report = str(told["ledger"].get("state")), told.get("report")
+        told = result._result
+        step = told.get("step")
+        if step == "close" and "state" in told:
+            self._closed = told
         if self._broken:
             return
-        if self._progress:
-            self._progress.note(told["ledger"])
-        elif name == _OPEN:
-            progress = Progress(told["ledger"])
-            only_looks = bool(result._task_fields.get("check_mode"))
+        if step == "plan" and not self._progress:
+            progress = Progress(told["rollout"])
+            only_looks = bool(result._task_fields.get("check_mode")) or told.get("next") == "end"
             self._tell(progress.opening(only_looks))
+            self._playbook = ""  # The rollout has lines of its own.
             if not only_looks:
                 self._progress = progress
                 if self._rewrites():
                     self._screen = _EndOfScreen(self._display, self._drawing)
+        elif step == "stop" and self._progress:
+            self._progress.stopped(told.get("next") == "revert")
+        elif step == "judge" and self._progress and "verdict" in told:
+            self._tell(self._progress.judged(told["verdict"], int(told["checks"]), told["problems"]))
 
     def _count(self, result: Any, kind: str) -> None:
         task, told, host = result._task, result._result, result._host.get_name()
         if self._progress:
             # Between two steps one device does what is done once for all of them.
-            if task.name == self._progress.step:
+            if _shows(task) and _shows(task) == self._progress.step:
                 self._tell(self._progress.count(host, kind, told.get("msg")))
         elif _action(task) == _SWAP_ACTION and kind != SKIPPED:
             self._swaps[host] = kind if kind != DONE else "changed" if told.get("changed") else "unchanged"
@@ -316,6 +317,10 @@ class CallbackModule(CallbackBase):
 
 def _action(task: Any) -> str:
     return str(getattr(task, "resolved_action", None) or task.action)
+
+
+def _shows(task: Any) -> str:
+    return str(task.vars.get(SHOWS) or "")
 
 
 def _color(tone: str) -> str | None:

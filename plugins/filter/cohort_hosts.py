@@ -10,6 +10,8 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.devices import describe
+
 DOCUMENTATION = r"""
 name: cohort_hosts
 short_description: Read from hosts' variables what a plan needs
@@ -59,17 +61,7 @@ def cohort_hosts(hosts: Iterable[Mapping[str, Any]], device_class: Sequence[str]
         raise AnsibleFilterError(
             f"cohort_hosts: device_class: expected a list of names of variables; found {device_class!r}"
         )
-    return {host["inventory_hostname"]: _host(host, device_class) for host in hosts}
-
-
-def _host(variables: Mapping[str, Any], device_class: Sequence[str]) -> dict[str, Any]:
-    parts = [str(variables.get(name) or f"no {name}") for name in device_class]
-    found: dict[str, Any] = {"device_class": " / ".join(parts) or "all"}
-    for word in ("pinned", "maintenance"):
-        value = variables.get(f"rollout_{word}")
-        if value:
-            found[word] = value
-    return found
+    return {host["inventory_hostname"]: describe(host, device_class) for host in hosts}
 
 
 class FilterModule:

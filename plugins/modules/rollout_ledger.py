@@ -32,14 +32,68 @@ options:
     choices: [read, open, wave, closed]
     required: true
   rollout:
-    description: For O(state=open), the rollout with its C(id), C(model), C(version), C(attempt), C(digest) and C(plan).
+    description: For O(state=open), what is planned.
     type: dict
+    suboptions:
+      id:
+        description: The rollout's name. It is made of model, version and attempt if not given.
+        type: str
+      model:
+        description: The model.
+        type: str
+        required: true
+      version:
+        description: The version.
+        type: str
+        required: true
+      attempt:
+        description: Which attempt it is.
+        type: int
+        default: 1
+      digest:
+        description: SHA-256 of the release's manifest, as M(edgeml.fleet.release_info) returns it.
+        type: str
+        required: true
+      reason:
+        description: Why the release is rolled out.
+        type: str
+        default: ""
+      settings:
+        description: What it is judged by, for the report.
+        type: dict
+        default: {}
+      plan:
+        description: C(waves) as M(edgeml.fleet.canary_select) returns them, with C(device_classes) and C(left_out).
+        type: dict
+        required: true
   id:
     description: The rollout, for O(state=wave) and O(state=closed).
     type: str
   wave:
-    description: The wave's C(number) and C(name); with C(verdict), C(findings) and C(outcomes) once it was judged.
+    description: The wave, for O(state=wave). With a verdict once it was judged.
     type: dict
+    suboptions:
+      number:
+        description: The wave's number.
+        type: int
+        required: true
+      name:
+        description: The wave's name.
+        type: str
+        default: ""
+      verdict:
+        description: What its gate said.
+        type: str
+        choices: [pass, fail, inconclusive]
+      findings:
+        description: The gate's findings.
+        type: list
+        elements: dict
+        default: []
+      outcomes:
+        description: What became of each device.
+        type: dict
+        default: {}
   outcome:
     description: How the rollout ended, for O(state=closed).
     type: str
@@ -117,6 +171,12 @@ wanted:
   type: dict
   sample:
     edge-s1: [{model: digits, version: 1.1.0, rollout_id: digits-1.1.0-1, digest: 0d3e..., stopped_releases: []}]
+damaged:
+  description: What is wrong with files that are no rollouts. They are passed over.
+  returned: when O(state=read)
+  type: list
+  elements: str
+  sample: []
 locked:
   description:
     - True when another run holds the lock, and so nothing was done. With O(state=read) that is no failure, because a

@@ -208,12 +208,12 @@ def test_a_bad_release_is_reverted_and_the_others_are_never_touched(ansible: Ans
         assert (last["event"], last["from"], last["to"]) == ("revert", "1.2.0", "1.0.0")
         assert last["rollout_id"] == book["id"]
         assert "accuracy" in last["why"]
-    (failure,) = run.results("Fail unless every wave passed").values()
+    (failure,) = run.results("Fail unless all is well").values()
     assert failure["msg"].startswith("digits-1.2.0-1: failed, and was reverted where it had been activated. fail: ")
     # The same rollout is not tried again, also by a controller that knows nothing of it; another attempt is.
     again = rollout(ansible, "1.2.0")
     assert again.code == 2, again
-    (refused,) = again.results("Open the ledger").values()
+    (refused,) = again.results("Plan the rollout").values()
     assert "digits-1.2.0-1 was stopped: failed at " in refused["msg"]
     assert "rollout_attempt=2" in refused["msg"]
     assert again.results("Fetch, verify and swap") == {}
@@ -239,7 +239,7 @@ def test_a_bad_first_wave_is_no_reason_to_stop_when_nothing_is_asked(ansible: An
 def test_a_limit_that_is_no_number_is_refused_before_any_device_is_touched(ansible: Ansible, fleet: Fleet) -> None:
     run = rollout(ansible, "1.1.0", limits={"accuracy_min": "high"})
     assert run.code == 2
-    (failure,) = run.results("Check the gate's limits before any device is touched").values()
+    (failure,) = run.results("Plan the rollout").values()
     assert "accuracy_min" in failure["msg"]
     assert versions(fleet) == all_of(ON_OLD)
 
@@ -255,7 +255,7 @@ def test_a_damaged_release_is_refused_before_any_device_is_asked(
     before = {name: device.snapshot() for name, device in fleet.items()}
     run = rollout(ansible, "1.1.0", model_repository=str(repository))
     assert run.code == 2, run
-    (failure,) = run.results("Read and verify the release").values()
+    (failure,) = run.results("Plan the rollout").values()
     assert f"{damaged}: model.onnx: expected SHA-256 {damaged.name}; found " in failure["msg"]
     assert run.results("Fetch, verify and swap") == {}
     assert {name: device.snapshot() for name, device in fleet.items()} == before
@@ -265,7 +265,7 @@ def test_a_damaged_release_is_refused_before_any_device_is_asked(
 def test_a_release_that_is_not_there_is_refused(ansible: Ansible, fleet: Fleet) -> None:
     run = rollout(ansible, "9.9.9")
     assert run.code == 2
-    (failure,) = run.results("Read and verify the release").values()
+    (failure,) = run.results("Plan the rollout").values()
     assert "digits/9.9.9/manifest.json: expected the manifest of digits 9.9.9" in failure["msg"]
     assert versions(fleet) == all_of(ON_OLD)
 
@@ -293,7 +293,7 @@ def test_a_wave_that_is_away_stops_the_rollout_without_reverting(tmp_path: Path,
     assert outcomes(run) == {**all_of("away", *FIRST), **all_of("not started", *SECOND)}
     assert run.custom_stats["rollout_verdict"] == "inconclusive"
     assert versions(fleet) == all_of(ON_OLD)
-    (failure,) = run.results("Fail unless every wave passed").values()
+    (failure,) = run.results("Fail unless all is well").values()
     assert failure["msg"].startswith("digits-1.1.0-1: paused; nothing was reverted, and the same command goes on")
     assert "inconclusive: coverage: 0 of 2 devices" in failure["msg"]
     assert ledger(ansible)["state"] == "paused"
@@ -371,7 +371,7 @@ def test_a_server_that_dies_while_it_soaks_fails_the_wave(ansible: Ansible, flee
     assert fleet[victim].store.state("digits").active == "1.0.0"
     fleet[victim].start_server()
     wait_for(lambda: {device.live for device in fleet.values()} == {"1.0.0"})
-    (failure,) = run.results("Fail unless every wave passed").values()
+    (failure,) = run.results("Fail unless all is well").values()
     assert f"Still on 1.1.0: {victim}." in failure["msg"]
 
 
@@ -428,7 +428,7 @@ def test_what_another_rollout_activated_is_left_to_it(ansible: Ansible, fleet: F
     other = rollout(ansible, "1.2.0", rollout_attempt=2)
     assert other.code == 2, other
     assert outcomes(other) == {**all_of("already there", *FIRST), **all_of("not started", *SECOND)}
-    (failure,) = other.results("Fail unless every wave passed").values()
+    (failure,) = other.results("Fail unless all is well").values()
     assert f"Still on 1.2.0: {', '.join(FIRST)}." in failure["msg"]
 
 
@@ -440,7 +440,7 @@ def test_a_second_rollout_beside_the_first_is_refused(ansible: Ansible, fleet: F
         quiet = reconcile(ansible)
         os.killpg(process.pid, signal.SIGKILL)
     assert second.code == 2, second
-    (refused,) = second.results("Open the ledger").values()
+    (refused,) = second.results("Plan the rollout").values()
     assert refused["locked"] is True
     assert "another run is at work since " in refused["msg"]
     assert f"digits-1.1.0-1 (process {process.pid})" in refused["msg"]
@@ -545,8 +545,9 @@ def test_rollback_of_a_wave_or_of_all_that_a_rollout_changed(ansible: Ansible, f
     assert versions(fleet) == all_of(ON_OLD)
     unknown = ansible.run("edgeml.fleet.rollback", **{**target, "rollback_rollout": "digits-9.9.9-1"})
     assert unknown.code == 2
-    (failure,) = unknown.results("Know the rollout that is to be rolled back").values()
-    assert failure["msg"].endswith("expected the rollout digits-9.9.9-1; found digits-1.1.0-1")
+    (failure,) = unknown.results("Find out what to go back from").values()
+    assert "expected a rollout of the ledger: digits-1.1.0-1; found 'digits-9.9.9-1'. " in failure["msg"]
+    assert failure["msg"].endswith("Rolled out by the ledger: nothing")
 
 
 # ---- devices that come back ----

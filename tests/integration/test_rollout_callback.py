@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage import Shown, Stage, a_play, ledger, once, task, wave_tasks
+from stage import Shown, Stage, a_play, ledger, once, shows, task, wave_tasks
 
 HOSTS = [f"edge-{number:02}" for number in range(12)]
 WAVES = {"canary": HOSTS[:2], "100%": HOSTS[2:]}
-PASS = ["pass: coverage: 2 of 2 devices reported"]
-FAIL = ["pass: coverage: 10 of 10 devices reported", "fail: accuracy: 0.1 lost (at most 0.02)"]
-ROWS = [{"device": host, "outcome": "updated"} for host in HOSTS]
+PASS: list[str] = []
+FAIL = ["fail: accuracy: 0.1 lost (at most 0.02)"]
 UNWELL = {
     "edge-03": {"failed": True, "msg": "no room: 3 MB\x1b[2J free"},
     "edge-04": {"away": True},
@@ -33,16 +32,16 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def opening(document: Mapping[str, Any]) -> dict[str, Any]:
-    return a_play(once("Open the ledger", {"ledger": dict(document)}))
+    return a_play(once("Plan", {"step": "plan", "next": "roll_out", "rollout": dict(document)}))
 
 
-def closing(document: Mapping[str, Any], state: str, why: str = "", *more: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"ledger": {**document, "state": state, "why": why, "devices": ROWS}, "report": "/srv/digits.html"}
-    return a_play(once("Close the ledger", told), *more)
+def closing(state: str, why: str = "", *more: Mapping[str, Any]) -> dict[str, Any]:
+    stats = {"rollout_outcomes": {"updated": len(HOSTS)}, "rollout_report": "/srv/digits.html"}
+    return a_play(once("Sum up", {"step": "close", "state": state, "why": why, "stats": stats}), *more)
 
 
 def the_role_fails() -> dict[str, Any]:
-    return {"name": "Fail unless every wave passed", "ansible.builtin.fail": {"msg": "no"}, "run_once": True}
+    return {"name": "Fail unless all is well", "ansible.builtin.fail": {"msg": "no"}, "run_once": True}
 
 
 def a_rollout(state: str, second: str = "pass", reasons: Sequence[str] = PASS, soak: int = 0) -> list[dict[str, Any]]:
@@ -51,7 +50,7 @@ def a_rollout(state: str, second: str = "pass", reasons: Sequence[str] = PASS, s
         opening(document),
         a_play(*wave_tasks("pass", PASS, document), hosts=WAVES["canary"]),
         a_play(*wave_tasks(second, reasons, document), hosts=WAVES["100%"], vars={"swaps": UNWELL}),
-        closing(document, state, "because", *([] if state == "passed" else [the_role_fails()])),
+        closing(state, "because", *([] if state == "passed" else [the_role_fails()])),
     ]
 
 
@@ -92,13 +91,11 @@ def test_the_exit_code_tells_how_the_rollout_ended(stage: Stage, state: str, cod
 
 
 def test_a_rollout_that_pauses_without_a_failing_task_ends_with_3_too(stage: Stage) -> None:
-    document = ledger(WAVES)
-    assert stage.play(opening(document), closing(document, "paused")).code == 3
+    assert stage.play(opening(ledger(WAVES)), closing("paused")).code == 3
 
 
 def test_a_failure_that_is_none_of_the_rollout_stays_one(stage: Stage) -> None:
-    document = ledger(WAVES)
-    assert stage.play(opening(document), closing(document, "passed"), a_play(the_role_fails())).code == 2
+    assert stage.play(opening(ledger(WAVES)), closing("passed"), a_play(the_role_fails())).code == 2
 
 
 def test_a_rollout_that_breaks_off_says_so_and_keeps_ansible_s_exit_code(stage: Stage) -> None:
@@ -114,14 +111,14 @@ def test_an_older_state_of_the_ledger_decides_nothing(stage: Stage) -> None:
 def test_the_next_playbook_of_the_same_command_starts_afresh(stage: Stage) -> None:
     (stage.directory / "second.yml").write_text(json.dumps([a_play(the_role_fails())]))
     document = ledger(WAVES)
-    shown = stage.play(opening(document), closing(document, "passed"), options=["second.yml"])
+    shown = stage.play(opening(document), closing("passed"), options=["second.yml"])
     assert shown.code == 2
     assert shown.err.count("PASSED") == 1
 
 
 def test_what_the_stdout_callback_makes_of_a_failed_rollout_stays_whole(stage: Stage) -> None:
     document = ledger(WAVES)
-    plays = [opening(document), closing(document, "failed")]
+    plays = [opening(document), closing("failed")]
     shown = stage.play(*plays, environment={"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"})
     assert shown.code == 2
     assert set(json.loads(shown.out)["stats"]) == set(HOSTS[:1])
@@ -130,7 +127,7 @@ def test_what_the_stdout_callback_makes_of_a_failed_rollout_stays_whole(stage: S
 def test_callbacks_that_are_enabled_before_it_get_the_statistics_of_a_failed_rollout(stage: Stage) -> None:
     document = ledger(WAVES)
     enabled = {"ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.timer,edgeml.fleet.rollout"}
-    shown = stage.play(opening(document), closing(document, "failed"), environment=enabled)
+    shown = stage.play(opening(document), closing("failed"), environment=enabled)
     assert shown.code == 2
     assert "Playbook run took" in shown.out
 
@@ -169,7 +166,7 @@ def test_what_the_first_device_does_for_all_is_not_counted_as_its_own(stage: Sta
 
 def test_a_wave_in_serial_batches_is_one_wave(stage: Stage) -> None:
     document = ledger({"all": HOSTS})
-    shown = stage.play(opening(document), a_play(*wave_tasks("pass", PASS, document)[:1], serial=5))
+    shown = stage.play(opening(document), a_play(*wave_tasks("pass", PASS, document)[:2], serial=5))
     assert told(shown)[1:-1] == ["wave 1 of 1 (all): swap, 12 of 12 devices: 12 done, 0 failed, 0 away"]
 
 
@@ -181,7 +178,7 @@ def test_check_mode_tells_what_would_happen_and_nothing_else(stage: Stage) -> No
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_playbook_that_is_no_rollout_gets_nothing(stage: Stage, terminal: bool) -> None:
-    play = a_play(task("Fetch, verify and swap", "model_swap", {"changed": True}))
+    play = a_play(task("Fetch, verify and swap", "model_swap", {"changed": True}, vars=shows("swap")))
     shown = stage.play(play, terminal=terminal)
     assert (shown.code, shown.err) == (0, "")
     assert "\x1b[K" not in shown.out
@@ -205,7 +202,7 @@ def test_with_no_progress_only_the_exit_code_is_left(stage: Stage) -> None:
 )
 def test_a_ledger_that_nobody_understands_breaks_no_run(stage: Stage, broken: dict[str, Any]) -> None:
     tasks = wave_tasks("pass", PASS, ledger(WAVES))
-    shown = stage.play(opening(broken), a_play(*tasks[:-1]), closing(ledger(WAVES), "paused"), terminal=False)
+    shown = stage.play(opening(broken), a_play(*tasks[:-1]), closing("paused"), terminal=False)
     assert shown.code == 3
     assert "PLAY RECAP" in shown.out
     assert shown.err.count("no longer shown") == 1
@@ -240,7 +237,7 @@ def test_the_terminal_s_line_is_never_longer_than_the_terminal(stage: Stage) -> 
 @pytest.mark.parametrize("variable", ["NO_COLOR", "ANSIBLE_NOCOLOR"])
 def test_colours_follow_ansible(stage: Stage, variable: str) -> None:
     document = ledger(WAVES)
-    plays = [opening(document), closing(document, "paused")]
+    plays = [opening(document), closing("paused")]
     assert "\x1b[1;35mdigits-1.2.0-1: PAUSED" in stage.play(*plays, terminal=True).out
     assert not re.search(r"\x1b\[[0-9;]*m", stage.play(*plays, terminal=True, environment={variable: "1"}).out)
 

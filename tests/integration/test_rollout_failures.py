@@ -167,6 +167,46 @@ def test_a_configuration_with_another_strategy_changes_nothing(tmp_path: Path, m
     assert fleet.reached == [0, 0, 0]
 
 
+# Names that are no pattern of themselves.
+ODD = ["Hall 3, gateway", "rack1:cam2", "~edge", "!edge-03"]
+
+
+def test_a_host_of_any_name_is_rolled_out_to_in_its_wave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.HOSTS", [*ODD, *HOSTS[4:]])
+    fleet = Fleet(tmp_path, {})
+    run = fleet.rollout()
+    assert run.code == 0, run
+    book = json.loads((tmp_path / "ledger" / "plain-1.0.0-1.json").read_text())
+    assert {row["device"]: row["outcome"] for row in book["devices"]} == dict.fromkeys([*ODD, *HOSTS[4:]], "updated")
+    for wave in book["plan"]["waves"]:
+        played = book["waves"][wave["number"] - 1]["outcomes"]
+        assert sorted(played) == sorted(wave["hosts"])
+    back = fleet.ansible.run(
+        "edgeml.fleet.rollback", rollback_rollout="plain-1.0.0-1", rollout_ledger=str(tmp_path / "ledger")
+    )
+    assert back.code == 0, back
+    assert back.custom_stats["rollback_outcomes"] == {"reverted": 12}
+
+
+def test_a_group_without_hosts_is_an_error(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, {})
+    for playbook in ("rollout", "reconcile"):
+        run = fleet.ansible.run(f"edgeml.fleet.{playbook}", rollout_hosts="egde")
+        assert run.code == 2, run
+        assert "rollout_hosts: no host of the inventory matches 'egde'; its groups are: edge" in repr(run)
+    run = fleet.ansible.run("edgeml.fleet.rollback", rollback_hosts="egde")
+    assert run.code == 2, run
+    assert "rollback_hosts: no host of the inventory matches 'egde'; its groups are: edge" in repr(run)
+
+
+def test_a_part_of_a_playbook_says_that_it_is_none(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, {})
+    run = fleet.ansible.run("edgeml.fleet.rollout", "--start-at-task", "Begin the wave")
+    assert run.code == 2, run
+    assert "this run has no plan" in repr(run)
+    assert fleet.reached == [0, 0, 0]
+
+
 def test_a_device_is_away_whose_ssh_closes_its_input_before_it_ends(tmp_path: Path) -> None:
     """As it does on a busy controller: Ansible then has nothing of what ssh says, but a pipe that broke."""
     ssh = tmp_path / "ssh"

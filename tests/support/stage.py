@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
         return told
 '''
 _PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
-_NAMES = ("rollout_ledger", "model_swap", "model_info", "rollout_gate")
+_NAMES = ("rollout_step", "model_swap", "model_info")
 
 
 @dataclass(frozen=True)
@@ -136,39 +136,45 @@ def task(name: str, action: str, told: object, **keywords: Any) -> dict[str, Any
     return {"name": name, f"edgeml.fleet.{action}": {"told": told}, **keywords}
 
 
-def once(name: str, told: Mapping[str, Any], action: str = "rollout_ledger") -> dict[str, Any]:
+def once(name: str, told: Mapping[str, Any], action: str = "rollout_step", **keywords: Any) -> dict[str, Any]:
     """A task that runs once for all devices."""
-    return task(name, action, told, run_once=True, delegate_to="localhost")
+    return task(name, action, told, run_once=True, delegate_to="localhost", **keywords)
 
 
-def wave_tasks(verdict: str, reasons: Sequence[str], document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def shows(what: str) -> dict[str, Any]:
+    """What the callback plugin is told that a task shows."""
+    return {"__rollout_shows": what}
+
+
+def wave_tasks(verdict: str, problems: Sequence[str], document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tasks of one wave; ``swaps`` and ``reads`` are variables of the play, by device."""
     kept = {"ignore_errors": True, "ignore_unreachable": True}
     changed = {"changed": True}
+    judged = {"step": "judge", "verdict": verdict, "checks": len(problems) + 1, "problems": list(problems)}
     return [
+        once("Begin the wave", {"step": "begin_wave", "next": "swap"}),
         task(
-            "Fetch, verify and swap",
+            "Bring the release",
             "model_swap",
             "{{ (swaps | default({}))[inventory_hostname] | default(changed) }}",
-            vars={"changed": changed},
+            vars={"changed": changed, **shows("swap")},
             **kept,
         ),
-        {"name": "Begin with the first look", "ansible.builtin.set_fact": {"look": 1}, "run_once": True},
-        {
-            "name": "Let the new version soak",
-            "ansible.builtin.wait_for": {"timeout": document["settings"]["soak_seconds"]},
-            "delegate_to": "localhost",
-            "run_once": True,
-        },
+        once(
+            "Wait",
+            {"step": "soak", "seconds": document["settings"]["soak_seconds"]},
+            vars=shows("soak"),
+        ),
         task(
-            "Read what the devices measured",
+            "Ask the devices",
             "model_info",
             "{{ (reads | default({}))[inventory_hostname] | default({}) }}",
+            vars=shows("read"),
             **kept,
         ),
-        once("Read the devices on the old version again", {}, "model_info"),
-        once("Judge the wave", {"verdict": verdict, "reasons": list(reasons)}, "rollout_gate"),
-        once("Note the verdict", {"ledger": dict(document)}),
+        once("Ask the controls", {}, "model_info"),
+        once("Judge", judged, vars=shows("judge")),
+        once("Note what follows", {"step": "stop", "next": "revert" if verdict == "fail" else "end"}),
     ]
 
 

@@ -4,60 +4,98 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""What became of a device: one word, told from the results of its swap and of the read after it. Pure."""
+"""What became of a device, by the results of its swap and of the read after it. Pure."""
 
 from __future__ import annotations
 
+import enum
 from typing import Any, Mapping
 
-UPDATED = "updated"
-ALREADY = "already there"
-# Nothing was switched: incompatible, no room, damaged.
-REFUSED = "refused"
-# Switched, and put back by the device itself; or another version serves after the soak.
-FAILED = "failed"
-# Not tried, because it failed here before and nobody asked to try it again.
-FAILED_BEFORE = "failed before"
-# Begun, and not heard from since.
-SILENT = "silent"
-# Never reached.
-AWAY = "away"
+
+class Outcome(str, enum.Enum):
+    """What became of one device in a rollout or a reconciliation. Its value is the word that people read."""
+
+    UPDATED = "updated"
+    ALREADY_THERE = "already there"
+    # Nothing was switched: incompatible, no room, damaged.
+    REFUSED = "refused"
+    # Switched, and put back by the device itself; or another version serves after the soak.
+    FAILED = "failed"
+    # Not tried, because it failed on this device before and nobody asked to try it again.
+    FAILED_BEFORE = "failed before"
+    # Begun, and not heard from since.
+    SILENT = "silent"
+    # Never reached.
+    AWAY = "away"
+    # The plan left it out.
+    PINNED = "pinned"
+    MAINTENANCE = "maintenance"
+    # Check mode: what would happen.
+    PLANNED = "planned"
+    NOT_STARTED = "not started"
+    REVERTED = "reverted"
+    NOT_REVERTED = "not reverted"
+
+    def __str__(self) -> str:
+        """Return the word itself, also in an f-string of Python 3.12 and later."""
+        return self.value
+
+
+UPDATED = Outcome.UPDATED
+ALREADY = Outcome.ALREADY_THERE
+REFUSED = Outcome.REFUSED
+FAILED = Outcome.FAILED
+FAILED_BEFORE = Outcome.FAILED_BEFORE
+SILENT = Outcome.SILENT
+AWAY = Outcome.AWAY
 
 # The new version serves on a device with one of these outcomes.
-ON_NEW_VERSION = (UPDATED, ALREADY)
+ON_NEW_VERSION = (Outcome.UPDATED, Outcome.ALREADY_THERE)
+# A device with one of these outcomes may serve the new version, or hold it as its active one.
+MAY_HOLD_NEW_VERSION = (*ON_NEW_VERSION, Outcome.FAILED, Outcome.SILENT)
 
 
-def swap_outcome(swap: Mapping[str, Any]) -> str:
-    """The outcome by the result of ``model_swap`` alone, also of one that Ansible ended."""
+def swap_outcome(swap: Mapping[str, Any]) -> Outcome:
+    """Return the outcome by the result of ``model_swap`` alone, also of one that Ansible ended."""
     if swap.get("unreachable"):
-        return SILENT if swap.get("started") else AWAY
+        return Outcome.SILENT if swap.get("started") else Outcome.AWAY
     if swap.get("failed"):
         if "timedout" in swap:
-            return SILENT
+            return Outcome.SILENT
         if swap.get("failure"):
-            return FAILED_BEFORE
-        return REFUSED if swap.get("refused") else FAILED
-    return UPDATED if swap.get("changed") else ALREADY
+            return Outcome.FAILED_BEFORE
+        return Outcome.REFUSED if swap.get("refused") else Outcome.FAILED
+    return Outcome.UPDATED if swap.get("changed") else Outcome.ALREADY_THERE
 
 
-def outcome(swap: Mapping[str, Any], read: Mapping[str, Any]) -> str:
-    """The outcome by the result of ``model_swap`` and that of ``model_info`` after the soak.
+def is_read_after(swap: Mapping[str, Any]) -> bool:
+    """Return whether the device is read after the soak: not one that refused or failed, which told all there is.
 
-    A device that fell silent and is back tells itself what became of it.
+    One whose connection broke is: it may be back, with the new version or with the old one.
+    """
+    return bool(not swap.get("failed") or swap.get("unreachable") or "timedout" in swap)
+
+
+def outcome(swap: Mapping[str, Any], read: Mapping[str, Any]) -> Outcome:
+    """Return the outcome by the result of ``model_swap`` and that of ``model_info`` after the soak.
+
+    A device that fell silent and is back reports itself what became of it.
     """
     if not swap:
-        return SILENT
-    told, wanted = swap_outcome(swap), swap.get("version")
+        return Outcome.SILENT
+    reported, wanted = swap_outcome(swap), swap.get("version")
     model = read.get("model")
-    if told in ON_NEW_VERSION and (read.get("unreachable") or read.get("failed") or not isinstance(model, Mapping)):
-        return SILENT
-    if told not in (*ON_NEW_VERSION, SILENT, AWAY) or not isinstance(model, Mapping):
-        return told
+    if reported in ON_NEW_VERSION and (read.get("unreachable") or read.get("failed") or not isinstance(model, Mapping)):
+        return Outcome.SILENT
+    if reported not in (*ON_NEW_VERSION, Outcome.SILENT, Outcome.AWAY) or not isinstance(model, Mapping):
+        return reported
     if isinstance(wanted, str) and model.get("live") == wanted:
-        return UPDATED if told == SILENT else ALREADY if told == AWAY else told
-    return AWAY if told == AWAY else FAILED
+        if reported is Outcome.SILENT:
+            return Outcome.UPDATED
+        return Outcome.ALREADY_THERE if reported is Outcome.AWAY else reported
+    return Outcome.AWAY if reported is Outcome.AWAY else Outcome.FAILED
 
 
 def first_line(result: Mapping[str, Any]) -> str:
-    """What a module's result says in its first line, shortened for a table."""
+    """Return what a module's result says in its first line, shortened for a table."""
     return str(result.get("msg") or "").strip().partition("\n")[0][:300]

@@ -27,13 +27,13 @@ FAILED = "failed"
 AWAY = "away"
 SKIPPED = "skipped"
 
-# The names of the tasks of the role edgeml.fleet.rollout that this module follows.
-SWAP = "Fetch, verify and swap"
-SOAK = "Let the new version soak"
-READ = "Read what the devices measured"
-REVERT = "Go back to the version before"
-# Whatever the task of the gate is called.
-JUDGE = "rollout_gate"
+# What a task of the role edgeml.fleet.rollout does, as its variable __rollout_shows says.
+SHOWS = "__rollout_shows"
+SWAP = "swap"
+SOAK = "soak"
+READ = "read"
+REVERT = "revert"
+JUDGE = "judge"
 
 _DEVICE_TASKS = {SWAP: "swap", READ: "read", REVERT: "revert"}
 _TONES = {"pass": GOOD, "fail": BAD, "inconclusive": WARNING, "passed": GOOD, "failed": BAD, "paused": WARNING}
@@ -73,7 +73,10 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """One rollout, from the opening of its ledger on. ``clock`` counts seconds, ``now`` seconds since 1970."""
+    """One rollout, from its plan on: ``ledger`` is what the ledger has of it.
+
+    ``clock`` counts seconds, ``now`` seconds since 1970.
+    """
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class Progress:
         self._kinds: dict[str, dict[str, str]] = {}
         self._reasons: dict[str, str] = {}
         self._swapped: set[str] = set()
+        self._reverts = False
         self._soak_ends = 0.0
         self._last_line = (self._clock(), 0)
 
@@ -111,8 +115,11 @@ class Progress:
         return [self._line(text)]
 
     def task(self, name: str) -> list[Line]:
-        """Tell that a task, or JUDGE, begins, and so what the step before it came to; other tasks say nothing."""
-        if name not in (SWAP, SOAK, READ, JUDGE, REVERT):
+        """Report that a task that is SWAP, SOAK, READ, JUDGE or REVERT begins, and what the step before it came to.
+
+        Other tasks say nothing.
+        """
+        if name not in (SWAP, SOAK, READ, JUDGE, REVERT) or (name == REVERT and not self._reverts):
             return []
         if name == self._step and name in _DEVICE_TASKS:  # The next batch of hosts.
             return []
@@ -131,7 +138,7 @@ class Progress:
 
     @property
     def step(self) -> str:
-        """The task, or JUDGE, that began last; empty between two."""
+        """What the task is that began last; empty between two."""
         return self._step
 
     def count(self, host: str, kind: str, why: object = "") -> list[Line]:
@@ -170,34 +177,35 @@ class Progress:
             lines.append(Line(f"    and {len(failed) - _NAMED_MAX} more failed", BAD))
         return lines
 
-    def judged(self, verdict: str, reasons: Iterable[object]) -> list[Line]:
-        """Tell the gate's verdict on the wave, with the reasons that led to it."""
+    def judged(self, verdict: str, checks: int, problems: Iterable[object]) -> list[Line]:
+        """Report the gate's verdict on the wave by a number of checks, with the problems that led to it."""
         lines = self.step_ends()
         self._kinds.pop(READ, None)
         self._analyses += 1
         self._verdict = printable(verdict).upper()
         tone = _TONES.get(verdict, WARNING)
-        told = [printable(reason) for reason in reasons]
-        lines.append(self._wave_line(f"{self._verdict}, {_count(len(told), 'check')}", tone))
+        lines.append(self._wave_line(f"{self._verdict}, {_count(checks, 'check')}", tone))
         if verdict != "pass":
-            lines += [Line(f"    {reason}", tone) for reason in told if not reason.startswith("pass")]
+            lines += [Line(f"    {printable(problem)}", tone) for problem in problems]
         else:
             self._wave_is(min(self._wave + 1, len(self._waves)))
         return lines
 
-    def note(self, ledger: Mapping[str, Any]) -> None:
-        """Take the ledger as it is now."""
-        self._ledger = ledger
+    def stopped(self, reverts: bool) -> None:
+        """Note that no wave follows, and whether devices go back."""
+        self._reverts = reverts
 
-    def closing(self, report: object = None) -> list[Line]:
-        """Tell how the run ended: the state with its reason, the outcomes, where the report is."""
+    def closing(self, state: str, why: str, outcomes: Mapping[str, int], report: object = None) -> list[Line]:
+        """Report how the run ended: the state with its reason, the devices of each outcome, where the report is.
+
+        ``state`` is empty if the run broke off.
+        """
         lines = self.step_ends()
-        state = printable(self._ledger.get("state") or "running")
-        outcomes = Counter(printable(device["outcome"]) for device in self._ledger.get("devices") or [])
-        why = printable(self._ledger.get("why") or "").rstrip(".")
-        text = "did not come to its end" if state == "running" else state.upper()
+        why = printable(why).rstrip(".")
+        text = printable(state).upper() if state else "did not come to its end"
         text += f": {why}" if why else ""
-        text += ". " + (", ".join(f"{count} {name}" for name, count in outcomes.most_common()) or "No device touched")
+        counts = ((printable(name), number) for name, number in Counter(outcomes).most_common())
+        text += ". " + (", ".join(f"{number} {name}" for name, number in counts) or "No device touched")
         lines.append(self._line(text, _TONES.get(state, WARNING)))
         if report:
             lines.append(Line(f"    report: {printable(report)}"))

@@ -16,6 +16,8 @@ from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, NamedTupl
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 
+from .outcome import Outcome
+
 # Controls of one device class in one wave: more would tell the gate little, and each of them is read twice.
 CONTROLS_MAX = 20
 
@@ -35,11 +37,22 @@ Boundaries = Dict[str, Any]
 _Step = Tuple[str, Union[str, None], "list[str]"]
 
 
+class LeftOut(NamedTuple):
+    """Why a device takes no part: it is pinned, or under maintenance, for a reason."""
+
+    outcome: Outcome
+    reason: str
+
+    def __str__(self) -> str:
+        """Return it as people read it."""
+        return f"{self.outcome}: {self.reason}"
+
+
 class Host(NamedTuple):
-    """A device of the fleet: the class that it belongs to, and the reason if it takes no part."""
+    """A device of the fleet: the class that it belongs to, and why it takes no part, if it does not."""
 
     device_class: str
-    left_out: str | None = None
+    left_out: LeftOut | None = None
 
 
 class Wave(NamedTuple):
@@ -53,7 +66,7 @@ class Plan(NamedTuple):
     """What ``plan`` decides. ``controls`` has one mapping (host to control) for each of ``waves``."""
 
     waves: list[Wave]
-    left_out: dict[str, str]
+    left_out: dict[str, LeftOut]
     controls: list[dict[str, str]]
     boundaries: Boundaries
 
@@ -61,7 +74,8 @@ class Plan(NamedTuple):
         """The plan as JSON's types."""
         numbers = {wave["name"]: number for number, wave in enumerate(self.boundaries["waves"], 1)}
         waves = [{"number": numbers[wave.name], "name": wave.name, "hosts": wave.hosts} for wave in self.waves]
-        return {"waves": waves, "left_out": self.left_out, "controls": self.controls, "boundaries": self.boundaries}
+        left_out = {name: str(why) for name, why in self.left_out.items()}
+        return {"waves": waves, "left_out": left_out, "controls": self.controls, "boundaries": self.boundaries}
 
 
 class _Target(NamedTuple):
@@ -98,11 +112,11 @@ def _read_host(name: str, found: Any) -> Host:
     unknown = sorted(set(found) - {"device_class", "pinned", "maintenance"})
     if unknown:
         raise ArgumentError(f"hosts: {name}: expected device_class, pinned and maintenance; found {', '.join(unknown)}")
-    for word in ("pinned", "maintenance"):
-        value = found.get(word)
+    for outcome in (Outcome.PINNED, Outcome.MAINTENANCE):
+        value = found.get(outcome.value)
         reason = "yes" if value is True else str(value or "").strip()
         if reason.lower() not in _NO:
-            return Host(found["device_class"], f"{word}: {reason}")
+            return Host(found["device_class"], LeftOut(outcome, reason))
     return Host(found["device_class"])
 
 

@@ -60,6 +60,11 @@ def is_open(windows: Sequence[str], now: datetime) -> bool:
     return not found or any(window.shows(now) for window in found)
 
 
+def check(windows: Sequence[str]) -> None:
+    """Raise ArgumentError unless each of ``windows`` can be read."""
+    _read(windows)
+
+
 def read_time(text: str | None) -> datetime:
     """A time in ISO 8601 with its zone, or the present for None. Raises ArgumentError."""
     if text is None:

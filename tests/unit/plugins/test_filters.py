@@ -14,28 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.filter import (
-    reconcile_rows,
-    rollout_devices,
-    rollout_measured,
     server_credentials,
     status_rows,
     text_table,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import table
 
-OUTCOMES = {"before-a": "failed", "a": "updated"}
-PLAN = {"waves": [{"number": 2, "hosts": ["edge-1"]}], "device_classes": {"edge-1": "small"}, "left_out": {}}
-UP = {"active": "1.1.0", "previous": "1.0.0"}
-DOWN = {"active": "1.0.0", "previous": None}
-SWAPPED = {"changed": True, "before": DOWN, "after": UP, "live": "1.1.0"}
-FAILED = {"failed": True, "changed": False, "before": DOWN, "after": UP, "live": "1.0.0"}
-
 
 def test_each_plugin_names_its_filter() -> None:
     for plugin, name in (
-        (reconcile_rows, "reconcile_rows"),
-        (rollout_devices, "rollout_devices"),
-        (rollout_measured, "rollout_measured"),
         (server_credentials, "server_credentials"),
         (status_rows, "status_rows"),
         (text_table, "text_table"),
@@ -60,138 +47,6 @@ def test_credentials_that_cannot_be_told_apart_are_refused(names: list[str]) -> 
     credentials = [{"name": name, "secret": "0123456789abcdef"} for name in names]
     with pytest.raises(AnsibleFilterError, match="expected texts without a colon, each once"):
         server_credentials.server_credentials(credentials, "edge-1")
-
-
-# ---- rollout_devices ----
-
-
-def row(outcome: str | None = None, **registered: Any) -> dict[str, str]:
-    variables = {f"__rollout_{name}": value for name, value in registered.items()}
-    device = {"inventory_hostname": "edge-1", **variables}
-    outcomes = {"edge-1": outcome} if outcome else {}
-    (found,) = rollout_devices.rollout_devices([device], PLAN, outcomes)
-    assert (found.pop("device"), found.pop("class"), found.pop("wave")) == ("edge-1", "small", 2)
-    return found
-
-
-def expected(before: str, after: str, outcome: str, detail: str = "") -> dict[str, str]:
-    return {"before": before, "after": after, "outcome": outcome, "detail": detail}
-
-
-def test_a_device_that_was_not_reached_by_the_rollout() -> None:
-    assert row() == expected("-", "-", "not started")
-
-
-def test_a_device_in_check_mode() -> None:
-    assert row(swap=SWAPPED) == expected("1.0.0", "1.1.0", "planned")
-
-
-def test_a_device_that_was_updated() -> None:
-    assert row("updated", swap=SWAPPED) == expected("1.0.0", "1.1.0", "updated")
-
-
-def test_a_device_that_was_reverted() -> None:
-    back = {"changed": True, "before": UP, "after": DOWN}
-    assert row("updated", swap=SWAPPED, revert=back) == expected("1.0.0", "1.0.0", "reverted")
-
-
-@pytest.mark.parametrize("revert", [{"unreachable": True}, {"failed": True, "msg": "no"}])
-def test_a_device_that_could_not_be_reverted(revert: dict[str, Any]) -> None:
-    found = row("updated", swap=SWAPPED, revert=revert)
-    assert (found["outcome"], found["detail"]) == ("not reverted", revert.get("msg", ""))
-
-
-def test_a_device_that_had_nothing_to_revert() -> None:
-    skipped = {"changed": False, "skipped": True}
-    assert row("updated", swap=SWAPPED, revert=skipped) == expected("1.0.0", "1.1.0", "updated")
-
-
-def test_a_device_that_refused_keeps_what_is_live() -> None:
-    assert row("refused", swap=FAILED) == expected("1.0.0", "1.0.0", "refused")
-    refused = {"failed": True, "changed": False, "live": "1.0.0", "msg": "no room: 7 bytes\nmore"}
-    assert row("refused", swap=refused) == expected("1.0.0", "1.0.0", "refused", "no room: 7 bytes")
-
-
-@pytest.mark.parametrize("live", [{}, {"live": None}])
-def test_a_device_that_failed_without_telling_what_is_live(live: dict[str, Any]) -> None:
-    assert row("failed", swap={"failed": True, **live}) == expected("unknown", "unknown", "failed")
-
-
-def test_a_device_that_is_away() -> None:
-    assert row("away", swap={"unreachable": True, "changed": False}) == expected("-", "-", "away")
-
-
-def test_a_first_installation() -> None:
-    swap = {"changed": True, "before": {"active": None, "previous": None}, "after": DOWN}
-    assert row("updated", swap=swap) == expected("-", "1.0.0", "updated")
-
-
-def test_a_device_without_a_class() -> None:
-    (found,) = rollout_devices.rollout_devices([{"inventory_hostname": "edge-2"}], PLAN, {})
-    assert (found["class"], found["wave"]) == ("all", None)
-
-
-def test_a_device_that_was_left_out() -> None:
-    plan = {"waves": [], "device_classes": {"edge-1": "small"}, "left_out": {"edge-1": "pinned: by hand"}}
-    assert rollout_devices.rollout_devices([], plan, {}) == [
-        {"device": "edge-1", "class": "small", "wave": None, **expected("-", "-", "pinned", "pinned: by hand")}
-    ]
-
-
-# ---- rollout_measured ----
-
-
-def test_what_the_gate_is_told_of_a_wave() -> None:
-    swap, read = {"changed": True, "version": "1.1.0"}, {"model": {"live": "1.1.0"}}
-    lost = {"unreachable": True, "started": True}
-    away = {"unreachable": True, "msg": "ssh: connect to host"}
-    registered = {
-        "__rollout_control_before": {"results": [{"item": "old-a", "model": {}}, {"item": "old-b", **away}]},
-        "__rollout_control_after": {"results": [{"item": "old-a", "model": {}, "device": {}}]},
-    }
-    devices: list[dict[str, Any]] = [
-        {"inventory_hostname": "a", "__rollout_swap": {**swap, "diff": {}}, "__rollout_read": read, **registered},
-        {"inventory_hostname": "b", "__rollout_swap": lost, **registered},
-        {"inventory_hostname": "c"},
-    ]
-    device_classes = {"a": "small", "b": "large", "old-a": "small"}
-    told = rollout_measured.rollout_measured(devices, device_classes, "1.1.0", OUTCOMES)
-    assert told == {
-        "device_classes": {"a": "small", "b": "large", "c": "all"},
-        "swaps": {"a": swap, "b": {"version": "1.1.0", **lost}, "c": {"version": "1.1.0"}},
-        "reads": {"a": read, "b": {}, "c": {}},
-        "controls": {
-            "old-a": {
-                "device_class": "small",
-                "before": {"item": "old-a", "model": {}},
-                "after": {"item": "old-a", "model": {}},
-            },
-            "old-b": {"device_class": "all", "before": {"item": "old-b", **away}, "after": {}},
-        },
-        "earlier": {"before-a": {"device_class": "all", "outcome": "failed"}},
-    }
-
-
-# ---- reconcile_rows ----
-
-
-def test_one_row_for_each_reconciled_model() -> None:
-    item = {"model": "digits", "version": "1.1.0"}
-    results = [
-        {"item": item, "changed": True, "live": "1.1.0"},
-        {"item": {**item, "version": None}, "failed": True, "refused": True, "live": None, "msg": "no room\n"},
-        {"item": item, "unreachable": True, "started": False, "msg": "ssh: connect to host"},
-    ]
-    devices: list[dict[str, Any]] = [
-        {"inventory_hostname": "a", "__rollout_reconciled": {"results": results}},
-        {"inventory_hostname": "b"},
-    ]
-    rows = reconcile_rows.reconcile_rows(devices)
-    assert [list(row.values()) for row in rows] == [
-        ["a", "digits", "1.1.0", "1.1.0", "updated", ""],
-        ["a", "digits", "-", "-", "refused", "no room"],
-        ["a", "digits", "1.1.0", "-", "away", "ssh: connect to host"],
-    ]
 
 
 # ---- status_rows ----

@@ -140,8 +140,8 @@ def test_the_soak_counts_down() -> None:
 
 def test_a_verdict_comes_with_the_reasons_that_led_to_it() -> None:
     progress = a_rollout({"a": 1, "b": 1})
-    reasons = ["pass: coverage: 1 of 1", "inconclusive: latency: not measured", "fail: accuracy: 0.1"]
-    assert texts(progress.judged("fail", reasons)) == [
+    problems = ["inconclusive: latency: not measured", "fail: accuracy: 0.1"]
+    assert texts(progress.judged("fail", 3, problems)) == [
         "wave 1 of 2 (a): FAIL, 3 checks",
         "    inconclusive: latency: not measured",
         "    fail: accuracy: 0.1",
@@ -150,10 +150,10 @@ def test_a_verdict_comes_with_the_reasons_that_led_to_it() -> None:
 
 def test_after_a_pass_the_next_wave_comes_and_after_a_look_the_same() -> None:
     progress = a_rollout({"a": 1, "b": 1})
-    progress.judged("inconclusive", [])
+    progress.judged("inconclusive", 0, [])
     assert status(progress).startswith("wave 1 of 2 (a)")
     assert progress.task(SOAK)[0].text.endswith(", analysis 2")
-    assert texts(progress.judged("pass", ["pass: x"])) == ["wave 1 of 2 (a): PASS, 1 check"]
+    assert texts(progress.judged("pass", 1, [])) == ["wave 1 of 2 (a): PASS, 1 check"]
     assert status(progress).startswith("wave 2 of 2 (b)")
     assert not progress.task(SOAK)[0].text.endswith("analysis 2")
 
@@ -173,11 +173,18 @@ def test_what_is_read_well_is_not_worth_a_line() -> None:
 
 def test_a_revert_counts_the_devices_of_all_waves() -> None:
     progress = a_rollout({"a": 2, "b": 3, "c": 9})
-    progress.judged("pass", [])
+    progress.judged("pass", 1, [])
+    progress.stopped(reverts=True)
     assert texts(progress.task(REVERT)) == ["goes back to the version before"]
     progress.count("a-0", DONE)
     progress.count("b-1", FAILED, "why")
     assert status(progress) == "wave 2 of 3 (b)  revert [########............] 2 of 5  done 1  failed 1  away 0"
+
+
+def test_without_a_fail_nothing_goes_back() -> None:
+    progress = a_rollout({"a": 1})
+    progress.stopped(reverts=False)
+    assert progress.task(REVERT) == []
 
 
 @pytest.mark.parametrize(
@@ -185,14 +192,13 @@ def test_a_revert_counts_the_devices_of_all_waves() -> None:
     [
         ("passed", "", "PASSED. 2 updated, 1 away"),
         ("paused", "somebody has to agree.", "PAUSED: somebody has to agree. 2 updated, 1 away"),
-        ("running", "", "did not come to its end. 2 updated, 1 away"),
+        ("", "", "did not come to its end. 2 updated, 1 away"),
     ],
 )
 def test_the_closing_tells_the_state_the_reason_and_the_outcomes(state: str, why: str, told: str) -> None:
     progress = a_rollout({"a": 3})
-    rows = [{"outcome": "updated"}, {"outcome": "away"}, {"outcome": "updated"}]
-    progress.note(ledger({"a": []}, state, why=why, devices=rows))
-    assert texts(progress.closing("/srv/r.html")) == [told, "    report: /srv/r.html"]
+    lines = progress.closing(state, why, {"updated": 2, "away": 1}, "/srv/r.html")
+    assert texts(lines) == [told, "    report: /srv/r.html"]
 
 
 def test_other_tasks_say_nothing() -> None:

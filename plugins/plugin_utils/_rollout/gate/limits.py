@@ -115,9 +115,10 @@ class Limits:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Limits:
         """Read the limits that a playbook sets; all others have their defaults. Raises LimitError."""
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
         if unknown:
-            raise LimitError(f"{unknown[0]}: no such limit")
+            raise LimitError(f"{unknown[0]}: no such limit; expected {', '.join(sorted(known))}")
         read = dict(values)
         if "max_failures" in read:
             read["max_failures"] = Allowance.parse(read["max_failures"])

@@ -141,7 +141,7 @@ def _failed_devices(begun: Sequence[DeviceObservation], limits: Limits) -> Findi
         estimate=len(bad),
         limit=allowed,
         samples=len(begun),
-        named=tuple(DeviceNote(item.name, outcome=item.outcome) for item in bad[:NAMES_MAX]),
+        named=tuple(DeviceNote(item.name, outcome=str(item.outcome)) for item in bad[:NAMES_MAX]),
         named_total=len(bad),
     )
 

@@ -1,0 +1,117 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The action ``rollout_step``: what a rollout decides, it decides in Ansible's own process on the controller."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Iterator, Mapping, Sequence
+
+from ansible import constants
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import steps
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
+
+ARGUMENTS: dict[str, Any] = {
+    "step": {"type": "str", "required": True, "choices": list(steps.STEPS)},
+    "answer": {"type": "str"},
+}
+# The steps whose message is for the person who runs the playbook.
+_SHOWN = ("judge", "close", "wanted")
+
+
+class ActionModule(ActionBase):
+    """One step of a rollout."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the step; its result has ``next``, what the playbook does then."""
+        super().run(tmp, task_vars)
+        args = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
+        step = args["step"]
+        try:
+            scene = _AnsibleScene(self, task_vars or {})
+            more = {"answer": args["answer"]} if step == "begin_wave" else {}
+            result = steps.STEPS[step](scene, **more)
+        except LockedError as error:
+            raise AnsibleActionFail(str(error), result={"step": step, "locked": True}) from None
+        except (EdgemlError, OSError) as error:
+            raise AnsibleActionFail(str(error), result={"step": step}) from None
+        for warning in result.pop("warnings", []):
+            self._display.warning(warning)
+        shown = {"_ansible_verbose_always": True} if step in _SHOWN and result.get("msg") else {}
+        return {"changed": False, "step": step, **result, **shown}
+
+
+class _AnsibleScene:
+    """What Ansible knows where the step runs."""
+
+    def __init__(self, action: ActionModule, task_vars: dict[str, Any]) -> None:
+        self._action = action
+        self._vars = task_vars
+        self._raw: dict[str, Mapping[str, Any]] = {}
+        self.check_mode = bool(action._task.check_mode)
+        # Each task runs in a fork of ansible-playbook.
+        self.process = os.getppid()
+        self.scratch = str(vars(constants)["DEFAULT_LOCAL_TMP"])
+        self.hosts: Sequence[str] = list(task_vars["ansible_play_hosts_all"])
+        self.batch: Sequence[str] = list(task_vars["ansible_play_batch"])
+        self.groups: Mapping[str, Sequence[str]] = task_vars["groups"]
+        self.limited = "ansible_limit" in task_vars
+        # AWX cannot answer: there a workflow's approval node does, and the next job has rollout_approved.
+        self.can_ask = not self.check_mode and "awx_job_id" not in task_vars
+        self.variables: Mapping[str, Any] = _Templated(action, task_vars)
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return the hosts of the inventory that match, also those that --limit leaves out."""
+        lookup = lookup_loader.get(
+            "ansible.builtin.inventory_hostnames", loader=self._action._loader, templar=self._action._templar
+        )
+        return [str(host) for host in lookup.run([pattern], variables=self._vars)]
+
+    def host_variables(self, host: str) -> Mapping[str, Any]:
+        """Return the variables of a host, templated where they are read."""
+        found: Mapping[str, Any] = self._vars["hostvars"][host]
+        return found
+
+    def registered(self, host: str, name: str) -> Mapping[str, Any]:
+        """Return what a task registered for a host."""
+        return self._raw_variables(host).get(name) or {}
+
+    def fact(self) -> Mapping[str, Any]:
+        """Return the fact of localhost that the first step set."""
+        return (self._raw_variables("localhost").get("ansible_facts") or {}).get(steps.FACT) or {}
+
+    def _raw_variables(self, host: str) -> Mapping[str, Any]:
+        """A host's variables as they are: results of tasks and facts are never templates."""
+        if host not in self._raw:
+            self._raw[host] = self._vars["hostvars"].raw_get(host)
+        return self._raw[host]
+
+
+class _Templated(Mapping[str, Any]):
+    """The variables of the host that the step runs for, templated where they are read."""
+
+    def __init__(self, action: ActionModule, variables: Mapping[str, Any]) -> None:
+        self._action = action
+        self._variables = variables
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._action._templar.template(self._variables[name])
+        # Ansible's own kinds of texts, lists and mappings carry where they come from, and bear no copying.
+        return json.loads(json.dumps(value, default=str))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)

@@ -1,0 +1,109 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rollout_step
+short_description: Decide what a rollout does next
+version_added: 0.1.0
+description:
+  - One step of the playbooks C(edgeml.fleet.rollout), C(edgeml.fleet.reconcile) and C(edgeml.fleet.rollback). Tasks
+    work on the devices. Between them a step reads what these tasks registered, decides, writes the ledger and returns
+    in RV(next) what follows.
+  - It belongs to the role P(edgeml.fleet.rollout#role), whose variables are its options. For a playbook of your own use
+    M(edgeml.fleet.canary_select), M(edgeml.fleet.rollout_gate) and M(edgeml.fleet.rollout_ledger), which decide by the
+    same functions.
+  - An action plugin. It runs on the controller and connects to no device.
+options:
+  step:
+    description:
+      - V(plan) verifies the release, checks every variable, splits the fleet into waves and opens the ledger.
+      - V(begin_wave) decides whether the wave of the present batch begins.
+      - V(soak) waits until the wave has run the new version for long enough.
+      - V(judge) has the gate judge what the devices measured.
+      - V(stop) notes which devices go back after a verdict that is no pass.
+      - V(wanted) finds out what each device should be on by the ledger.
+      - V(rollback) finds out what to go back from, and notes it in the ledger.
+      - V(close) sums up what became of each device.
+    type: str
+    choices: [plan, begin_wave, soak, judge, stop, close, wanted, rollback]
+    required: true
+  answer:
+    description: For O(step=begin_wave), what a person answered who was asked.
+    type: str
+requirements:
+  - Python 3.10 or later on the controller
+author:
+  - The edgeml.fleet authors (@edgeml)
+attributes:
+  check_mode:
+    support: full
+    description: Decides as without it; writes and locks nothing.
+  diff_mode:
+    support: none
+    description: The ledger is a record of the run, no state of a device.
+  idempotent:
+    support: full
+    description: It changes no device. RV(ignore:changed) is always false.
+seealso:
+  - module: edgeml.fleet.canary_select
+  - module: edgeml.fleet.rollout_gate
+  - module: edgeml.fleet.rollout_ledger
+"""
+
+EXAMPLES = r"""
+- name: Plan the rollout, as the role's tasks do
+  edgeml.fleet.rollout_step:
+    step: plan
+  register: planned
+  delegate_to: localhost
+  delegate_facts: true
+"""
+
+RETURN = r"""
+step:
+  description: The step.
+  returned: always
+  type: str
+  sample: judge
+next:
+  description: >-
+    What follows. One of V(roll_out), V(swap), V(ask), V(next_wave), V(soak_again), V(revert) and V(end).
+  returned: success, unless O(step) is V(soak) or V(close)
+  type: str
+  sample: next_wave
+verdict:
+  description: What the gate says of the wave.
+  returned: when O(step=judge)
+  type: str
+  sample: pass
+problems:
+  description: The checks that led to a verdict that is no pass, a line each.
+  returned: when O(step=judge)
+  type: list
+  elements: str
+  sample: []
+state:
+  description: How the rollout ended, or V(planned) in check mode.
+  returned: when O(step=close) of a rollout
+  type: str
+  sample: passed
+stats:
+  description: What workflows are told, as C(set_stats) takes it.
+  returned: when O(step=close)
+  type: dict
+  sample: {rollout_id: digits-1.1.0-1, rollout_verdict: pass, rollout_outcomes: {updated: 12}}
+problem:
+  description: What the run fails with. Empty if all is well.
+  returned: when O(step=close)
+  type: str
+  sample: ""
+msg:
+  description: What a person reads of the step.
+  returned: for most steps
+  type: raw
+  sample: ["Wave 1 (canary): pass"]
+"""

@@ -1,0 +1,168 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The devices of a fleet: what a plan knows of each, how a play names it, and what a table says of it. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Iterable, Mapping, Sequence
+
+from .outcome import Outcome, first_line, swap_outcome
+from .rollout import PlannedWave
+from .waves import LeftOut
+
+# A host whose name is such a word is named by it in a play; any other name would be taken apart.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", re.ASCII)
+_DEVICE_CLASS = "device_class"
+
+Row = dict[str, Any]
+Result = Mapping[str, Any]
+
+
+def pattern(host: str) -> str:
+    """Return a pattern of Ansible that means this host and no other.
+
+    A name such as ``Hall 3, gateway`` or ``rack1:cam2`` would be read as several patterns. It becomes a regular
+    expression in which every letter stands for itself.
+    """
+    if _PLAIN.match(host):
+        return host
+    letters = [letter if _PLAIN.match(letter) else f"\\U{ord(letter):08x}" for letter in host]
+    return f"~{''.join(letters)}\\Z"
+
+
+def describe(variables: Mapping[str, Any], class_variables: Sequence[str]) -> dict[str, Any]:
+    """Return what a plan must know of a host: ``device_class``, and ``pinned``, ``maintenance`` where set.
+
+    Its class is the values of ``class_variables``, joined. A host without one of them belongs to the class of those
+    without it.
+    """
+    parts = [str(variables.get(name) or f"no {name}") for name in class_variables]
+    found: dict[str, Any] = {"device_class": " / ".join(parts) or "all"}
+    for word in ("pinned", "maintenance"):
+        value = variables.get(f"rollout_{word}")
+        if value:
+            found[word] = value
+    return found
+
+
+def without_class(fleet: Mapping[str, Mapping[str, Any]], class_variables: Sequence[str]) -> list[str]:
+    """Return the hosts that lack one of the variables that give a device's class."""
+    return sorted(name for name, variables in fleet.items() if not all(variables.get(var) for var in class_variables))
+
+
+# ---- what became of them ----
+
+
+@dataclass(frozen=True)
+class DeviceResults:
+    """What the tasks of a run registered for one device: results of ``model_swap`` and ``model_info``."""
+
+    swap: Result = field(default_factory=dict)
+    read: Result = field(default_factory=dict)
+    revert: Result = field(default_factory=dict)
+    reconciled: Sequence[Result] = ()
+
+
+def rollout_rows(
+    waves: Iterable[PlannedWave],
+    results: Mapping[str, DeviceResults],
+    outcomes: Mapping[str, Outcome],
+    *,
+    device_classes: Mapping[str, str],
+    left_out: Mapping[str, LeftOut],
+) -> list[Row]:
+    """Return one row for each device of a rollout, and for each that the plan left out."""
+    rows = []
+    for wave in waves:
+        for host in wave.hosts:
+            row = {"device": host, "class": device_classes.get(host, "all"), "wave": wave.number}
+            rows.append({**row, **_became(results.get(host, DeviceResults()), outcomes.get(host))})
+    for host, why in left_out.items():
+        row = {"device": host, "class": device_classes.get(host, "all"), "wave": None, "before": "-", "after": "-"}
+        rows.append({**row, "outcome": why.outcome.value, "detail": str(why)})
+    return rows
+
+
+def _became(results: DeviceResults, judged: Outcome | None) -> Row:
+    swap, revert = results.swap, results.revert
+    outcome = judged or (Outcome.PLANNED if _is_planned(swap) else Outcome.NOT_STARTED)
+    before, after = _versions(swap)
+    detail = first_line(swap) if swap.get("failed") or swap.get("unreachable") else ""
+    if (revert.get("unreachable") and outcome is not Outcome.AWAY) or revert.get("failed"):
+        outcome, detail = Outcome.NOT_REVERTED, first_line(revert)
+    elif revert.get("changed"):
+        outcome, after = Outcome.REVERTED, _active(revert, "after")
+    return {"before": before, "after": after, "outcome": outcome.value, "detail": detail}
+
+
+def _is_planned(swap: Result) -> bool:
+    return "changed" in swap and not swap.get("failed") and not swap.get("unreachable") and "before" in swap
+
+
+def _versions(swap: Result) -> tuple[str, str]:
+    """The active versions before and after a swap, by its result."""
+    before, after = _active(swap, "before"), _active(swap, "after")
+    if swap.get("failed"):
+        after = str(swap.get("live") or "unknown")
+        before = before if "before" in swap else after
+    return before, after
+
+
+def _active(result: Result, when: str) -> str:
+    return str((result.get(when) or {}).get("active") or "-")
+
+
+def reconcile_rows(results: Mapping[str, DeviceResults]) -> list[Row]:
+    """Return one row for each device and model: what it should be on, what became of it, and why where it failed."""
+    rows = []
+    for host, found in results.items():
+        for result in found.reconciled:
+            item = result["item"]
+            bad = result.get("failed") or result.get("unreachable")
+            rows.append(
+                {
+                    "device": host,
+                    "model": item["model"],
+                    "version": item["version"] if item["state"] == "active" else "-",
+                    "live": str(result.get("live") or "-"),
+                    "outcome": swap_outcome(result).value,
+                    "detail": first_line(result) if bad else "",
+                }
+            )
+    return rows
+
+
+def rollback_rows(results: Mapping[str, DeviceResults]) -> list[Row]:
+    """Return one row for each device: the active version before and after, and what kept it where it could not go."""
+    rows = []
+    for host, found in results.items():
+        result = found.revert
+        bad = bool(result.get("failed") or result.get("unreachable"))
+        before, after = _active(result, "before"), _active(result, "after")
+        if result.get("unreachable"):
+            outcome = "away"
+        elif result.get("failed"):
+            outcome, after = Outcome.NOT_REVERTED.value, str(result.get("live") or "unknown")
+        else:
+            outcome = Outcome.REVERTED.value if result.get("changed") else "unchanged"
+        row = {"device": host, "before": before, "after": after, "outcome": outcome}
+        rows.append({**row, "detail": first_line(result) if bad else ""})
+    return rows
+
+
+def check_groups(targets: Iterable[Any], groups: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return a sentence for each of the plan's ``targets`` that names a group which has no hosts."""
+    problems = []
+    for target in targets:
+        name = str(target).strip()
+        if "%" in name or name.isdecimal() or list(groups.get(name, ())):
+            continue
+        what = "has no hosts" if name in groups else "is no group of the inventory"
+        problems.append(f"rollout_waves: {name} {what}, so there is no wave of it")
+    return problems

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What the gate is told of a wave, by what its tasks registered, and what the rollout keeps of its verdict. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+
+from .gate import verdict as gate
+from .gate.checks import Verdict
+from .gate.limits import LimitError, Limits
+from .gate.observations import DeviceObservation, observe_control, observe_device
+from .outcome import Outcome
+from .report import words
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the devices of a wave returned, by their names.
+
+    ``before`` and ``after`` are the reads of the controls around the soak, ``earlier`` the outcomes of the waves
+    before this one.
+    """
+
+    device_classes: Mapping[str, str]
+    version: str
+    swaps: Mapping[str, Result]
+    reads: Mapping[str, Result]
+    before: Mapping[str, Result] = field(default_factory=dict)
+    after: Mapping[str, Result] = field(default_factory=dict)
+    earlier: Mapping[str, Outcome] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict: ``reasons`` has a line for each check, ``problems`` those of the checks that led to no pass."""
+
+    verdict: Verdict
+    findings: tuple[Mapping[str, Any], ...]
+    reasons: tuple[str, ...]
+    problems: tuple[str, ...]
+    outcomes: Mapping[str, Outcome]
+
+
+def read_limits(values: Mapping[str, Any]) -> Limits:
+    """Return the gate's limits. Raises ArgumentError, which names the limit."""
+    try:
+        return Limits.from_dict(values)
+    except LimitError as error:
+        raise ArgumentError(f"rollout_limits: {error}") from None
+
+
+def judge(measured: Measured, limits: Limits, *, analysis: int, analyses_max: int) -> Judged:
+    """Judge a wave."""
+    classes = measured.device_classes
+    wave = [
+        observe_device(
+            name,
+            classes.get(name, "all"),
+            {"version": measured.version, **measured.swaps[name]},
+            measured.reads.get(name),
+        )
+        for name in measured.swaps
+    ]
+    controls = [
+        observe_control(
+            name,
+            {"device_class": classes.get(name, "all"), "before": before, "after": measured.after.get(name, {})},
+            measured.version,
+        )
+        for name, before in measured.before.items()
+        if name not in measured.swaps
+    ]
+    verdict, findings = gate.judge(
+        wave,
+        [control for control in controls if control is not None],
+        limits,
+        analysis=analysis,
+        analyses_max=analyses_max,
+        earlier=[
+            DeviceObservation(name, classes.get(name, "all"), outcome) for name, outcome in measured.earlier.items()
+        ],
+    )
+    bad = [finding for finding in findings if finding.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)]
+    return Judged(
+        verdict=verdict,
+        findings=tuple({**finding.to_dict(), "reason": words.reason(finding)} for finding in findings),
+        reasons=tuple(words.lines(findings)),
+        problems=tuple(words.lines(bad)),
+        outcomes={device.name: Outcome(device.outcome) for device in wave},
+    )

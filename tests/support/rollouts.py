@@ -1,0 +1,51 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rollouts of a small fleet, as the state machine has them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import (
+    Plan,
+    PlannedWave,
+    Rollout,
+    State,
+    Wave,
+)
+
+HOSTS = ["a", "b", "c", "d"]
+WAVES = (PlannedWave(1, "canary", ("a",)), PlannedWave(2, "100%", ("b", "c")))
+
+
+def a_rollout(model: str = "digits", version: str = "1.1.0", attempt: int = 1, **changes: Any) -> Rollout:
+    """A rollout of two waves at its beginning; ``d`` is in none of them."""
+    fields: dict[str, Any] = {
+        "digest": "d" * 64,
+        "plan": Plan(waves=WAVES, device_classes=dict.fromkeys(HOSTS, "small")),
+        **changes,
+    }
+    return Rollout(model=model, version=version, attempt=attempt, **fields)
+
+
+def wanted_by(
+    version: str,
+    state: str,
+    begun: int,
+    began: str = "2026-11-22T01:00:00Z",
+    attempt: int = 1,
+    limited: bool = False,
+) -> Rollout:
+    """A rollout in some state, whose first ``begun`` waves have begun."""
+    rollout = a_rollout(version=version, attempt=attempt)
+    return dataclasses.replace(
+        rollout,
+        state=State(state),
+        why="it was bad",
+        began=began,
+        waves=tuple(Wave(number) for number in range(1, begun + 1)),
+        plan=dataclasses.replace(rollout.plan, limited=limited),
+    )

@@ -1,0 +1,474 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The steps of a rollout on the controller, with results as the modules return them: no Ansible, no device."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from links import REPOSITORY
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common import files
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger, steps
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, RolloutError, State
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import StepError
+
+DIGITS = REPOSITORY / "examples" / "digits" / "repository"
+CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
+# No measurement has a limit: what the gate makes of measurements has tests of its own.
+OFF = dict.fromkeys(
+    ["accuracy_drop_max", "live_accuracy_drop_max", "error_rate_max", "error_rate_rise_max", "latency_ratio_max"]
+)
+DOWN = {"active": "1.0.0", "previous": None}
+UP = {"active": "1.1.0", "previous": "1.0.0"}
+DONE = {"changed": True, "version": "1.1.0", "before": DOWN, "after": UP, "live": "1.1.0", "active_seconds": 1.0}
+REFUSED = {"failed": True, "refused": True, "version": "1.1.0", "live": "1.0.0", "msg": "no room"}
+AWAY = {"unreachable": True, "started": False, "msg": "ssh: connect to host"}
+BROKEN = {"failed": True, "msg": "out of memory"}
+NEW = {"model": {"live": "1.1.0", "replaced": "1.0.0"}}
+
+
+class Stage:
+    """What Ansible would know; notes the fact of each step, and registers what a test says."""
+
+    def __init__(self, directory: Path, **variables: Any) -> None:
+        self.check_mode = False
+        self.process = os.getpid()
+        self.scratch = str(directory / "scratch")
+        self.limited = False
+        self.can_ask = False
+        self.hosts: list[str] = sorted(CLASSES)
+        self.batch: list[str] = self.hosts[:1]
+        self.groups: dict[str, list[str]] = {"all": self.hosts, "edge": self.hosts}
+        self.variables: dict[str, Any] = {
+            "model_name": "digits",
+            "model_version": "1.1.0",
+            "model_repository": str(DIGITS),
+            "rollout_ledger": str(directory / "ledger"),
+            "rollout_waves": ["25%", "100%"],
+            "rollout_soak_seconds": 0,
+            "rollout_limits": OFF,
+            **variables,
+        }
+        self.host: dict[str, dict[str, Any]] = {name: {"device_class": kind} for name, kind in CLASSES.items()}
+        self.results: dict[tuple[str, str], Any] = {}
+        self.noted: dict[str, Any] = {}
+        self.last: dict[str, Any] = {}
+
+    def matching(self, pattern: str) -> list[str]:
+        return list(self.groups.get(pattern, []))
+
+    def host_variables(self, host: str) -> Mapping[str, Any]:
+        return self.host.get(host, {})
+
+    def registered(self, host: str, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.results.get((host, name), {})
+        return found
+
+    def fact(self) -> Mapping[str, Any]:
+        return self.noted
+
+    def step(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Run a step as the action does; its result is JSON."""
+        result: dict[str, Any] = json.loads(json.dumps(steps.STEPS[name](self, **arguments)))
+        self.noted = result.pop("ansible_facts", {}).get(steps.FACT, self.noted)
+        return result
+
+    def register(self, name: str, results: Mapping[str, Any]) -> None:
+        self.results.update({(host, name): result for host, result in results.items()})
+
+    def wave(self, number: int, swaps: Mapping[str, Any], reads: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Play one wave to its verdict, and stop there unless it passed."""
+        self.batch = self.waves[number - 1]
+        begun = self.step("begin_wave")
+        if begun["next"] != "swap":
+            return begun
+        usual = dict.fromkeys(self.batch, DONE)
+        self.register(steps.SWAP, {**usual, **swaps})
+        while True:
+            soaked = self.step("soak")
+            self.register(steps.SOAKED, dict.fromkeys(self.batch, soaked))
+            self.register(steps.READ, {host: (reads or {}).get(host, NEW) for host in soaked["read"]})
+            judged = self.step("judge")
+            self.register(steps.JUDGED, dict.fromkeys(self.batch, judged))
+            if judged["next"] != "soak_again":
+                break
+        if judged["next"] != "next_wave":
+            self.last = self.step("stop")
+        return judged
+
+    @property
+    def waves(self) -> list[list[str]]:
+        return [wave["hosts"] for wave in self.noted["waves"]]
+
+    @property
+    def ledger(self) -> Path:
+        return Path(self.variables["rollout_ledger"])
+
+    def rollout(self, name: str = "digits-1.1.0-1") -> Rollout:
+        found = ledger.read(str(self.ledger / f"{name}.json"))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    (tmp_path / "scratch").mkdir()
+    return Stage(tmp_path)
+
+
+# ---- plan ----
+
+
+def test_the_plan_opens_the_ledger_and_says_what_comes(stage: Stage) -> None:
+    planned = stage.step("plan")
+    assert planned["next"] == "roll_out"
+    first, second = (wave["hosts"] for wave in planned["waves"])
+    assert planned["msg"] == ["digits 1.1.0", f"25%: 2: {', '.join(first)}", f"100%: 2: {', '.join(second)}"]
+    assert stage.rollout().state is State.RUNNING
+    assert stage.rollout().plan.device_classes == CLASSES
+    assert (stage.noted["hosts"], stage.noted["sizes"]) == ([*first, *second], [2, 2])
+    assert stage.noted["closing"] == first[:1]
+
+
+@pytest.mark.parametrize("changes", [{"check_mode": True}, {"rollout_plan_only": "true"}])
+def test_a_plan_alone_writes_and_locks_nothing(stage: Stage, changes: dict[str, Any]) -> None:
+    stage.check_mode = changes.pop("check_mode", False)
+    stage.variables.update(changes)
+    planned = stage.step("plan")
+    assert not stage.ledger.exists()
+    assert planned["next"] == ("end" if changes else "roll_out")
+    stage.batch = stage.waves[0]
+    assert stage.step("begin_wave")["next"] == ("end" if changes else "swap")
+    assert not stage.ledger.exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"model_version": 2.0}, 'Quote it: model_version: "2.0"'),
+        ({"model_version": "9.9.9"}, "digits/9.9.9/manifest.json: expected the manifest of digits 9.9.9"),
+        ({"rollout_limits": {"acuracy_min": 1}}, "rollout_limits: acuracy_min: no such limit; expected "),
+        ({"rollout_limits": {"accuracy_min": "high"}}, "rollout_limits: accuracy_min: expected a number"),
+        ({"rollout_limits": {"accuracy_min": 7}}, "rollout_limits: accuracy_min: expected a number from 0 to 1"),
+        ({"rollout_waves": ["100%", "50%"]}, 'rollout_waves: expected "100%" as the last one'),
+        ({"rollout_max_unavailable": "0%"}, "rollout_max_unavailable: expected a count from 1"),
+        ({"rollout_window": ["nights"]}, "rollout_window: "),
+        ({"rollout_hosts": "egde"}, "rollout_hosts: no host of the inventory matches 'egde'; its groups are: edge"),
+        ({"rollout_ledger": "/dev/null/ledger"}, "rollout_ledger: /dev/null/ledger: the ledger cannot be written: "),
+    ],
+)
+def test_what_is_wrong_is_said_at_the_plan_by_its_name(stage: Stage, variables: dict[str, Any], message: str) -> None:
+    stage.variables.update(variables)
+    with pytest.raises(EdgemlError) as caught:
+        stage.step("plan")
+    assert message in str(caught.value)
+    assert stage.noted == {}
+
+
+def test_what_is_wrong_with_one_device_is_said_at_the_plan_by_its_name(stage: Stage) -> None:
+    stage.host["edge-l1"]["rollout_trial_limits"] = {"crash_max": 1}
+    with pytest.raises(ArgumentError, match=r"^edge-l1: rollout_trial_limits: crash_max: no such option"):
+        stage.step("plan")
+
+
+def test_groups_and_classes_that_are_misspelt_are_said_at_the_plan(stage: Stage) -> None:
+    stage.variables["rollout_waves"] = ["canery", "100%"]
+    stage.host["edge-l1"] = {}
+    assert stage.step("plan")["msg"][-2:] == [
+        "rollout_waves: canery is no group of the inventory, so there is no wave of it",
+        "without device_class, and so a class of their own: 1: edge-l1",
+    ]
+
+
+def test_a_fleet_without_a_device_that_takes_part_is_refused(stage: Stage) -> None:
+    for host in stage.host.values():
+        host["rollout_pinned"] = "certified"
+    with pytest.raises(StepError, match=r"no device to roll out to: edge-l1 pinned: certified; edge-l2 "):
+        stage.step("plan")
+
+
+def test_a_rollout_beside_another_run_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "LOCK_WAIT_SECONDS", 0)
+    with another_run() as owner:
+        other = Stage(Path(stage.scratch).parent)
+        other.process = owner
+        other.step("plan")
+        stage.variables["model_version"] = "1.2.0"
+        with pytest.raises(LockedError, match=r"another run is at work since .*: digits-1.1.0-1"):
+            stage.step("plan")
+
+
+@contextmanager
+def another_run() -> Iterator[int]:
+    """Another ansible-playbook: the number of a process, with which its lock ends."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.communicate(b"\n")
+
+
+# ---- waves ----
+
+
+def test_a_rollout_goes_through_its_waves_and_passes(stage: Stage) -> None:
+    stage.step("plan")
+    for number in (1, 2):
+        judged = stage.wave(number, {})
+        assert (judged["next"], judged["verdict"], judged["problems"]) == ("next_wave", "pass", [])
+    closed = stage.step("close")
+    assert (closed["state"], closed["problem"]) == ("passed", "")
+    assert closed["stats"]["rollout_verdict"] == "pass"
+    assert closed["stats"]["rollout_outcomes"] == {"updated": 4}
+    assert stage.rollout().state is State.PASSED
+    assert "rollout digits-1.1.0-1" in Path(closed["stats"]["rollout_report"]).read_text()
+
+
+def test_a_failed_wave_names_the_devices_that_go_back(stage: Stage) -> None:
+    stage.step("plan")
+    ill, well = stage.waves[0]
+    judged = stage.wave(1, {ill: REFUSED})
+    assert (judged["next"], judged["verdict"]) == ("revert", "fail")
+    assert stage.last["next"] == "revert"
+    assert stage.noted["revert"] == stage.noted["closing"] == [well]
+    stage.register(steps.REVERT, {well: {"changed": True, "before": UP, "after": DOWN}})
+    closed = stage.step("close")
+    assert closed["state"] == "failed"
+    assert closed["problem"].startswith("digits-1.1.0-1: failed, and was reverted where it had been activated. fail: ")
+    assert closed["stats"]["rollout_outcomes"] == {"refused": 1, "reverted": 1, "not started": 2}
+    with pytest.raises(RolloutError, match="was stopped"):
+        stage.step("plan")
+
+
+def test_a_wave_that_says_too_little_soaks_again_and_then_pauses(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    stage.variables.update(rollout_soak_seconds=60, rollout_soak_seconds_max=180)
+    stage.variables["rollout_limits"] = {**OFF, "reporting_share_min": 1}
+    stage.step("plan")
+    lost = stage.waves[0][0]
+    judged = stage.wave(1, {lost: AWAY}, {lost: AWAY})
+    assert judged["next"] == "end"
+    assert waits == [59, 60, 60]
+    assert [analysis.verdict for analysis in stage.rollout().waves[0].analyses] == [Verdict.INCONCLUSIVE] * 3
+    closed = stage.step("close")
+    assert (closed["state"], closed["stats"]["rollout_verdict"]) == ("paused", "inconclusive")
+    assert "paused; nothing was reverted" in closed["problem"]
+    assert stage.rollout().state is State.PAUSED
+
+
+def test_other_hosts_than_planned_pause_the_rollout(stage: Stage) -> None:
+    stage.step("plan")
+    stage.batch = stage.waves[0][:1]
+    begun = stage.step("begin_wave")
+    assert begun["next"] == "end"
+    assert f"not played: {stage.waves[0][1]}" in begun["why"]
+    closed = stage.step("close")
+    assert closed["state"] == "paused"
+    assert f"not played: {stage.waves[0][1]}" in closed["problem"]
+
+
+def test_a_planned_wave_that_was_never_played_fails_the_run(stage: Stage) -> None:
+    stage.step("plan")
+    stage.wave(1, {})
+    closed = stage.step("close")
+    assert closed["state"] == "paused"
+    assert closed["problem"].endswith("wave 2 (100%) was not judged")
+
+
+def test_a_wave_that_could_not_be_judged_pauses_the_rollout(stage: Stage) -> None:
+    stage.step("plan")
+    stage.batch = stage.waves[0]
+    stage.step("begin_wave")
+    stage.register(steps.JUDGED, dict.fromkeys(stage.batch, BROKEN))
+    assert stage.step("stop")["next"] == "end"
+    closed = stage.step("close")
+    assert closed["problem"].endswith("wave 1 (25%) could not be judged: out of memory")
+
+
+def test_a_run_without_its_plan_says_what_is_wrong(stage: Stage) -> None:
+    with pytest.raises(StepError, match="--start-at-task and --tags leave out"):
+        stage.step("begin_wave")
+    stage.noted = {"scratch": "/of/an/earlier/run", "kind": "rollout"}
+    with pytest.raises(StepError, match="this run has no plan"):
+        stage.step("judge")
+
+
+# ---- a ledger that cannot be written any more ----
+
+
+@pytest.fixture
+def full(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A stage whose disk is full once its second write begins."""
+    write, count = files.write_whole, 0
+
+    def write_whole(path: str, text: str) -> None:
+        nonlocal count
+        count += 1
+        if count > full_after:
+            raise OSError(28, "No space left on device", path)
+        write(path, text)
+
+    full_after = 2
+    monkeypatch.setattr(f"{ledger.__name__}.write_whole", write_whole)
+    return stage
+
+
+def test_a_full_disk_under_the_ledger_turns_no_fail_into_nothing_reverted(full: Stage) -> None:
+    full.step("plan")
+    ill, well = full.waves[0]
+    judged = full.wave(1, {ill: REFUSED})
+    assert judged["next"] == "revert"
+    assert "No space left on device" in judged["warnings"][0]
+    assert full.noted["revert"] == [well]
+    closed = full.step("close")
+    assert closed["state"] == "failed"
+    assert "was reverted where it had been activated" in closed["problem"]
+
+
+def test_a_full_disk_under_the_ledger_begins_no_further_wave(full: Stage) -> None:
+    full.step("plan")
+    judged = full.wave(1, {})
+    assert (judged["verdict"], judged["next"]) == ("pass", "end")
+    closed = full.step("close")
+    assert closed["state"] == "paused"
+    assert "No space left on device" in closed["problem"]
+
+
+# ---- reconcile ----
+
+
+def test_each_device_is_brought_to_what_the_ledger_says(stage: Stage) -> None:
+    stage.step("plan")
+    for number in (1, 2):
+        stage.wave(number, {})
+    stage.step("close")
+    stage.host["edge-s1"]["rollout_maintenance"] = True
+    wanted = stage.step("wanted")
+    assert wanted["next"] == "swap"
+    assert sorted(stage.noted["calls"]) == ["edge-l1", "edge-l2", "edge-s2"]
+    (call,) = stage.noted["calls"]["edge-l1"]
+    assert call == {
+        "model": "digits",
+        "version": "1.1.0",
+        "state": "active",
+        "rollout_id": "digits-1.1.0-1",
+        "reason": "reconcile",
+    }
+    results = {host: {"results": [{**DONE, "item": calls[0]}]} for host, calls in stage.noted["calls"].items()}
+    results["edge-l2"] = {"results": [{**AWAY, "item": call}]}
+    stage.register(steps.RECONCILED, results)
+    closed = stage.step("close")
+    assert (closed["stats"]["reconcile_outcomes"], closed["problem"]) == ({"updated": 2, "away": 1}, "")
+    stage.register(steps.RECONCILED, {"edge-l2": {"results": [{**REFUSED, "item": call}]}, "edge-l1": {}})
+    assert stage.step("close")["problem"] == "edge-l2: no room; neither reached nor explained: edge-l1"
+
+
+def test_nothing_is_to_do_for_a_fleet_without_a_ledger(stage: Stage) -> None:
+    assert stage.step("wanted")["next"] == "end"
+    assert (stage.noted["next"], stage.noted["hosts"]) == ("end", ["edge-l1"])
+
+
+def test_a_damaged_ledger_keeps_nobody_from_what_it_is_not_about(stage: Stage) -> None:
+    stage.step("plan")
+    for number in (1, 2):
+        stage.wave(number, {})
+    stage.step("close")
+    (stage.ledger / "faces-1.0.0-1.json").write_text("{")
+    stage.step("wanted")
+    assert len(stage.noted["calls"]) == 4
+    (stage.ledger / "digits-1.2.0-1.json").write_text("{")
+    wanted = stage.step("wanted")
+    assert stage.noted["calls"] == {}
+    assert stage.noted["next"] == "swap", "the run ends with what is wrong"
+    assert "digits-1.2.0-1.json: cannot be read" in wanted["msg"][0]
+    assert "digits-1.2.0-1.json: cannot be read" in stage.step("close")["problem"]
+
+
+# ---- rollback ----
+
+
+@pytest.fixture
+def passed(stage: Stage) -> Stage:
+    """A stage after a rollout that passed."""
+    stage.step("plan")
+    for number in (1, 2):
+        stage.wave(number, {})
+    stage.step("close")
+    return stage
+
+
+BACK = {"changed": True, "before": UP, "after": DOWN}
+STAYED = {"changed": False, "before": DOWN, "after": DOWN}
+
+
+def test_a_rollback_is_noted_before_any_device_is_touched(passed: Stage) -> None:
+    passed.variables["rollback_reason"] = "complaints"
+    passed.step("rollback")
+    assert (passed.rollout().state, passed.rollout().why) == (State.ROLLED_BACK, "complaints")
+    assert (passed.noted["version"], passed.noted["reason"]) == ("1.1.0", "complaints")
+    assert len(passed.noted["hosts"]) == 4
+    passed.register(steps.REVERT, dict.fromkeys(CLASSES, BACK))
+    assert passed.step("close")["stats"] == {"rollback_outcomes": {"reverted": 4}}
+    # A second, right call stays quiet.
+    passed.step("rollback")
+    passed.register(steps.REVERT, dict.fromkeys(CLASSES, STAYED))
+    assert passed.step("close")["problem"] == ""
+
+
+@pytest.mark.parametrize(("limited", "wave"), [(True, None), (False, "2")])
+def test_a_rollback_of_a_part_leaves_the_rollout_to_the_others(passed: Stage, limited: bool, wave: str | None) -> None:
+    passed.limited = limited
+    passed.variables["rollback_rollout"] = "digits-1.1.0-1"
+    if wave:
+        passed.variables["rollback_wave"] = wave
+    waves = passed.waves
+    passed.step("rollback")
+    assert passed.rollout().state is State.PASSED
+    assert passed.noted["hosts"] == (waves[1] if wave else [*waves[0], *waves[1]])
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"rollback_rollout": "digits-9.9.9-1"}, "rollback_rollout: expected a rollout of the ledger: digits-1.1.0-1;"),
+        ({"rollback_rollout": "digits-1.1.0-1", "rollback_wave": 3}, "expected a wave of digits-1.1.0-1: 1 (25%), 2"),
+        ({"rollback_rollout": "digits-1.1.0-1", "rollback_wave": "two"}, "found 'two'"),
+        ({"model_version": ""}, "Set model_name and model_version, or rollback_rollout"),
+        ({"model_version": 1.1}, 'Quote it: model_version: "1.1"'),
+        ({"rollback_hosts": "egde"}, "rollback_hosts: no host of the inventory matches 'egde'"),
+    ],
+)
+def test_what_does_not_exist_is_not_rolled_back(passed: Stage, variables: dict[str, Any], message: str) -> None:
+    passed.variables.update(variables)
+    with pytest.raises(EdgemlError) as caught:
+        passed.step("rollback")
+    assert message in str(caught.value)
+    assert passed.rollout().state is State.PASSED
+    if "rollback_rollout" in variables:
+        assert "digits 1.1.0 (digits-1.1.0-1, passed)" in str(caught.value), "what is active is named"
+
+
+def test_a_version_that_nobody_has_is_no_success(passed: Stage) -> None:
+    passed.variables["model_version"] = "7.7.7"
+    passed.step("rollback")
+    there = {"changed": False, "before": UP, "after": UP, "diff": {"before": {"versions": {"1.1.0": "d"}}}}
+    passed.register(steps.REVERT, dict.fromkeys(CLASSES, there))
+    problem = passed.step("close")["problem"]
+    assert problem.startswith("digits 7.7.7: no device has it, and the ledger has no rollout of it. Active: 1.1.0 on 4")
+    # One device still holds it: it was rolled back before.
+    held = {**there, "diff": {"before": {"versions": {"7.7.7": "d"}}}}
+    passed.register(steps.REVERT, {"edge-s1": held})
+    assert passed.step("close")["problem"] == ""

@@ -27,8 +27,12 @@ options:
     description: What the device's programs are built for.
     type: str
     required: true
+  python:
+    description: The tag of the device's Python, such as V(cp311).
+    type: str
+    required: true
   wheels:
-    description: The runtimes that there are wheels of, by architecture.
+    description: For each architecture, the runtimes that there are wheels of, and for each the tags of its Pythons.
     type: dict
     required: true
 """
@@ -36,7 +40,7 @@ options:
 EXAMPLES = r"""
 - name: Refuse what cannot work
   ansible.builtin.assert:
-    that: values | edgeml.fleet.service_problems('aarch64', {'aarch64': ['onnxruntime']}) == []
+    that: values | edgeml.fleet.service_problems('aarch64', 'cp311', {'aarch64': {'onnxruntime': ['cp311']}}) == []
 """
 
 RETURN = r"""
@@ -49,17 +53,34 @@ _value:
 _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 
 
-def service_problems(values: Mapping[str, Any], architecture: str, wheels: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return what keeps the service with these options from running on a device of this architecture."""
-    problems = []
+def service_problems(
+    values: Mapping[str, Any], architecture: str, python: str, wheels: Mapping[str, Mapping[str, Sequence[str]]]
+) -> list[str]:
+    """Return what keeps the service with these options from running on a device of this architecture and Python."""
+    return (
+        _wheel_problems(values["runtimes"], architecture, python, wheels)
+        + _tls_problems(values)
+        + _open_problems(values)
+    )
+
+
+def _wheel_problems(
+    runtimes: Sequence[str], architecture: str, python: str, wheels: Mapping[str, Mapping[str, Sequence[str]]]
+) -> list[str]:
     if architecture not in wheels:
-        problems.append(f"the inference server has wheels for {', '.join(wheels)}, but this device is {architecture}")
-    elif set(values["runtimes"]).difference(wheels[architecture]):
-        problems.append(
-            f"inference_service_runtimes is {', '.join(values['runtimes'])}, but for this device ({architecture}) "
-            f"there are wheels of {', '.join(wheels[architecture])} only"
+        return [f"the inference server has wheels for {', '.join(wheels)}, but this device is {architecture}"]
+    found = wheels[architecture]
+    if set(runtimes).difference(found):
+        problem = (
+            f"inference_service_runtimes is {', '.join(runtimes)}, but for this device ({architecture}) "
+            f"there are wheels of {', '.join(found)} only"
         )
-    return problems + _tls_problems(values) + _open_problems(values)
+        return [problem]
+    return [
+        f"there are wheels of {runtime} for {', '.join(found[runtime])}, but the Python of this device is {python}"
+        for runtime in runtimes or list(found)[:1]
+        if python not in found[runtime]
+    ]
 
 
 def _tls_problems(values: Mapping[str, Any]) -> list[str]:

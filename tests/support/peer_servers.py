@@ -31,12 +31,9 @@ from server_process import GUARD_SECONDS, Device, Lines
 RECIPES = Path(__file__).with_name("peers")
 VENVS = REPOSITORY / ".cache" / "peers"
 ROLE_FILES = REPOSITORY / "roles" / "inference_service" / "files"
-ONNXRUNTIME = "onnxruntime==1.27.0"
+ONNXRUNTIME = "onnxruntime==1.32.0"
 PACKAGES: dict[str, list[str]] = {
-    "edgeml": [
-        f"--requirement={ROLE_FILES / name}.txt"
-        for name in ("requirements", "requirements-64bit", "requirements-onnxruntime")
-    ],
+    "edgeml": [f"--requirement={ROLE_FILES}/requirements/cp{sys.version_info[0]}{sys.version_info[1]}.txt"],
     # Its worker processes end at their start with a newer uvloop.
     "mlserver": ["mlserver==1.7.1", "uvloop==0.21.0", ONNXRUNTIME],
     "flask": ["flask==3.1.2", "gunicorn==23.0.0", ONNXRUNTIME],

@@ -157,4 +157,4 @@ def test_hardware_facts_tell_the_class(host: Host, architecture: str) -> None:
     classes = {"s": 1 << 30, "l": 2 << 30}
     most = classes[host.check_output("hostname").split("-")[1][0]]
     assert most * 0.8 < facts["memory_bytes"] <= most
-    assert facts["runtimes"]["onnxruntime"] == "1.27.0"
+    assert facts["runtimes"]["onnxruntime"] == "1.32.0"

@@ -28,6 +28,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from releases import make_release, variant_entry
 
 GUARD_SECONDS = 60
+# Another Python than that of the tests, with the packages that a device with it gets (tools/matrix).
+SERVER_PYTHON = os.environ.get("EDGEML_TEST_SERVER_PYTHON") or sys.executable
 """How long to wait for what must come, before the test is given up."""
 
 
@@ -109,7 +111,7 @@ class NotifySocket:
 class Device:
     """A directory with a store and, when started, a server that serves from it, run by the Python ``python``."""
 
-    def __init__(self, directory: Path, python: str = sys.executable) -> None:
+    def __init__(self, directory: Path, python: str = SERVER_PYTHON) -> None:
         self.directory = directory
         self.python = python
         self.socket_path = str(directory / "server.sock")

@@ -62,7 +62,7 @@ def test_a_version_that_could_serve(device: Device) -> None:
     assert set(result) == {"latency_seconds", "load_seconds", "runtime"}
     assert result["latency_seconds"] > 0
     assert result["load_seconds"] > 0
-    assert result["runtime"] == "onnxruntime 1.27.0"
+    assert result["runtime"] == "onnxruntime 1.32.0"
 
 
 def test_without_golden_inputs_a_model_does_not_run_and_has_no_latency(device: Device) -> None:
@@ -74,7 +74,7 @@ def test_without_golden_inputs_a_model_does_not_run_and_has_no_latency(device: D
     ("content", "golden_test", "model_format", "expected"),
     [
         (onnx_models.plus(1), golden(10), "onnx", "output 'sum' at [0, 0]: expected 11.0, found 2.0"),
-        (b"not a model", None, "onnx", "ONNX Runtime 1.27.0 cannot load it"),
+        (b"not a model", None, "onnx", "ONNX Runtime 1.32.0 cannot load it"),
         (onnx_models.plus(1), None, "paper", "format 'paper': expected onnx"),
     ],
 )

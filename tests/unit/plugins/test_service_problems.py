@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from certificates import Authority
+from links import REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.filter.service_problems import service_problems
 
-WHEELS = {"aarch64": ["onnxruntime", "ai-edge-litert"], "armv7l": ["tflite-runtime"]}
+WHEELS = {
+    "aarch64": {"onnxruntime": ["cp39", "cp313"], "ai-edge-litert": ["cp39"]},
+    "armv7l": {"tflite-runtime": ["cp39"]},
+}
 VALUES: dict[str, Any] = {
     "allow_unprotected": False,
     "credentials": [],
@@ -26,8 +31,8 @@ VALUES: dict[str, Any] = {
 }
 
 
-def problems(architecture: str = "aarch64", **values: Any) -> list[str]:
-    return service_problems({**VALUES, **values}, architecture, WHEELS)
+def problems(architecture: str = "aarch64", python: str = "cp39", **values: Any) -> list[str]:
+    return service_problems({**VALUES, **values}, architecture, python, WHEELS)
 
 
 @pytest.fixture
@@ -55,6 +60,29 @@ def test_other_runtimes_and_architectures_are_refused() -> None:
         "inference_service_runtimes is onnxruntime, but for this device (armv7l) there are wheels of "
         "tflite-runtime only"
     )
+
+
+def test_a_python_without_wheels_is_refused() -> None:
+    assert problems(python="cp313") == []
+    assert problems(python="cp38") == [
+        "there are wheels of onnxruntime for cp39, cp313, but the Python of this device is cp38"
+    ]
+    assert problems(python="cp313", runtimes=["ai-edge-litert", "onnxruntime"]) == [
+        "there are wheels of ai-edge-litert for cp39, but the Python of this device is cp313"
+    ]
+
+
+def test_the_role_promises_the_wheels_that_are_locked() -> None:
+    role = REPOSITORY / "roles/inference_service"
+    wheels = yaml.safe_load((role / "vars/main.yml").read_text())["__inference_service_wheels"]
+    for architecture, runtimes in wheels.items():
+        for runtime, pythons in runtimes.items():
+            locked = [
+                path.stem
+                for path in (role / "files/requirements").glob("cp*.txt")
+                if f"\n{runtime}==" in f"\n{path.read_text()}"
+            ]
+            assert sorted(pythons) == sorted(locked), f"{architecture}: {runtime}"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Any, Callable, NamedTuple
+from typing import Any, Awaitable, Callable, Mapping, NamedTuple
 
 from edgeml_server.common import json_codec
 from edgeml_server.common.errors import MethodNotAllowedError, RequestError, UnauthorizedError, UnavailableError

@@ -13,8 +13,7 @@ Without golden inputs only 0 is known to be unusual.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Mapping, NamedTuple, Sequence
 
 from edgeml_server.common.errors import InvalidRequestError
 from edgeml_server.common.tensors import Array, TensorSpec, shown

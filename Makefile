@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # As many tests at once as there are cores; one that is done takes over from another's queue, at its end, so that a file's
 # tests mostly stay together and with them what they share.
-WORKERS := --numprocesses=auto --dist=worksteal
+WORKERS := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
@@ -73,7 +73,7 @@ coverage: ## measure which branches of the parts that decide the unit tests reac
 
 .PHONY: faults
 faults: ## kill, cut from power and fail a swap at every point, not only at a choice of them
-	pytest tests/faults --all-points -o faulthandler_timeout=7200
+	pytest $(WORKERS) tests/faults --all-points -o faulthandler_timeout=7200
 
 .PHONY: benchmark
 benchmark: ## measure what swaps cost, and what the inference server does, beside others

@@ -28,7 +28,6 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import 
 
 # The last one whose roles start a module for each thing that differs.
 BEFORE = "2118a80"
-DEVICE = "edge-s1"
 SHARED = REPOSITORY / "molecule" / "shared"
 
 
@@ -52,18 +51,19 @@ class Collection:
         options = ("--offline", "--no-deps", "--force", "--collections-path", self._path)
         _run("ansible-galaxy", "collection", "install", *options, tarball)
 
-    def provision(self) -> Cost:
-        """Run the playbook on the device and measure it."""
+    def provision(self, device: str) -> Cost:
+        """Run the playbook on a device and measure it."""
         path = os.pathsep.join([str(self._path), str(REPOSITORY / ".ansible" / "collections")])
-        spent, began = _device_seconds(), time.monotonic()
-        _run("ansible-playbook", "edgeml.fleet.provision", "--limit", DEVICE, ANSIBLE_COLLECTIONS_PATH=path)
-        return Cost(time.monotonic() - began, _device_seconds() - spent)
+        spent, began = _device_seconds(device), time.monotonic()
+        _run("ansible-playbook", "edgeml.fleet.provision", "--limit", device, ANSIBLE_COLLECTIONS_PATH=path)
+        return Cost(time.monotonic() - began, _device_seconds(device) - spent)
 
 
 def main() -> None:
     """Measure some rounds and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="pristine devices that each of the two provisions")
+    parser.add_argument("--device", default="edge-s1", help="the one of the inventory that is made and provisioned")
     parser.add_argument("--before", default=BEFORE, help="the commit to compare with")
     parser.add_argument("--no-warm-up", action="store_true", help="the controller has the archives for both already")
     arguments = parser.parse_args()
@@ -74,9 +74,9 @@ def main() -> None:
             # Round 0 is not counted: in it, the controller makes the archives.
             for round_ in range(1 if arguments.no_warm_up else 0, arguments.rounds + 1):
                 for collection in collections:
-                    _run("ansible-playbook", SHARED / "create.yml", "--limit", DEVICE)
+                    _run("ansible-playbook", SHARED / "create.yml", "--limit", arguments.device)
                     for kind in ("pristine", "nothing to change"):
-                        cost = collection.provision()
+                        cost = collection.provision(arguments.device)
                         print(f"{round_} {collection.name}, {kind}: {cost.wall:.1f} s, {cost.device:.1f} s", flush=True)
                         if round_:
                             costs.setdefault((kind, collection.name), []).append(cost)
@@ -116,11 +116,11 @@ def _worktree(commit: str) -> Iterator[Path]:
             _run("git", "-C", REPOSITORY, "worktree", "remove", "--force", path)
 
 
-def _device_seconds() -> float:
-    """Seconds of processor that the device's container has spent."""
+def _device_seconds(device: str) -> float:
+    """Seconds of processor that a device's container has spent."""
     engine = docker.from_env()
     try:
-        stats = engine.containers.get(f"edgeml-{DEVICE}").stats(stream=False)
+        stats = engine.containers.get(f"edgeml-{device}").stats(stream=False)
     finally:
         engine.close()
     assert isinstance(stats, dict)

@@ -64,6 +64,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                     **role_variables(role / "defaults" / "main.yml"),
                     **role_variables(role / "vars" / "main.yml"),
                     "role_path": str(role),
+                    # The first task of each role notes it as a fact.
+                    f"__{name}_values": "{{ lookup('edgeml.fleet.role_values', role_path) }}",
                     **texts,
                 },
                 "tasks": [{"name": "Render", "ansible.builtin.debug": {"msg": RENDERED[name]}}],
@@ -76,7 +78,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def role_variables(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    found: dict[str, Any] = yaml.safe_load(path.read_text()) if path.exists() else {}
     return found
 
 
@@ -94,3 +96,9 @@ def test_lists_and_numbers_as_text_are_lists_and_numbers(rendered: dict[str, Any
     assert "NTP=ntp1.example ntp2.example\n" in rendered["provision"]["ntp"]
     assert rendered["provision"]["packages"] == ["ca-certificates", "chrony"]
     assert "provision_time" not in rendered["provision"]["time"]
+
+
+def test_each_role_notes_its_values_once() -> None:
+    for role in TEXTS:
+        tasks = "\n".join(path.read_text() for path in (REPOSITORY / "roles" / role / "tasks").glob("*.yml"))
+        assert tasks.count("lookup('edgeml.fleet.role_values', role_path)") == 1

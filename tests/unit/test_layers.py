@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "action": ("module_utils", "plugin_utils"),
     "callback": ("module_utils._common", "module_utils._release", "plugin_utils"),
     "filter": ("module_utils._common", "module_utils._release", "plugin_utils"),
+    "lookup": ("plugin_utils",),
     "doc_fragments": (),
 }
 # What a package may import from outside the collection, beside the standard library.
@@ -43,6 +44,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "action": ("ansible", "jinja2", "yaml"),
     "callback": ("ansible",),
     "filter": ("ansible", "cryptography"),
+    "lookup": ("ansible", "yaml"),
 }
 
 

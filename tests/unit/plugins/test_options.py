@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.errors import AnsibleFilterError
 
-from ansible_collections.edgeml.fleet.plugins.filter.typed import typed
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._options import OptionError, typed_options
 
 ROLES = Path(__file__).parents[3] / "roles"
 # One value for each type that a default does not show: of a list, of an empty text.
@@ -54,31 +53,27 @@ def as_text(value: Any) -> str:
 def test_a_text_becomes_what_the_value_itself_is(name: str) -> None:
     option = OPTIONS[name]
     value = sample(option)
-    (native,) = typed({name: value}, {name: option}).values()
-    (from_text,) = typed({name: as_text(value)}, {name: option}).values()
+    (native,) = typed_options({name: value}, {name: option}).values()
+    (from_text,) = typed_options({name: as_text(value)}, {name: option}).values()
     assert from_text == native == value
     assert type(from_text) is type(native)
 
 
 @pytest.mark.parametrize(("text", "value"), [("false", False), ("no", False), ("0", False), ("True", True), (1, True)])
 def test_truth_is_told_from_text(text: str | int, value: bool) -> None:
-    assert typed({"a": text}, {"a": {"type": "bool"}}) == {"a": value}
+    assert typed_options({"a": text}, {"a": {"type": "bool"}}) == {"a": value}
 
 
 def test_a_list_is_not_taken_apart_by_letters() -> None:
     option = {"a": {"type": "list", "elements": "str"}}
     for text in ('["x", "y"]', "[x, y]", "x,y"):
-        assert typed({"a": text}, option) == {"a": ["x", "y"]}
-    assert typed({"a": "[]"}, option) == {"a": []}
-    assert typed({"a": "xy"}, option) == {"a": ["xy"]}
-
-
-def test_the_prefix_is_left_out() -> None:
-    assert typed({"role_port": "1"}, {"role_port": {"type": "int"}}, prefix="role_") == {"port": 1}
+        assert typed_options({"a": text}, option) == {"a": ["x", "y"]}
+    assert typed_options({"a": "[]"}, option) == {"a": []}
+    assert typed_options({"a": "xy"}, option) == {"a": ["xy"]}
 
 
 def test_what_is_no_such_value_is_refused_by_its_name() -> None:
-    with pytest.raises(AnsibleFilterError, match=r"'port' is of type .*str.* and we were unable to convert to int"):
-        typed({"port": "http"}, {"port": {"type": "int"}})
-    with pytest.raises(AnsibleFilterError, match=r"value of level must be one of: low, high, got: middle"):
-        typed({"level": "middle"}, {"level": {"type": "str", "choices": ["low", "high"]}})
+    with pytest.raises(OptionError, match=r"'port' is of type .*str.* and we were unable to convert to int"):
+        typed_options({"port": "http"}, {"port": {"type": "int"}})
+    with pytest.raises(OptionError, match=r"value of level must be one of: low, high, got: middle"):
+        typed_options({"level": "middle"}, {"level": {"type": "str", "choices": ["low", "high"]}})

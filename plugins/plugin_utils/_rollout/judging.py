@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
@@ -15,6 +16,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 
 from .gate import verdict as gate
 from .gate.checks import Verdict
+from .gate.estimates import Proportion, ProportionEffect
 from .gate.limits import LimitError, Limits
 from .gate.observations import DeviceObservation, observe_control, observe_device
 from .outcome import Outcome
@@ -59,6 +61,22 @@ def read_limits(values: Mapping[str, Any]) -> Limits:
         raise ArgumentError(f"rollout_limits: {error}") from None
 
 
+def explained(silent: int, begun: int, controls_silent: int, controls_begun: int) -> bool:
+    """Return whether the controls explain that ``silent`` of the ``begun`` devices of a wave are not heard from.
+
+    They do where controls are silent too, and that the wave's devices are silent more often is not certain: a switch of
+    a site that is dead takes all of its devices.
+    """
+    if not silent or not controls_silent:
+        return False
+    effect = ProportionEffect((Proportion(1.0, silent, begun), Proportion(-1.0, controls_silent, controls_begun)))
+    return effect.lower(gate.FALSE_ALARMS) <= 0
+
+
+def _is_heard(read: Result) -> bool:
+    return bool(read) and not (read.get("unreachable") or read.get("failed"))
+
+
 def judge(measured: Measured, limits: Limits, *, analysis: int, analyses_max: int) -> Judged:
     """Judge a wave."""
     classes = measured.device_classes
@@ -80,6 +98,12 @@ def judge(measured: Measured, limits: Limits, *, analysis: int, analyses_max: in
         for name, before in measured.before.items()
         if name not in measured.swaps
     ]
+    reached = [name for name, before in measured.before.items() if _is_heard(before)]
+    begun = [device for device in wave if device.outcome not in (Outcome.AWAY, Outcome.REFUSED)]
+    silent = [device for device in begun if device.outcome == Outcome.SILENT]
+    controls_silent = sum(not _is_heard(measured.after.get(name, {})) for name in reached)
+    if explained(len(silent), len(begun), controls_silent, len(reached)):
+        wave = [dataclasses.replace(device, outcome=Outcome.CUT_OFF) if device in silent else device for device in wave]
     verdict, findings = gate.judge(
         wave,
         [control for control in controls if control is not None],

@@ -25,6 +25,8 @@ class Outcome(str, enum.Enum):
     FAILED_BEFORE = "failed before"
     # Begun, and not heard from since.
     SILENT = "silent"
+    # Begun, and not heard from since, like the controls: their link is gone, and nobody knows of the version.
+    CUT_OFF = "cut off"
     # Never reached.
     AWAY = "away"
     # The plan left it out.
@@ -47,12 +49,13 @@ REFUSED = Outcome.REFUSED
 FAILED = Outcome.FAILED
 FAILED_BEFORE = Outcome.FAILED_BEFORE
 SILENT = Outcome.SILENT
+CUT_OFF = Outcome.CUT_OFF
 AWAY = Outcome.AWAY
 
 # The new version serves on a device with one of these outcomes.
 ON_NEW_VERSION = (Outcome.UPDATED, Outcome.ALREADY_THERE)
 # A device with one of these outcomes may serve the new version, or hold it as its active one.
-MAY_HOLD_NEW_VERSION = (*ON_NEW_VERSION, Outcome.FAILED, Outcome.SILENT)
+MAY_HOLD_NEW_VERSION = (*ON_NEW_VERSION, Outcome.FAILED, Outcome.SILENT, Outcome.CUT_OFF)
 
 
 def swap_outcome(swap: Mapping[str, Any]) -> Outcome:

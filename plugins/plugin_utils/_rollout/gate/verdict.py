@@ -26,6 +26,7 @@ from typing import Callable, Iterable, NamedTuple, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import (
     AWAY,
+    CUT_OFF,
     FAILED,
     FAILED_BEFORE,
     ON_NEW_VERSION,
@@ -166,7 +167,7 @@ def _coverage(
         )
     ]
     if serving and limits.reporting_share_min > 0:
-        heard = {item.device_class for item in (*wave, *earlier) if item.outcome not in (AWAY, SILENT)}
+        heard = {item.device_class for item in (*wave, *earlier) if item.outcome not in (AWAY, SILENT, CUT_OFF)}
         findings += [
             Finding(
                 check=Check.COVERAGE,

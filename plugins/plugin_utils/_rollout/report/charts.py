@@ -33,7 +33,7 @@ from .words import (
 
 # Outcomes on whose colour a bar's numbers are readable in white and in black; the others take the page's own ink.
 _WHITE_ON = ("updated", "silent", "not reverted")
-_BLACK_ON = ("failed", "failed before", "refused", "away", "reverted")
+_BLACK_ON = ("failed", "failed before", "refused", "cut off", "away", "reverted")
 _TICKS = 5
 # The least width of a span of time, so that a short one is seen.
 _LEAST_WIDTH = 0.4

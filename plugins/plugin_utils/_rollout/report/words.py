@@ -309,6 +309,7 @@ OUTCOMES = (
     "failed before",
     "silent",
     "refused",
+    "cut off",
     "away",
     "reverted",
     "maintenance",

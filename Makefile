@@ -94,6 +94,10 @@ fuzz: ## send the inference server 100,000 bad requests
 kserve-client: ## download KServe's client and talk to the inference server with it
 	@tools/kserve-client
 
+.PHONY: findings
+findings: ## show again how libraries and tools of the field surprise, by pinned public packages
+	@code=0; for finding in findings/*-*.sh; do printf '==> %s\n' "$$finding"; "$$finding" || code=1; done; exit $$code
+
 # The scenarios that take minutes. Each run has a directory of its own for what Molecule notes, made anew: after a run that was
 # killed, Molecule would believe that the devices are there.
 SCENARIOS := --scenario-name container_runtime --scenario-name default --scenario-name faults

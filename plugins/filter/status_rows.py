@@ -55,10 +55,19 @@ def status_rows(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "trial": _trial(model.get("trial")),
                     "failed": ", ".join(entry["version"] for entry in model.get("failed") or []) or None,
                     "variant": model.get("variant"),
-                    "accuracy": f"{probe['accuracy']:.4f}" if probe else None,
+                    "accuracy": _accuracy(probe),
                 }
             )
     return rows
+
+
+def _accuracy(probe: Mapping[str, Any] | None) -> str | None:
+    if not probe:
+        return None
+    if probe.get("error"):
+        return "error"
+    value = "none" if probe.get("value") is None else f"{probe['value']:.4f}"
+    return value if probe.get("metric") == "accuracy" else f"{probe.get('metric')} {value}"
 
 
 def _trial(trial: Mapping[str, Any] | None) -> str | None:

@@ -11,13 +11,13 @@ short_description: Read which model versions a device holds and serves, and how 
 version_added: 0.1.0
 description:
   - Reads the device's store and asks its inference server. Changes nothing.
-  - With O(probe=true) it sends the labelled probe set of the active version to the server and measures the accuracy.
+  - With O(probe=true) it puts the probe set of the active version to the server, and measures its answers.
 options:
   model:
     description: Name of the model. All models of the device if not given.
     type: str
   probe:
-    description: Whether to measure the accuracy of the active version on its release's probe set.
+    description: Whether to measure the active version on its release's probe set.
     type: bool
     default: false
   history:
@@ -97,10 +97,10 @@ models:
       returned: when a version is active
       sample: digits-1.1.0-20261121T101500Z
     baseline:
-      description: How the replaced version answered the active version's probe set, just before the switch.
+      description: How the replaced version answered the active version's probe set before the switch; as C(probe).
       type: dict
       returned: when a version is active
-      sample: {version: 1.0.0, samples: 360, correct: 331, accuracy: 0.919444, latency_seconds: 0.004}
+      sample: {version: 1.0.0, metric: accuracy, samples: 360, value: 0.919444, latency_seconds: 0.004}
     trial:
       description: The trial of the active version, with the version that it returns to; none if it is committed.
       type: dict
@@ -165,10 +165,14 @@ models:
       returned: when a version is active
       sample: {requests: {requests: 90110, errors: 4}, resident_bytes: 103809024}
     probe:
-      description: How the active version answers its probe set now; none if its release has no probe set.
+      description:
+        - How the active version answers its probe set now; none if its release has no probe set.
+        - C(value) is the C(metric) over all C(samples), and C(results) has each sample's, packed. For the metric
+          accuracy it is also C(accuracy).
+        - C(error) alone if the probe set could not be asked, with the reason.
       type: dict
       returned: when O(probe=true) and the active version is live
-      sample: {version: 1.1.0, samples: 360, correct: 354, accuracy: 0.983333, latency_seconds: 0.004}
+      sample: {version: 1.1.0, metric: accuracy, samples: 360, value: 0.983333, latency_seconds: 0.004}
     history:
       description: The last transitions, oldest first.
       type: list

@@ -285,11 +285,12 @@ missing_blobs:
   sample: [{path: model.onnx, size: 40518, sha256: 5f2c...}]
 baseline:
   description:
-    - How the replaced version answered the new release's probe set, just before the switch.
+    - How the replaced version answered the new release's probe set, just before the switch. C(error) alone if it could
+      not be asked, with the reason.
     - None where there was nothing to measure.
   returned: when O(state) is V(active) and something changed
   type: dict
-  sample: {version: 1.0.0, samples: 360, correct: 331, accuracy: 0.919444, latency_seconds: 0.004}
+  sample: {version: 1.0.0, metric: accuracy, samples: 360, value: 0.919444, latency_seconds: 0.004}
 refused:
   description: True when the task failed before anything was switched. The old version served all along.
   returned: failure

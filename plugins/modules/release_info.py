@@ -11,6 +11,7 @@ short_description: Read and verify a release in the model repository
 version_added: 0.1.0
 description:
   - Runs on the controller. Checks the release's manifest in full and, unless O(verify=false), every byte of its files.
+    Then it also reads the golden file and the probe set, and refuses a probe set that does not fit the model's outputs.
   - A rollout calls it once, before any device is touched, so that a damaged release never leaves the controller.
 options:
   model:

@@ -72,12 +72,19 @@ options:
         type: float
         default: 0.5
       accuracy_drop_max:
-        description: Accuracy on the release's probe set that may be lost, in points (0.02 is two percentage points).
+        description:
+          - How much of the metric of the release's probe set may be lost, in points (0.02 is two percentage points).
+          - For the metrics accuracy, within, agreement, auc and r2.
         type: raw
         default: 0.02
       accuracy_min:
-        description: The least accuracy on the release's probe set, from 0 to 1.
+        description: The least value of the same metrics, from 0 to 1.
         type: raw
+      probe_error_ratio_max:
+        description:
+          - How many times as large the error on the release's probe set may be, for the metrics mae, rmse and distance.
+        type: raw
+        default: 1.1
       live_accuracy_drop_max:
         description: Accuracy by the labels that came back that may be lost, in points.
         type: raw
@@ -146,8 +153,20 @@ EXAMPLES = r"""
         model:
           live: 1.1.0
           replaced: 1.0.0
-          baseline: {version: 1.0.0, samples: 360, correct: 330, accuracy: 0.916667, latency_seconds: 0.004}
-          probe: {version: 1.1.0, samples: 360, correct: 353, accuracy: 0.980556, latency_seconds: 0.004}
+          baseline: &answers
+            version: 1.0.0
+            metric: accuracy
+            samples: 360
+            correct: 330
+            value: 0.916667
+            results: {flags: "///////////////////////////////////////////////////////AAAAA"}
+            latency_seconds: 0.004
+          probe:
+            <<: *answers
+            version: 1.1.0
+            correct: 353
+            value: 0.980556
+            results: {flags: "//////////////////////////////////////////////////////////+A"}
           requests: {requests: 812, errors: 0, timed: 812, latency_buckets: [[0.001, 3], [0.0025, 700], [0.005, 812]]}
           past:
             requests: {requests: 9120, errors: 2, timed: 9118, latency_buckets: [[0.001, 31], [0.0025, 7911]]}
@@ -188,7 +207,7 @@ reasons:
   returned: success
   type: list
   elements: str
-  sample: ["pass: accuracy drop in small: -0.0639 lost, from 0.9167 to 0.9806 (at most 0.0200) of 360 samples"]
+  sample: ["pass: coverage: 4 of 4 devices reported (100%, at least 50%)"]
 findings:
   description:
     - Every check whose limit is on, in every device class and over all of them.
@@ -217,7 +236,7 @@ findings:
       description: The reason for people, in words and numbers.
       type: str
       returned: always
-      sample: "0.9806 of 360 samples (at least 0.9000)"
+      sample: "accuracy 0.9806 on 360 samples (at least 0.9000)"
     device_class:
       description: The device class; null for what is over all of them.
       type: str
@@ -337,6 +356,16 @@ findings:
       type: int
       returned: always
       sample: 1
+    metric:
+      description: The metric of the probe set, for the checks of it.
+      type: str
+      returned: always
+      sample: accuracy
+    improved:
+      description: How many samples of the probe set were wrong before and are right now.
+      type: int
+      returned: always
+      sample: 4
 outcomes:
   description:
     - The outcome of each device by its name.

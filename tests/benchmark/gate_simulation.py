@@ -14,6 +14,7 @@ see the histograms and the counters that ``model_info`` tells, nothing else.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import math
 import sys
@@ -29,7 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from clone import REPOSITORY
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import pack_flags
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import Limits
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import (
@@ -37,7 +40,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observa
     DeviceObservation,
     Labels,
     Observation,
-    Probe,
+    ProbeResult,
     Requests,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
@@ -158,10 +161,11 @@ class Rollout:
         everybody = [*self.wave, *self.beside]
         self.away = {device.name for device in everybody if self.chance.random() < OFFLINE}
         self.past = {device.name: device.count(PAST_LOOKS, 0.0, 0.0, Fault()) for device in everybody}
-        old = PROBE_SAMPLES - int(self.chance.binomial(PROBE_SAMPLES, 1 - ACCURACY))
-        worse = int(self.chance.binomial(PROBE_SAMPLES, DISCORDANT + fault.accuracy))
-        better = int(self.chance.binomial(PROBE_SAMPLES - old, DISCORDANT / (1 - ACCURACY)))
-        self.probes = (old, min(max(old - worse + better, 0), PROBE_SAMPLES))
+        old = self.chance.random(PROBE_SAMPLES) < ACCURACY
+        lost = (DISCORDANT + fault.accuracy) / ACCURACY
+        drawn = self.chance.random(PROBE_SAMPLES)
+        new = np.where(old, drawn >= lost, drawn < DISCORDANT / (1 - ACCURACY))
+        self.probes = (_answers(old), _answers(new))
 
     def run(self) -> Iterator[Analysis]:
         """Soak and look, up to ``analyses`` times. Everything is counted from the first soak on."""
@@ -182,8 +186,8 @@ class Rollout:
         if device.name in self.away:
             return DeviceObservation(device.name, device.kind.name, AWAY)
         old, new = self.probes
-        now = _with(counted[device.name], Probe(PROBE_SAMPLES, new, self._probe_seconds(device, self.fault)))
-        past = _with(self.past[device.name], Probe(PROBE_SAMPLES, old, self._probe_seconds(device, Fault())))
+        now = _with(counted[device.name], new, self._probe_seconds(device, self.fault))
+        past = _with(self.past[device.name], old, self._probe_seconds(device, Fault()))
         return DeviceObservation(device.name, device.kind.name, UPDATED, now=now, past=past)
 
     def _controls(self, counted: dict[str, Observation]) -> list[Control]:
@@ -204,8 +208,13 @@ def _split(devices: int) -> list[tuple[Kind, int]]:
     return list(zip(KINDS, counts, strict=True))
 
 
-def _with(measured: Observation, probe: Probe) -> Observation:
-    return Observation(requests=measured.requests, labels=measured.labels, probe=probe)
+def _answers(flags: np.ndarray) -> ProbeResult:
+    return ProbeResult(Metric.ACCURACY, len(flags), float(flags.mean()), pack_flags(flags.tolist()))
+
+
+def _with(measured: Observation, probe: ProbeResult, seconds: float) -> Observation:
+    answered = dataclasses.replace(probe, latency_seconds=seconds)
+    return Observation(requests=measured.requests, labels=measured.labels, probe=answered)
 
 
 def _add(before: Observation | None, soak: Observation) -> Observation:
@@ -300,7 +309,7 @@ def _pooled(measured: Sequence[Observation]) -> Pooled:
 
 def _mean_drop(reports: Sequence[DeviceObservation]) -> float:
     pairs = [(item.past.probe, item.now.probe) for item in reports]
-    return float(np.mean([(old.correct - new.correct) / PROBE_SAMPLES for old, new in pairs if old and new]))
+    return float(np.mean([(old.value or 0.0) - (new.value or 0.0) for old, new in pairs if old and new]))
 
 
 def _mean_ratio(reports: Sequence[DeviceObservation]) -> float:
@@ -355,8 +364,14 @@ def main() -> None:
     parser.add_argument("--analyses", type=int, default=4, help="looks at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--search", action="store_true", help="look for the smallest canary instead")
+    parser.add_argument("--probe", action="store_true", help="look for the smallest probe set of each metric instead")
     options = parser.parse_args()
     table: list[dict[str, str]] = []
+    if options.probe:
+        import probe_set_simulation  # It needs the paths that clone sets.
+
+        print("\n".join(text_table(probe_set_simulation.rows(options.runs, options.seed))))
+        return
     cases = SEARCHED if options.search else ((options.devices, options.requests),)
     gates = ["rollout_gate"] if options.search else list(GATES)
     for devices, requests in cases:

@@ -101,7 +101,7 @@ def test_a_page_shows_without_errors_requests_or_overflow(browser: Browser, name
     ("name", "state", "why"),
     [
         ("passed", "✓ Passed", "every wave passed"),
-        ("failed", "✕ Failed", "wave 2 (50%): fail: accuracy drop in pi4-1gb: 0.0831 lost"),
+        ("failed", "✕ Failed", "wave 2 (50%): fail: accuracy drop in pi4-1gb: 0.0831 of accuracy lost"),
         ("paused", "‖ Paused", "wave 1 (canary): inconclusive: coverage: 1 of 4 devices reported"),
     ],
 )
@@ -172,7 +172,7 @@ def test_findings_are_a_table_with_the_deciding_ones_first(browser: Browser) -> 
     browser.show("failed")
     verdicts = browser.texts(".wave[open] .findings tbody tr td:first-child")
     assert verdicts == ["✕ fail", "? inconclusive", *["✓ pass"] * 10, "\N{EN DASH} skipped"]
-    assert "0.0831 lost, from 0.9167" in browser.texts(".wave[open] .findings tbody tr")[0]
+    assert "0.0831 of accuracy lost, from 0.9167" in browser.texts(".wave[open] .findings tbody tr")[0]
     assert browser.texts(".wave[open] > summary")[0].startswith("Wave 2, 50%: ✕ fail 2 analyses;")
 
 

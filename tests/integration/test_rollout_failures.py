@@ -29,7 +29,14 @@ BATCHES = [wave.hosts for wave in plan(read_hosts(dict.fromkeys(HOSTS, "small"))
 AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 # Nobody can be asked how these devices' models behave.
 UNMEASURED = dict.fromkeys(
-    ["accuracy_drop_max", "live_accuracy_drop_max", "error_rate_max", "error_rate_rise_max", "latency_ratio_max"]
+    [
+        "accuracy_drop_max",
+        "probe_error_ratio_max",
+        "live_accuracy_drop_max",
+        "error_rate_max",
+        "error_rate_rise_max",
+        "latency_ratio_max",
+    ]
 )
 # Nobody can make a store below a file.
 BROKEN = {"rollout_server": {"store": "/dev/null/store", "strategy": "none"}}

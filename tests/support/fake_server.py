@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         self.server.requests.append((self.command, self.path, body))
-        status, reply = self.server.reply or (200, json.dumps(echo(json.loads(body))).encode())
+        status, reply = self.server.reply or (200, json.dumps(echo(json.loads(body))).encode() if body else b"{}")
         if status == 0:
             return
         self.send_response(status)

@@ -219,7 +219,9 @@ def failed() -> dict[str, Any]:
     }
     ledger = judged(ledger, 1, "02:30:05", {"02:40:30": "inconclusive", "02:50:31": "pass"}, good_findings(4), {})
     ledger = judged(ledger, 2, "02:50:40", {"03:01:20": "inconclusive", "03:11:22": "fail"}, bad_findings(16), bad)
-    why = "wave 2 (50%): fail: accuracy drop in pi4-1gb: 0.0831 lost, from 0.9167 to 0.8336 (at most 0.0200)"
+    why = (
+        "wave 2 (50%): fail: accuracy drop in pi4-1gb: 0.0831 of accuracy lost, from 0.9167 to 0.8336 (at most 0.0200)"
+    )
     return closed(ledger, "failed", why, "03:12:40", {"updated": "reverted", "silent": "not reverted"}, details)
 
 

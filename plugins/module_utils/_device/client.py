@@ -28,6 +28,8 @@ STARTING = "the server is starting"
 
 # Has edgeml_server keep what this client asks out of what it counts as traffic. Others pass it over.
 PROBE_HEADER = "Edgeml-Probe"
+# How much of a body is JSON; binary data follows it.
+_JSON_LENGTH = "inference-header-content-length"
 
 
 class Server:
@@ -83,9 +85,37 @@ class Server:
         part = f"/versions/{version}" if version else ""
         return self._request("GET", f"/v2/models/{model}{part}/ready")[0] == 200
 
-    def infer(self, model: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """One inference; ``request`` and the returned reply are the protocol's JSON objects."""
-        return _json(self._expect_ok("POST", f"/v2/models/{model}/infer", request), "infer")
+    def extensions(self) -> list[str]:
+        """The protocol's extensions that the server has; none if it does not say."""
+        status, body = self._request("GET", "/v2")
+        found = _json(body, "server metadata").get("extensions") if status == 200 else None
+        return [str(name) for name in found] if isinstance(found, list) else []
+
+    def inputs(self, model: str) -> dict[str, list[int]]:
+        """The shapes of the model's inputs by name, -1 for any size; nothing if the server does not say."""
+        status, body = self._request("GET", f"/v2/models/{model}")
+        items = _json(body, "metadata").get("inputs") if status == 200 else None
+        try:
+            return {str(item["name"]): [int(size) for size in item["shape"]] for item in items or []}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError(f"metadata: expected inputs with names and shapes; {error!r}") from error
+
+    def infer(self, model: str, request: Mapping[str, Any], data: bytes = b"") -> tuple[Mapping[str, Any], bytes]:
+        """One inference; ``request`` and the returned reply are the protocol's JSON objects.
+
+        ``data`` is the inputs' binary data, as the protocol's extension has it; the outputs' follows the reply.
+        """
+        url = f"/v2/models/{model}/infer"
+        text = json.dumps(request).encode("utf-8")
+        headers = {"Content-Type": "application/json", PROBE_HEADER: "1"}
+        if data:
+            headers.update({"Content-Type": "application/octet-stream", _JSON_LENGTH: str(len(text))})
+        status, body, answered = self._exchange("POST", url, text + data, headers)
+        if status != 200:
+            raise ServerError(f"{self.address}: POST {url}: expected status 200; found {status}: {_reason(body)}")
+        length = answered.get(_JSON_LENGTH)
+        size = int(length) if length is not None and length.isdigit() else len(body)
+        return _json(body[:size], "infer"), body[size:]
 
     def metrics(self) -> str:
         """The server's metrics in Prometheus' text format."""
@@ -98,15 +128,19 @@ class Server:
         return body
 
     def _request(self, method: str, url: str, document: Any = None) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json", PROBE_HEADER: "1"} if document is not None else {}
+        content = json.dumps(document).encode("utf-8") if document is not None else None
+        status, body, _headers = self._exchange(method, url, content, headers)
+        return status, body
+
+    def _exchange(
+        self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         seconds = self.look_seconds if method == "GET" else self.work_seconds
         deadline = time.monotonic() + seconds
         connection = self._connect(seconds)
         try:
-            if document is None:
-                connection.request(method, url)
-            else:
-                headers = {"Content-Type": "application/json", PROBE_HEADER: "1"}
-                connection.request(method, url, json.dumps(document), headers)
+            connection.request(method, url, content, dict(headers))
             response = connection.getresponse()
             body = bytearray()
             while True:
@@ -114,7 +148,7 @@ class Server:
                 if not chunk:
                     if response.length:
                         raise http.client.IncompleteRead(bytes(body), response.length)
-                    return response.status, bytes(body)
+                    return response.status, bytes(body), {name.lower(): value for name, value in response.getheaders()}
                 body += chunk
                 if len(body) > REPLY_BYTES_MAX:
                     raise ServerError(

@@ -16,7 +16,6 @@ from typing import Any, Mapping
 from .facts import boot_id, boot_seconds
 from .journal import TIME_FORMAT
 from .metrics import counted_since
-from .probe_set import probe_accuracy
 from .serving import Strategy, make_strategy
 from .state import ModelServer, State, require
 from .store import Store
@@ -61,7 +60,12 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
         entry.update(_measured(strategy, name, state, activation))
         if probe and answers and live == state.active:
             asked = strategy.server
-            entry["probe"] = probe_accuracy(asked, name, version.probe_path) if asked and version.probe_path else None
+            entry["probe"] = None
+            if asked and version.probe_path:
+                # Imported here, because most calls ask nothing, and its own imports take time on a device.
+                from .probe_set import probe_result
+
+                entry["probe"] = probe_result(asked, name, version.probe_path, version.golden_path)
     if history > 0:
         entry["history"] = store.journal(name).history()[-history:]
     return entry

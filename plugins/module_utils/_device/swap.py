@@ -19,11 +19,10 @@ import os
 import time
 from typing import Any, BinaryIO, Mapping
 
-from .._common.errors import CandidateError, EdgemlError, IntegrityError, ServerError, SwapError
+from .._common.errors import CandidateError, IntegrityError, ServerError, SwapError
 from .._release.manifest import File, Release
 from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
-from .probe_set import probe_accuracy
 from .smoke_test import SmokeTest, runtime_id
 from .state import SWITCHING, WATCHING, State, Trial, require
 from .store import Version
@@ -202,9 +201,10 @@ class Swap(Planning):
         server = self.strategy.server
         if server is None or version.probe_path is None or self.live() in (None, version.version):
             return None
-        with contextlib.suppress(EdgemlError, KeyError, ValueError):
-            return probe_accuracy(server, self.model, version.probe_path)
-        return None
+        # Imported here, because its own imports take time on a device that asks nothing.
+        from .probe_set import probe_result
+
+        return probe_result(server, self.model, version.probe_path, version.golden_path)
 
     def _watch(self, version: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -13,6 +13,7 @@ import os
 from .._common.errors import IntegrityError, ManifestError
 from .._common.hashing import read_hashed
 from .manifest import MANIFEST_BYTES_MAX, File, Release, check_name, parse_release_json
+from .probe_set import ProbeSetError, read_outputs, read_probe_set
 
 
 class Repository:
@@ -47,10 +48,31 @@ class Repository:
             raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; {error.strerror}") from error
 
     def verify(self, release: Release) -> int:
-        """Read every file of the release; return their bytes in all. Raises IntegrityError at the first wrong one."""
+        """Read every file of the release; return their bytes in all.
+
+        Raises IntegrityError at the first wrong one, and ManifestError for a golden file or a probe set that is none or
+        does not fit the model's outputs.
+        """
         for file in release.all_files():
             self._verify_file(file)
+        self._check_probe_set(release)
         return sum(file.size for file in release.all_files())
+
+    def _check_probe_set(self, release: Release) -> None:
+        """Have the probe set read as a device reads it, with what the golden file says of the outputs."""
+        name = f"{release.model} {release.version}"
+        try:
+            outputs = read_outputs(self.blob_path(release.golden.sha256) if release.golden else None)
+            if release.probe is not None:
+                probe = read_probe_set(self.blob_path(release.probe.sha256))
+                if outputs and probe.output not in outputs:
+                    known = ", ".join(sorted(outputs))
+                    raise ProbeSetError(
+                        f"{release.probe.path}: output: expected one of {known}; found {probe.output!r}"
+                    )
+                probe.resolved(outputs.get(probe.output))
+        except ProbeSetError as error:
+            raise ManifestError(f"{name}: {error}") from error
 
     def _verify_file(self, file: File) -> None:
         path = self.blob_path(file.sha256)

@@ -31,7 +31,7 @@ ELEMENT_TYPES = {
 def plus(addend: float) -> bytes:
     """``sum`` = ``x`` + addend, and ``twice`` = 2 x; both FP32 [N, 2]."""
     nodes = [helper.make_node("Add", ["x", "addend"], ["sum"]), helper.make_node("Add", ["x", "x"], ["twice"])]
-    return _model(
+    return model_of(
         nodes,
         inputs=[("x", TensorProto.FLOAT, ["N", 2])],
         outputs=[("sum", TensorProto.FLOAT, ["N", 2]), ("twice", TensorProto.FLOAT, ["N", 2])],
@@ -41,7 +41,7 @@ def plus(addend: float) -> bytes:
 
 def centred() -> bytes:
     """``y`` = ``x`` less the mean of all rows, FP32 [N, 2]: rows that depend on each other."""
-    return _model(
+    return model_of(
         [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0]), helper.make_node("Sub", ["x", "mean"], ["y"])],
         inputs=[("x", TensorProto.FLOAT, ["N", 2])],
         outputs=[("y", TensorProto.FLOAT, ["N", 2])],
@@ -50,7 +50,7 @@ def centred() -> bytes:
 
 def running_sum(backwards: bool = False) -> bytes:
     """``y`` = the sum of ``x`` (FP32 [N, 2]) up to each row, or from it on."""
-    return _model(
+    return model_of(
         [helper.make_node("CumSum", ["x", "axis"], ["y"], reverse=int(backwards))],
         inputs=[("x", TensorProto.FLOAT, ["N", 2])],
         outputs=[("y", TensorProto.FLOAT, ["N", 2])],
@@ -60,7 +60,7 @@ def running_sum(backwards: bool = False) -> bytes:
 
 def largest() -> bytes:
     """``y`` = ``x`` (FP32 [N, 2]) over the largest of all its rows."""
-    return _model(
+    return model_of(
         [
             helper.make_node("ReduceMax", ["x"], ["most"], axes=[0], keepdims=1),
             helper.make_node("Div", ["x", "most"], ["y"]),
@@ -72,7 +72,7 @@ def largest() -> bytes:
 
 def dynamically_quantised() -> bytes:
     """``y`` = ``x`` (FP32 [N, 2]) as it is after its quantisation to 8 bits, on the scale of the whole batch."""
-    return _model(
+    return model_of(
         [
             helper.make_node("DynamicQuantizeLinear", ["x"], ["quantised", "scale", "zero_point"]),
             helper.make_node("DequantizeLinear", ["quantised", "scale", "zero_point"], ["y"]),
@@ -85,7 +85,7 @@ def dynamically_quantised() -> bytes:
 def lstm() -> bytes:
     """``y`` (FP32 [N, 1]) = an LSTM that takes the rows of ``x`` (FP32 [N, 2]) for steps in time."""
     weights = [0.5, -0.25, 0.75, 0.1, -0.3, 0.6, 0.2, 0.4]
-    return _model(
+    return model_of(
         [
             helper.make_node("Unsqueeze", ["x", "one"], ["steps"]),
             helper.make_node("LSTM", ["steps", "w", "r"], ["states"], hidden_size=1),
@@ -104,7 +104,7 @@ def lstm() -> bytes:
 
 def scores(metadata: dict[str, str] | None = None) -> bytes:
     """``y`` = softmax of ``x`` (FP32 [N, 2]) times a matrix, ``best`` (INT64 [N]) the place of the highest."""
-    return _model(
+    return model_of(
         [
             helper.make_node("MatMul", ["x", "w"], ["logits"]),
             helper.make_node("Softmax", ["logits"], ["y"], axis=-1),
@@ -119,7 +119,7 @@ def scores(metadata: dict[str, str] | None = None) -> bytes:
 
 def identities() -> bytes:
     """For each datatype an input ``in_<datatype>`` [N] and the same again as ``out_<datatype>``."""
-    return _model(
+    return model_of(
         [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in ELEMENT_TYPES],
         inputs=[(f"in_{name}", number, ["N"]) for name, number in ELEMENT_TYPES.items()],
         outputs=[(f"out_{name}", number, ["N"]) for name, number in ELEMENT_TYPES.items()],
@@ -130,7 +130,7 @@ def identity(datatype: str) -> bytes:
     """``out`` = ``in``, [N] of one datatype."""
     number = ELEMENT_TYPES[datatype]
     node = helper.make_node("Identity", ["in"], ["out"])
-    return _model([node], inputs=[("in", number, ["N"])], outputs=[("out", number, ["N"])])
+    return model_of([node], inputs=[("in", number, ["N"])], outputs=[("out", number, ["N"])])
 
 
 def repeat(times: int = 1) -> bytes:
@@ -151,7 +151,7 @@ def repeat(times: int = 1) -> bytes:
             helper.make_tensor_value_info("total_next", TensorProto.FLOAT, [1]),
         ],
     )
-    return _model(
+    return model_of(
         [
             helper.make_node("Mul", ["count", "times"], ["rounds"]),
             helper.make_node("Loop", ["rounds", "yes", "x"], ["y"], body=body),
@@ -168,7 +168,7 @@ def repeat(times: int = 1) -> bytes:
 
 def gather(first: int = 0) -> bytes:
     """``y`` = the three numbers 0, 1, 2 picked by ``index`` (INT64 [N]) - ``first``; others fail while running."""
-    return _model(
+    return model_of(
         [
             helper.make_node("Sub", ["index", "first"], ["place"]),
             helper.make_node("Gather", ["numbers", "place"], ["y"]),
@@ -184,7 +184,7 @@ def gather(first: int = 0) -> bytes:
 
 def reshape(size: int) -> bytes:
     """``y`` = ``x`` (FP32 [N]) as ``size`` numbers: with another number of them it fails while running."""
-    return _model(
+    return model_of(
         [helper.make_node("Reshape", ["x", "size"], ["y"])],
         inputs=[("x", TensorProto.FLOAT, ["N"])],
         outputs=[("y", TensorProto.FLOAT, ["M"])],
@@ -194,7 +194,7 @@ def reshape(size: int) -> bytes:
 
 def pair() -> bytes:
     """``sum`` = ``a`` + ``b``, both FP32 [N, 2], whose rows must be as many."""
-    return _model(
+    return model_of(
         [helper.make_node("Add", ["a", "b"], ["sum"])],
         inputs=[("a", TensorProto.FLOAT, ["N", 2]), ("b", TensorProto.FLOAT, ["N", 2])],
         outputs=[("sum", TensorProto.FLOAT, ["N", 2])],
@@ -203,7 +203,7 @@ def pair() -> bytes:
 
 def expand(size: int) -> bytes:
     """``y`` = as many ones as ``count`` (INT64 [1]) says, in a shape of ``size``: others fail, by no shape's fault."""
-    return _model(
+    return model_of(
         [helper.make_node("Expand", ["one", "count"], ["ones"]), helper.make_node("Reshape", ["ones", "size"], ["y"])],
         inputs=[("count", TensorProto.INT64, [1])],
         outputs=[("y", TensorProto.FLOAT, [size])],
@@ -223,7 +223,7 @@ def any_rank() -> bytes:
 
 def fixed(rows: int) -> bytes:
     """``y`` = 2 ``x``, FP32 [rows, 2]."""
-    return _model(
+    return model_of(
         [helper.make_node("Add", ["x", "x"], ["y"])],
         inputs=[("x", TensorProto.FLOAT, [rows, 2])],
         outputs=[("y", TensorProto.FLOAT, [rows, 2])],
@@ -232,7 +232,7 @@ def fixed(rows: int) -> bytes:
 
 def scalar() -> bytes:
     """``y`` = ``x``, FP32 []."""
-    return _model(
+    return model_of(
         [helper.make_node("Identity", ["x"], ["y"])],
         inputs=[("x", TensorProto.FLOAT, [])],
         outputs=[("y", TensorProto.FLOAT, [])],
@@ -242,7 +242,7 @@ def scalar() -> bytes:
 def labels(*texts: bytes) -> bytes:
     """``label`` = the texts picked by ``index`` (INT64 [N])."""
     values: list[Any] = list(texts)
-    return _model(
+    return model_of(
         [helper.make_node("Gather", ["texts", "index"], ["label"])],
         inputs=[("index", TensorProto.INT64, ["N"])],
         outputs=[("label", TensorProto.STRING, ["N"])],
@@ -252,7 +252,7 @@ def labels(*texts: bytes) -> bytes:
 
 def root() -> bytes:
     """``y`` = the square root of ``x`` (FP32 [N, 2]): NaN for what is below 0."""
-    return _model(
+    return model_of(
         [helper.make_node("Sqrt", ["x"], ["y"])],
         inputs=[("x", TensorProto.FLOAT, ["N", 2])],
         outputs=[("y", TensorProto.FLOAT, ["N", 2])],
@@ -261,7 +261,7 @@ def root() -> bytes:
 
 def padded(size: int) -> bytes:
     """``y`` = ``x`` (FP32 [N, 2]), in a file that is ``size`` bytes long and a little more."""
-    return _model(
+    return model_of(
         [helper.make_node("Identity", ["x"], ["y"])],
         inputs=[("x", TensorProto.FLOAT, ["N", 2])],
         outputs=[("y", TensorProto.FLOAT, ["N", 2])],
@@ -280,7 +280,7 @@ def sequence_output() -> bytes:
     return _serialised(graph)
 
 
-def _model(
+def model_of(
     nodes: list[onnx.NodeProto],
     inputs: list[tuple[str, int, list[int | str]]],
     outputs: list[tuple[str, int, list[int | str]]],

@@ -28,6 +28,7 @@ def test_calls_of_the_client(fake: FakeServer, server: Server) -> None:
     server.load("digits")
     server.unload("digits")
     assert server.metrics() == '{"versions": ["1.0.0", "1.1.0"]}'
+    assert (server.extensions(), server.inputs("digits")) == ([], {})
     assert [(method, path) for method, path, _body in fake.requests] == [
         ("GET", "/v2/health/live"),
         ("GET", "/v2/models/digits"),
@@ -35,7 +36,18 @@ def test_calls_of_the_client(fake: FakeServer, server: Server) -> None:
         ("POST", "/v2/repository/models/digits/load"),
         ("POST", "/v2/repository/models/digits/unload"),
         ("GET", "/metrics"),
+        ("GET", "/v2"),
+        ("GET", "/v2/models/digits"),
     ]
+
+
+@pytest.mark.parametrize(
+    "inputs", ['[{"name": "x"}]', '[{"shape": [1]}]', "[3]", "3", '[{"name": "x", "shape": ["a"]}]']
+)
+def test_inputs_that_are_none_are_the_servers_error(fake: FakeServer, server: Server, inputs: str) -> None:
+    fake.reply = (200, f'{{"inputs": {inputs}}}'.encode())
+    with pytest.raises(ServerError, match="metadata: expected inputs with names and shapes"):
+        server.inputs("digits")
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"versions": []}', b'{"versions": null}'])

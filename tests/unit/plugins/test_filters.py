@@ -57,7 +57,7 @@ def test_one_row_for_each_device_and_model() -> None:
     models = [
         {
             **digits,
-            "probe": {"accuracy": 0.98333},
+            "probe": {"metric": "accuracy", "value": 0.98333},
             "trial": {"seconds": 300.0, "returns_to": "1.0.0", "crashes": 0},
             "failed": [{"version": "1.2.0", "reason": "slow", "time": "2026-11-21T10:15:09Z"}],
         },

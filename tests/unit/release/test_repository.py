@@ -19,16 +19,22 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository i
 CONTENT = b"0123456789abcdef" * 100_000
 
 
+GOLDEN = (
+    b'{"inputs": [], "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0, 1]}], "tolerance": {}}'
+)
+PROBE = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [5]}], "output": "y", "labels": [1]}'
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    publish(make_release(files={"model.onnx": CONTENT}, golden=b"golden", probe=b"probe"), tmp_path)
+    publish(make_release(files={"model.onnx": CONTENT}, golden=GOLDEN, probe=PROBE), tmp_path)
     return tmp_path
 
 
 def test_a_release_is_read_and_verified(root: Path) -> None:
     repository = Repository(str(root))
     release = repository.release("digits", "1.0.0")
-    assert repository.verify(release) == len(CONTENT) + len(b"golden") + len(b"probe")
+    assert repository.verify(release) == len(CONTENT) + len(GOLDEN) + len(PROBE)
 
 
 def test_a_blob_that_several_files_share_is_read_once(tmp_path: Path) -> None:
@@ -57,11 +63,37 @@ def test_a_damaged_blob_is_named(root: Path, damage: Any, message: str) -> None:
         repository.verify(repository.release("digits", "1.0.0"))
 
 
-@pytest.mark.parametrize("name", ["golden", "probe"])
-def test_a_damaged_side_file_is_named(root: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "content"), [("golden", GOLDEN), ("probe", PROBE)])
+def test_a_damaged_side_file_is_named(root: Path, name: str, content: bytes) -> None:
     repository = Repository(str(root))
-    Path(repository.blob_path(sha256(name.encode()))).write_bytes(b"other!"[: len(name)])
+    Path(repository.blob_path(sha256(content))).write_bytes(content[::-1])
     with pytest.raises(IntegrityError, match=rf"{name}\.json: expected SHA-256"):
+        repository.verify(repository.release("digits", "1.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("golden", "probe", "message"),
+    [
+        (b"golden", None, "not a golden file: "),
+        (GOLDEN.replace(b"[0, 1]", b"[0]"), None, "outputs: 'y': expected 2 values for shape"),
+        (None, b"probe", "not a probe set: "),
+        (None, PROBE, "task: nothing is known of the output 'y': declare one of class_scores, labels, score, "),
+        (GOLDEN, PROBE.replace(b'"y"', b'"z"'), "output: expected one of y; found 'z'"),
+        (GOLDEN, PROBE.replace(b"[1]}", b"[7]}"), "labels: expected places from 0 to 1"),
+        (GOLDEN.replace(b"[1, 2]", b"[2, 1]"), PROBE, "a score or a prediction: declare score or regression"),
+        (
+            GOLDEN.replace(b"[1, 2]", b"[2, 1]").replace(b"FP32", b"BYTES"),
+            PROBE,
+            "labels: expected texts, as the output",
+        ),
+    ],
+)
+def test_a_probe_set_that_would_measure_nonsense_is_refused(
+    tmp_path: Path, golden: bytes | None, probe: bytes | None, message: str
+) -> None:
+    publish(make_release(golden=golden, probe=probe), tmp_path)
+    repository = Repository(str(tmp_path))
+    with pytest.raises(ManifestError, match=f"^digits 1.0.0: .*{message}"):
         repository.verify(repository.release("digits", "1.0.0"))
 
 

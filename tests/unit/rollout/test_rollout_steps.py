@@ -30,7 +30,14 @@ DIGITS = REPOSITORY / "examples" / "digits" / "repository"
 CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
 # No measurement has a limit: what the gate makes of measurements has tests of its own.
 OFF = dict.fromkeys(
-    ["accuracy_drop_max", "live_accuracy_drop_max", "error_rate_max", "error_rate_rise_max", "latency_ratio_max"]
+    [
+        "accuracy_drop_max",
+        "probe_error_ratio_max",
+        "live_accuracy_drop_max",
+        "error_rate_max",
+        "error_rate_rise_max",
+        "latency_ratio_max",
+    ]
 )
 DOWN = {"active": "1.0.0", "previous": None}
 UP = {"active": "1.1.0", "previous": "1.0.0"}

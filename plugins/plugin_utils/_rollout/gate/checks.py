@@ -16,6 +16,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Mapping, Union
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
+
 from .estimates import Effect
 from .limits import Limits
 from .numerics import rounded
@@ -52,6 +54,7 @@ class Check(enum.Enum):
     MEASUREMENTS = "measurements"
     ACCURACY = "accuracy"
     ACCURACY_DROP = "accuracy drop"
+    PROBE_ERROR = "probe error"
     ERROR_RATE = "error rate"
     ERROR_RATE_RISE = "error rate rise"
     LIVE_ACCURACY_DROP = "live accuracy drop"
@@ -92,6 +95,7 @@ _CHECKS: Mapping[Check, _Check] = {
     Check.MEASUREMENTS: _Check(Unit.COUNT),
     Check.ACCURACY: _Check(Unit.SHARE, "accuracy_min"),
     Check.ACCURACY_DROP: _Check(Unit.POINTS, "accuracy_drop_max"),
+    Check.PROBE_ERROR: _Check(Unit.RATIO, "probe_error_ratio_max"),
     Check.ERROR_RATE: _Check(Unit.SHARE, "error_rate_max"),
     Check.ERROR_RATE_RISE: _Check(Unit.POINTS, "error_rate_rise_max"),
     Check.LIVE_ACCURACY_DROP: _Check(Unit.POINTS, "live_accuracy_drop_max"),
@@ -130,6 +134,10 @@ class Cause(enum.Enum):
     NO_COMPARISON = "no comparison"
     """Neither the version before nor a control has enough of it."""
     NO_PROBE_SET = "no probe set"
+    OTHER_METRIC = "other metric"
+    """The probe set has a metric that another check judges."""
+    NOT_FINITE = "not finite"
+    """The new version answers more questions with no finite number than the version before."""
     FIRST_INSTALLATION = "first installation"
     NOTHING_ASKED = "nothing asked"
     """No device was asked anything, by a client or by a probe set."""
@@ -184,7 +192,8 @@ class Finding:
     ``estimate``, ``bounds`` and ``limit`` are in ``check.unit``; ``baseline`` is what the version before had.
     ``samples`` is how many requests, labels, rows or devices were judged, and ``events`` how many of them were harmful.
     ``devices``: on how many devices. ``named`` are the first of the ``named_total`` devices that the finding is about.
-    ``threshold``: the limit of one device, where ``limit`` is a number of devices.
+    ``threshold``: the limit of one device, where ``limit`` is a number of devices. ``metric``: what the probe set
+    measures; ``improved``: how many samples became right.
     """
 
     check: Check
@@ -202,6 +211,8 @@ class Finding:
     compared_with: ComparedWith | None = None
     named: tuple[DeviceNote, ...] = ()
     named_total: int = 0
+    metric: Metric | None = None
+    improved: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON has it."""
@@ -229,6 +240,8 @@ class Finding:
                 for note in self.named
             ],
             "named_total": self.named_total,
+            "metric": self.metric.value if self.metric else None,
+            "improved": self.improved,
         }
 
     @classmethod
@@ -255,6 +268,7 @@ class Finding:
                 "bounds": Bounds(**bounds) if bounds else None,
                 "compared_with": ComparedWith(**compared_with) if compared_with else None,
                 "named": named,
+                "metric": Metric(values["metric"]) if values.get("metric") else None,
             }
         )
         return finding._checked()

@@ -79,8 +79,9 @@ class Limits:
 
     - ``max_failures``: devices that refuse the release, fail, fall silent, restart their server too often, or answer
       the probe set wrongly. ``reporting_share_min``: the share of the devices that must report.
-    - ``accuracy_drop_max`` and ``accuracy_min``: accuracy on the release's probe set. ``live_accuracy_drop_max``:
-      accuracy by the labels that clients send.
+    - ``accuracy_drop_max`` and ``accuracy_min``: the metric of the release's probe set, where more is better.
+      ``probe_error_ratio_max``: that metric as a multiple of what it was, where it is an error.
+      ``live_accuracy_drop_max``: accuracy by the labels that clients send.
     - ``error_rate_max`` and ``error_rate_rise_max``: requests that are answered with a status of 500 or above.
     - ``latency_ratio_max``: median, 95th percentile, and time of a batch of the probe set, as multiples of what they
       were. ``latency_seconds_max``: the 95th percentile.
@@ -95,6 +96,7 @@ class Limits:
     reporting_share_min: float = _limit(0.5, 0.0, 1.0, required=True)
     accuracy_drop_max: float | None = _limit(0.02, -1.0, 1.0)
     accuracy_min: float | None = _limit(None, 0.0, 1.0)
+    probe_error_ratio_max: float | None = _limit(1.1, 1.0, 1e6)
     live_accuracy_drop_max: float | None = _limit(0.01, 0.0, 1.0)
     error_rate_max: float | None = _limit(0.05, 0.0, 1.0)
     error_rate_rise_max: float | None = _limit(0.004, 0.0, 1.0)

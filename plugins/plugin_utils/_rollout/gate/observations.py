@@ -9,10 +9,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Sequence, TypeVar, Union
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import unpack_flags, unpack_numbers
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import ON_NEW_VERSION, outcome
 
 from .numerics import NORMAL
@@ -77,12 +80,41 @@ class Shadow:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Answers to the release's probe set, and the median time of a batch in seconds."""
+class ProbeResult:
+    """The answers to the release's probe set.
 
+    ``value`` is the metric over all samples; None if no answer is a finite number. ``packed`` holds the results of the
+    samples, to be multiplied by ``scale`` (see ``sample_results``). ``positives``: which labels are 1, for auc.
+    ``label_variance``: the variance of the labels, for r2. ``not_finite``: answers that are no finite number.
+    ``latency_seconds`` is the median time of a request.
+    """
+
+    metric: Metric
     samples: int
-    correct: int
-    latency_seconds: float | None
+    value: float | None
+    packed: str
+    scale: float = 1.0
+    positives: tuple[bool, ...] = ()
+    label_variance: float | None = None
+    not_finite: int = 0
+    latency_seconds: float | None = None
+
+
+def sample_results(result: ProbeResult) -> list[float]:
+    """Return one number for each sample: 1 or 0 for right or wrong, an error, or for auc a placement."""
+    if result.metric.has_flags:
+        return [float(flag) for flag in _unpacked_flags(result.packed, result.samples)]
+    return [result.scale * number for number in _unpacked_numbers(result.packed, result.samples)]
+
+
+@functools.lru_cache(maxsize=256)
+def _unpacked_flags(packed: str, count: int) -> tuple[bool, ...]:
+    return tuple(unpack_flags(packed, count))
+
+
+@functools.lru_cache(maxsize=256)
+def _unpacked_numbers(packed: str, count: int) -> tuple[float, ...]:
+    return tuple(unpack_numbers(packed, count))
 
 
 @dataclass(frozen=True)
@@ -98,7 +130,7 @@ class Observation:
     drift_alarms: tuple[str, ...] | None = None
     resident_bytes: int | None = None
     restarts: int | None = None
-    probe: Probe | None = None
+    probe: ProbeResult | None = None
 
     def since(self, before: Observation) -> Observation:
         """Return the observation without what was counted ``before``. A counter that is lower than before was reset."""
@@ -229,6 +261,11 @@ def observe_device(name: str, device_class: str, swap: Any, read: Any) -> Device
     baseline, probe = model.get("baseline"), model.get("probe")
     past = reader.observation(model.get("past"), baseline, "past ")
     now = reader.observation(model, probe)
+    if past.probe and now.probe and (past.probe.metric, past.probe.samples) != (now.probe.metric, now.probe.samples):
+        reader.problems.append(
+            f"baseline: expected {now.probe.samples} samples of {now.probe.metric.value}; "
+            f"found {past.probe.samples} of {past.probe.metric.value}"
+        )
     for what, document, version in (("probe", probe, swap["version"]), ("baseline", baseline, model.get("replaced"))):
         answered = _mapping(document).get("version", version)
         if answered != version:
@@ -338,13 +375,56 @@ def _drift_alarms(value: Any) -> tuple[str, ...] | None:
     return tuple(alarms) if compared else None
 
 
-def _probe(value: Any) -> Probe:
-    samples, correct = _counts(value, "samples", "correct")
-    accuracy = _number(value.get("accuracy"), "accuracy", 1.0)
-    if correct > samples or not samples or abs(accuracy - correct / samples) > 1e-5:
-        raise ValueError(f"{correct} correct of {samples} samples, and an accuracy of {accuracy}")
-    seconds = value.get("latency_seconds")
-    return Probe(samples, correct, None if seconds is None else _number(seconds, "latency_seconds", 1e6))
+def _probe(value: Any) -> ProbeResult:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a mapping; found {_shown(value)}")
+    if value.get("error") is not None:
+        raise ValueError(f"the probe set could not be asked: {str(value['error'])[:300]}")
+    metric = Metric(value.get("metric"))
+    (samples,) = _counts(value, "samples")
+    if not 1 <= samples <= metric.samples_max:
+        raise ValueError(f"samples: expected 1 to {metric.samples_max}; found {samples}")
+    results = value.get("results")
+    if not isinstance(results, Mapping):
+        raise ValueError(f"results: expected a mapping; found {_shown(results)}")
+    result = ProbeResult(
+        metric=metric,
+        samples=samples,
+        value=_optional(value.get("value"), "value", least=-1e15 if metric is Metric.R2 else 0.0, most=1e15),
+        packed=str(results.get("flags" if metric.has_flags else "numbers")),
+        scale=_optional(results.get("scale"), "scale", most=1e300) or 1.0,
+        positives=_positives(results, samples) if metric is Metric.AUC else (),
+        label_variance=_optional(value.get("label_variance"), "label_variance", most=1e300),
+        not_finite=_count(value.get("not_finite", 0), "not_finite"),
+        latency_seconds=_optional(value.get("latency_seconds"), "latency_seconds", most=1e6),
+    )
+    found = sample_results(result)
+    if not metric.has_flags and not metric.is_error and metric is not Metric.AUC and not result.label_variance:
+        raise ValueError("label_variance: expected a number above 0")
+    if metric.has_flags:
+        (correct,) = _counts(value, "correct")
+        if correct != sum(found) or result.value is None or abs(result.value - correct / samples) > 1e-5:
+            raise ValueError(
+                f"{correct} correct of {samples} samples, {sum(found):g} flags, and the value {result.value}"
+            )
+    elif result.value is None and result.not_finite < samples:
+        raise ValueError("value: expected a number; found None")
+    return result
+
+
+def _positives(results: Mapping[str, Any], samples: int) -> tuple[bool, ...]:
+    positives = tuple(unpack_flags(str(results.get("positives")), samples))
+    if len(set(positives)) < 2:
+        raise ValueError("positives: expected both labels")
+    return positives
+
+
+def _optional(value: Any, name: str, *, least: float = 0.0, most: float) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ValueError(f"{name}: expected a number from {least:g} to {most:g}; found {_shown(value)}")
+    return float(value)
 
 
 def _requests_since(before: Requests | None, now: Requests | None) -> Requests | None:

@@ -49,7 +49,8 @@ from .checks import (
 from .limits import Limits
 from .numerics import rounded
 from .observations import Control, DeviceObservation, Groups, Observation, by_name
-from .probe_set import NAMES_MAX, probe_accuracy
+from .probe_set import CHECKS as PROBE_CHECKS
+from .probe_set import NAMES_MAX, form, no_answers, probe_checks, usual_form
 from .proportions import NO_COUNT, Count, Proportions
 from .ratios import USUAL_LOAD, Ratios
 
@@ -102,16 +103,17 @@ def judge(
         results = [result for compare in _COMPARISONS for result in compare(groups, limits)]
         comparisons = sum(isinstance(result, Comparison) for result in results)
         last = max(analysis, analyses_max, 1)
-        # The probe set has one comparison in each device class.
-        parts = last * (comparisons + len(groups.device_classes))
+        # The probe set has one comparison in each device class, which is the same at each analysis.
+        parts = comparisons + len(groups.device_classes)
+        once = ErrorProbabilities(FALSE_ALARMS / parts, SUSPICIONS / parts, MISSES, narrowing=1.0)
         errors = ErrorProbabilities(
-            alpha=FALSE_ALARMS / parts,
-            suspicion=SUSPICIONS / parts,
-            beta=MISSES / last,
+            alpha=once.alpha / last,
+            suspicion=once.suspicion / last,
+            beta=once.beta / last,
             narrowing=math.sqrt(max(analysis, 1) / last),
         )
         findings.append(_measurements(serving, limits))
-        findings += probe_accuracy(groups, limits, errors, allowed=allowed)
+        findings += probe_checks(groups, limits, once, allowed=allowed)
         findings += [result.finding(errors) if isinstance(result, Comparison) else result for result in results]
         findings += _restarts(groups, limits, allowed)
         findings += _memory_bytes(serving, limits, allowed)
@@ -186,11 +188,18 @@ def _coverage(
 
 def _measurements(serving: Sequence[DeviceObservation], limits: Limits) -> Finding:
     """Whether each device reported what it must, as valid numbers."""
-    notes = [
-        DeviceNote(item.name, problems=item.problems[:3]) if item.problems else DeviceNote(item.name, missing=missing)
-        for item in serving
-        if (missing := _missing(item, serving, limits)) or item.problems
-    ]
+    usual = usual_form(serving)
+    notes = []
+    for item in serving:
+        missing = _missing(item, serving, limits)
+        if item.problems:
+            notes.append(DeviceNote(item.name, problems=item.problems[:3]))
+        elif item.now.probe and usual and form(item.now.probe) != usual:
+            found = f"{item.now.probe.samples} samples of {item.now.probe.metric.value}"
+            other = f"{usual[1]} of {usual[0].value}"
+            notes.append(DeviceNote(item.name, problems=(f"probe: {found}, where other devices have {other}",)))
+        elif missing:
+            notes.append(DeviceNote(item.name, missing=missing))
     if notes:
         return Finding(
             check=Check.MEASUREMENTS,
@@ -215,6 +224,7 @@ def _measurements(serving: Sequence[DeviceObservation], limits: Limits) -> Findi
 _BEHAVIOUR = (
     Check.ACCURACY,
     Check.ACCURACY_DROP,
+    Check.PROBE_ERROR,
     Check.ERROR_RATE,
     Check.ERROR_RATE_RISE,
     Check.LIVE_ACCURACY_DROP,
@@ -225,10 +235,11 @@ _BEHAVIOUR = (
 
 def _missing(item: DeviceObservation, serving: Sequence[DeviceObservation], limits: Limits) -> Missing | None:
     """What a device did not report, although others did or the release has it asked."""
-    accuracy = [check for check in (Check.ACCURACY, Check.ACCURACY_DROP) if check.is_made(limits)]
-    if accuracy and not item.now.probe and any(other.probe_expected for other in serving):
+    made = [check for check in PROBE_CHECKS if check.is_made(limits)]
+    if made and not item.now.probe and any(other.probe_expected for other in serving):
         return Missing.PROBE
-    if Check.ACCURACY_DROP in accuracy and item.now.probe and not item.first_installation and not item.past.probe:
+    compared = made != [] and made != [Check.ACCURACY]
+    if compared and item.now.probe and not item.first_installation and not item.past.probe:
         return Missing.BASELINE
     counted = Check.ERROR_RATE.is_made(limits) or Check.ERROR_RATE_RISE.is_made(limits)
     if counted and not item.now.requests and any(other.now.requests or other.past.requests for other in serving):
@@ -277,7 +288,7 @@ def _latency(groups: Groups, limits: Limits) -> list[Result]:
         most = limits.latency_ratio_max
         results += p50.changes(Check.LATENCY_P50, most, otherwise=Cause.TOO_FEW_REQUESTS)
         results += p95.changes(Check.LATENCY_P95, most, otherwise=Cause.TOO_FEW_REQUESTS)
-        results += seconds.changes(Check.PROBE_LATENCY, most, otherwise=Cause.NO_PROBE_SET)
+        results += seconds.changes(Check.PROBE_LATENCY, most, otherwise=no_answers(groups.serving))
     if limits.latency_seconds_max is not None:
         most = limits.latency_seconds_max
         results += p95.against_limit(Check.LATENCY_P95_SECONDS, most, otherwise=Cause.TOO_FEW_REQUESTS)

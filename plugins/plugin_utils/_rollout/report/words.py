@@ -48,6 +48,7 @@ _CAUSES: Mapping[Cause, str] = {
     Cause.NO_DRIFT_WINDOW: "no window of requests was compared with the release's reference",
     Cause.NO_COMPARISON: "neither the version before nor a control has enough to compare with",
     Cause.NO_PROBE_SET: "the release has no probe set",
+    Cause.OTHER_METRIC: "the probe set has another metric, which another check judges",
     Cause.FIRST_INSTALLATION: "this is a first installation; there is no version before",
     Cause.NOTHING_ASKED: "no device was asked anything: there is no live traffic, and the release has no probe set",
 }
@@ -179,19 +180,41 @@ def _named(finding: Finding, text: Callable[[DeviceNote], str]) -> str:
 
 
 def _accuracy(finding: Finding) -> str:
-    if finding.estimate is None:
+    if finding.cause:
         return _without_numbers(finding)
-    return f"{finding.estimate:.4f} of {counted(finding.samples, 'sample')} (at least {finding.limit or 0:.4f})"
+    metric = finding.metric.value if finding.metric else "accuracy"
+    value = "none" if finding.estimate is None else f"{finding.estimate:.4f}"
+    return f"{metric} {value} on {counted(finding.samples, 'sample')} (at least {finding.limit or 0:.4f})"
 
 
 def _accuracy_drop(finding: Finding) -> str:
     if finding.estimate is None:
         return _without_numbers(finding)
-    before = finding.baseline or 0.0
-    text = f"{finding.estimate:.4f} lost, from {before:.4f} to {before - finding.estimate:.4f}"
-    text += f" (at most {finding.limit or 0:.4f}) of {counted(finding.samples, 'sample')}"
+    metric, before = finding.metric.value if finding.metric else "accuracy", finding.baseline or 0.0
+    text = f"{finding.estimate:.4f} of {metric} lost, from {before:.4f} to {before - finding.estimate:.4f}"
+    text += f" (at most {finding.limit or 0:.4f}) on {counted(finding.samples, 'sample')}"
+    if finding.events is not None:
+        text += f", of which {finding.events} became wrong and {finding.improved or 0} right"
+    return _probe_words(finding, text)
+
+
+def _probe_error(finding: Finding) -> str:
+    if finding.estimate is None:
+        return _without_numbers(finding)
+    text = _numbers(finding, lambda value: f"{value:.3f}")
+    metric = finding.metric.value if finding.metric else "error"
+    return _probe_words(finding, f"{metric} {text} times what it was, on {counted(finding.samples, 'sample')}")
+
+
+def _probe_words(finding: Finding, text: str) -> str:
     if finding.cause is Cause.SMALL_PROBE_SET:
-        text = f"beyond the limit, but so few samples may be chance: {text}"
+        beyond = (finding.estimate or 0.0) > (finding.limit or 0.0)
+        head = "beyond the limit, but so few samples may be chance" if beyond else "too few samples to rule out harm"
+        text = f"{head}: {text}"
+    elif finding.cause is Cause.TOO_LITTLE:
+        text = f"the probe set is too small to tell: {text}"
+    elif finding.cause is Cause.NOT_FINITE:
+        text = f"some answers are no finite numbers, and were for the version before: {text}"
     if finding.named:
         answer = "answers" if finding.named_total == 1 else "answer"
         text += f"; {finding.named_total} of {counted(finding.devices or 0, 'device')} {answer} wrongly"
@@ -239,6 +262,7 @@ _CHECKS: Mapping[Check, Callable[[Finding], str]] = {
     Check.MEMORY_BYTES: _memory_bytes,
     Check.ACCURACY: _accuracy,
     Check.ACCURACY_DROP: _accuracy_drop,
+    Check.PROBE_ERROR: _probe_error,
 }
 
 

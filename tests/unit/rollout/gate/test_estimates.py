@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import pack_flags
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.estimates import (
     MeanEffect,
@@ -28,7 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observa
     Control,
     DeviceObservation,
     Observation,
-    Probe,
+    ProbeResult,
     Requests,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
@@ -99,20 +101,21 @@ def test_devices_that_differ_as_chance_has_it_have_no_dispersion() -> None:
     assert dispersion([], 10) == dispersion([[(5.0, 0.01)]], 10) == 1.0
 
 
+PROBE = ProbeResult(Metric.ACCURACY, 360, 350 / 360, pack_flags([place < 350 for place in range(360)]))
+
+
 def analyses(chance: random.Random, share: float, number: int) -> list[Verdict]:
     """The verdicts at each of ``number`` looks at ten devices whose requests fail with that probability, beside ten
     that are as before."""
     counted = {f"{kind}{place}": 0 for kind in "wc" for place in range(10)}
-    past = Observation(requests=Requests(50_000, 50, 49_950, ()), probe=Probe(360, 350, None))
+    past = Observation(requests=Requests(50_000, 50, 49_950, ()), probe=PROBE)
     found = []
     for analysis in range(1, number + 1):
         for name in counted:
             probability = share if name[0] == "w" else 0.001
             counted[name] += sum(chance.random() < probability for _request in range(500))
         now = {
-            name: Observation(
-                requests=Requests(500 * analysis, wrong, 500 * analysis - wrong, ()), probe=Probe(360, 350, None)
-            )
+            name: Observation(requests=Requests(500 * analysis, wrong, 500 * analysis - wrong, ()), probe=PROBE)
             for name, wrong in counted.items()
         }
         wave = [DeviceObservation(name, "small", UPDATED, now=now[name], past=past) for name in now if name[0] == "w"]

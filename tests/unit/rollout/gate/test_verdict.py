@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from links import REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.action.rollout_gate import ARGUMENTS, answer
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import pack_flags
 from ansible_collections.edgeml.fleet.plugins.modules import rollout_gate
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import (
     Cause,
@@ -72,12 +73,18 @@ def requests(count: int, errors: int = 0, factor: float = 1.0) -> dict[str, Any]
     }
 
 
-def probe(correct: int, version: str = "1.1.0", seconds: float = 0.004, samples: int = 360) -> dict[str, Any]:
+def probe(
+    correct: int, version: str = "1.1.0", seconds: float = 0.004, samples: int = 360, first: int = 0
+) -> dict[str, Any]:
+    """The result of a probe set of which ``correct`` samples are right, from the sample ``first`` on."""
     return {
         "version": version,
+        "task": "class_scores",
+        "metric": "accuracy",
         "samples": samples,
         "correct": correct,
-        "accuracy": round(correct / samples, 6),
+        "value": round(correct / samples, 6),
+        "results": {"flags": pack_flags([first <= place < first + correct for place in range(samples)])},
         "latency_seconds": seconds,
     }
 
@@ -241,8 +248,10 @@ def test_a_release_that_answers_wrongly_fails_at_the_first_look() -> None:
     verdict, found = judge([wrong], analysis=1, analyses_max=6)
     assert verdict == FAIL
     (drop,) = [item for item in found if item.check is Check.ACCURACY_DROP]
-    assert words.reason(drop).startswith("0.6417 lost, from 0.9806 to 0.3389 (at most 0.0200) of 360 samples")
-    assert words.lines(found)[0].startswith("fail: accuracy drop in small: 0.6417 lost")
+    assert words.reason(drop).startswith(
+        "0.6417 of accuracy lost, from 0.9806 to 0.3389 (at most 0.0200) on 360 samples"
+    )
+    assert words.lines(found)[0].startswith("fail: accuracy drop in small: 0.6417 of accuracy lost")
 
 
 def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_not_known() -> None:
@@ -257,6 +266,7 @@ def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_n
     assert verdict == PASS
     told = {item.check: item.cause for item in found if item.verdict is SKIPPED}
     assert told == {
+        Check.PROBE_ERROR: Cause.OTHER_METRIC,
         Check.ERROR_RATE: Cause.NO_TRAFFIC,
         Check.ERROR_RATE_RISE: Cause.NO_TRAFFIC,
         Check.LIVE_ACCURACY_DROP: Cause.NO_LABELS,
@@ -457,19 +467,38 @@ def test_accuracy_below_its_least_fails() -> None:
         assert finding(Check.ACCURACY, wave, Limits(accuracy_min=0.9)).verdict == expected
 
 
-def test_a_loss_of_exactly_the_limit_passes_and_a_little_more_may_be_chance() -> None:
+def test_a_loss_of_exactly_the_limit_passes_and_one_in_one_direction_is_certain() -> None:
     old = probe(350, "1.0.0", samples=500)
-    for correct, expected in ((340, PASS), (339, INCONCLUSIVE), (280, FAIL)):
+    for correct, expected in ((340, PASS), (339, FAIL), (280, FAIL)):
         wave = [good(baseline=old, probe=probe(correct, samples=500))]
-        assert finding(Check.ACCURACY_DROP, wave).verdict == expected
+        found = finding(Check.ACCURACY_DROP, wave)
+        assert found.verdict == expected
+        assert (found.events, found.improved) == (350 - correct, 0)
+
+
+def test_a_little_more_than_the_limit_may_be_chance_where_as_many_samples_were_won() -> None:
+    old = probe(350, "1.0.0", samples=500)
+    found = finding(Check.ACCURACY_DROP, [good(baseline=old, probe=probe(339, samples=500, first=30))])
+    assert (found.events, found.improved) == (30, 19)
+    assert (found.verdict, found.cause) == (INCONCLUSIVE, Cause.SMALL_PROBE_SET)
+    assert words.reason(found).startswith("beyond the limit, but so few samples may be chance: 0.0220 of accuracy lost")
+
+
+def test_a_probe_set_that_can_tell_nothing_is_skipped_and_says_so() -> None:
+    wave = [good(baseline=probe(29, "1.0.0", samples=30), probe=probe(29, samples=30))]
+    found = finding(Check.ACCURACY_DROP, wave)
+    assert (found.verdict, found.cause) == (SKIPPED, Cause.TOO_LITTLE)
+    assert words.reason(found).startswith("the probe set is too small to tell: 0.0000 of accuracy lost")
+    assert finding(Check.ACCURACY_DROP, wave, Limits(strict=True)).verdict == INCONCLUSIVE
 
 
 def test_more_devices_are_not_more_questions() -> None:
-    old, new = probe(350, "1.0.0"), probe(338)
+    old, new = probe(330, "1.0.0"), probe(318, first=30)
     one = finding(Check.ACCURACY_DROP, [good(baseline=old, probe=new)])
     many = finding(Check.ACCURACY_DROP, [good(f"d{number}", baseline=old, probe=new) for number in range(100)])
     assert one.verdict == many.verdict == INCONCLUSIVE
     assert one.samples == many.samples == 360
+    assert one.bounds == many.bounds
 
 
 def test_a_device_that_answers_wrongly_among_many_counts_as_one_that_failed() -> None:
@@ -597,9 +626,17 @@ BROKEN: list[dict[str, Any]] = [
     {"restarts": -1},
     {"past": [1, 2]},
     {"past": {"requests": {"requests": 5}}},
-    {"probe": {**probe(353), "accuracy": float("nan")}},
-    {"probe": {**probe(353), "accuracy": 1.5}},
-    {"probe": {**probe(353), "accuracy": 0.5}},
+    {"probe": {**probe(353), "value": float("nan")}},
+    {"probe": {**probe(353), "value": 1.5}},
+    {"probe": {**probe(353), "value": 0.5}},
+    {"probe": {**probe(353), "metric": "beauty"}},
+    {"probe": {**probe(353), "metric": "mae"}},
+    {"probe": {**probe(353), "samples": 10**9}},
+    {"probe": {**probe(353), "results": {"flags": "AAAA"}}},
+    {"probe": {**probe(353), "results": {"flags": probe(352)["results"]["flags"]}}},
+    {"probe": {**probe(353), "results": 5}},
+    {"probe": {"error": "expected the model's inputs a, b in the probe set; it has a"}},
+    {"probe": probe(353, samples=400)},
     {"probe": {**probe(353), "correct": 361}},
     {"probe": {**probe(353), "samples": 0, "correct": 0}},
     {"probe": {**probe(353), "latency_seconds": -1.0}},
@@ -607,7 +644,8 @@ BROKEN: list[dict[str, Any]] = [
     {"probe": {}},
     {"probe": 5},
     {"baseline": {**probe(331), "version": "0.9.0"}},
-    {"baseline": {"accuracy": 0.9}},
+    {"baseline": {"value": 0.9}},
+    {"baseline": probe(331, "1.0.0", samples=400)},
 ]
 
 

@@ -10,14 +10,14 @@ import base64
 import os
 import re
 import time
-from typing import Any, Container, Mapping, Sequence
+from typing import Any, Iterable, NoReturn, Sequence
 
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File, parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import position
 
 # What OpenSSH says before a connection stands (ssh.c, sshconnect.c, kex.c); one that broke later says other things.
@@ -30,20 +30,20 @@ _NEVER_CONNECTED = re.compile(
     r"\[Errno 32\] Broken pipe"
 )
 
-# What comes with the call: the files beside a model, and the smallest models. A transfer is five commands more, and a
-# second call.
+# How much of what a device lacks comes with the second call: the files beside a model, and the smallest models. A
+# transfer is five commands more.
 _INLINE_BYTES = 64 * 1024
 
 
-class ActionModule(ActionBase):
-    """One module call where the device lacks no more than comes with it; else a second one, after a transfer."""
+class ActionModule(DeviceAction):
+    """One call where the device lacks nothing; else a second one, with what is small, after a transfer of the rest."""
 
     _supports_check_mode = True
     _supports_diff = True
     _reached = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module on the device, with the manifest from the repository and the blobs that it asks for.
+        """Ask the device, with the manifest from the repository and then the blobs that it asks for.
 
         The result of a device that could not be reached tells in ``started`` whether it may have begun.
         """
@@ -70,23 +70,25 @@ class ActionModule(ActionBase):
                 files = _files(args, repository)
                 paths = {sha: repository.blob_path(sha) for sha in files}
                 args["unavailable_blobs"] = {sha: path for sha, path in paths.items() if not os.path.isfile(path)}
-                if not self._task.check_mode:
-                    args["inline_blobs"] = _inline_blobs(repository, files, args["unavailable_blobs"])
             result = self._call(args, task_vars)
-            missing = result.get("missing_blobs") or []
-            if missing and repository and not result.get("failed") and not self._task.check_mode:
+            # The release says what may be sent, whatever a device asks for.
+            wanted = _asked_for(result).intersection(files)
+            if wanted and repository and not result.get("failed") and not self._task.check_mode:
                 first = result
-                # The release says what may be sent, whatever a device asks for.
-                wanted = {blob["sha256"] for blob in missing}.intersection(files).difference(args["inline_blobs"])
-                args["staged_blobs"] = self._send(repository, sorted(wanted))
+                small = _smallest(files[sha] for sha in wanted)
+                args["inline_blobs"] = {
+                    file.sha256: base64.b64encode(repository.read_blob(file)).decode() for file in small
+                }
+                large = sorted(wanted.difference(args["inline_blobs"]))
+                if large:
+                    args["staged_blobs"] = self._send(repository, large)
                 result = self._call(args, task_vars)
                 _tell_from_the_beginning(result, first)
         except EdgemlError as error:
-            live = self._live(args, task_vars)
-            message = f"{error}. Live now: {live or 'no version'}"
-            # Without its cause, which Ansible would put behind the message.
-            asked = {name: args.get(name) for name in ("model", "version")}
-            raise AnsibleActionFail(message, result={**asked, "refused": True, "live": live}) from None
+            self._refuse(args, str(error), task_vars)
+        except _TransferError as error:
+            # A connection that is lost fails once more here, and the device is unreachable.
+            self._refuse(args, f"the blobs could not be sent: {error}", task_vars)
         missing = result.get("missing_blobs") or []
         if missing and not (repository and self._task.check_mode) and not result.get("failed"):
             result.update(
@@ -99,32 +101,41 @@ class ActionModule(ActionBase):
         return result
 
     def _call(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        result = self._execute_module(
-            module_name="edgeml.fleet.model_swap", module_args=args, task_vars=task_vars, wrap_async=False
-        )
+        result = self.ask("model_swap", args, task_vars)
         self._reached = True
         # In every event of every device, in a log or in AWX, the model and the version say the same.
-        result.get("invocation", {}).get("module_args", {}).pop("manifest", None)
+        shown = result.get("invocation", {}).get("module_args", {})
+        for name in ("manifest", "inline_blobs"):
+            shown.pop(name, None)
         return result
 
-    def _live(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> str | None:
-        """Which version the device serves, asked for where the controller itself refused; None if it cannot tell."""
-        names = {name: args[name] for name in ("model", "store", "server") if name in args}
-        told = self._execute_module(
-            module_name="edgeml.fleet.model_info", module_args=names, task_vars=task_vars, wrap_async=False
-        )
+    def _refuse(self, args: dict[str, Any], message: str, task_vars: dict[str, Any] | None) -> NoReturn:
+        """End the task where the controller itself refused, with the version that the device serves."""
+        names: dict[str, Any] = {name: args[name] for name in ("model", "store", "server") if name in args}
+        told = self.ask("model_info", names, task_vars)
         live: str | None = (told.get("model") or {}).get("live")
-        return live
+        asked = {name: args.get(name) for name in ("model", "version")}
+        # Without its cause, which Ansible would put behind the message.
+        raise AnsibleActionFail(
+            f"{message}. Live now: {live or 'no version'}", result={**asked, "refused": True, "live": live}
+        ) from None
 
     def _send(self, repository: Repository, blobs: Sequence[str]) -> str:
-        """Send the blobs to a temporary directory on the device and return its path."""
+        """Send the blobs to a temporary directory on the device and return its path. Raises _TransferError."""
         shell = self._connection._shell
-        directory = shell.tmpdir or self._make_tmp_path()
-        paths = [shell.join_path(directory, sha) for sha in blobs]
-        for sha, path in zip(blobs, paths):
-            self._transfer_file(repository.blob_path(sha), path)
-        self._fixup_perms2((directory, *paths), execute=False)
+        try:
+            directory: str = shell.tmpdir or self._make_tmp_path()
+            paths = [shell.join_path(directory, sha) for sha in blobs]
+            for sha, path in zip(blobs, paths):
+                self._transfer_file(repository.blob_path(sha), path)
+            self._fixup_perms2((directory, *paths), execute=False)
+        except AnsibleError as error:
+            raise _TransferError(str(error)) from error
         return directory
+
+
+class _TransferError(Exception):
+    """Files did not reach the device's temporary directory."""
 
 
 def _files(args: dict[str, Any], repository: Repository) -> dict[str, File]:
@@ -137,16 +148,22 @@ def _files(args: dict[str, Any], repository: Repository) -> dict[str, File]:
     return {file.sha256: file for file in release.all_files()}
 
 
-def _inline_blobs(repository: Repository, files: Mapping[str, File], unavailable: Container[str]) -> dict[str, str]:
-    """The smallest files, which together have at most ``_INLINE_BYTES``: in base64, by their digest."""
-    found: dict[str, str] = {}
+def _asked_for(result: dict[str, Any]) -> set[str]:
+    """The SHA-256 of each blob that the device says it lacks."""
+    missing = result.get("missing_blobs")
+    blobs = [blob for blob in missing if isinstance(blob, dict)] if isinstance(missing, list) else []
+    return {str(blob.get("sha256")) for blob in blobs}
+
+
+def _smallest(files: Iterable[File]) -> list[File]:
+    """The smallest of the files, which together have at most ``_INLINE_BYTES``."""
+    found: list[File] = []
     total = 0
-    for sha, file in sorted(files.items(), key=lambda item: item[1].size):
+    for file in sorted(files, key=lambda file: (file.size, file.sha256)):
         total += file.size
         if total > _INLINE_BYTES:
             break
-        if sha not in unavailable:
-            found[sha] = base64.b64encode(repository.read_blob(file)).decode()
+        found.append(file)
     return found
 
 

@@ -196,44 +196,22 @@ server_live:
   sample: true
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import describe_model
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import answer_info
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import (
+    InfoRequest,
+    argument_spec,
+    make_request,
+)
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "model": {"type": "str"},
-            "probe": {"type": "bool", "default": False},
-            "history": {"type": "int", "default": 0},
-            "store": {"type": "path", "default": "/var/lib/edgeml/store"},
-            "server": {"type": "str", "default": "/run/edgeml/server.sock"},
-        },
-        supports_check_mode=True,
-    )
-    params = module.params
-    store, server = Store(params["store"]), Server(params["server"])
-    result: dict[str, Any] = {"changed": False}
-    try:
-        result["server_live"] = server.is_live()
-        names = [params["model"]] if params["model"] else store.models()
-        result["models"] = [
-            describe_model(store, name, params["server"], probe=params["probe"], history=params["history"])
-            for name in names
-        ]
-        if params["model"]:
-            result["model"] = result["models"][0]
-        result["device"] = device_facts()
-    except (EdgemlError, OSError) as error:
-        module.fail_json(msg=str(error), **result)
+    module = AnsibleModule(argument_spec("model_info"), supports_check_mode=True)
+    result = answer_info(make_request(InfoRequest, module.params))
+    if result.pop("failed", False):
+        module.fail_json(**result)
     module.exit_json(**result)
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import subprocess
@@ -120,8 +119,8 @@ def _restart(directory: Path) -> None:
     """The state of a trial that began before the device restarted."""
     state = subject.state_of(directory)
     assert state.trial is not None
-    trial = dataclasses.replace(state.trial, boot_id="another boot")
-    subject.store_of(directory).update(subject.MODEL, dataclasses.replace(state, trial=trial))
+    trial = state.trial._replace(boot_id="another boot")
+    subject.store_of(directory).update(subject.MODEL, state._replace(trial=trial))
 
 
 def _note_test(directory: Path) -> None:

@@ -14,27 +14,25 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import yaml
 from releases import Made
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.cli import main
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.perform import SwapCall
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import SwapRequest
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import NoStrategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import LOCK_SECONDS, Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
-from ansible_collections.edgeml.fleet.plugins.modules.model_swap import DOCUMENTATION, Call
 
 MODEL = "digits"
 
 # What the module's users get, but for what needs a controller or a server.
-_DEFAULTS: dict[str, Any] = {
-    **{name: option.get("default") for name, option in yaml.safe_load(DOCUMENTATION)["options"].items()},
+_ARGUMENTS: dict[str, Any] = {
     "model": MODEL,
     "strategy": "none",
     "server": "",
     "min_ready_seconds": 0.0,
-    "trial_limits": {},
     "keep": 0,
     "reason": "a proof",
 }
@@ -90,7 +88,7 @@ def swap_killed_when_switched(directory: Path, made: Made) -> None:
         def notify(self, model: str, active: str | None) -> None:
             raise Killed
 
-    class Interrupted(Call):
+    class Interrupted(SwapCall):
         def _open(self, prepared: bool = True) -> Swap:
             swap = super()._open(prepared)
             swap.strategy = Deadly()
@@ -104,17 +102,17 @@ def swap_killed_when_switched(directory: Path, made: Made) -> None:
 
 
 def _module(
-    directory: Path, made: Made, call: type[Call] = Call, lock_seconds: float = LOCK_SECONDS, **options: Any
+    directory: Path, made: Made, call: type[SwapCall] = SwapCall, lock_seconds: float = LOCK_SECONDS, **options: Any
 ) -> dict[str, Any]:
-    """What the module's main() does with the lock held."""
-    params = {
-        **_DEFAULTS,
+    """What the module does with the lock held."""
+    arguments = {
+        **_ARGUMENTS,
         "store": str(directory / "store"),
         "version": made.document["version"],
         "manifest": made.document,
         **options,
     }
-    running = call(params)
+    running = call(SwapRequest(**arguments))
     with running.store.lock(lock_seconds):
         running.run(act=True)
     return running.result

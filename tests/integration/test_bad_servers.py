@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import resource
 import signal
@@ -179,8 +178,11 @@ def test_a_server_that_talks_nonsense(store: Store, odd: OddServer, body: bytes,
             f".*: POST {LOAD}: expected status 200; found 500: out of memory$",
         ),
         (Answer(404, b"<html>none</html>"), f".*: POST {LOAD}: expected status 200; found 404: <html>none</html>$"),
-        (Answer(None), f".*: POST {LOAD}: no answer from the server: RemoteDisconnected"),
-        (Answer(None, b"rubbish\r\n\r\n"), f".*: POST {LOAD}: no answer from the server: BadStatusLine"),
+        (Answer(None), f".*: POST {LOAD}: no answer from the server: the server hung up without an answer$"),
+        (
+            Answer(None, b"rubbish\r\n\r\n"),
+            f".*: POST {LOAD}: no answer from the server: expected an HTTP reply; found b'rubbish'$",
+        ),
         (Answer(200), r"digits 1\.1\.0 is not ready$"),
     ],
     ids=["500", "404", "hangs up", "rubbish", "does nothing"],
@@ -269,7 +271,7 @@ def test_a_trial_that_a_refused_call_ended_is_ended_on_the_server_too(store: Sto
     trial = go(open_swap(store, odd.address), trial_seconds=60.0).state.trial
     assert trial is not None
     state = store.state("digits")
-    store.update("digits", dataclasses.replace(state, trial=dataclasses.replace(trial, crashes=3)))
+    store.update("digits", state._replace(trial=trial._replace(crashes=3)))
     assert main(["activate", "digits", "9.9.9", "--store", store.root]) == 1
     assert store.state("digits").active == "1.0.0"
     assert odd.serving == {"digits": "1.0.0"}

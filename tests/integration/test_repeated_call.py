@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx_models
+import pytest
 from controller import Ansible
 from device import Device
+from device_app import PYTHON
 from measure import measured, read_costs
 from releases import make_release, publish
 
@@ -20,16 +22,22 @@ from releases import make_release, publish
 MODEL_BYTES = 32 << 20
 
 
-def test_a_repeated_call_reads_no_model_unless_it_is_told_to(machines: dict[str, Device], tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["request", "module"])
+def test_a_repeated_call_reads_no_model_unless_it_is_told_to(
+    machines: dict[str, Device], tmp_path: Path, way: str
+) -> None:
     device = machines["edge-s1"]
     device.reset()
     repository, log, python = tmp_path / "repository", tmp_path / "costs", tmp_path / "python"
     model = onnx_models.padded(MODEL_BYTES)
     assert len(model) > MODEL_BYTES
     publish(make_release(files={"model.onnx": model}), repository)
-    command = shlex.join(measured(log, str(device.directory / "python")))
-    python.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(measured(log, PYTHON))} "$@"\n')
     python.chmod(0o755)
+    if way == "request":
+        device.install_command(program=f"#!/bin/sh\nexec {Device.command(*measured(log))}\n")
+    else:
+        device.remove_command()
 
     def swap(state: str, **arguments: Any) -> dict[str, Any]:
         common = {"model": "digits", "version": "1.0.0", "min_ready_seconds": 0, "trial_seconds": 0}

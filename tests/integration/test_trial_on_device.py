@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import signal
@@ -66,7 +65,7 @@ def trial(device: Device) -> Trial:
 def change_trial(device: Device, **changes: Any) -> None:
     """Make the trial what it would be later."""
     state = device.store.state("digits")
-    device.store.update("digits", dataclasses.replace(state, trial=dataclasses.replace(trial(device), **changes)))
+    device.store.update("digits", state._replace(trial=trial(device)._replace(**changes)))
 
 
 def said(done: subprocess.CompletedProcess[str]) -> Any:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from device_app import COMMAND, PYTHON, make_app, write_command
 from links import PYTHON_PATH
 from releases import Made, activate, put
 
@@ -27,9 +28,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 GUARD_SECONDS = 60
-# The Python that modules and the device's command run with; the server has that of the tests (tools/matrix).
-PYTHON = os.environ.get("EDGEML_TEST_DEVICE_PYTHON") or sys.executable
+APP = "/opt/edgeml/app-test"
 
+_NEW_NAMESPACE = ("unshare", "--mount", "--propagation", "private")
 # The namespace lives as long as its input is open, so not longer than the tests.
 _HOLD_NAMESPACE = """
 set -e
@@ -40,6 +41,8 @@ mount -t tmpfs tmpfs /run
 mkdir /run/edgeml
 mount --bind "$1/run" /run/edgeml
 mount --bind "$1/opt" /opt
+[ "$(readlink /usr/local/bin/edgeml)" = "$2" ] ||
+    mount -t overlay -o "lowerdir=$1/bin:/usr/local/bin" overlay /usr/local/bin
 echo ready
 exec cat
 """
@@ -54,9 +57,12 @@ class Device:
         self.name = name
         self.port = port
         self.device_class = device_class
-        for part in ("lib/store", "run", "opt/edgeml/venv-test/bin"):
+        for part in ("lib/store", "run", "bin", APP[1:], "opt/edgeml/venv-test/bin"):
             (self.directory / part).mkdir(parents=True)
-        (self.directory / "opt/edgeml/app-test").symlink_to(PYTHON_PATH)
+        self._app = self.directory / APP[1:]
+        make_app(self._app)
+        (self.directory / "bin/edgeml").symlink_to(f"{APP}/edgeml")
+        self.python = PYTHON
         python = self.directory / "opt/edgeml/venv-test/bin/python"
         python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
         python.chmod(0o755)
@@ -68,16 +74,17 @@ class Device:
 
     def __enter__(self) -> Device:
         self._holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _HOLD_NAMESPACE, "sh", str(self.directory)],
+            [*_NEW_NAMESPACE, "sh", "-c", _HOLD_NAMESPACE, "sh", str(self.directory), f"{APP}/edgeml"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "ready\n"
-        interpreter = self.directory / "python"
-        interpreter.write_text(f'#!/bin/sh\nexec {shlex.join([*self._enter(), PYTHON])} "$@"\n')
-        interpreter.chmod(0o755)
+        for name, program in (("python", PYTHON), ("shell", "/bin/sh")):
+            within = self.directory / name
+            within.write_text(f'#!/bin/sh\nexec {shlex.join([*self.enter(), program])} "$@"\n')
+            within.chmod(0o755)
         self.start_server()
         return self
 
@@ -87,8 +94,29 @@ class Device:
         with self._holder:
             self._holder.communicate()
 
+    @staticmethod
+    def command(*before: str) -> str:
+        """A shell command that does what ``edgeml call`` does, started by the command ``before`` if given."""
+        start = f"import sys; sys.path[0] = {APP!r}; from edgeml_device._device.call import main; sys.exit(main())"
+        return shlex.join([*before, PYTHON, "-sSE", "-c", start])
+
+    def install_command(self, code: str | None = None, program: str = COMMAND) -> None:
+        """Install the command ``edgeml``, which says that its code has the digest ``code``, by default the true one."""
+        write_command(self._app, code, program)
+
+    def remove_command(self) -> None:
+        """Have the device without the command ``edgeml``, as one that no role ever prepared."""
+        (self._app / "edgeml").unlink(missing_ok=True)
+
+    def has_process(self, number: int) -> bool:
+        """Whether a process of this machine is one on the device."""
+        assert self._holder is not None
+        return os.readlink(f"/proc/{number}/ns/mnt") == os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+
     def reset(self) -> None:
-        """Make the device pristine: an empty store, and a server that serves nothing."""
+        """Make the device pristine: an empty store, a server that serves nothing, the command, and a Python."""
+        self.install_command()
+        self.python = PYTHON
         if self._process is None:
             self.start_server()
         with suppress(ServerError):
@@ -104,7 +132,7 @@ class Device:
         config.write_text(json.dumps(settings))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._enter(), sys.executable, "-m", "edgeml_server", "--config", str(config)],
+                [*self.enter(), sys.executable, "-m", "edgeml_server", "--config", str(config)],
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PYTHON_PATH)},
                 stderr=log,
             )
@@ -130,7 +158,7 @@ class Device:
     def start_edgeml(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start the device's own command."""
         return subprocess.Popen(
-            [*self._enter(), PYTHON, "-m", "edgeml_device._device.cli", *arguments],
+            [*self.enter(), PYTHON, "-m", "edgeml_device._device.cli", *arguments],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PYTHON_PATH), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -183,7 +211,8 @@ class Device:
         """The host's variables for Ansible."""
         return {
             "ansible_connection": "local",
-            "ansible_python_interpreter": str(self.directory / "python"),
+            "ansible_python_interpreter": self.python,
+            "ansible_shell_executable": str(self.directory / "shell"),
             "ansible_become": False,
             "device_class": self.device_class,
         }
@@ -197,6 +226,7 @@ class Device:
                 found[str(path.relative_to(self.root))] = (status.st_ino, status.st_size, status.st_mtime_ns)
         return found
 
-    def _enter(self) -> list[str]:
+    def enter(self) -> list[str]:
+        """The command that starts another one within the device's mounts."""
         assert self._holder is not None
         return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt"]

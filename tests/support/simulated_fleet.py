@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from device import Device
+from device_app import make_app
 from releases import Made, activate, put
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
@@ -60,6 +61,13 @@ def leave_the_machine() -> None:
         _run("mount", "-t", "tmpfs", "tmpfs", path)
     for path in ("/var/lib/edgeml", "/run/edgeml"):
         os.mkdir(path)
+    # All of them have the same app, and the command where a device has it.
+    app, commands = Path("/opt/edgeml/app-test"), Path("/opt/bin")
+    for directory in (app, commands):
+        directory.mkdir(parents=True)
+    make_app(app)
+    (commands / "edgeml").symlink_to(app / "edgeml")
+    _run("mount", "-t", "overlay", "-o", f"lowerdir={commands}:/usr/local/bin", "overlay", "/usr/local/bin")
     _run("ip", "link", "set", "lo", "up")
 
 

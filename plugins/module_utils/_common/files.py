@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from typing import Any
 
 from .errors import with_path
@@ -80,6 +79,9 @@ class DurableTree:
 
 def write_whole(path: str, text: str) -> None:
     """Put a file, readable by everybody, in place of what is at ``path``. Raises OSError."""
+    # The controller's alone; on a small board the import takes its time.
+    import tempfile
+
     directory = os.path.dirname(os.path.abspath(path))
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, prefix=".", delete=False) as file:
         try:
@@ -123,3 +125,11 @@ def remove_file(path: str) -> None:
     """Remove the file at ``path``, if there is one. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with all below it, as far as that can be done."""
+    # Imported by a call that removes something, and no other.
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)

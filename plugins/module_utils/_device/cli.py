@@ -22,13 +22,13 @@ from .._common.table import text_table
 from .describe import describe_model
 from .facts import device_facts
 from .plan import SwapOptions
+from .request import STORE
 from .state import ModelServer
 from .store import Store
 from .swap import Swap
 from .systemd import rescue_service, stop_watching
 from .transitions import DEVICE, Cause
 
-STORE = "/var/lib/edgeml/store"
 # Whoever holds the lock recovers what there is to settle; systemd must not wait for it.
 UNATTENDED_LOCK_SECONDS = 3
 
@@ -253,12 +253,12 @@ def _parser() -> argparse.ArgumentParser:
     activate.add_argument(
         "--min-ready-seconds",
         type=float,
-        default=SwapOptions.min_ready_seconds,
+        default=SwapOptions().min_ready_seconds,
         metavar="S",
         help="how long it must stay ready",
     )
     activate.add_argument(
-        "--trial-seconds", type=float, default=SwapOptions.trial_seconds, metavar="S", help="how long it is on trial"
+        "--trial-seconds", type=float, default=SwapOptions().trial_seconds, metavar="S", help="how long it is on trial"
     )
     add("revert", Command.revert, "go back to the version before").add_argument("model")
     add("verify", Command.verify, "read every file and compare its SHA-256").add_argument("model", nargs="?")

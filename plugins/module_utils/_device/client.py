@@ -8,14 +8,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
-import time
 from typing import Any, Mapping
-from urllib.parse import urlsplit
 
 from .._common.errors import ServerError
+from .http import HttpError, TooLargeError, exchange
 
 # A server that answers at all answers a look in much less; a hung one must not hold up a fleet.
 LOOK_SECONDS = 10.0
@@ -129,60 +127,54 @@ class Server:
 
     def _request(self, method: str, url: str, document: Any = None) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/json", PROBE_HEADER: "1"} if document is not None else {}
-        content = json.dumps(document).encode("utf-8") if document is not None else None
+        content = json.dumps(document).encode("utf-8") if document is not None else b""
         status, body, _headers = self._exchange(method, url, content, headers)
         return status, body
 
     def _exchange(
-        self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
+        self, method: str, url: str, content: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes, Mapping[str, str]]:
         seconds = self.look_seconds if method == "GET" else self.work_seconds
-        deadline = time.monotonic() + seconds
-        connection = self._connect(seconds)
+        sent = {"Host": "localhost", **headers}
         try:
-            connection.request(method, url, content, dict(headers))
-            response = connection.getresponse()
-            body = bytearray()
-            while True:
-                chunk = response.read1(1 << 20)
-                if not chunk:
-                    if response.length:
-                        raise http.client.IncompleteRead(bytes(body), response.length)
-                    return response.status, bytes(body), {name.lower(): value for name, value in response.getheaders()}
-                body += chunk
-                if len(body) > REPLY_BYTES_MAX:
-                    raise ServerError(
-                        f"{self.address}: {method} {url}: expected at most {REPLY_BYTES_MAX} bytes; found more"
-                    )
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"the reply has no end after {seconds:g} s")
+            with self._connect(seconds, sent) as connection:
+                return exchange(connection, method, url, sent, content, (REPLY_BYTES_MAX, seconds))
+        except TooLargeError as error:
+            raise ServerError(f"{self.address}: {method} {url}: {error}") from error
+        except HttpError as error:
+            raise ServerError(f"{self.address}: {method} {url}: no answer from the server: {error}") from error
         # ValueError: an address that cannot be one, such as a host name with two dots in a row.
-        except (OSError, ValueError, http.client.HTTPException) as error:
+        except (OSError, ValueError) as error:
             raise ServerError(f"{self.address}: {method} {url}: no answer from the server: {error!r}") from error
-        finally:
-            connection.close()
 
-    def _connect(self, seconds: float) -> http.client.HTTPConnection:
+    def _connect(self, seconds: float, headers: dict[str, str]) -> socket.socket:
+        """A connection to the server, whose name over TCP is put into ``headers``."""
         if self.address.startswith("/"):
-            return _UnixConnection(self.address, seconds)
-        try:
-            url = urlsplit(self.address)
-            if url.scheme == "http" and url.hostname and url.path in ("", "/"):
-                return http.client.HTTPConnection(url.hostname, url.port or 80, timeout=seconds)
-        except ValueError:
-            pass
-        raise ServerError(f"{self.address!r}: expected the path of a Unix socket or http://host:port")
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(seconds)
+                connection.connect(self.address)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+        host, port, name = _tcp_address(self.address)
+        headers["Host"] = name
+        return socket.create_connection((host, port), seconds)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, seconds: float) -> None:
-        super().__init__("localhost", timeout=seconds)
-        self._path = path
+def _tcp_address(address: str) -> tuple[str, int, str]:
+    """Host, port and the Host header of ``http://host:port``. Raises ServerError."""
+    # Most servers listen on a socket, and the import takes its time on a small board.
+    from urllib.parse import urlsplit
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+    try:
+        url = urlsplit(address)
+        if url.scheme == "http" and url.hostname and url.path in ("", "/"):
+            return url.hostname, url.port or 80, url.netloc.rpartition("@")[2]
+    except ValueError:
+        pass
+    raise ServerError(f"{address!r}: expected the path of a Unix socket or http://host:port")
 
 
 def _json(body: bytes, what: str) -> Mapping[str, Any]:

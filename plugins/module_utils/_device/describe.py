@@ -8,20 +8,40 @@
 
 from __future__ import annotations
 
-import calendar
-import dataclasses
 import time
 from typing import Any, Mapping
 
-from .facts import boot_id, boot_seconds
-from .journal import TIME_FORMAT
+from .._common.errors import EdgemlError
+from .client import Server
+from .facts import boot_id, boot_seconds, device_facts
+from .journal import parse_time
 from .metrics import counted_since
+from .request import InfoRequest
 from .serving import Strategy, make_strategy
 from .state import ModelServer, State, require
 from .store import Store
 
 # Clocks are set a little now and then, and the journal's times are of whole seconds.
 CLOCK_SECONDS = 10.0
+
+
+def answer_info(request: InfoRequest) -> dict[str, Any]:
+    """Describe the device and its models. Returns the module's result; one with ``failed`` and ``msg`` where it
+    failed."""
+    store, server = Store(request.store), Server(request.server)
+    result: dict[str, Any] = {"changed": False}
+    try:
+        result["server_live"] = server.is_live()
+        names = [request.model] if request.model else store.models()
+        result["models"] = [
+            describe_model(store, name, request.server, probe=request.probe, history=request.history) for name in names
+        ]
+        if request.model:
+            result["model"] = result["models"][0]
+        result["device"] = device_facts()
+    except (EdgemlError, OSError) as error:
+        result.update(failed=True, msg=str(error))
+    return result
 
 
 def describe_model(store: Store, name: str, server: str, probe: bool = False, history: int = 0) -> dict[str, Any]:
@@ -32,7 +52,7 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
     """
     state = store.state(name)
     versions = store.versions(name)
-    strategy = make_strategy(dataclasses.replace(state.serving or ModelServer(), server=server))
+    strategy = make_strategy((state.serving or ModelServer())._replace(server=server))
     answers = strategy.answers()
     live = strategy.live(name, state, versions) if answers else None
     trial = state.trial
@@ -93,7 +113,7 @@ def active_seconds(state: State, activation: Mapping[str, Any]) -> float | None:
     if state.trial is not None and state.trial.boot_id == boot_id() and not state.trial.boots:
         return round(boot_seconds() - state.trial.since, 3)
     try:
-        began = calendar.timegm(time.strptime(str(activation.get("time")), TIME_FORMAT))
+        began = parse_time(str(activation.get("time")))
     except ValueError:
         return None
     return round(max(time.time() - began, 0.0), 3)

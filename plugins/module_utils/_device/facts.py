@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import glob
 import os
-import platform
 import sys
 import time
 from typing import Any
@@ -29,13 +28,13 @@ def device_facts(site_packages: str = SITE_PACKAGES) -> dict[str, Any]:
     """
     machine, groups = meminfo(), cgroup_memory()
     return {
-        "architecture": architecture(platform.machine(), sys.maxsize > 1 << 32),
+        "architecture": architecture(os.uname().machine, sys.maxsize > 1 << 32),
         "memory_bytes": min([machine["MemTotal"], *(limit for _path, limit, _used in groups)]),
         "memory_available_bytes": min(
             [machine["MemAvailable"], *(max(limit - used, 0) for _path, limit, used in groups)]
         ),
         "cpu_count": os.cpu_count() or 1,
-        "python_version": platform.python_version(),
+        "python_version": ".".join(str(part) for part in sys.version_info[:3]),
         "board": _read("/proc/device-tree/model").rstrip("\0\n"),
         "runtimes": installed_runtimes(site_packages),
     }

@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Mapping, NamedTuple
 
 from .._common.errors import (
     ArgumentError,
@@ -27,27 +25,32 @@ from .state import Failure, Limits, State, require
 REVERTED_BY_REQUEST = "reverted by request"
 
 
-@dataclass(frozen=True)
-class SwapOptions:
-    """How a release is brought in: ``keep`` versions beside the needed ones, leave ``headroom_percent`` of disk
-    and memory to the device, ``verify`` in full what is held, ``retry`` what failed here before (not in the same
-    rollout), see it ready for ``min_ready_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it)
-    within ``limits``."""
-
+class _Options(NamedTuple):
     keep: int = 1
     headroom_percent: int = 20
     verify: bool = False
     retry: bool = False
     min_ready_seconds: float = 2.0
     trial_seconds: float = 300.0
-    limits: Limits = dataclasses.field(default_factory=Limits)
+    limits: Limits = Limits()
 
-    def __post_init__(self) -> None:
+
+class SwapOptions(_Options):
+    """How a release is brought in: ``keep`` versions beside the needed ones, leave ``headroom_percent`` of disk
+    and memory to the device, ``verify`` in full what is held, ``retry`` what failed here before (not in the same
+    rollout), see it ready for ``min_ready_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it)
+    within ``limits``."""
+
+    __slots__ = ()
+
+    def __new__(cls, *values: Any, **options: Any) -> SwapOptions:
         """Raise ArgumentError for a number that is out of its range, or none."""
-        values = {**vars(self), **vars(self.limits)}
+        made = super().__new__(cls, *values, **options)
+        found = {**made._asdict(), **made.limits._asdict()}
         for name, most in _MOST.items():
-            if not 0 <= values[name] <= most:
-                raise ArgumentError(f"{name}: expected a number from 0 to {most}; found {values[name]!r}")
+            if not 0 <= found[name] <= most:
+                raise ArgumentError(f"{name}: expected a number from 0 to {most}; found {found[name]!r}")
+        return made
 
 
 _MOST = {
@@ -62,8 +65,7 @@ _MOST = {
 }
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a call would do: the states before and after, what is served now, the blobs that must come first, and the
     versions that make room. ``recovers``: an interrupted swap or a trial comes to its end first."""
 
@@ -114,7 +116,7 @@ class Planning(Recovery):
             raise ServerDownError(f"{self.serving.server}: the inference server does not answer")
         if tells:
             _check_memory(release, require(plan.variant), device, options.headroom_percent)
-        return dataclasses.replace(plan, switches=switches, notifies_server=tells)
+        return plan._replace(switches=switches, notifies_server=tells)
 
     def plan_revert(self, version: str) -> Plan:
         """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
@@ -125,16 +127,14 @@ class Planning(Recovery):
         before, live, rollout_id = self.state, self.live(), self.cause.rollout_id
         plan = Plan(self.initial_state, before, live, recovers=self._recovers)
         if before.active != version:
-            return dataclasses.replace(plan, notifies_server=live == version)
+            return plan._replace(notifies_server=live == version)
         if rollout_id is not None and (self.store.activation(self.model) or {}).get("rollout_id") != rollout_id:
             return plan
-        after = (
-            before.reverted() if before.trial else dataclasses.replace(before, active=before.previous, previous=version)
-        )
+        after = before.reverted() if before.trial else before._replace(active=before.previous, previous=version)
         after = after.with_failure(version, self._failure(version, self.cause.why or REVERTED_BY_REQUEST))
         if after.active is not None:
             after = after.without_failure(after.active)
-        return dataclasses.replace(plan, after=after, switches=True, notifies_server=True)
+        return plan._replace(after=after, switches=True, notifies_server=True)
 
     def plan_absent(self, version: str) -> Plan:
         """Plan to remove ``version`` from the store. Raises StoreError when it is needed."""

@@ -11,7 +11,6 @@ A version on trial is committed, or reverted when it crashes, fails or exceeds i
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from .._common.errors import StoreError
@@ -49,8 +48,8 @@ class Recovery(Transitions):
         self.recover_interrupted(act=True)
         trial = self.state.trial
         if trial is not None and trial.boot_id != boot_id():
-            begun_anew = dataclasses.replace(trial, boot_id=boot_id(), since=boot_seconds(), boots=trial.boots + 1)
-            self._update(dataclasses.replace(self.state, trial=begun_anew))
+            begun_anew = trial._replace(boot_id=boot_id(), since=boot_seconds(), boots=trial.boots + 1)
+            self._update(self.state._replace(trial=begun_anew))
             self._check_trial(act=True, boot=True)
         self._fall_back()
 
@@ -68,8 +67,8 @@ class Recovery(Transitions):
         self.recover_interrupted(act=True)
         trial = self.state.trial
         if trial is not None and not self._counted_by_systemd:
-            after = dataclasses.replace(trial, crashes=trial.crashes + 1)
-            self._update(dataclasses.replace(self.state, trial=after))
+            after = trial._replace(crashes=trial.crashes + 1)
+            self._update(self.state._replace(trial=after))
             if after.crashes > after.limits.crashes_max:
                 crashes = counted(after.crashes, "time")
                 reason = f"the service crashed {crashes} (at most {after.limits.crashes_max})"
@@ -95,7 +94,7 @@ class Recovery(Transitions):
         """Name a transition that the journal announces and that never came about."""
         last = self.store.journal(self.model).last_transition()
         if last is not None and last.get("to") != self.state.active:
-            announced = dataclasses.replace(self.state, active=last.get("to"))
+            announced = self.state._replace(active=last.get("to"))
             entry = DEVICE.entry("interrupted", announced, self.state, reason="the switch was never made")
             self.store.use_reserve()
             self.store.journal(self.model).append(entry)
@@ -108,15 +107,15 @@ class Recovery(Transitions):
         else:
             reading = self.strategy.reading(self.model, active, self.store.versions(self.model))
         unready = 0 if reading.answers or boot else trial.unready + 1
-        trial = dataclasses.replace(trial, unready=unready)
+        trial = trial._replace(unready=unready)
         elapsed = boot_seconds() - trial.since if trial.boot_id == boot_id() else 0.0
         verdict, reason = judge_trial(trial, reading, elapsed, last)
         if verdict == COMMIT:
-            self._recovered("commit", dataclasses.replace(self.state, trial=None), act, reason=reason)
+            self._recovered("commit", self.state._replace(trial=None), act, reason=reason)
         elif verdict == REVERT:
             self._revert_trial(reason, act)
         elif act and verdict == WAIT and trial != self.state.trial:
-            self._update(dataclasses.replace(self.state, trial=trial))
+            self._update(self.state._replace(trial=trial))
         return f"{verdict}: {reason}"
 
     def _revert_trial(self, reason: str, act: bool, cause: Cause = DEVICE) -> None:
@@ -138,6 +137,6 @@ class Recovery(Transitions):
             if previous is None:
                 raise
             self.store.verify(self.store.version(self.model, previous))
-            without = dataclasses.replace(self.state, active=previous, previous=None, trial=None)
+            without = self.state._replace(active=previous, previous=None, trial=None)
             after = without.with_failure(active, self._failure(active, str(error)))
             self._transition("fallback", after, cause=DEVICE, reason=str(error))

@@ -68,7 +68,7 @@ class Strategy(ABC):
 class LoadStrategy(Strategy):
     """The server loads beside and flips, told through the Open Inference Protocol's repository extension."""
 
-    def __init__(self, server: Server, unit: str = ModelServer.unit) -> None:
+    def __init__(self, server: Server, unit: str = ModelServer().unit) -> None:
         self.server: Server = server
         self._unit = unit
 

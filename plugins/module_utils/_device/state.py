@@ -11,12 +11,10 @@ Pure: values, and their spelling as the JSON of the store's ``state.json``.
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from dataclasses import dataclass, field
-from typing import Any, Mapping, TypeVar
+from typing import Any, Mapping, NamedTuple, TypeVar
 
 from .._common.errors import ManifestError, StoreError
+from .._common.records import as_document, build
 from .._release.manifest import check_name
 
 SCHEMA = 1
@@ -29,8 +27,7 @@ WATCHING = "watching"
 STRATEGIES = ("load", "reload", "restart", "none")
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a version on trial may do before the device puts the one before it back.
 
     ``crashes_max``: how often the service may end by itself. ``error_rate_max``: share (0 to 1) of requests answered
@@ -44,8 +41,7 @@ class Limits:
     requests_min: int = 50
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """What was counted of a version: requests, those answered with a status of 500 or above, those answered as asked
     (timed) and the sum of their times in seconds, the server's resident memory in bytes, and how often systemd
     restarted it. None where nobody counts it."""
@@ -58,8 +54,7 @@ class Record:
     restarts: int | None = None
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """A switched version that has not yet proved itself.
 
     ``phase`` is ``switching`` until the version was seen healthy, then ``watching``. ``active`` and ``previous`` are
@@ -84,8 +79,7 @@ class Trial:
     begun: Record | None = None
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """Why and when (UTC) a version failed on this device or was left on purpose, the digest of its manifest, and the
     rollout that had made it active (None: no rollout had)."""
 
@@ -95,8 +89,7 @@ class Failure:
     rollout_id: str | None = None
 
 
-@dataclass(frozen=True)
-class ModelServer:
+class ModelServer(NamedTuple):
     """Who serves the model and how it is told: ``strategy`` is load, reload, restart or none; ``server`` the path of a
     Unix socket or a URL; ``unit`` the systemd unit."""
 
@@ -105,14 +98,13 @@ class ModelServer:
     unit: str = "edgeml-inference.service"
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """One model on this device. ``serving`` is how its server was last told; None before the first time."""
 
     active: str | None = None
     previous: str | None = None
     trial: Trial | None = None
-    failed: Mapping[str, Failure] = field(default_factory=dict)
+    failed: Mapping[str, Failure] = {}
     serving: ModelServer | None = None
 
     def versions(self) -> dict[str, Any]:
@@ -127,16 +119,16 @@ class State:
     def with_failure(self, version: str, failure: Failure) -> State:
         """The same state that also knows of a failed version. The oldest of more than FAILED_MAX are forgotten."""
         failed = {**self.without_failure(version).failed, version: failure}
-        return dataclasses.replace(self, failed=dict(list(failed.items())[-FAILED_MAX:]))
+        return self._replace(failed=dict(list(failed.items())[-FAILED_MAX:]))
 
     def without_failure(self, version: str) -> State:
         """The same state that knows nothing against a version."""
-        return dataclasses.replace(self, failed={name: why for name, why in self.failed.items() if name != version})
+        return self._replace(failed={name: why for name, why in self.failed.items() if name != version})
 
     def reverted(self) -> State:
         """The state before the trial's version was switched to."""
         trial = require(self.trial)
-        return dataclasses.replace(self, active=trial.active, previous=trial.previous, trial=None)
+        return self._replace(active=trial.active, previous=trial.previous, trial=None)
 
 
 def require(value: Value | None) -> Value:
@@ -148,9 +140,9 @@ def require(value: Value | None) -> Value:
 
 def state_document(state: State) -> dict[str, Any]:
     """The state as JSON values."""
-    document = dataclasses.asdict(state)
+    document = as_document(state)
     # A list keeps the order in which versions failed; JSON objects are written sorted.
-    failed = [{"version": version, **dataclasses.asdict(failure)} for version, failure in state.failed.items()]
+    failed = [{"version": version, **as_document(failure)} for version, failure in state.failed.items()]
     return {"schema": SCHEMA, **document, "failed": failed}
 
 
@@ -167,7 +159,7 @@ def parse_state(document: Any, origin: str) -> State:
             previous=_version(document["previous"], "previous"),
             trial=_trial(trial) if trial is not None else None,
             failed={
-                check_name(entry["version"], "failed"): _build(
+                check_name(entry["version"], "failed"): build(
                     Failure, {name: value for name, value in entry.items() if name != "version"}
                 )
                 for entry in failed
@@ -183,15 +175,15 @@ def parse_state(document: Any, origin: str) -> State:
 
 def _trial(document: Mapping[str, Any]) -> Trial:
     baseline, begun = document["baseline"], document.get("begun")
-    trial: Trial = _build(
+    trial: Trial = build(
         Trial,
         {
             **document,
             "active": _version(document["active"], "trial.active"),
             "previous": _version(document["previous"], "trial.previous"),
-            "limits": _build(Limits, document["limits"]),
-            "baseline": _build(Record, baseline) if baseline is not None else None,
-            "begun": _build(Record, begun) if begun is not None else None,
+            "limits": build(Limits, document["limits"]),
+            "baseline": build(Record, baseline) if baseline is not None else None,
+            "begun": build(Record, begun) if begun is not None else None,
         },
     )
     if trial.phase not in (SWITCHING, WATCHING):
@@ -200,7 +192,7 @@ def _trial(document: Mapping[str, Any]) -> Trial:
 
 
 def _serving(document: Mapping[str, Any]) -> ModelServer:
-    serving: ModelServer = _build(ModelServer, document)
+    serving: ModelServer = build(ModelServer, document)
     if serving.strategy not in STRATEGIES:
         raise ValueError(
             f"serving.strategy: expected {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}; found {serving.strategy!r}"
@@ -210,23 +202,3 @@ def _serving(document: Mapping[str, Any]) -> ModelServer:
 
 def _version(value: Any, name: str) -> str | None:
     return None if value is None else check_name(value, name)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "int | None": (int, type(None)),
-    "str | None": (str, type(None)),
-}
-
-
-def _build(kind: Any, document: Mapping[str, Any]) -> Any:
-    """An instance of a dataclass from its fields, each of the type that its annotation names."""
-    for item in dataclasses.fields(kind):
-        expected = _TYPES.get(str(item.type))
-        value = document.get(item.name, item.default)
-        right = not expected or (isinstance(value, expected) and not isinstance(value, bool))
-        if not right or (isinstance(value, float) and not math.isfinite(value)):
-            raise TypeError(f"{kind.__name__}.{item.name}: expected {item.type}; found {value!r}")
-    return kind(**document)

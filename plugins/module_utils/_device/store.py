@@ -27,14 +27,12 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import stat
 import time
-from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from .._common.errors import IntegrityError, ManifestError, StoreError, with_path
-from .._common.files import DurableTree, file_status, fsync_directory, is_directory
+from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_tree
 from .._common.hashing import read_hashed
 from .._release.manifest import File, Release, Variant, check_name, is_name, parse_release
 from .blobs import CONTENT_MODE, Blobs
@@ -48,8 +46,7 @@ _STATE_MODE = 0o640
 _NO_STATE: Any = object()
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """A version that the store holds, complete with the variant that was chosen for this device."""
 
     model: str
@@ -185,7 +182,8 @@ class Store:
         path = os.path.abspath(self.root)
         while not os.path.isdir(path):
             path = os.path.dirname(path)
-        return shutil.disk_usage(path).free
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
 
     # ---- writing (hold the lock) ----
 
@@ -239,7 +237,7 @@ class Store:
     def clean_staging(self) -> None:
         """Remove what an interrupted write left behind; nothing is touched where nothing was left."""
         if os.path.isdir(self._tree.staging) and os.listdir(self._tree.staging):
-            shutil.rmtree(self._tree.staging, ignore_errors=True)
+            remove_tree(self._tree.staging)
 
     def install(self, release: Release, variant: Variant) -> bool:
         """Make the version's directory from blobs that the store holds. Return False if it is there already,
@@ -257,7 +255,7 @@ class Store:
                 )
             return False
         staged = os.path.join(self._tree.staging, f"{release.model}@{release.version}")
-        shutil.rmtree(staged, ignore_errors=True)
+        remove_tree(staged)
         self._tree.directory(staged)
         for file in release.files(variant):
             os.link(self.blobs.path(file), os.path.join(staged, file.path))
@@ -333,11 +331,11 @@ class Store:
         directory = self._version_path(model, version)
         self._tree.directory(self._tree.staging)
         doomed = os.path.join(self._tree.staging, f"removed-{model}@{version}")
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_tree(doomed)
         os.rename(directory, doomed)
         fsync_directory(os.path.dirname(directory))
         # What can't be deleted now is rubbish in staging, like that of an interrupted write.
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_tree(doomed)
         self.blobs.remove_unused(needed)
 
     # ---- the parts ----

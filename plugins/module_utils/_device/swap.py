@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import io
 import os
 import time
@@ -93,8 +92,7 @@ class Swap(Planning):
         )
         self.store.reserve_space()
         start_watching()
-        switching = dataclasses.replace(
-            before.without_failure(version.version),
+        switching = before.without_failure(version.version)._replace(
             active=version.version,
             previous=before.active,
             trial=trial,
@@ -112,9 +110,9 @@ class Swap(Planning):
             self.strategy.notify(self.model, version.version)
             self._watch(version.version, options.min_ready_seconds)
             begun = self.strategy.record(self.model, version.version)
-            watching = dataclasses.replace(trial, phase=WATCHING, since=boot_seconds(), begun=begun)
+            watching = trial._replace(phase=WATCHING, since=boot_seconds(), begun=begun)
             # Not from the reserve: on a disk without room for this, the way back needs it.
-            self.state = dataclasses.replace(self.state, trial=watching if options.trial_seconds > 0 else None)
+            self.state = self.state._replace(trial=watching if options.trial_seconds > 0 else None)
             self.store.update(self.model, self.state)
         except ServerError as error:
             live = self._put_back(
@@ -136,7 +134,7 @@ class Swap(Planning):
             if self.state.trial is not None:
                 self._revert_trial(self.cause.why or REVERTED_BY_REQUEST, act=True, cause=self.cause)
             else:
-                self._transition("revert", dataclasses.replace(plan.after, serving=self.serving))
+                self._transition("revert", plan.after._replace(serving=self.serving))
         try:
             self.strategy.notify(self.model, plan.after.active)
         except ServerError as error:

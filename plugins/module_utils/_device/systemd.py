@@ -9,10 +9,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 from .._common.errors import ServerError
-from .process import ProcessGroup
 
 TIMER = "edgeml-trial.timer"
 # A unit may take its time to start: the server's own limit is 180 s.
@@ -53,6 +51,11 @@ def unit_property(unit: str, name: str) -> str:
 
 def systemctl(*arguments: str) -> str:
     """Run systemctl and return what it printed. Raises ServerError with its reason when it fails."""
+    # Many a call asks systemd nothing.
+    import subprocess
+
+    from .process import ProcessGroup
+
     command = ["systemctl", *arguments]
     try:
         with ProcessGroup(command) as process:

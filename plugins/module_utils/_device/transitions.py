@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._common.errors import ServerError, StoreError
 from .journal import utc_now
@@ -19,8 +18,7 @@ from .state import Failure, ModelServer, State
 from .store import Store
 
 
-@dataclass(frozen=True)
-class Cause:
+class Cause(NamedTuple):
     """Who asks for a transition, and why: recorded in the device's journal."""
 
     actor: str

@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._common.words import counted
 from .state import Record, Trial
@@ -26,8 +25,7 @@ BOOTS_MAX = 3
 MEMORY_GROWTH_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """One look: whether the server answers, whether the version on trial is ready there (None: unknown, because the
     server does not answer), and what was counted of it."""
 
@@ -107,8 +105,7 @@ def _since(begun: Record | None, now: Record | None) -> Record | None:
     """What was counted since the trial began; counters that are lower than they were began anew with the server."""
     if begun is None or now is None or now.requests < begun.requests or now.errors < begun.errors:
         return now
-    return dataclasses.replace(
-        now,
+    return now._replace(
         requests=now.requests - begun.requests,
         errors=now.errors - begun.errors,
         timed=max(now.timed - begun.timed, 0),

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Mapping, NamedTuple
 
 from .._common.errors import IncompatibleError, ManifestError
 
@@ -33,8 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """One file of a release: its name, its size in bytes and its SHA-256 in lower-case hexadecimal."""
 
     path: str
@@ -42,8 +40,7 @@ class File:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A release for one kind of device. ``memory_bytes`` is what serving it needs, beside the server itself;
     ``latency_seconds_max`` what one run of its golden inputs may take there, if the release says."""
 
@@ -58,8 +55,7 @@ class Variant:
     latency_seconds_max: float | None = None
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """One version of one model. ``digest`` identifies the manifest's content, whatever its formatting;
     ``classes`` are the names of each output's classes, in the order of its scores."""
 

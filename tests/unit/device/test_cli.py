@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -100,7 +99,7 @@ def edgeml(store: Store, capsys: pytest.CaptureFixture[str]) -> Edgeml:
 
 def on_trial(store: Store, model: str = "digits", **changes: Any) -> None:
     """Have a model's 1.1.0 on trial."""
-    trial = dataclasses.replace(TRIAL, **changes)
+    trial = TRIAL._replace(**changes)
     entry = {"event": "activate", "from": "1.0.0", "to": "1.1.0"}
     store.transition(model, State("1.1.0", "1.0.0", trial, serving=ALONE), entry)
 
@@ -286,7 +285,7 @@ def test_a_first_version_is_left_for_none(edgeml: Edgeml, store: Store) -> None:
 def test_reverting_an_interrupted_swap_goes_back_one_step_and_not_two(edgeml: Edgeml, store: Store) -> None:
     put(store, make_release("1.2.0"))
     edgeml.json("activate", "digits", "1.1.0", "--trial-seconds", "0")
-    trial = dataclasses.replace(TRIAL, phase=SWITCHING, active="1.1.0", previous="1.0.0")
+    trial = TRIAL._replace(phase=SWITCHING, active="1.1.0", previous="1.0.0")
     store.transition("digits", State("1.2.0", "1.1.0", trial, serving=ALONE), {"event": "activate", "to": "1.2.0"})
     assert edgeml.text("revert", "digits") == "digits: live now: 1.1.0\n"
     assert store.state("digits") == State("1.1.0", "1.0.0", serving=ALONE)
@@ -326,7 +325,7 @@ def test_a_restart_is_counted_and_no_reason_to_revert(edgeml: Edgeml, store: Sto
         ModelServer(strategy="restart", unit="gauge-reader.service"),
     ):
         on_trial(store, boot_id="another")
-        store.update("digits", dataclasses.replace(store.state("digits"), serving=serving))
+        store.update("digits", store.state("digits")._replace(serving=serving))
         edgeml.json("recover", "--before-start")
         trial = store.state("digits").trial
         assert trial is not None

@@ -99,7 +99,7 @@ def test_a_server_that_is_not_there(tmp_path: Path, call: str) -> None:
 def test_a_server_that_hangs_up(fake: FakeServer, server: Server) -> None:
     fake.reply = (0, b"")
     assert not server.is_live()
-    with pytest.raises(ServerError, match="no answer from the server: RemoteDisconnected"):
+    with pytest.raises(ServerError, match="no answer from the server: the server hung up without an answer"):
         server.load("digits")
 
 
@@ -163,6 +163,6 @@ def test_a_reply_that_trickles_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_reply_that_breaks_off_is_none(tmp_path: Path) -> None:
     with (
         raw(tmp_path, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc") as server,
-        pytest.raises(ServerError, match=r"no answer from the server: IncompleteRead\(3 bytes read, 7 more expected\)"),
+        pytest.raises(ServerError, match="no answer from the server: the reply ends after 3 of 10 bytes"),
     ):
         server.metrics()

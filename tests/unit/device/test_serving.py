@@ -224,7 +224,7 @@ def test_a_unit_that_has_not_started_when_the_device_has_is_waited_for(systemctl
     swap = go(store, trial_seconds=3600.0)
     trial = swap.state.trial
     assert trial is not None
-    store.update("digits", State("1.1.0", "1.0.0", trial=type(trial)(**{**vars(trial), "boot_id": "x"})))
+    store.update("digits", State("1.1.0", "1.0.0", trial=trial._replace(boot_id="x")))
     systemctl.answer({**GOOD, "ActiveState": "inactive"})
     again = Swap(store, "digits", Cause("test"), serving())
     again.recover()

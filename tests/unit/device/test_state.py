@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import re
 from contextlib import suppress
@@ -189,7 +188,7 @@ def test_a_damaged_state_is_named(place: tuple[Any, ...], value: Any, message: s
 
 
 REQUIRED = [("schema",), ("active",), ("previous",), ("failed", 0, "version"), ("failed", 0, "reason")] + [
-    ("trial", item.name) for item in dataclasses.fields(Trial) if item.default is dataclasses.MISSING
+    ("trial", name) for name in Trial._fields if name not in Trial._field_defaults
 ]
 
 
@@ -243,7 +242,7 @@ def test_a_version_that_fails_again_has_its_last_reason() -> None:
 
 
 def test_a_failure_can_be_forgotten() -> None:
-    assert FULL.without_failure("0.8.0") == dataclasses.replace(FULL, failed={})
+    assert FULL.without_failure("0.8.0") == FULL._replace(failed={})
     assert FULL.without_failure("0.7.0") == FULL
 
 
@@ -251,7 +250,7 @@ def test_a_failure_can_be_forgotten() -> None:
 @given(STATES, VERSIONS, FAILURES)
 def test_noting_a_failure_changes_nothing_else(state: State, version: str, why: Failure) -> None:
     noted = state.with_failure(version, why)
-    assert dataclasses.replace(noted, failed=state.failed) == state
+    assert noted._replace(failed=state.failed) == state
     assert noted.without_failure(version) == state.without_failure(version)
 
 
@@ -265,7 +264,7 @@ def test_noting_a_failure_changes_nothing_else(state: State, version: str, why: 
         (State("1.0.0"), {"1.0.0"}),
         (State("1.1.0", "1.0.0"), {"1.1.0", "1.0.0"}),
         (FULL, {"1.1.0", "1.0.0", "0.9.0"}),
-        (State("1.0.0", None, dataclasses.replace(TRIAL, active=None, previous=None)), {"1.0.0"}),
+        (State("1.0.0", None, TRIAL._replace(active=None, previous=None)), {"1.0.0"}),
         (State("1.0.0", failed={"2.0.0": FAILURE}), {"1.0.0"}),
     ],
 )

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
@@ -45,15 +44,15 @@ TRIAL = Trial(
 
 
 def trial(**changes: Any) -> Trial:
-    return dataclasses.replace(TRIAL, **changes)
+    return TRIAL._replace(**changes)
 
 
 def limits(**changes: Any) -> Limits:
-    return dataclasses.replace(TRIAL.limits, **changes)
+    return TRIAL.limits._replace(**changes)
 
 
 def reading(answers: bool = True, ready: bool | None = True, **changes: Any) -> Reading:
-    return Reading(answers, ready if answers else None, dataclasses.replace(NOW, **changes))
+    return Reading(answers, ready if answers else None, NOW._replace(**changes))
 
 
 def judge(the_trial: Trial, look: Reading, elapsed: float = SECONDS, last: bool = False) -> str:
@@ -133,7 +132,7 @@ def test_restarts_of_the_device(boots: int, verdict: str) -> None:
     ids=["at the limit", "beyond", "all", "as usual", "beyond the usual", "just enough", "too few", "none"],
 )
 def test_errors(requests: int, errors: int, usual: int, verdict: str) -> None:
-    baseline = dataclasses.replace(BEFORE, errors=usual)
+    baseline = BEFORE._replace(errors=usual)
     look = reading(requests=requests, errors=errors, latency_seconds_sum=0.0)
     assert judge(trial(baseline=baseline), look) == verdict
 
@@ -161,7 +160,7 @@ def test_what_a_version_did_before_its_trial_is_not_held_against_it(requests: in
 
 
 def test_a_version_that_is_no_worse_than_the_one_before_is_kept() -> None:
-    broken = dataclasses.replace(BEFORE, errors=1000)
+    broken = BEFORE._replace(errors=1000)
     assert judge(trial(baseline=broken), reading(errors=1000)) == COMMIT
 
 
@@ -184,8 +183,8 @@ def test_latency_is_told() -> None:
     [
         None,
         Record(),
-        dataclasses.replace(BEFORE, requests=49, timed=49, latency_seconds_sum=0.49),
-        dataclasses.replace(BEFORE, latency_seconds_sum=0.0),
+        BEFORE._replace(requests=49, timed=49, latency_seconds_sum=0.49),
+        BEFORE._replace(latency_seconds_sum=0.0),
     ],
     ids=["none", "nothing", "too few", "no time"],
 )
@@ -214,7 +213,7 @@ MOST = 100 * MIB + 10 * MIB + MEMORY_GROWTH_BYTES
 @pytest.mark.parametrize(("resident", "verdict"), [(MOST, COMMIT), (MOST + 1, REVERT), (None, COMMIT), (0, COMMIT)])
 def test_memory(resident: int | None, verdict: str) -> None:
     assert judge(TRIAL, reading(resident_bytes=resident)) == verdict
-    unknown = dataclasses.replace(BEFORE, resident_bytes=None)
+    unknown = BEFORE._replace(resident_bytes=None)
     assert judge(trial(baseline=unknown), reading(resident_bytes=resident)) == COMMIT
 
 

@@ -14,7 +14,7 @@ import yaml
 from links import REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.modules import model_swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import argument_spec
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import options
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
     DeviceOptions,
@@ -65,7 +65,7 @@ def test_the_readme_has_each_option_with_its_default() -> None:
 
 
 def test_the_limits_of_a_trial_are_those_of_the_module() -> None:
-    theirs = {name: spec["type"] for name, spec in model_swap.LIMITS.items()}
+    theirs = {name: spec["type"] for name, spec in argument_spec("model_swap")["trial_limits"]["options"].items()}
     assert {name: kind.name for name, kind in options.TRIAL_LIMITS.items()} == theirs
 
 

@@ -1,0 +1,215 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""A request for a swap, done: for the module ``model_swap`` and the command ``edgeml call``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._common.errors import (
+    EdgemlError,
+    FailedBeforeError,
+    IntegrityError,
+    ManifestError,
+    ServerDownError,
+    StoreError,
+    SwapError,
+)
+from .._release.manifest import Release, check_name, parse_release
+from .describe import active_seconds
+from .facts import device_facts
+from .plan import Plan, SwapOptions
+from .request import SwapRequest
+from .state import ModelServer
+from .store import Store
+from .swap import Swap
+from .transitions import Cause
+
+
+def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
+    """Plan what is asked for and, outside check mode, do it under the store's lock.
+
+    Returns the module's result; one with ``failed`` and ``msg`` where the request failed.
+    """
+    call = SwapCall(request)
+    try:
+        if check_mode:
+            call.run(act=False)
+        else:
+            with call.store.lock():
+                call.run(act=True)
+        return call.result
+    except SwapError as error:
+        return call.failed(error, error.live, refused=False)
+    except (EdgemlError, OSError) as error:
+        result = call.failed(error, call.live(), refused=not call.switched())
+        result["server_down"] = isinstance(error, ServerDownError)
+        if isinstance(error, FailedBeforeError):
+            result["failure"] = error.failure
+        return result
+
+
+class SwapCall:
+    """One request for a swap, and its result as far as it has come."""
+
+    def __init__(self, request: SwapRequest) -> None:
+        self.request = request
+        self.store = Store(request.store)
+        self.result: dict[str, Any] = {"changed": False, "model": request.model, "version": request.version}
+        self._swap: Swap | None = None
+        self._digest = ""
+
+    def run(self, act: bool) -> None:
+        """Plan what O(state) asks for, describe it in ``result``, and do it if ``act``."""
+        request = self.request
+        model, version, state = request.model, request.version, request.state
+        check_name(model, "model")
+        check_name(version, "version")
+        options = self._swap_options()
+        swap = self._swap = self._open(prepared=act or self.store.exists())
+        # Another version is asked for, or this one left: what the device knows of a trial until now decides it.
+        swap.recover_interrupted(act, ends_trial=state == "active" and swap.state.active != version)
+        if act and swap.state != swap.initial_state:
+            swap.notify_if_needed()
+        held = self._digests()
+        if state in ("present", "active"):
+            plan = self._bring(swap, options, held, act)
+            if plan is None:
+                return
+        else:
+            plan = swap.plan_revert(version) if state == "previous" else swap.plan_absent(version)
+            if act and plan.notifies_server:
+                swap.revert(plan)
+            elif act and plan.stages:
+                swap.remove(version)
+        self._describe(plan, held)
+        if act:
+            self.result["live"] = swap.live()
+            self.result["active_seconds"] = active_seconds(self.store.state(model), self.store.activation(model) or {})
+
+    def live(self) -> str | None:
+        """The version that serves now; None also when that cannot be told."""
+        try:
+            return (self._swap or self._open()).live()
+        except (EdgemlError, OSError):
+            return None
+
+    def switched(self) -> bool:
+        """Whether another version is active than when the call began; False also when that cannot be told."""
+        try:
+            return (
+                self._swap is not None and self.store.state(self._swap.model).active != self._swap.initial_state.active
+            )
+        except (EdgemlError, OSError):
+            return False
+
+    def failed(self, error: Exception, live: str | None, refused: bool) -> dict[str, Any]:
+        """The result of a request that failed by ``error``."""
+        message = f"{error}. Live now: {live or 'no version'}"
+        return {**self.result, "failed": True, "changed": False, "msg": message, "live": live, "refused": refused}
+
+    def _open(self, prepared: bool = True) -> Swap:
+        request = self.request
+        cause = Cause(actor="ansible", why=request.reason, rollout_id=request.rollout_id)
+        strategy = request.strategy if prepared else "none"
+        serving = ModelServer(strategy=strategy, server=request.server, unit=request.server_unit)
+        return Swap(self.store, request.model, cause, serving)
+
+    def _swap_options(self) -> SwapOptions:
+        request = self.request
+        return SwapOptions(
+            keep=request.keep,
+            headroom_percent=request.headroom_percent,
+            verify=request.verify == "full",
+            retry=request.retry,
+            min_ready_seconds=request.min_ready_seconds,
+            trial_seconds=request.trial_seconds,
+            limits=request.trial_limits,
+        )
+
+    def _bring(self, swap: Swap, options: SwapOptions, held: dict[str, str], act: bool) -> Plan | None:
+        """Have the release held, or active; None when its blobs have to be sent first."""
+        request, result = self.request, self.result
+        release = self._release()
+        self._digest = release.digest
+        make_plan = swap.plan_present if request.state == "present" else swap.plan_active
+        plan = make_plan(release, device_facts(), options)
+        result["variant"] = plan.variant.name if plan.variant else None
+        result["missing_blobs"] = [file._asdict() for file in plan.missing]
+        for file in plan.missing:
+            if file.sha256 in request.unavailable_blobs:
+                path = request.unavailable_blobs[file.sha256]
+                raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing")
+        if not act:
+            return plan
+        if plan.stages:
+            swap.prune(release, plan)
+        sent = request.inline_blobs
+        if request.staged_blobs is None and any(file.sha256 not in sent for file in plan.missing):
+            self._describe(plan, held)
+            result["changed"] = False
+            return None
+        if plan.stages:
+            swap.stage(release, plan, request.staged_blobs, sent)
+            result["missing_blobs"] = []
+        if request.state == "active" and plan.notifies_server:
+            result["baseline"] = swap.activate(plan, options)
+            swap.make_room(plan)
+        result["tested"] = self.store.tested(self.store.version(request.model, request.version))
+        return plan
+
+    def _release(self) -> Release:
+        request = self.request
+        if request.manifest is None:
+            return self.store.version(request.model, request.version).release
+        release = parse_release(request.manifest)
+        if (release.model, release.version) != (request.model, request.version):
+            raise ManifestError(
+                f"manifest: expected {request.model} {request.version}; found {release.model} {release.version}"
+            )
+        return release
+
+    def _describe(self, plan: Plan, held: dict[str, str]) -> None:
+        """Fill in what the plan says of before and after, with the diff. ``held``: the versions before."""
+        version, state, seconds = self.request.version, self.request.state, self.request.trial_seconds
+        gone = {version} if state == "absent" else set(plan.prunable)
+        after = {name: digest for name, digest in held.items() if name not in gone}
+        if plan.stages and state != "absent":
+            after[version] = self._digest
+        begins = plan.switches and state == "active"
+        trial = None
+        if begins and seconds > 0:
+            trial = {"version": version, "seconds": seconds, "returns_to": plan.after.previous}
+        elif plan.after.trial is not None:
+            running = plan.after.trial
+            trial = {"version": plan.after.active, "seconds": running.seconds, "returns_to": running.active}
+        told = plan.notifies_server or plan.recovers or self.request.strategy == "none"
+        self.result.update(
+            changed=plan.changed,
+            before=plan.before.versions(),
+            after=plan.after.versions(),
+            live=plan.live,
+            trial=trial,
+            diff={
+                "before": {**plan.before.versions(), "versions": held, "live": plan.live},
+                "after": {
+                    **plan.after.versions(),
+                    "versions": dict(sorted(after.items())),
+                    "live": plan.after.active if told else plan.live,
+                },
+            },
+        )
+
+    def _digests(self) -> dict[str, str]:
+        """The versions that the store holds, each with its manifest's digest."""
+        found = {}
+        for version in self.store.versions(self.request.model):
+            try:
+                found[version] = self.store.version(self.request.model, version).digest
+            except StoreError:
+                found[version] = "damaged"
+        return found

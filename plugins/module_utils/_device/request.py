@@ -1,0 +1,251 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What a device is asked and what it answers: one schema, for the modules, the command and the controller.
+
+Pure: values, and their spelling as JSON. A call of the command ``edgeml call`` reads one request from its standard
+input and answers with two lines on its standard output::
+
+    {"code": "<digest>", "module": "model_swap", "check_mode": false, "arguments": {"model": "digits", …}}
+
+    {"edgeml_code": "<digest>"}
+    {"edgeml_result": {"changed": true, …}}
+
+The first line comes before anything is done: it is the digest of the device's own code. Unless that is the request's,
+nothing is done, and there is no second line. Arguments that have their default are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Mapping, NamedTuple, TypedDict, Union
+
+from .._common.errors import ArgumentError
+from .._common.records import build, spelled_types
+from .state import STRATEGIES, Limits, ModelServer
+
+STORE = "/var/lib/edgeml/store"
+# A manifest has at most 1 MiB, and blobs that come with a call 64 KiB, in base64.
+REQUEST_BYTES_MAX = 4 << 20
+
+_SERVER = ModelServer()
+# What Ansible's argument spec says of an option beside its type and its default.
+_SPECS: dict[str, dict[str, Any]] = {
+    "state": {"choices": ["present", "active", "previous", "absent"]},
+    "verify": {"choices": ["quick", "full"]},
+    "strategy": {"choices": list(STRATEGIES)},
+    "staged_blobs": {"type": "path"},
+    "store": {"type": "path"},
+    # Not secret, but nothing for a log.
+    "inline_blobs": {"no_log": True},
+}
+
+_CODE = '{"edgeml_code": '
+_RESULT = '{"edgeml_result": '
+_ANSIBLE_TYPES = {
+    "str": "str",
+    "str | None": "str",
+    "bool": "bool",
+    "int": "int",
+    "float": "float",
+    "Mapping[str, str]": "dict",
+    "Mapping[str, Any] | None": "dict",
+    "Limits": "dict",
+}
+
+
+class InfoRequest(NamedTuple):
+    """What ``model_info`` asks: its options, as its documentation describes them."""
+
+    model: str | None = None
+    probe: bool = False
+    history: int = 0
+    store: str = STORE
+    server: str = _SERVER.server
+
+
+class SwapRequest(NamedTuple):
+    """What ``model_swap`` asks of a device: its options, as its documentation describes them."""
+
+    model: str
+    version: str
+    state: str = "active"
+    manifest: Mapping[str, Any] | None = None
+    staged_blobs: str | None = None
+    inline_blobs: Mapping[str, str] = {}
+    unavailable_blobs: Mapping[str, str] = {}
+    verify: str = "quick"
+    strategy: str = _SERVER.strategy
+    server_unit: str = _SERVER.unit
+    min_ready_seconds: float = 2.0
+    trial_seconds: float = 300.0
+    trial_limits: Limits = Limits()
+    retry: bool = False
+    headroom_percent: int = 20
+    keep: int = 1
+    rollout_id: str | None = None
+    reason: str = ""
+    store: str = STORE
+    server: str = _SERVER.server
+
+
+Request = Union[InfoRequest, SwapRequest]
+MODULES: dict[str, Any] = {"model_info": InfoRequest, "model_swap": SwapRequest}
+# The options of a module that its action plugin alone reads, on the controller.
+_CONTROLLER_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "model_swap": {"repository": {"type": "path"}, "jitter_seconds": {"type": "float", "default": 0.0}},
+}
+
+
+class Blob(TypedDict):
+    """A file that a device lacks: its name in the release, its size in bytes, its SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class InfoResult(TypedDict, total=False):
+    """What ``model_info`` returns: its return values, as its documentation describes them."""
+
+    changed: bool
+    failed: bool
+    msg: str
+    server_live: bool
+    models: list[dict[str, Any]]
+    model: dict[str, Any]
+    device: dict[str, Any]
+
+
+class SwapResult(TypedDict, total=False):
+    """What ``model_swap`` returns: its return values, as its documentation describes them."""
+
+    changed: bool
+    failed: bool
+    msg: str
+    model: str
+    version: str
+    live: str | None
+    before: dict[str, Any]
+    after: dict[str, Any]
+    active_seconds: float | None
+    variant: str | None
+    trial: dict[str, Any] | None
+    tested: dict[str, Any] | None
+    missing_blobs: list[Blob]
+    baseline: dict[str, Any] | None
+    refused: bool
+    failure: dict[str, Any]
+    server_down: bool
+    diff: dict[str, Any]
+
+
+RESULTS: dict[str, Any] = {"model_info": InfoResult, "model_swap": SwapResult}
+
+
+class Call(NamedTuple):
+    """One call of the command. ``code`` is the digest of the caller's code; ``request`` None where it is another's."""
+
+    code: str
+    check_mode: bool = False
+    request: Request | None = None
+
+
+class Answer(NamedTuple):
+    """What the command said: the digest of its ``code``, None if it never began; and its ``result``, JSON text, None if
+    it did not come to it."""
+
+    code: str | None
+    result: str | None
+
+
+def argument_spec(module: str) -> dict[str, dict[str, Any]]:
+    """Ansible's argument spec of a module."""
+    return {**_options(MODULES[module]), **_CONTROLLER_OPTIONS.get(module, {})}
+
+
+def _options(kind: Any) -> dict[str, dict[str, Any]]:
+    return {name: _option(kind, name, annotation) for name, annotation in spelled_types(kind).items()}
+
+
+def _option(kind: Any, name: str, annotation: str) -> dict[str, Any]:
+    option: dict[str, Any] = {"type": _ANSIBLE_TYPES[annotation], **_SPECS.get(name, {})}
+    if annotation == "Limits":
+        return {**option, "default": {}, "options": _options(Limits)}
+    if name not in kind._field_defaults:
+        return {**option, "required": True}
+    default = kind._field_defaults[name]
+    return option if default is None else {**option, "default": default}
+
+
+def make_request(kind: Any, arguments: Mapping[str, Any]) -> Any:
+    """The request that a module's arguments make, whatever else is among them. Raises TypeError for a wrong type."""
+    values = {name: value for name, value in arguments.items() if name in kind._fields}
+    if "trial_limits" in values:
+        limits = {name: value for name, value in values["trial_limits"].items() if value is not None}
+        values["trial_limits"] = build(Limits, limits, finite=False)
+    return build(kind, values, finite=False)
+
+
+def write_call(code: str, module: str, check_mode: bool, arguments: Mapping[str, Any]) -> bytes:
+    """The command's standard input. ``arguments`` are the module's, of their types.
+
+    Raises TypeError or ValueError for what JSON cannot spell.
+    """
+    defaults = {name: option.get("default") for name, option in _options(MODULES[module]).items()}
+    given = {name: arguments[name] for name in defaults if arguments.get(name, defaults[name]) != defaults[name]}
+    call = {"code": code, "module": module, "check_mode": check_mode, "arguments": given}
+    return json.dumps(call, separators=(",", ":")).encode("ascii")
+
+
+def read_call(text: bytes, own_code: str | None) -> Call:
+    """Parse the command's standard input. Raises ArgumentError for anything that no controller of this code writes."""
+    if len(text) > REQUEST_BYTES_MAX:
+        raise ArgumentError(f"the request: expected at most {REQUEST_BYTES_MAX} bytes; found more")
+    try:
+        document = json.loads(text.decode("utf-8"))
+        code = document["code"]
+        if not isinstance(code, str):
+            raise TypeError(f"code: expected text; found {code!r}")
+        if code != own_code:
+            return Call(code)
+        kind, check_mode = MODULES[document["module"]], document["check_mode"]
+        if not isinstance(check_mode, bool):
+            raise TypeError(f"check_mode: expected true or false; found {check_mode!r}")
+        arguments = dict(document["arguments"])
+        unknown = set(arguments).difference(kind._fields)
+        if unknown:
+            raise TypeError(f"arguments: unknown: {', '.join(sorted(unknown))}")
+        for name in arguments:
+            if _SPECS.get(name, {}).get("type") == "path" and isinstance(arguments[name], str):
+                arguments[name] = os.path.expanduser(os.path.expandvars(arguments[name]))
+        return Call(code, check_mode, make_request(kind, arguments))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArgumentError(f"the request: expected a call of edgeml; found {error!r}") from error
+
+
+def write_code(code: str | None) -> str:
+    """The first line of an answer."""
+    return f"{_CODE}{json.dumps(code)}}}\n"
+
+
+def write_result(result: Mapping[str, Any]) -> str:
+    """The second line of an answer."""
+    return f"{_RESULT}{json.dumps(result)}}}\n"
+
+
+def read_answer(text: str) -> Answer:
+    """Find an answer's lines in what came back, whatever a login's banner or a shell put around them."""
+    code = result = None
+    for line in text.splitlines():
+        line = line.strip()
+        if code is None and line.startswith(_CODE) and line.endswith("}"):
+            code = line[len(_CODE) : -1].strip('"')
+        elif code is not None and line.startswith(_RESULT) and line.endswith("}"):
+            result = line[len(_RESULT) : -1]
+            break
+    return Answer(code, result)

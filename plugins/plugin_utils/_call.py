@@ -1,0 +1,147 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""How an action asks a device: by a small request to the command that is installed there, or by a whole module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.code import code_digest
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import (
+    MODULES,
+    RESULTS,
+    argument_spec,
+    read_answer,
+    write_call,
+)
+
+# By its path: sudo's secure_path has /usr/local/bin on some distributions only.
+COMMAND = "/usr/local/bin/edgeml call"
+# More than the description of a device with hundreds of models.
+RESULT_BYTES_MAX = 16 << 20
+# Read once: Ansible loads an action in its main process, and its workers inherit it.
+CODE = code_digest()
+# A path is one on the device: nothing of it is expanded here.
+_SPECS = {
+    module: {
+        name: {**option, "type": "str" if option["type"] == "path" else option["type"]}
+        for name, option in argument_spec(module).items()
+    }
+    for module in MODULES
+}
+_VALIDATORS = {module: ArgumentSpecValidator(spec) for module, spec in _SPECS.items()}
+
+
+class DeviceAction(ActionBase):
+    """An action that asks a device.
+
+    Where the device has the command ``edgeml`` with the code that the controller has, it gets a request of some KB.
+    Elsewhere Ansible sends the module, which does the same. An answer tells before anything is done whether the
+    command does it, so nothing is done twice.
+    """
+
+    # False once the device was seen not to take requests.
+    _takes_requests = True
+
+    def ask(self, module: str, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what ``module`` (``model_swap`` or ``model_info``) returns for ``arguments``.
+
+        Raises AnsibleConnectionFailure when the connection fails.
+        """
+        result = self._request(module, arguments) if self._takes_requests else None
+        if result is None:
+            self._takes_requests = False
+            result = self._execute_module(
+                module_name=f"edgeml.fleet.{module}",
+                module_args=dict(arguments),
+                task_vars=task_vars,
+                wrap_async=bool(self._task.async_val and not self._connection.has_native_async),
+            )
+        return result
+
+    def _request(self, module: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The command's result; None where the device, the connection or the arguments need the module."""
+        if self._task.async_val or not self._input_reaches_commands():
+            return None
+        checked = _VALIDATORS[module].validate(arguments)
+        if checked.error_messages:
+            # The module says it.
+            return None
+        try:
+            request = write_call(CODE, module, bool(self._task.check_mode), checked.validated_parameters)
+        except (TypeError, ValueError):
+            return None
+        command = f"{self._compute_environment_string()} {COMMAND}".strip()
+        done = self._low_level_execute_command(command, in_data=request)
+        answer = read_answer(done["stdout"])
+        if answer.code != CODE:
+            Display().vvv(f"the module is sent: {COMMAND} ended with {done['rc']}, its code is {answer.code}")
+            return None
+        result = _parse_result(module, answer.result) if answer.result is not None else None
+        if result is None:
+            return _no_result(done)
+        return {**result, "invocation": {"module_args": checked.validated_parameters}}
+
+    def _input_reaches_commands(self) -> bool:
+        """Whether a command's standard input is what it is given. Without pipelining, a password for become may need a
+        terminal there."""
+        become = self._connection.become
+        return self._is_pipelining_enabled("new") or (
+            self._connection.has_pipelining and not (become and become.get_option("become_pass"))
+        )
+
+
+def _parse_result(module: str, text: str) -> dict[str, Any] | None:
+    """A result with the fields, each of its type, that the module documents; None for anything else."""
+    if len(text) > RESULT_BYTES_MAX:
+        return None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    right = _has_type(document, RESULTS[module]) and "changed" in document
+    return document if right else None
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if is_typeddict(hint):
+        hints = get_type_hints(hint)
+        return (
+            isinstance(value, dict)
+            and hint.__required_keys__ <= value.keys() <= hints.keys()
+            and all(_has_type(item, hints[name]) for name, item in value.items())
+        )
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is dict:
+        return isinstance(value, dict) and all(_has_type(item, arguments[1]) for item in value.values())
+    if origin is list:
+        return isinstance(value, list) and all(_has_type(item, arguments[0]) for item in value)
+    if arguments:
+        return any(_has_type(value, choice) for choice in arguments)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _no_result(done: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a command that began and did not come to its end, as Ansible tells it of a module."""
+    return {
+        "failed": True,
+        "changed": False,
+        "msg": f"{COMMAND} ended with code {done['rc']} and without a result that can be read; see module_stderr",
+        "module_stdout": done["stdout"][:2000],
+        "module_stderr": done["stderr"][:2000],
+        "rc": done["rc"],
+    }

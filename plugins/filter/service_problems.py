@@ -40,7 +40,11 @@ options:
 EXAMPLES = r"""
 - name: Refuse what cannot work
   ansible.builtin.assert:
-    that: values | edgeml.fleet.service_problems('aarch64', 'cp311', {'aarch64': {'onnxruntime': ['cp311']}}) == []
+    that: values | edgeml.fleet.service_problems('aarch64', 'cp311', wheels) == []
+  vars:
+    wheels:
+      aarch64:
+        onnxruntime: [cp311]
 """
 
 RETURN = r"""

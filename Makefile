@@ -47,7 +47,8 @@ lint-text:
 	yamllint --strict .
 	antsibull-changelog lint
 	shellcheck --external-sources --check-sourced tools/setup
-	shellcheck --external-sources $$(git grep --name-only --extended-regexp '^#!(/bin/sh|/usr/bin/env bash)$$')
+	shellcheck --external-sources $$(git grep --line-number --extended-regexp '^#!(/bin/sh|/usr/bin/env bash)$$' \
+		| sed --quiet 's/:1:.*//p')
 
 .PHONY: sanity
 sanity: ## run ansible-test's sanity tests on the collection as it is installed

@@ -128,7 +128,7 @@ def _ratio(power: int) -> Callable[[Sequence[float], Sequence[float], ProbeResul
         means = max(_mean(before), least), max(_mean(after), least)
         parts = [b / means[1] - a / means[0] for a, b in zip(before, after, strict=True)]
         variance = _variance(parts) / len(parts) / power**2
-        effect = MeanEffect(math.log(means[1] / means[0]) / power, variance, max(len(parts) - 1, 1))
+        effect = MeanEffect(math.log(means[1] / means[0]) / power, variance, _degrees_of_freedom(before, after))
         return effect, _mean(before) ** (1 / power), _mean(after) ** (1 / power)
 
     return compare
@@ -141,7 +141,8 @@ def _r2(old: Sequence[float], new: Sequence[float], result: ProbeResult) -> Comp
         return MeanEffect(0.0, 0.0, 1), math.nan, math.nan
     losses = [(b * b - a * a) / spread for a, b in finite]
     before = 1 - _mean([a * a for a, _b in finite]) / spread
-    effect = MeanEffect(_mean(losses), _variance(losses) / len(losses), max(len(losses) - 1, 1))
+    squares = ([pair[side] ** 2 for pair in finite] for side in (0, 1))
+    effect = MeanEffect(_mean(losses), _variance(losses) / len(losses), _degrees_of_freedom(*squares))
     return effect, before, before - effect.value
 
 
@@ -155,6 +156,17 @@ _EFFECTS: dict[Metric, Callable[[Sequence[float], Sequence[float], ProbeResult],
     Metric.DISTANCE: _ratio(1),
     Metric.RMSE: _ratio(2),
 }
+
+
+def _degrees_of_freedom(before: Sequence[float], after: Sequence[float]) -> float:
+    """How many samples the means are in effect made of, less one.
+
+    Where a few large errors make most of a mean, it is known as badly as if there were only those few (Kish, Survey
+    Sampling, 1965, 11.7: the square of the sum by the sum of the squares).
+    """
+    weights = [a + b for a, b in zip(before, after, strict=True)]
+    squares = math.fsum(weight * weight for weight in weights)
+    return max(math.fsum(weights) ** 2 / squares - 1, 1.0) if squares else max(len(weights) - 1.0, 1.0)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from controller import DIGITS, Ansible
 from device import GUARD_SECONDS, Device
-from releases import read_release
+from releases import make_release, publish, read_release
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.code import code_digest
 
@@ -166,6 +166,22 @@ def test_a_swap_sends_what_the_device_lacks_and_nothing_when_it_has_it(asked: As
     )
     assert brought == [[], missing, []]
     assert asked.modules == 0
+
+
+def test_what_needs_a_temporary_directory_that_is_not_there_is_refused_with_the_live_version(asked: Asked) -> None:
+    repository = asked.directory / "repository"
+    model = read_release(DIGITS, "digits", "1.1.0").blobs
+    files = {"model.onnx": max(model.values(), key=len), "extra": b"x" * 100_000}
+    publish(make_release("2.0.0", files=files), repository)
+    nowhere = {"vars": {"ansible_remote_tmp": "/proc/nowhere"}}
+    small, large = asked.tasks({**swap(), **nowhere}, {**swap("2.0.0", repository=str(repository)), **nowhere})
+    assert small["live"] == "1.1.0", "what comes with a call needs no directory"
+    assert large["failed"] is True
+    assert (large["refused"], large["live"]) == (True, "1.1.0")
+    assert large["msg"].startswith("the blobs could not be sent: ")
+    assert large["msg"].endswith("Live now: 1.1.0")
+    assert "unreachable" not in large
+    assert asked.device.versions() == ("1.1.0", "1.1.0", "1.0.0")
 
 
 # ---- where the module is sent ----

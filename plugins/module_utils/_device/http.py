@@ -126,6 +126,7 @@ class _Reader:
         return found
 
     def _rest(self) -> bytes:
+        self._allow(len(self._received))
         while self._receive():
             self._allow(len(self._received))
         return bytes(self._received)
@@ -133,10 +134,14 @@ class _Reader:
     def _receive(self) -> bool:
         """Wait for more; False at the end of the connection."""
         left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(f"the reply has no end after {self._seconds:g} s")
-        self._connection.settimeout(left)
-        chunk = self._connection.recv(1 << 16)
+        try:
+            if left <= 0:
+                raise socket.timeout
+            self._connection.settimeout(left)
+            chunk = self._connection.recv(1 << 16)
+        # Before Python 3.10 it is no TimeoutError.
+        except socket.timeout as error:
+            raise TimeoutError(f"the reply has no end after {self._seconds:g} s") from error
         self._received += chunk
         return bool(chunk)
 

@@ -36,6 +36,8 @@ PATIENCE = {"ANSIBLE_TIMEOUT": "60", "ANSIBLE_SSH_RETRIES": "5"}
 # How long the preparations are tried again while a device cannot be reached.
 PREPARATION_SECONDS = 900
 UNREACHABLE = 4
+# Ends with the process that started it, also when that is killed.
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def busy(count: int) -> Iterator[None]:
     """Keep so many processes computing, each of which would take a processor for itself."""
     with ExitStack() as stack:
         for _ in range(count):
-            process = stack.enter_context(subprocess.Popen(["sh", "-c", "while :; do :; done"]))
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", BUSY]))
             stack.callback(process.kill)
         yield
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -77,3 +78,25 @@ def test_who_sets_a_timeout_is_heard(playbooks: Playbooks, monkeypatch: pytest.M
     playbooks.end_with(0)
     demo.playbook("edgeml.fleet.provision")
     assert playbooks.calls == ["edgeml.fleet.provision 300 5"]
+
+
+def test_the_load_ends_with_the_demonstration() -> None:
+    code = "import demo, os, sys, time\nwith demo.busy(2): print(flush=True); time.sleep(60)"
+    directory = str(Path(demo.__file__).parent)
+    with subprocess.Popen([sys.executable, "-c", code], cwd=directory, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 2
+        process.kill()
+    deadline = time.monotonic() + 60
+    while any(is_alive(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_alive(number: str) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

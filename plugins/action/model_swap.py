@@ -25,6 +25,8 @@ _NEVER_CONNECTED = re.compile(
     r"ssh: connect to host|Could not resolve hostname|Permission denied|Host key verification failed|"
     r"kex_exchange_identification|banner exchange|Too many authentication failures|"
     r"REMOTE HOST IDENTIFICATION HAS CHANGED|"
+    # Where become does not come to its end, no command begins.
+    r"waiting for privilege escalation prompt|(Incorrect|Missing) \S+ password|"
     # Ansible's own word, if ssh, on a busy controller, has closed its input and not yet ended: what was sent is not
     # whole, so it did not run, wherever it came to.
     r"\[Errno 32\] Broken pipe"
@@ -53,8 +55,13 @@ class ActionModule(DeviceAction):
         try:
             return self._bring(args, task_vars)
         except AnsibleConnectionFailure as error:
-            lost = self._connection.transport == "ssh" and not _NEVER_CONNECTED.search(str(error))
-            return {"unreachable": True, "started": self._reached or lost, "msg": str(error)}
+            self.connection_failed(str(error))
+            return {"unreachable": True, "started": self._reached, "msg": str(error)}
+
+    def connection_failed(self, message: str) -> None:
+        """Note whether the device may have begun; a later attempt that does not reach it says nothing of that."""
+        if self._connection.transport == "ssh" and not _NEVER_CONNECTED.search(message):
+            self._reached = True
 
     def _wait(self, args: dict[str, Any], task_vars: dict[str, Any]) -> None:
         """Wait for this host's share of the jitter."""

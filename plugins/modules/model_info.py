@@ -24,6 +24,12 @@ options:
     description: How many of the last transitions to return for each model.
     type: int
     default: 0
+  retry_seconds:
+    description:
+      - How long to try again, in seconds, while the connection fails. It may break, and the greeting or become may
+        take too long. Each call finds what an earlier one did.
+    type: float
+    default: 0.0
 extends_documentation_fragment:
   - edgeml.fleet.device
   - edgeml.fleet.read_only

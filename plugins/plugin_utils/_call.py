@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -25,10 +26,15 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.request impor
     write_call,
 )
 
+from ._links import patiently
+
 # By its path: sudo's secure_path has /usr/local/bin on some distributions only.
 COMMAND = "/usr/local/bin/edgeml call"
 # More than the description of a device with hundreds of models.
 RESULT_BYTES_MAX = 16 << 20
+# How long a swap is tried again where nobody answers, or nobody is let in: such a device is away, and others wait.
+AWAY_SECONDS = 15.0
+_LATE_BECOME = "waiting for privilege escalation prompt"
 # Read once: Ansible loads an action in its main process, and its workers inherit it.
 CODE = code_digest()
 # A path is one on the device: nothing of it is expanded here.
@@ -56,8 +62,34 @@ class DeviceAction(ActionBase):
     def ask(self, module: str, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Return what ``module`` (``model_swap`` or ``model_info``) returns for ``arguments``.
 
-        Raises AnsibleConnectionFailure when the connection fails.
+        While the connection fails it is tried again, for the argument ``retry_seconds``: each call finds what an
+        earlier one did. Raises AnsibleConnectionFailure, the last one.
         """
+        seconds = _seconds(arguments.get("retry_seconds"))
+
+        def attempt() -> dict[str, Any]:
+            try:
+                return self._ask(module, arguments, task_vars)
+            except AnsibleError as error:
+                # ansible-core 2.16 to 2.18 have no error of its own for become that is late.
+                if not isinstance(error, AnsibleConnectionFailure) and _LATE_BECOME not in str(error):
+                    raise
+                self.connection_failed(str(error))
+                raise AnsibleConnectionFailure(str(error)) from error
+
+        return patiently(
+            attempt,
+            seconds,
+            str((task_vars or {}).get("inventory_hostname")),
+            # Who reads a device knows that it was there; a swap goes first to those that are.
+            away_seconds=seconds if module == "model_info" else min(seconds, AWAY_SECONDS),
+        )
+
+    def connection_failed(self, message: str) -> None:
+        """Note that an attempt ended with the connection."""
+
+    def _ask(self, module: str, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """One attempt."""
         result = self._request(module, arguments) if self._takes_requests else None
         if result is None:
             self._takes_requests = False
@@ -99,6 +131,14 @@ class DeviceAction(ActionBase):
         return self._is_pipelining_enabled("new") or (
             self._connection.has_pipelining and not (become and become.get_option("become_pass"))
         )
+
+
+def _seconds(value: Any) -> float:
+    """A number of seconds, also one that is written as text; none for what the module will refuse."""
+    try:
+        return float(value or 0)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _parse_result(module: str, text: str) -> dict[str, Any] | None:

@@ -40,18 +40,22 @@ def patiently(
     host: str,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    *,
+    away_seconds: float = 0,
 ) -> _Result:
     """What ``attempt`` returns, which is made again for about ``seconds`` while the connection fails.
 
-    The pauses double, up to ``PAUSE_SECONDS_MAX``. Raises AnsibleConnectionFailure, the last one.
+    Where nobody is there, or nobody is let in, for ``away_seconds`` only. The pauses double, up to
+    ``PAUSE_SECONDS_MAX``. Raises AnsibleConnectionFailure, the last one.
     """
-    deadline = clock() + seconds
+    began = clock()
     pause = PAUSE_SECONDS
     while True:
         try:
             return attempt()
         except AnsibleConnectionFailure as error:
-            if is_away(str(error)) or clock() + pause > deadline:
+            patience = away_seconds if is_away(str(error)) else seconds
+            if clock() + pause > began + patience:
                 raise
             Display().warning(f"{host}: the connection failed, the next attempt is in {pause:.0f} s: {error}")
         sleep(pause)

@@ -174,6 +174,36 @@ def test_a_configuration_with_another_strategy_changes_nothing(tmp_path: Path, m
     assert fleet.reached == [0, 0, 0]
 
 
+# As ssh, with the device on this machine: every second connection to a host is refused, or is slow to greet.
+BAD_LINK = """\
+#!/bin/sh
+for last; do :; done
+case "$last" in /bin/sh*) ;; *) exit 0 ;; esac
+for word; do case "$word" in edge-*) host=$word ;; esac; done
+count=$(cat "$0.$host" 2>/dev/null || echo 0)
+echo $((count + 1)) >"$0.$host"
+case $((count % 4)) in
+0) echo "ssh: connect to host $host port 22: Connection refused" >&2; exit 255 ;;
+2) echo "Connection timed out during banner exchange" >&2; exit 255 ;;
+esac
+exec /bin/sh -c "$last"
+"""
+
+
+def test_a_link_that_fails_now_and_then_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.HOSTS", HOSTS[:5])
+    ssh = tmp_path / "ssh"
+    ssh.write_text(BAD_LINK)
+    ssh.chmod(0o755)
+    link = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh), "ansible_ssh_retries": 0}
+    fleet = Fleet(tmp_path, dict.fromkeys(HOSTS, link))
+    run = fleet.rollout()
+    assert run.code == 0, run
+    assert run.custom_stats["rollout_outcomes"] == {"updated": 5}
+    failed = sum(int(path.read_text()) for path in tmp_path.glob("ssh.edge-*")) // 2
+    assert failed >= 2 * len(HOSTS), "the link of every device failed, in the swap and in the read"
+
+
 # Names that are no pattern of themselves.
 ODD = ["Hall 3, gateway", "rack1:cam2", "~edge", "!edge-03"]
 
@@ -204,6 +234,19 @@ def test_a_group_without_hosts_is_an_error(tmp_path: Path) -> None:
     run = fleet.ansible.run("edgeml.fleet.rollback", rollback_hosts="egde")
     assert run.code == 2, run
     assert "rollback_hosts: no host of the inventory matches 'egde'; its groups are: edge" in repr(run)
+    run = fleet.ansible.run("edgeml.fleet.status", status_hosts="egde")
+    assert run.code == 2, run
+    assert "status_hosts: no host of the inventory matches egde; its groups are: edge" in repr(run)
+
+
+def test_the_status_is_whole_also_with_another_strategy_and_another_store(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, {})
+    assert fleet.rollout().code == 0
+    (fleet.ansible.directory / "ansible.cfg").write_text("[defaults]\nstrategy = free\n")
+    (shown,) = fleet.ansible.run("edgeml.fleet.status").results("Show the models").values()
+    rows = [line.split() for line in shown["msg"][1:]]
+    active = shown["msg"][0].split().index("active") + 1
+    assert {row[0]: row[active] for row in rows} == dict.fromkeys(HOSTS, "1.0.0"), shown["msg"]
 
 
 def test_a_part_of_a_playbook_says_that_it_is_none(tmp_path: Path) -> None:
@@ -219,7 +262,9 @@ def test_a_device_is_away_whose_ssh_closes_its_input_before_it_ends(tmp_path: Pa
     ssh = tmp_path / "ssh"
     ssh.write_text("#!/bin/sh\nexec <&-\nsleep 2\necho 'ssh: connect to host edge: No route to host' >&2\nexit 255\n")
     ssh.chmod(0o755)
-    publish(make_release("1.0.0", model="plain", files={"model.bin": b"weights"}), tmp_path / "repository")
+    # More than a pipe holds, so that what is sent waits for somebody who reads it.
+    files = {f"weights-{number:0100}.bin": b"weights" for number in range(600)}
+    publish(make_release("1.0.0", model="plain", files=files), tmp_path / "repository")
     ansible = Ansible(
         tmp_path, [], edge={**AWAY, "ansible_ssh_executable": str(ssh), "ansible_python_interpreter": "python3"}
     )

@@ -27,7 +27,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "module_utils._release": ("module_utils._common",),
     "module_utils._device": ("module_utils._common", "module_utils._release"),
     # What a device is asked and what it answers is the contract of both programs.
-    "plugin_utils._call": ("module_utils._common", "module_utils._device.request"),
+    "plugin_utils._call": ("module_utils._common", "module_utils._device.request", "plugin_utils._links"),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),

@@ -96,8 +96,10 @@ class SwapRequest(NamedTuple):
 Request = Union[InfoRequest, SwapRequest]
 MODULES: dict[str, Any] = {"model_info": InfoRequest, "model_swap": SwapRequest}
 # The options of a module that its action plugin alone reads, on the controller.
+_RETRY: dict[str, dict[str, Any]] = {"retry_seconds": {"type": "float", "default": 0.0}}
 _CONTROLLER_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "model_swap": {"repository": {"type": "path"}, "jitter_seconds": {"type": "float", "default": 0.0}},
+    "model_info": _RETRY,
+    "model_swap": {"repository": {"type": "path"}, "jitter_seconds": {"type": "float", "default": 0.0}, **_RETRY},
 }
 
 

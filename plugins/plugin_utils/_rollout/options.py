@@ -249,6 +249,7 @@ class DeviceOptions(_Options):
     """What the calls to one device are made with: each device may have its own."""
 
     device_timeout: int = field(default=900, metadata=_is(whole(1)))
+    device_silence_seconds: float = field(default=180, metadata=_is(number(0)))
     jitter_seconds: float = field(default=0, metadata=_is(number(0)))
     min_ready_seconds: float = field(default=2, metadata=_is(number(0)))
     trial_seconds: float = field(default=300, metadata=_is(number(0)))

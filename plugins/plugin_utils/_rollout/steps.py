@@ -25,7 +25,7 @@ from . import devices, judging, ledger, waves
 from .gate.checks import Verdict
 from .lock import LockedError, take
 from .options import DeviceOptions, LedgerOptions, RolloutOptions
-from .outcome import Outcome, is_read_after
+from .outcome import Outcome, is_read_after, swap_outcome
 from .report import view
 from .rollout import (
     Decision,
@@ -350,7 +350,7 @@ def begin_wave(scene: Scene, answer: str | None = None) -> Result:
 
 
 def soak(scene: Scene) -> Result:
-    """Wait until the new version has run for long enough, and name the devices to read then."""
+    """Wait until the new version has run for long enough; ``unread`` are the devices that have said all there is."""
     run, _ = _rollout(scene)
     swaps = {host: scene.registered(host, SWAP) for host in scene.batch}
     analysis = int(scene.registered(scene.batch[0], SOAKED).get("analysis", 0)) + 1
@@ -358,8 +358,9 @@ def soak(scene: Scene) -> Result:
     active = [float(swap.get("active_seconds") or 0.0) for swap in well]
     seconds = soak_seconds(run.options.soak_seconds, analysis, active)
     time.sleep(seconds)
-    read = [host for host, swap in swaps.items() if is_read_after(swap)]
-    return {"analysis": analysis, "elapsed": seconds, "read": read}
+    # By host, so that a large wave is not searched for each of its devices.
+    unread = {host: swap_outcome(swap).value for host, swap in swaps.items() if not is_read_after(swap)}
+    return {"analysis": analysis, "elapsed": seconds, "unread": unread}
 
 
 def judge(scene: Scene) -> Result:

@@ -74,6 +74,17 @@ def test_a_device_that_is_away_is_not(message: str) -> None:
     assert fail((message,)) == [message]
 
 
+def test_a_device_that_is_away_may_be_given_a_shorter_time() -> None:
+    time = Time()
+
+    def attempt() -> None:
+        raise AnsibleConnectionFailure(AWAY[0])
+
+    with pytest.raises(AnsibleConnectionFailure):
+        patiently(attempt, 100, "edge-1", lambda: time.now, time.sleep, away_seconds=15)
+    assert time.pauses == [2, 4, 8]
+
+
 def test_the_first_success_counts() -> None:
     time = Time()
     outcomes = iter([AnsibleConnectionFailure(SLOW[0]), AnsibleConnectionFailure(SLOW[1]), None])

@@ -90,6 +90,7 @@ AS_TEXT: dict[str, tuple[Any, str]] = {
     "rollout_reason": ("better", "better"),
     "rollout_ledger": ("/srv/ledger", "/srv/ledger"),
     "rollout_device_timeout": (60, "60"),
+    "rollout_device_silence_seconds": (90.0, "90"),
     "rollout_jitter_seconds": (1.5, "1.5"),
     "rollout_min_ready_seconds": (0.5, "0.5"),
     "rollout_trial_seconds": (600.0, "600"),

@@ -108,7 +108,9 @@ class Stage:
         while True:
             soaked = self.step("soak")
             self.register(steps.SOAKED, dict.fromkeys(self.batch, soaked))
-            self.register(steps.READ, {host: (reads or {}).get(host, NEW) for host in soaked["read"]})
+            self.register(
+                steps.READ, {host: (reads or {}).get(host, NEW) for host in self.batch if host not in soaked["unread"]}
+            )
             judged = self.step("judge")
             self.register(steps.JUDGED, dict.fromkeys(self.batch, judged))
             if judged["next"] != "soak_again":

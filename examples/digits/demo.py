@@ -37,7 +37,7 @@ PATIENCE = {"ANSIBLE_TIMEOUT": "60", "ANSIBLE_SSH_RETRIES": "5"}
 PREPARATION_SECONDS = 900
 UNREACHABLE = 4
 # Ends with the process that started it, also when that is killed.
-BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def busy(count: int) -> Iterator[None]:
     """Keep so many processes computing, each of which would take a processor for itself."""
     with ExitStack() as stack:
         for _ in range(count):
-            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", BUSY]))
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())]))
             stack.callback(process.kill)
         yield
 

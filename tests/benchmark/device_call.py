@@ -88,6 +88,8 @@ class Controller:
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_HOME": f"{self._directory}/.ansible",
             "ANSIBLE_COLLECTIONS_PATH": str(self._tree.collections),
+            # Ansible's own, with compression.
+            "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=60s",
             **self._tree.settings,
             **settings,
         }
@@ -160,8 +162,8 @@ def with_python(hosts: Mapping[str, Mapping[str, Any]], places: Sequence[Place])
 def by_ssh(
     directory: Path, trees: Sequence[Tree], hosts: Mapping[str, Mapping[str, Any]], places: Sequence[Place], rounds: int
 ) -> list[dict[str, str]]:
-    """Bytes of a first call, with its connection, and of a further one; the controller's and the devices' processor
-    time for each further device that is called once."""
+    """Bytes of a first call, with its connection, and of a further one; the controller's processor time for that, and
+    for each further device that is called once; the devices' for each call."""
     first, others = next(iter(hosts)), len(hosts) - 1
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for turn in range(rounds):
@@ -170,15 +172,16 @@ def by_ssh(
                 reached = with_python(hosts, places) if tree.name == MITOGEN else hosts
                 controller = Controller(directory / f"{turn}-{trees.index(tree)}-{call}", tree, reached)
                 figures = found.setdefault(
-                    (tree.name, call), {"first": [], "bytes": [], "controller": [], "device": []}
+                    (tree.name, call), {name: [] for name in ("first", "bytes", "call", "controller", "device")}
                 )
-                sent = []
+                sent, took = [], []
                 for count in (1, 11):
                     before = link_bytes()
-                    controller.run(first, *[task(call)] * count)
+                    took.append(controller.run(first, *[task(call)] * count))
                     sent.append(link_bytes() - before)
                 figures["first"].append(sent[0])
                 figures["bytes"].append((sent[1] - sent[0]) / 10)
+                figures["call"].append((took[1] - took[0]) / 10)
                 one = controller.run(first, task(call))
                 before_devices = sum(place.cpu_seconds() for place in places)
                 every = controller.run("all", task(call))
@@ -197,6 +200,8 @@ def by_ssh(
                 "first": f"{medians['first'] / beside['first']:.3f}",
                 "KB more": f"{medians['bytes'] / 1e3:.1f}",
                 "more": f"{medians['bytes'] / beside['bytes']:.3f}",
+                "call ms": f"{1000 * medians['call']:.0f}",
+                "call": f"{medians['call'] / beside['call']:.2f}",
                 "controller ms": f"{1000 * medians['controller']:.0f}",
                 "controller": f"{medians['controller'] / beside['controller']:.2f}",
                 "device ms": f"{1000 * medians['device']:.0f}",

@@ -33,6 +33,11 @@ from releases import Made, activate, put
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 CLASSES = ("gateway", "pi4", "pi5")
+# A reply: its status, its body, and the headers that say how to read it.
+Reply = tuple[int, bytes, dict[str, str]]
+# How much of a body is JSON; binary data follows it.
+JSON_LENGTH = "Inference-Header-Content-Length"
+PASSED_ON = ("Content-Type", JSON_LENGTH)
 WARM_REQUESTS = 300
 # unshare(2)
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
@@ -179,27 +184,28 @@ class _Backend:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._answers: dict[tuple[str, str, bytes], tuple[int, bytes]] = {}
+        self._answers: dict[tuple[str, str, bytes], Reply] = {}
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        """What it answers, with its status."""
+    def answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """What it answers."""
         key = (method, path, body)
         if key not in self._answers:
-            self._answers[key] = self._ask(method, path, body)
+            self._answers[key] = self._ask(method, path, body, headers)
         return self._answers[key]
 
     def forget(self) -> None:
         """Ask everything anew."""
         self._answers.clear()
 
-    def _ask(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.connect(str(self._path))
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
+            connection.request(method, path, body, {"Content-Type": "application/json", **headers})
             response = connection.getresponse()
-            return response.status, response.read()
+            length = response.getheader(JSON_LENGTH)
+            return response.status, response.read(), {JSON_LENGTH: length} if length else {}
         finally:
             connection.close()
 
@@ -224,8 +230,11 @@ class _DeviceServer:
             method, path, _protocol = head[0].split(" ")
             headers = {key.lower(): value for key, _colon, value in (line.partition(": ") for line in head[1:])}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
-            status, reply = self._answer(method, path, body)
-            writer.write(f"HTTP/1.1 {status} -\r\nContent-Length: {len(reply)}\r\nConnection: close\r\n\r\n".encode())
+            asked = {name: headers[name.lower()] for name in PASSED_ON if name.lower() in headers}
+            status, reply, answered = self._answer(method, path, body, asked)
+            lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(reply)}", "Connection: close"]
+            lines += [f"{name}: {value}" for name, value in answered.items()]
+            writer.write("\r\n".join([*lines, "", ""]).encode())
             writer.write(reply)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -233,7 +242,7 @@ class _DeviceServer:
         finally:
             writer.close()
 
-    def _answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    def _answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         parts = path.strip("/").split("/")
         if parts[:3] == ["v2", "repository", "models"]:
             model, verb = parts[3:5]
@@ -241,11 +250,11 @@ class _DeviceServer:
                 self._load(model)
             else:
                 self._serving.pop(model, None)
-            return 200, b"{}"
+            return 200, b"{}", {}
         if parts[:2] == ["v2", "models"] and parts[2] not in self._serving:
-            return 404, b'{"error": "not served"}'
+            return 404, b'{"error": "not served"}', {}
         version = next(iter(self._serving.values()), next(iter(self._backends)))
-        return self._backends[version].answer(method, path, body)
+        return self._backends[version].answer(method, path, body, headers)
 
     def _load(self, model: str) -> None:
         active = self._place.store.state(model).active
@@ -260,7 +269,7 @@ def _warm(backends: Mapping[str, _Backend], releases: tuple[Made, Made]) -> None
         golden = _golden_request(made)
         for _number in range(WARM_REQUESTS):
             backend.forget()
-            status, reply = backend.answer("POST", f"/v2/models/{made.document['model']}/infer", golden)
+            status, reply, _headers = backend.answer("POST", f"/v2/models/{made.document['model']}/infer", golden, {})
             assert status == 200, reply
         backend.forget()
 

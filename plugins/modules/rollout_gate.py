@@ -153,7 +153,7 @@ EXAMPLES = r"""
         model:
           live: 1.1.0
           replaced: 1.0.0
-          baseline: &answers
+          baseline:
             version: 1.0.0
             metric: accuracy
             samples: 360
@@ -162,11 +162,13 @@ EXAMPLES = r"""
             results: {flags: "///////////////////////////////////////////////////////AAAAA"}
             latency_seconds: 0.004
           probe:
-            <<: *answers
             version: 1.1.0
+            metric: accuracy
+            samples: 360
             correct: 353
             value: 0.980556
             results: {flags: "//////////////////////////////////////////////////////////+A"}
+            latency_seconds: 0.004
           requests: {requests: 812, errors: 0, timed: 812, latency_buckets: [[0.001, 3], [0.0025, 700], [0.005, 812]]}
           past:
             requests: {requests: 9120, errors: 2, timed: 9118, latency_buckets: [[0.001, 31], [0.0025, 7911]]}

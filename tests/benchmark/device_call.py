@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from clone import PYTHON_PATH, REPOSITORY
 from device import APP, Device
+from device_app import COMMAND, PYTHON, write_command
 from measure import measured, read_costs
 from releases import Made, read_release
 from simulated_fleet import Place, SimulatedFleet, leave_the_machine
@@ -281,8 +282,7 @@ def emulated(directory: Path, archive: Path, device: Device) -> Iterator[Path]:
     shutil.copytree(
         REPOSITORY / "plugins/module_utils", app / "edgeml_device", ignore=shutil.ignore_patterns("__pycache__")
     )
-    shutil.copy(REPOSITORY / "roles/inference_service/files/device/edgeml", app / "edgeml")
-    (app / "edgeml_device.sha256").write_text(code_digest())
+    write_command(app, program=COMMAND.replace(PYTHON, "/usr/bin/python3"))
     (root / "usr/local/bin/edgeml").symlink_to(f"{APP}/edgeml")
     inside = ["chroot", str(root), "/usr/bin/python3"]
     subprocess.run([*inside, "-m", "compileall", "-q", f"{APP}/edgeml_device"], check=True)

@@ -16,7 +16,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.code import c
 
 # The Python that modules and the device's command run with; the server has that of the tests (tools/matrix).
 PYTHON = os.environ.get("EDGEML_TEST_DEVICE_PYTHON") or sys.executable
-COMMAND = (REPOSITORY / "roles/inference_service/files/device/edgeml").read_text().replace("/usr/bin/python3", PYTHON)
+COMMAND = f"#!{PYTHON} -sSE\n" + (REPOSITORY / "roles/inference_service/files/device/edgeml").read_text()
 
 
 def make_app(directory: Path) -> None:

@@ -19,10 +19,10 @@ OLD, CANDIDATE = "1.1.0", "1.2.0"
 ENDINGS = {
     "edge-s1": ("revert", {"the service crashed 3 times (at most 2)"}),
     "edge-s2": ("interrupted", {"the swap was interrupted"}),
-    "edge-l1": ("revert", {"the service crashed 1 times (at most 0)"}),
+    "edge-l1": ("revert", {"the service crashed 1 time (at most 0)"}),
     "edge-l2": (
         "revert",
-        {"the service crashed 1 times (at most 0)", "the server did not answer 4 times in a row (at most 3)"},
+        {"the service crashed 1 time (at most 0)", "the server did not answer 4 times in a row (at most 3)"},
     ),
 }
 

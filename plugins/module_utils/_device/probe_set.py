@@ -18,6 +18,7 @@ from .._release.arrays import Array, ArrayError, RowReader, Rows, unpacked
 from .._release.probe_set import Output, ProbeSet, ProbeSetError, read_outputs, read_probe_set
 from .client import Server
 from .probe_scores import ProbeScores
+from .state import require
 
 # A batch of a model with a variable first size: what one request takes at most.
 BATCH_ROWS = 32
@@ -91,8 +92,7 @@ def _asked(server: Server, model: str, probe: ProbeSet, known: Output | None) ->
             references = _references(probe.expected, reference, count)
             for row in range(count):
                 scores.add(answer.values[row * per_sample : (row + 1) * per_sample], references[row])
-    assert scores is not None
-    result = scores.result()
+    result = require(scores).result()
     if result["metric"] == "accuracy":
         result["accuracy"] = result["value"]
     return {"version": version, **result, "latency_seconds": round(sorted(times)[len(times) // 2], 6)}

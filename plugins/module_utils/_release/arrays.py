@@ -248,8 +248,12 @@ def _datatype(descr: Any, name: str) -> tuple[str, int]:
     raise ArrayError(f"{name}: expected numbers, booleans or texts; found type {descr!r}{remedy}")
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _shape(value: Any, name: str) -> tuple[int, ...]:
-    whole = isinstance(value, tuple) and all(type(size) is int and 0 <= size <= 1 << 40 for size in value)
+    whole = isinstance(value, tuple) and all(_is_whole(size) and 0 <= size <= 1 << 40 for size in value)
     if not whole or len(value) > _DIMENSIONS_MAX:
         raise ArrayError(f"{name}: expected a shape; found {str(value)[:80]}")
     return tuple(value)

@@ -353,7 +353,7 @@ def _tensor(item: Any, field: str) -> Array:
         raise ProbeSetError(
             f"{field}.datatype: expected one of {', '.join((*NUMBERS, TEXT))}; found {str(datatype)[:80]!r}"
         )
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+    if not isinstance(shape, list) or not all(_is_whole(size) and size >= 0 for size in shape):
         raise ProbeSetError(f"{field}.shape: expected a list of sizes; found {str(shape)[:80]}")
     flat = _flat(data)
     if len(flat) != math.prod(shape):
@@ -386,8 +386,12 @@ def _names(kind: Any) -> str:
     return ", ".join(member.value for member in kind)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _top(value: Any) -> int:
-    if type(value) is not int or value < 1:
+    if not _is_whole(value) or value < 1:
         raise ProbeSetError(f"top: expected a whole number from 1; found {str(value)[:80]!r}")
     return int(value)
 

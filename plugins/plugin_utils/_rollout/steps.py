@@ -351,7 +351,7 @@ def begin_wave(scene: Scene, answer: str | None = None) -> Result:
 
 def soak(scene: Scene) -> Result:
     """Wait until the new version has run for long enough; ``unread`` are the devices that have said all there is."""
-    run, _ = _rollout(scene)
+    run = _rollout(scene)[0]
     swaps = {host: scene.registered(host, SWAP) for host in scene.batch}
     analysis = int(scene.registered(scene.batch[0], SOAKED).get("analysis", 0)) + 1
     well = [swap for swap in swaps.values() if not swap.get("failed") and not swap.get("unreachable")]

@@ -18,7 +18,14 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.judging impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 
 OFF = dict.fromkeys(
-    ["accuracy_drop_max", "live_accuracy_drop_max", "error_rate_max", "error_rate_rise_max", "latency_ratio_max"]
+    [
+        "accuracy_drop_max",
+        "probe_error_ratio_max",
+        "live_accuracy_drop_max",
+        "error_rate_max",
+        "error_rate_rise_max",
+        "latency_ratio_max",
+    ]
 )
 DONE = {"changed": True, "version": "1.1.0"}
 NEW = {"model": {"live": "1.1.0", "replaced": "1.0.0"}}

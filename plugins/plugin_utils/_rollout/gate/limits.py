@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 _RANGE = "range"
@@ -43,9 +43,9 @@ class Range:
         return int(number) if self.whole else number
 
 
-def _limit(default: float | None, least: float, most: float, *, whole: bool = False, required: bool = False) -> Any:
-    """Declare a limit."""
-    return dataclasses.field(default=default, metadata={_RANGE: Range(least, most, whole, required)})
+def _range(least: float, most: float, *, whole: bool = False, required: bool = False) -> dict[str, Range]:
+    """What the field of a limit says of its values."""
+    return {_RANGE: Range(least, most, whole, required)}
 
 
 @dataclass(frozen=True)
@@ -93,20 +93,20 @@ class Limits:
     """
 
     max_failures: Allowance = Allowance()
-    reporting_share_min: float = _limit(0.5, 0.0, 1.0, required=True)
-    accuracy_drop_max: float | None = _limit(0.02, -1.0, 1.0)
-    accuracy_min: float | None = _limit(None, 0.0, 1.0)
-    probe_error_ratio_max: float | None = _limit(1.1, 1.0, 1e6)
-    live_accuracy_drop_max: float | None = _limit(0.01, 0.0, 1.0)
-    error_rate_max: float | None = _limit(0.05, 0.0, 1.0)
-    error_rate_rise_max: float | None = _limit(0.004, 0.0, 1.0)
-    latency_ratio_max: float | None = _limit(1.1, 1.0, 1e6)
-    latency_seconds_max: float | None = _limit(None, 1e-6, 1e6)
-    drift_rise_max: float | None = _limit(0.2, 0.0, 1.0)
-    shadow_agreement_min: float | None = _limit(0.8, 0.0, 1.0)
-    memory_ratio_max: float | None = _limit(1.5, 1.0, 1e6)
-    memory_bytes_max: int | None = _limit(None, 0, 1e15, whole=True)
-    restarts_max: int | None = _limit(2, 0, 1e6, whole=True)
+    reporting_share_min: float = field(default=0.5, metadata=_range(0.0, 1.0, required=True))
+    accuracy_drop_max: float | None = field(default=0.02, metadata=_range(-1.0, 1.0))
+    accuracy_min: float | None = field(default=None, metadata=_range(0.0, 1.0))
+    probe_error_ratio_max: float | None = field(default=1.1, metadata=_range(1.0, 1e6))
+    live_accuracy_drop_max: float | None = field(default=0.01, metadata=_range(0.0, 1.0))
+    error_rate_max: float | None = field(default=0.05, metadata=_range(0.0, 1.0))
+    error_rate_rise_max: float | None = field(default=0.004, metadata=_range(0.0, 1.0))
+    latency_ratio_max: float | None = field(default=1.1, metadata=_range(1.0, 1e6))
+    latency_seconds_max: float | None = field(default=None, metadata=_range(1e-6, 1e6))
+    drift_rise_max: float | None = field(default=0.2, metadata=_range(0.0, 1.0))
+    shadow_agreement_min: float | None = field(default=0.8, metadata=_range(0.0, 1.0))
+    memory_ratio_max: float | None = field(default=1.5, metadata=_range(1.0, 1e6))
+    memory_bytes_max: int | None = field(default=None, metadata=_range(0, 1e15, whole=True))
+    restarts_max: int | None = field(default=2, metadata=_range(0, 1e6, whole=True))
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -138,14 +138,14 @@ def argument_spec() -> dict[str, dict[str, Any]]:
     Limits that can be off are of type ``raw``, because Ansible converts null to the default of any other type.
     """
     spec: dict[str, dict[str, Any]] = {}
-    for field in dataclasses.fields(Limits):
-        allowed = field.metadata.get(_RANGE)
+    for declared in dataclasses.fields(Limits):
+        allowed = declared.metadata.get(_RANGE)
         if isinstance(allowed, Range):
-            spec[field.name] = {"type": "float" if allowed.required else "raw"}
-            if field.default is not None:
-                spec[field.name]["default"] = field.default
-        elif isinstance(field.default, Allowance):
-            spec[field.name] = {"type": "str", "default": str(field.default.count)}
+            spec[declared.name] = {"type": "float" if allowed.required else "raw"}
+            if declared.default is not None:
+                spec[declared.name]["default"] = declared.default
+        elif isinstance(declared.default, Allowance):
+            spec[declared.name] = {"type": "str", "default": str(declared.default.count)}
         else:
-            spec[field.name] = {"type": "bool", "default": field.default}
+            spec[declared.name] = {"type": "bool", "default": declared.default}
     return spec

@@ -124,7 +124,7 @@ def _ratio(power: int) -> Callable[[Sequence[float], Sequence[float], ProbeResul
         if not finite:
             return MeanEffect(0.0, 0.0, 1), math.nan, math.nan
         before, after = ([pair[side] ** power for pair in finite] for side in (0, 1))
-        least = max(max(before), max(after), 1e-300) * LEAST_ERROR
+        least = max(*before, *after, 1e-300) * LEAST_ERROR
         means = max(_mean(before), least), max(_mean(after), least)
         parts = [b / means[1] - a / means[0] for a, b in zip(before, after, strict=True)]
         variance = _variance(parts) / len(parts) / power**2

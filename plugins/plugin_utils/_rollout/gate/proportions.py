@@ -146,15 +146,13 @@ class Proportions:
         if now is None:
             return None
         if past is not None and control is not None and control_past is not None:
-            own, others = [(1.0, now), (-1.0, past)], [(-1.0, control), (1.0, control_past)]
+            baseline, own, others = past, [(1.0, now), (-1.0, past)], [(-1.0, control), (1.0, control_past)]
         elif past is not None:
-            own, others = [(1.0, now), (-1.0, past)], []
+            baseline, own, others = past, [(1.0, now), (-1.0, past)], []
         elif control is not None:
-            own, others = [(1.0, now)], [(-1.0, control)]
+            baseline, own, others = control, [(1.0, now)], [(-1.0, control)]
         else:
             return None
-        baseline = past or control
-        assert baseline is not None
         proportions = [
             Proportion(weight, count.events / factor, count.total / factor)
             for factor, counts in ((self.dispersion, own), (self.dispersion_of_controls, others))

@@ -6,16 +6,6 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
-import yaml
-from ansible.errors import AnsibleLookupError
-from ansible.plugins.loader import lookup_loader
-from ansible.plugins.lookup import LookupBase
-
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._options import OptionError, typed_options
-
 DOCUMENTATION = r"""
 name: role_values
 short_description: Read a role's variables as the types that its argument spec gives them
@@ -46,6 +36,16 @@ _raw:
   type: list
   elements: dict
 """
+
+import os
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._options import OptionError, typed_options
 
 
 class LookupModule(LookupBase):

@@ -17,8 +17,8 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record import record
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, RolloutError, State
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import record
 
 PLANNED: dict[str, Any] = {
     "id": {"type": "str"},

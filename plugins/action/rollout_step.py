@@ -16,11 +16,12 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import steps
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.registry import STEPS
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import FACT
 
 ARGUMENTS: dict[str, Any] = {
-    "step": {"type": "str", "required": True, "choices": list(steps.STEPS)},
+    "step": {"type": "str", "required": True, "choices": list(STEPS)},
     "answer": {"type": "str"},
 }
 # The steps whose message is for the person who runs the playbook.
@@ -41,7 +42,7 @@ class ActionModule(ActionBase):
         try:
             scene = _AnsibleScene(self, task_vars or {})
             more = {"answer": args["answer"]} if step == "begin_wave" else {}
-            result = steps.STEPS[step](scene, **more)
+            result = STEPS[step](scene, **more)
         except LockedError as error:
             raise AnsibleActionFail(str(error), result={"step": step, "locked": True}) from None
         except (EdgemlError, OSError) as error:
@@ -89,7 +90,7 @@ class _AnsibleScene:
 
     def fact(self) -> Mapping[str, Any]:
         """Return the fact of localhost that the first step set."""
-        return (self._raw_variables("localhost").get("ansible_facts") or {}).get(steps.FACT) or {}
+        return (self._raw_variables("localhost").get("ansible_facts") or {}).get(FACT) or {}
 
     def _raw_variables(self, host: str) -> Mapping[str, Any]:
         """A host's variables as they are: results of tasks and facts are never templates."""

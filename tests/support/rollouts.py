@@ -9,13 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import (
-    Plan,
-    PlannedWave,
-    Rollout,
-    State,
-    Wave,
-)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State, Wave
 
 HOSTS = ["a", "b", "c", "d"]
 WAVES = (PlannedWave(1, "canary", ("a",)), PlannedWave(2, "100%", ("b", "c")))

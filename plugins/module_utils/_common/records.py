@@ -30,6 +30,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+def is_whole(value: Any) -> bool:
+    """Return whether it is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether it is a number, also one that is not finite; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def spelled_types(kind: Any) -> dict[str, str]:
     """The annotation of each field of a record, as it is written."""
     return {name: getattr(hint, "__forward_arg__", str(hint)) for name, hint in kind.__annotations__.items()}

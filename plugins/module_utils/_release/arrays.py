@@ -19,6 +19,8 @@ import zipfile
 from abc import ABC, abstractmethod
 from typing import IO, Any, ContextManager, Iterator, List, Mapping, Sequence, Union
 
+from .._common.records import is_whole
+
 # The protocol's datatypes, with NumPy's and struct's letters for one element.
 NUMBERS: Mapping[str, tuple[str, str]] = {
     "BOOL": ("b1", "?"),
@@ -248,12 +250,8 @@ def _datatype(descr: Any, name: str) -> tuple[str, int]:
     raise ArrayError(f"{name}: expected numbers, booleans or texts; found type {descr!r}{remedy}")
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _shape(value: Any, name: str) -> tuple[int, ...]:
-    whole = isinstance(value, tuple) and all(_is_whole(size) and 0 <= size <= 1 << 40 for size in value)
+    whole = isinstance(value, tuple) and all(is_whole(size) and 0 <= size <= 1 << 40 for size in value)
     if not whole or len(value) > _DIMENSIONS_MAX:
         raise ArrayError(f"{name}: expected a shape; found {str(value)[:80]}")
     return tuple(value)

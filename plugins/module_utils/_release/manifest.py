@@ -14,6 +14,7 @@ import re
 from typing import Any, Mapping, NamedTuple
 
 from .._common.errors import IncompatibleError, ManifestError
+from .._common.records import is_number, is_whole
 
 SCHEMA = 1
 MANIFEST_BYTES_MAX = 1 << 20
@@ -292,15 +293,15 @@ def _text(value: Any, field: str) -> None:
 
 
 def _count(value: Any, field: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= FILE_BYTES_MAX:
+    if not is_whole(value) or not 0 <= value <= FILE_BYTES_MAX:
         raise ManifestError(f"{field}: expected a whole number from 0 to {FILE_BYTES_MAX}; found {_shown(value)}")
-    return value
+    return int(value)
 
 
 def _seconds(value: Any, field: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= SECONDS_MAX:
+    if not is_number(value) or not 0 < value <= SECONDS_MAX:
         raise ManifestError(f"{field}: expected seconds above 0, at most {SECONDS_MAX}; found {_shown(value)}")
     return float(value)
 

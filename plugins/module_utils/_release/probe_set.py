@@ -20,6 +20,7 @@ from typing import Any, Mapping, Sequence
 
 from .._common.errors import EdgemlError
 from .._common.packed import FLAGS_MAX, NUMBERS_MAX
+from .._common.records import is_whole
 from .arrays import NUMBERS, TEXT, Array, ListArray, all_values, read_npz
 
 JSON_BYTES_MAX = 256 << 20
@@ -353,7 +354,7 @@ def _tensor(item: Any, field: str) -> Array:
         raise ProbeSetError(
             f"{field}.datatype: expected one of {', '.join((*NUMBERS, TEXT))}; found {str(datatype)[:80]!r}"
         )
-    if not isinstance(shape, list) or not all(_is_whole(size) and size >= 0 for size in shape):
+    if not isinstance(shape, list) or not all(is_whole(size) and size >= 0 for size in shape):
         raise ProbeSetError(f"{field}.shape: expected a list of sizes; found {str(shape)[:80]}")
     flat = _flat(data)
     if len(flat) != math.prod(shape):
@@ -386,12 +387,8 @@ def _names(kind: Any) -> str:
     return ", ".join(member.value for member in kind)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _top(value: Any) -> int:
-    if not _is_whole(value) or value < 1:
+    if not is_whole(value) or value < 1:
         raise ProbeSetError(f"top: expected a whole number from 1; found {str(value)[:80]!r}")
     return int(value)
 
@@ -414,7 +411,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _all_whole(labels: Sequence[Any]) -> bool:
-    return all(isinstance(label, int) and not isinstance(label, bool) for label in labels)
+    return all(map(is_whole, labels))
 
 
 def _all_flags(labels: Sequence[Any]) -> bool:

@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
 
 from .outcome import Outcome, first_line, swap_outcome
-from .rollout import PlannedWave
+from .plan import PlannedWave
 from .waves import LeftOut
 
 # A host whose name is such a word is named by it in a play; any other name would be taken apart.
@@ -166,3 +167,8 @@ def check_groups(targets: Iterable[Any], groups: Mapping[str, Iterable[str]]) ->
         what = "has no hosts" if name in groups else "is no group of the inventory"
         problems.append(f"rollout_waves: {name} {what}, so there is no wave of it")
     return problems
+
+
+def count_outcomes(rows: Iterable[Row]) -> dict[str, int]:
+    """Return how many rows have each outcome."""
+    return dict(Counter(str(row["outcome"]) for row in rows))

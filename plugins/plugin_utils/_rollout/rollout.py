@@ -4,10 +4,10 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""A rollout as a state machine: what was planned, what was judged, and what follows. Pure.
+"""A rollout, as the ledger keeps it: what was planned, what was judged, and where it stands. Pure.
 
-A ``Rollout`` is what the ledger keeps of one attempt to roll one release out; each of its methods returns the rollout
-as it is from then on. A ``Run`` is what one run of ``ansible-playbook`` does of it, from its plan to its end.
+A ``Rollout`` is one attempt to roll one release out; each of its methods returns the rollout as it is from then on.
+``decisions`` says what follows. A ``Run`` is what one run of ``ansible-playbook`` does of it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,16 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Collection, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 
-from . import window
 from .gate.checks import Verdict
-from .options import RolloutOptions
-from .outcome import MAY_HOLD_NEW_VERSION, Outcome
-from .waves import LeftOut
+from .outcome import Outcome
+from .plan import Plan, PlannedWave, whole_number
 
 SCHEMA = 1
-_NAMED_MAX = 5
-_UNTOUCHED = (Outcome.REFUSED, Outcome.AWAY)
 
 
 class RolloutError(EdgemlError):
@@ -55,18 +50,6 @@ class State(str, enum.Enum):
         return self in (State.FAILED, State.ROLLED_BACK)
 
 
-class Next(str, enum.Enum):
-    """What the playbook does after a step."""
-
-    ROLL_OUT = "roll_out"
-    SWAP = "swap"
-    ASK = "ask"
-    NEXT_WAVE = "next_wave"
-    SOAK_AGAIN = "soak_again"
-    REVERT = "revert"
-    END = "end"
-
-
 def rollout_id(model: str, version: str, attempt: int) -> str:
     """Return the name of one attempt to roll one release out, the same on each controller and in each run.
 
@@ -78,87 +61,6 @@ def rollout_id(model: str, version: str, attempt: int) -> str:
 def utc_now() -> str:
     """Return the present time, as the ledger writes it."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-# ---- the plan ----
-
-
-@dataclass(frozen=True)
-class PlannedWave:
-    """A wave of the plan; ``number`` counts from 1 over the whole fleet, so that a part of it may lack some."""
-
-    number: int
-    name: str
-    hosts: tuple[str, ...]
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> PlannedWave:
-        """Read it. Raises TypeError, ValueError or KeyError."""
-        hosts = document["hosts"]
-        if isinstance(hosts, str) or not isinstance(hosts, Sequence):
-            raise TypeError(f"hosts: expected a list; found {hosts!r}")
-        return cls(_integer(document["number"], "number"), str(document.get("name", "")), tuple(map(str, hosts)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON's types."""
-        return {"number": self.number, "name": self.name, "hosts": list(self.hosts)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which device belongs to which wave. ``limited``: the run was for a part of the fleet (``--limit``)."""
-
-    waves: tuple[PlannedWave, ...]
-    device_classes: Mapping[str, str] = field(default_factory=dict)
-    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
-    salt: str = ""
-    device_class: tuple[str, ...] = ()
-    limited: bool = False
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Plan:
-        """Read it. Raises TypeError, ValueError or KeyError."""
-        return cls(
-            waves=tuple(PlannedWave.from_dict(wave) for wave in document["waves"]),
-            device_classes=dict(document.get("device_classes") or {}),
-            left_out=_read_left_out(document),
-            salt=str(document.get("salt") or ""),
-            device_class=tuple(document.get("device_class") or ()),
-            limited=bool(document.get("limited")),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON's types."""
-        return {
-            "salt": self.salt,
-            "device_class": list(self.device_class),
-            "device_classes": dict(self.device_classes),
-            "waves": [wave.to_dict() for wave in self.waves],
-            "left_out": {host: str(why) for host, why in self.left_out.items()},
-            "left_out_outcomes": {host: why.outcome.value for host, why in self.left_out.items()},
-            "limited": self.limited,
-        }
-
-    @property
-    def wave_numbers(self) -> dict[str, int]:
-        """The number of each device's wave."""
-        return {host: wave.number for wave in self.waves for host in wave.hosts}
-
-    def merged_with(self, before: Plan) -> Plan:
-        """Return this plan with the hosts that only the plan ``before`` had (of another --limit) in their waves."""
-        planned = set(self.wave_numbers)
-        waves = {wave.number: wave for wave in self.waves}
-        for wave in before.waves:
-            others = tuple(host for host in wave.hosts if host not in planned)
-            if not others:
-                continue
-            known = waves.get(wave.number)
-            hosts = (*others, *known.hosts) if known else others
-            waves[wave.number] = dataclasses.replace(known or wave, hosts=hosts)
-        return dataclasses.replace(self, waves=tuple(waves[number] for number in sorted(waves)))
-
-
-# ---- what was judged ----
 
 
 @dataclass(frozen=True)
@@ -200,7 +102,7 @@ class Wave:
         """Read it. Raises TypeError, ValueError or KeyError."""
         verdict = document.get("verdict")
         return cls(
-            number=_integer(document["number"], "number"),
+            number=whole_number(document["number"], "number"),
             name=str(document.get("name") or ""),
             began=str(document.get("began") or utc_now()),
             ended=document.get("ended"),
@@ -262,7 +164,7 @@ class Rollout:
             return cls(
                 model=document["model"],
                 version=document["version"],
-                attempt=_integer(document["attempt"], "attempt"),
+                attempt=whole_number(document["attempt"], "attempt"),
                 digest=document["digest"],
                 plan=Plan.from_dict(document["plan"]),
                 reason=str(document.get("reason") or ""),
@@ -327,6 +229,13 @@ class Rollout:
         """Return the wave of this number, if it has begun."""
         return next((wave for wave in self.waves if wave.number == number), None)
 
+    def begun_wave(self, number: int) -> Wave:
+        """Return the wave of this number. Raises RolloutError if it has not begun."""
+        found = self.wave(number)
+        if found is None:
+            raise RolloutError(f"wave {number} has not begun")
+        return found
+
     def with_wave(self, wave: Wave) -> Rollout:
         """Return the rollout with this wave in place of the one of the same number."""
         others = [known for known in self.waves if known.number != wave.number]
@@ -386,265 +295,3 @@ class Rollout:
     def earlier_outcomes(self, wave: PlannedWave) -> dict[str, Outcome]:
         """Return what became of the devices that are not of this wave."""
         return {host: outcome for host, outcome in self.outcomes.items() if host not in wave.hosts}
-
-
-# ---- one run ----
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one run of ``ansible-playbook`` rolls out.
-
-    ``process`` is that of ansible-playbook, ``path`` the file that has the rollout: the ledger's, or in check mode one
-    that goes with the run. ``controls`` has one mapping (host to control) for each of ``waves``, ``manifest`` the
-    verified release. ``pause`` is what keeps the run from going on. After a verdict that is no pass,
-    ``problems`` are what the gate found, ``revert`` the hosts that go back, and ``unwritten`` is the wave if the ledger
-    could not take it.
-    """
-
-    kind: ClassVar[str] = "rollout"
-
-    process: int
-    path: str
-    waves: tuple[PlannedWave, ...]
-    controls: tuple[Mapping[str, str], ...]
-    options: RolloutOptions
-    manifest: Mapping[str, Any]
-    pause: str = ""
-    problems: tuple[str, ...] = ()
-    revert: tuple[str, ...] = ()
-    unwritten: Wave | None = None
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Run:
-        """Read what ``to_dict`` returned."""
-        unwritten = document["unwritten"]
-        return cls(
-            process=int(document["process"]),
-            path=str(document["path"]),
-            waves=tuple(PlannedWave.from_dict(wave) for wave in document["waves"]),
-            controls=tuple(dict(pairs) for pairs in document["controls"]),
-            options=RolloutOptions(**document["options"]),
-            manifest=document["manifest"],
-            pause=str(document["pause"]),
-            problems=tuple(document["problems"]),
-            revert=tuple(document["revert"]),
-            unwritten=None if unwritten is None else Wave.from_dict(unwritten),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the run as JSON's types."""
-        return {
-            "kind": self.kind,
-            "process": self.process,
-            "path": self.path,
-            "waves": [wave.to_dict() for wave in self.waves],
-            "controls": [dict(pairs) for pairs in self.controls],
-            "options": self.options.to_dict(),
-            "manifest": dict(self.manifest),
-            "pause": self.pause,
-            "problems": list(self.problems),
-            "revert": list(self.revert),
-            "unwritten": self.unwritten.to_dict() if self.unwritten else None,
-        }
-
-    @property
-    def hosts(self) -> list[str]:
-        """All devices that are planned, wave by wave."""
-        return [host for wave in self.waves for host in wave.hosts]
-
-    def wave_of(self, batch: Collection[str]) -> PlannedWave:
-        """Return the wave that a batch of hosts is.
-
-        Raises RolloutError where Ansible plays other hosts than were planned.
-        """
-        played = set(batch)
-        wave = max(self.waves, key=lambda wave: len(played.intersection(wave.hosts)))
-        missing, others = sorted(set(wave.hosts) - played), sorted(played - set(wave.hosts))
-        if missing or others:
-            kinds = (("not played", missing), ("not of the wave", others))
-            raise RolloutError(
-                f"wave {wave.number} ({wave.name}) was planned with {len(wave.hosts)} devices, and Ansible plays "
-                f"{len(played)}: {'; '.join(f'{what}: {_named(names)}' for what, names in kinds if names)}"
-            )
-        return wave
-
-    def controls_of(self, wave: PlannedWave) -> list[str]:
-        """Return the devices that the wave is compared with."""
-        return list(self.controls[self.waves.index(wave)].values())
-
-    def paused(self, why: str) -> Run:
-        """Return the run where no further wave begins."""
-        return dataclasses.replace(self, pause=why)
-
-    def stopped(self, rollout: Rollout, problems: Iterable[str], unwritten: Wave | None) -> Run:
-        """Return the run after a verdict that is no pass.
-
-        After a fail the devices of its waves go back that may have the version.
-        """
-        outcomes, revert = rollout.outcomes, []
-        if any(wave.verdict is Verdict.FAIL for wave in rollout.waves):
-            revert = [host for host in self.hosts if outcomes.get(host) in MAY_HOLD_NEW_VERSION]
-        return dataclasses.replace(self, problems=tuple(problems), revert=tuple(revert), unwritten=unwritten)
-
-
-@dataclass(frozen=True)
-class Reconciliation:
-    """What one run of ``ansible-playbook`` brings the devices to: by host one call of ``model_swap`` a model."""
-
-    kind: ClassVar[str] = "reconcile"
-
-    process: int
-    calls: Mapping[str, Sequence[Mapping[str, Any]]]
-    problems: tuple[str, ...] = ()
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Reconciliation:
-        """Read what ``to_dict`` returned."""
-        return cls(int(document["process"]), document["calls"], tuple(document["problems"]))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON's types."""
-        return {
-            "kind": self.kind,
-            "process": self.process,
-            "calls": dict(self.calls),
-            "problems": list(self.problems),
-        }
-
-
-@dataclass(frozen=True)
-class Rollback:
-    """What one run of ``ansible-playbook`` goes back from. ``known``: the ledger knows the release."""
-
-    kind: ClassVar[str] = "rollback"
-
-    process: int
-    model: str
-    version: str
-    revert: tuple[str, ...]
-    reason: str
-    rollout_id: str = ""
-    known: bool = True
-    active: str = ""
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Rollback:
-        """Read what ``to_dict`` returned."""
-        fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
-        return cls(**{**fields, "revert": tuple(document["revert"])})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON's types."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"kind": self.kind, **fields, "revert": list(self.revert)}
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
-    return ", ".join(names[:_NAMED_MAX]) + more
-
-
-# ---- decisions ----
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What follows, and why: ``text`` is empty where it needs no reason, and the question where ``next`` is ASK."""
-
-    next: Next
-    text: str = ""
-
-
-def before_wave(
-    options: RolloutOptions,
-    wave: PlannedWave,
-    *,
-    now: datetime.datetime,
-    answer: str | None,
-    can_ask: bool,
-) -> Decision:
-    """Decide whether a wave begins: not outside the window, and not before somebody agreed.
-
-    ``answer`` is what a person typed, None before anybody was asked.
-    """
-    if options.plan_only:
-        return Decision(Next.END)
-    if not window.is_open(options.window, now):
-        return Decision(Next.END, f"outside the maintenance window ({', '.join(options.window)})")
-    before = wave.number - 1
-    if before not in options.approve_after or options.approved >= before:
-        return Decision(Next.SWAP)
-    if answer is None and can_ask:
-        devices = "1 device" if len(wave.hosts) == 1 else f"{len(wave.hosts)} devices"
-        return Decision(Next.ASK, f"Wave {wave.number} ({wave.name}) has {devices}. Type yes to go on")
-    if answer is not None and answer.strip().lower() == "yes":
-        return Decision(Next.SWAP)
-    return Decision(
-        Next.END, f"somebody has to agree to wave {wave.number}: run it again with rollout_approved={before}"
-    )
-
-
-def after_verdict(verdict: Verdict, analysis: int, analyses_max: int) -> Next:
-    """Decide what follows an analysis, which counts from 1."""
-    if verdict is Verdict.PASS:
-        return Next.NEXT_WAVE
-    if verdict is Verdict.FAIL:
-        return Next.REVERT
-    return Next.SOAK_AGAIN if analysis < analyses_max else Next.END
-
-
-def soak_seconds(soak: int, analysis: int, active: Iterable[float]) -> float:
-    """Return how long a wave still soaks.
-
-    One that soaked before the rollout was interrupted does not soak again: ``active`` is for how long each of its
-    devices has had the version.
-    """
-    soaked = min(active, default=0.0) if analysis == 1 else 0.0
-    return max(soak - soaked, 0.0)
-
-
-def ended(
-    rollout: Rollout, waves: Sequence[PlannedWave], pause: str = "", problems: Sequence[str] = ()
-) -> tuple[State, str]:
-    """Decide how a run over ``waves`` has ended, and why.
-
-    ``pause`` is why no further wave began, empty if nothing kept it from beginning; ``problems`` are what the gate
-    found in the last one. A planned wave without a verdict is never passed over.
-    """
-    for wave in waves:
-        judged = rollout.wave(wave.number)
-        verdict = judged.verdict if judged else None
-        if verdict is Verdict.PASS:
-            continue
-        where = f"wave {wave.number} ({wave.name})"
-        if verdict is Verdict.FAIL:
-            # Where no device has anything of it, there is nothing to keep others from: what was wrong may be mended.
-            untouched = all(outcome in _UNTOUCHED for outcome in rollout.outcomes.values())
-            return State.PAUSED if untouched else State.FAILED, "; ".join(problems) or f"{where} failed"
-        if pause:
-            return State.PAUSED, pause
-        if verdict is Verdict.INCONCLUSIVE:
-            return State.PAUSED, "; ".join(problems) or f"{where} is inconclusive"
-        return State.PAUSED, f"{where} was not judged"
-    return State.PASSED, "every wave passed"
-
-
-def count(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many rows have each outcome."""
-    return dict(Counter(str(row["outcome"]) for row in rows))
-
-
-def _read_left_out(document: Mapping[str, Any]) -> dict[str, LeftOut]:
-    outcomes = document.get("left_out_outcomes") or {}
-    found = {}
-    for host, text in (document.get("left_out") or {}).items():
-        outcome = Outcome(outcomes.get(host, Outcome.MAINTENANCE))
-        found[str(host)] = LeftOut(outcome, str(text).removeprefix(f"{outcome}: "))
-    return found
-
-
-def _integer(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected a whole number; found {value!r}")
-    return int(value)

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_whole
 
 from .outcome import Outcome
 
@@ -205,7 +206,7 @@ def _read_target(target: Any) -> _Target:
 
 def _read_amount(amount: Any) -> int | Fraction | None:
     """A count as int, a percentage as a share (above 0, at most 1), or None for anything else."""
-    if isinstance(amount, int) and not isinstance(amount, bool):
+    if is_whole(amount):
         return amount if amount > 0 else None
     text = amount.strip() if isinstance(amount, str) else ""
     percent = _PERCENT.fullmatch(text)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.devices import DeviceResults, Row
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import PlannedWave
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import LeftOut
 
 UP = {"active": "1.1.0", "previous": "1.0.0"}

@@ -16,25 +16,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rollouts import WAVES, a_rollout
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import (
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import (
     Next,
-    Plan,
-    PlannedWave,
-    Rollback,
-    Rollout,
-    RolloutError,
-    Run,
-    State,
-    Wave,
     after_verdict,
     before_wave,
     ended,
-    rollout_id,
     soak_seconds,
 )
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import (
+    Rollout,
+    RolloutError,
+    State,
+    Wave,
+    rollout_id,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Rollback, Run
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import LeftOut
 
 OPTIONS = RolloutOptions(model="digits", version="1.1.0", repository="/srv/models")

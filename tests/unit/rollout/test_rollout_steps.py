@@ -20,11 +20,13 @@ from links import REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import files
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger, steps
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, RolloutError, State
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import StepError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import scene
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.registry import STEPS
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import StepError
 
 DIGITS = REPOSITORY / "examples" / "digits" / "repository"
 CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
@@ -90,8 +92,8 @@ class Stage:
 
     def step(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Run a step as the action does; its result is JSON."""
-        result: dict[str, Any] = json.loads(json.dumps(steps.STEPS[name](self, **arguments)))
-        self.noted = result.pop("ansible_facts", {}).get(steps.FACT, self.noted)
+        result: dict[str, Any] = json.loads(json.dumps(STEPS[name](self, **arguments)))
+        self.noted = result.pop("ansible_facts", {}).get(scene.FACT, self.noted)
         return result
 
     def register(self, name: str, results: Mapping[str, Any]) -> None:
@@ -104,15 +106,15 @@ class Stage:
         if begun["next"] != "swap":
             return begun
         usual = dict.fromkeys(self.batch, DONE)
-        self.register(steps.SWAP, {**usual, **swaps})
+        self.register(scene.SWAP, {**usual, **swaps})
         while True:
             soaked = self.step("soak")
-            self.register(steps.SOAKED, dict.fromkeys(self.batch, soaked))
+            self.register(scene.SOAKED, dict.fromkeys(self.batch, soaked))
             self.register(
-                steps.READ, {host: (reads or {}).get(host, NEW) for host in self.batch if host not in soaked["unread"]}
+                scene.READ, {host: (reads or {}).get(host, NEW) for host in self.batch if host not in soaked["unread"]}
             )
             judged = self.step("judge")
-            self.register(steps.JUDGED, dict.fromkeys(self.batch, judged))
+            self.register(scene.JUDGED, dict.fromkeys(self.batch, judged))
             if judged["next"] != "soak_again":
                 break
         if judged["next"] != "next_wave":
@@ -211,7 +213,7 @@ def test_a_fleet_without_a_device_that_takes_part_is_refused(stage: Stage) -> No
 
 
 def test_a_rollout_beside_another_run_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "LOCK_WAIT_SECONDS", 0)
+    monkeypatch.setattr(scene, "LOCK_WAIT_SECONDS", 0)
     with another_run() as owner:
         other = Stage(Path(stage.scratch).parent)
         other.process = owner
@@ -252,7 +254,7 @@ def test_a_failed_wave_names_the_devices_that_go_back(stage: Stage) -> None:
     assert (judged["next"], judged["verdict"]) == ("revert", "fail")
     assert stage.last["next"] == "revert"
     assert stage.noted["revert"] == stage.noted["closing"] == [well]
-    stage.register(steps.REVERT, {well: {"changed": True, "before": UP, "after": DOWN}})
+    stage.register(scene.REVERT, {well: {"changed": True, "before": UP, "after": DOWN}})
     closed = stage.step("close")
     assert closed["state"] == "failed"
     assert closed["problem"].startswith("digits-1.1.0-1: failed, and was reverted where it had been activated. fail: ")
@@ -301,7 +303,7 @@ def test_a_wave_that_could_not_be_judged_pauses_the_rollout(stage: Stage) -> Non
     stage.step("plan")
     stage.batch = stage.waves[0]
     stage.step("begin_wave")
-    stage.register(steps.JUDGED, dict.fromkeys(stage.batch, BROKEN))
+    stage.register(scene.JUDGED, dict.fromkeys(stage.batch, BROKEN))
     assert stage.step("stop")["next"] == "end"
     closed = stage.step("close")
     assert closed["problem"].endswith("wave 1 (25%) could not be judged: out of memory")
@@ -378,10 +380,10 @@ def test_each_device_is_brought_to_what_the_ledger_says(stage: Stage) -> None:
     }
     results = {host: {"results": [{**DONE, "item": calls[0]}]} for host, calls in stage.noted["calls"].items()}
     results["edge-l2"] = {"results": [{**AWAY, "item": call}]}
-    stage.register(steps.RECONCILED, results)
+    stage.register(scene.RECONCILED, results)
     closed = stage.step("close")
     assert (closed["stats"]["reconcile_outcomes"], closed["problem"]) == ({"updated": 2, "away": 1}, "")
-    stage.register(steps.RECONCILED, {"edge-l2": {"results": [{**REFUSED, "item": call}]}, "edge-l1": {}})
+    stage.register(scene.RECONCILED, {"edge-l2": {"results": [{**REFUSED, "item": call}]}, "edge-l1": {}})
     assert stage.step("close")["problem"] == "edge-l2: no room; neither reached nor explained: edge-l1"
 
 
@@ -429,11 +431,11 @@ def test_a_rollback_is_noted_before_any_device_is_touched(passed: Stage) -> None
     assert (passed.rollout().state, passed.rollout().why) == (State.ROLLED_BACK, "complaints")
     assert (passed.noted["version"], passed.noted["reason"]) == ("1.1.0", "complaints")
     assert len(passed.noted["hosts"]) == 4
-    passed.register(steps.REVERT, dict.fromkeys(CLASSES, BACK))
+    passed.register(scene.REVERT, dict.fromkeys(CLASSES, BACK))
     assert passed.step("close")["stats"] == {"rollback_outcomes": {"reverted": 4}}
     # A second, right call stays quiet.
     passed.step("rollback")
-    passed.register(steps.REVERT, dict.fromkeys(CLASSES, STAYED))
+    passed.register(scene.REVERT, dict.fromkeys(CLASSES, STAYED))
     assert passed.step("close")["problem"] == ""
 
 
@@ -474,10 +476,10 @@ def test_a_version_that_nobody_has_is_no_success(passed: Stage) -> None:
     passed.variables["model_version"] = "7.7.7"
     passed.step("rollback")
     there = {"changed": False, "before": UP, "after": UP, "diff": {"before": {"versions": {"1.1.0": "d"}}}}
-    passed.register(steps.REVERT, dict.fromkeys(CLASSES, there))
+    passed.register(scene.REVERT, dict.fromkeys(CLASSES, there))
     problem = passed.step("close")["problem"]
     assert problem.startswith("digits 7.7.7: no device has it, and the ledger has no rollout of it. Active: 1.1.0 on 4")
     # One device still holds it: it was rolled back before.
     held = {**there, "diff": {"before": {"versions": {"7.7.7": "d"}}}}
-    passed.register(steps.REVERT, {"edge-s1": held})
+    passed.register(scene.REVERT, {"edge-s1": held})
     assert passed.step("close")["problem"] == ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Sequence, TypeVar, Union
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import unpack_flags, unpack_numbers
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_number, is_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import ON_NEW_VERSION, outcome
 
@@ -312,13 +313,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any, name: str, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= COUNT_MAX:
+    if not is_whole(value) or not least <= value <= COUNT_MAX:
         raise ValueError(f"{name}: expected a count; found {_shown(value)}")
-    return value
+    return int(value)
 
 
 def _number(value: Any, name: str, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+    if not is_number(value) or not 0 <= value <= most:
         raise ValueError(f"{name}: expected a number from 0 to {most:g}; found {_shown(value)}")
     return float(value)
 
@@ -422,7 +423,7 @@ def _positives(results: Mapping[str, Any], samples: int) -> tuple[bool, ...]:
 def _optional(value: Any, name: str, *, least: float = 0.0, most: float) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+    if not is_number(value) or not least <= value <= most:
         raise ValueError(f"{name}: expected a number from {least:g} to {most:g}; found {_shown(value)}")
     return float(value)
 

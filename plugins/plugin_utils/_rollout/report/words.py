@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Mapping
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_number
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import (
     Bounds,
@@ -419,6 +420,6 @@ def span_text(span: datetime.timedelta) -> str:
 
 def optional_span_text(seconds: Any) -> str | None:
     """Return a span in seconds as text; None for what is no number."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
+    if not is_number(seconds) or not math.isfinite(seconds):
         return None
     return span_text(datetime.timedelta(seconds=seconds))

@@ -1,0 +1,117 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Decisions: whether a wave begins, how long it soaks, what follows its verdict, and how a rollout ends. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from dataclasses import dataclass
+from typing import Iterable, Sequence
+
+from . import window
+from .gate.checks import Verdict
+from .options import RolloutOptions
+from .outcome import Outcome
+from .plan import PlannedWave
+from .rollout import Rollout, State
+
+_UNTOUCHED = (Outcome.REFUSED, Outcome.AWAY)
+
+
+class Next(str, enum.Enum):
+    """What the playbook does after a step."""
+
+    ROLL_OUT = "roll_out"
+    SWAP = "swap"
+    ASK = "ask"
+    NEXT_WAVE = "next_wave"
+    SOAK_AGAIN = "soak_again"
+    REVERT = "revert"
+    END = "end"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows, and why: ``text`` is empty where it needs no reason, and the question where ``next`` is ASK."""
+
+    next: Next
+    text: str = ""
+
+
+def before_wave(
+    options: RolloutOptions,
+    wave: PlannedWave,
+    *,
+    now: datetime.datetime,
+    answer: str | None,
+    can_ask: bool,
+) -> Decision:
+    """Decide whether a wave begins: not outside the window, and not before somebody agreed.
+
+    ``answer`` is what a person typed, None before anybody was asked.
+    """
+    if options.plan_only:
+        return Decision(Next.END)
+    if not window.is_open(options.window, now):
+        return Decision(Next.END, f"outside the maintenance window ({', '.join(options.window)})")
+    before = wave.number - 1
+    if before not in options.approve_after or options.approved >= before:
+        return Decision(Next.SWAP)
+    if answer is None and can_ask:
+        devices = "1 device" if len(wave.hosts) == 1 else f"{len(wave.hosts)} devices"
+        return Decision(Next.ASK, f"Wave {wave.number} ({wave.name}) has {devices}. Type yes to go on")
+    if answer is not None and answer.strip().lower() == "yes":
+        return Decision(Next.SWAP)
+    return Decision(
+        Next.END, f"somebody has to agree to wave {wave.number}: run it again with rollout_approved={before}"
+    )
+
+
+def after_verdict(verdict: Verdict, analysis: int, analyses_max: int) -> Next:
+    """Decide what follows an analysis, which counts from 1."""
+    if verdict is Verdict.PASS:
+        return Next.NEXT_WAVE
+    if verdict is Verdict.FAIL:
+        return Next.REVERT
+    return Next.SOAK_AGAIN if analysis < analyses_max else Next.END
+
+
+def soak_seconds(soak: int, analysis: int, active: Iterable[float]) -> float:
+    """Return how long a wave still soaks.
+
+    One that soaked before the rollout was interrupted does not soak again: ``active`` is for how long each of its
+    devices has had the version.
+    """
+    soaked = min(active, default=0.0) if analysis == 1 else 0.0
+    return max(soak - soaked, 0.0)
+
+
+def ended(
+    rollout: Rollout, waves: Sequence[PlannedWave], pause: str = "", problems: Sequence[str] = ()
+) -> tuple[State, str]:
+    """Decide how a run over ``waves`` has ended, and why.
+
+    ``pause`` is why no further wave began, empty if nothing kept it from beginning; ``problems`` are what the gate
+    found in the last one. A planned wave without a verdict is never passed over.
+    """
+    for wave in waves:
+        judged = rollout.wave(wave.number)
+        verdict = judged.verdict if judged else None
+        if verdict is Verdict.PASS:
+            continue
+        where = f"wave {wave.number} ({wave.name})"
+        if verdict is Verdict.FAIL:
+            # Where no device has anything of it, there is nothing to keep others from: what was wrong may be mended.
+            untouched = all(outcome in _UNTOUCHED for outcome in rollout.outcomes.values())
+            return State.PAUSED if untouched else State.FAILED, "; ".join(problems) or f"{where} failed"
+        if pause:
+            return State.PAUSED, pause
+        if verdict is Verdict.INCONCLUSIVE:
+            return State.PAUSED, "; ".join(problems) or f"{where} is inconclusive"
+        return State.PAUSED, f"{where} was not judged"
+    return State.PASSED, "every wave passed"

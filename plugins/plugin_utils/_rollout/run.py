@@ -1,0 +1,181 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What one run of ``ansible-playbook`` does: a rollout, a reconciliation or a rollback. Pure.
+
+The first step of a run makes it, and the steps after it read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Collection, Iterable, Mapping, Sequence, Union
+
+from .gate.checks import Verdict
+from .options import RolloutOptions
+from .outcome import MAY_HOLD_NEW_VERSION
+from .plan import PlannedWave
+from .rollout import Rollout, RolloutError, Wave
+
+_NAMED_MAX = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of ``ansible-playbook`` rolls out.
+
+    ``process`` is that of ansible-playbook, ``path`` the file that has the rollout: the ledger's, or in check mode one
+    that goes with the run. ``controls`` has one mapping (host to control) for each of ``waves``, ``manifest`` the
+    verified release. ``pause`` is what keeps the run from going on. After a verdict that is no pass,
+    ``problems`` are what the gate found, ``revert`` the hosts that go back, and ``unwritten`` is the wave if the ledger
+    could not take it.
+    """
+
+    kind: ClassVar[str] = "rollout"
+
+    process: int
+    path: str
+    waves: tuple[PlannedWave, ...]
+    controls: tuple[Mapping[str, str], ...]
+    options: RolloutOptions
+    manifest: Mapping[str, Any]
+    pause: str = ""
+    problems: tuple[str, ...] = ()
+    revert: tuple[str, ...] = ()
+    unwritten: Wave | None = None
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Run:
+        """Read what ``to_dict`` returned."""
+        unwritten = document["unwritten"]
+        return cls(
+            process=int(document["process"]),
+            path=str(document["path"]),
+            waves=tuple(PlannedWave.from_dict(wave) for wave in document["waves"]),
+            controls=tuple(dict(pairs) for pairs in document["controls"]),
+            options=RolloutOptions(**document["options"]),
+            manifest=document["manifest"],
+            pause=str(document["pause"]),
+            problems=tuple(document["problems"]),
+            revert=tuple(document["revert"]),
+            unwritten=None if unwritten is None else Wave.from_dict(unwritten),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as JSON's types."""
+        return {
+            "kind": self.kind,
+            "process": self.process,
+            "path": self.path,
+            "waves": [wave.to_dict() for wave in self.waves],
+            "controls": [dict(pairs) for pairs in self.controls],
+            "options": self.options.to_dict(),
+            "manifest": dict(self.manifest),
+            "pause": self.pause,
+            "problems": list(self.problems),
+            "revert": list(self.revert),
+            "unwritten": self.unwritten.to_dict() if self.unwritten else None,
+        }
+
+    @property
+    def hosts(self) -> list[str]:
+        """All devices that are planned, wave by wave."""
+        return [host for wave in self.waves for host in wave.hosts]
+
+    def wave_of(self, batch: Collection[str]) -> PlannedWave:
+        """Return the wave that a batch of hosts is.
+
+        Raises RolloutError where Ansible plays other hosts than were planned.
+        """
+        played = set(batch)
+        wave = max(self.waves, key=lambda wave: len(played.intersection(wave.hosts)))
+        missing, others = sorted(set(wave.hosts) - played), sorted(played - set(wave.hosts))
+        if missing or others:
+            kinds = (("not played", missing), ("not of the wave", others))
+            raise RolloutError(
+                f"wave {wave.number} ({wave.name}) was planned with {len(wave.hosts)} devices, and Ansible plays "
+                f"{len(played)}: {'; '.join(f'{what}: {_named(names)}' for what, names in kinds if names)}"
+            )
+        return wave
+
+    def controls_of(self, wave: PlannedWave) -> list[str]:
+        """Return the devices that the wave is compared with."""
+        return list(self.controls[self.waves.index(wave)].values())
+
+    def paused(self, why: str) -> Run:
+        """Return the run where no further wave begins."""
+        return dataclasses.replace(self, pause=why)
+
+    def stopped(self, rollout: Rollout, problems: Iterable[str], unwritten: Wave | None) -> Run:
+        """Return the run after a verdict that is no pass.
+
+        After a fail the devices of its waves go back that may have the version.
+        """
+        outcomes, revert = rollout.outcomes, []
+        if any(wave.verdict is Verdict.FAIL for wave in rollout.waves):
+            revert = [host for host in self.hosts if outcomes.get(host) in MAY_HOLD_NEW_VERSION]
+        return dataclasses.replace(self, problems=tuple(problems), revert=tuple(revert), unwritten=unwritten)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What one run of ``ansible-playbook`` brings the devices to: by host one call of ``model_swap`` a model."""
+
+    kind: ClassVar[str] = "reconcile"
+
+    process: int
+    calls: Mapping[str, Sequence[Mapping[str, Any]]]
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Reconciliation:
+        """Read what ``to_dict`` returned."""
+        return cls(int(document["process"]), document["calls"], tuple(document["problems"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        return {
+            "kind": self.kind,
+            "process": self.process,
+            "calls": dict(self.calls),
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What one run of ``ansible-playbook`` goes back from. ``known``: the ledger knows the release."""
+
+    kind: ClassVar[str] = "rollback"
+
+    process: int
+    model: str
+    version: str
+    revert: tuple[str, ...]
+    reason: str
+    rollout_id: str = ""
+    known: bool = True
+    active: str = ""
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Rollback:
+        """Read what ``to_dict`` returned."""
+        fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
+        return cls(**{**fields, "revert": tuple(document["revert"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"kind": self.kind, **fields, "revert": list(self.revert)}
+
+
+AnyRun = Union[Run, Reconciliation, Rollback]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+    return ", ".join(names[:_NAMED_MAX]) + more

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The last step of a rollout: what became of each device, and what the run fails with."""
+
+from __future__ import annotations
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import ended
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record import record
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation, Rollback, Run
+
+from . import reconcile, rollback
+from .scene import REVERT, SWAP, Result, Scene, current_rollout, current_run
+
+
+def close(scene: Scene) -> Result:
+    """Sum up what became of each device; the result has a table, what workflows are told, and what failed."""
+    run = current_run(scene)
+    if isinstance(run, Reconciliation):
+        return reconcile.close(scene, run)
+    if isinstance(run, Rollback):
+        return rollback.close(scene, run)
+    return _close_rollout(scene)
+
+
+def _close_rollout(scene: Scene) -> Result:
+    run, rollout = current_rollout(scene)
+    results = {
+        host: devices.DeviceResults(
+            swap=scene.registered(host, SWAP),
+            revert=scene.registered(host, REVERT) if host in run.revert else {},
+        )
+        for host in run.hosts
+    }
+    rows = devices.rollout_rows(
+        run.waves,
+        results,
+        {} if scene.check_mode else rollout.outcomes,
+        device_classes=rollout.plan.device_classes,
+        left_out=rollout.plan.left_out,
+    )
+    state, why = ended(rollout, run.waves, run.pause, run.problems)
+    rollout = rollout.closed(state, why, rows)
+    result: Result = {
+        "msg": text_table(rows),
+        "state": "planned" if scene.check_mode else state.value,
+        "why": "" if scene.check_mode else why,
+        "report": "",
+        "problem": "",
+    }
+    if not scene.check_mode:
+        result["problem"] = _problem(rollout, run)
+        result.update(record(run.path, rollout))
+    result["stats"] = {
+        "rollout_id": rollout.id,
+        "rollout_verdict": _verdict(scene, run, rollout),
+        "rollout_outcomes": devices.count_outcomes(rows),
+        "rollout_report": result.pop("report"),
+    }
+    return result
+
+
+def _verdict(scene: Scene, run: Run, rollout: Rollout) -> str:
+    if scene.check_mode:
+        return "planned"
+    if run.pause:
+        return "paused"
+    judged = [wave.verdict.value for wave in rollout.waves if wave.verdict]
+    return judged[-1] if judged else Verdict.INCONCLUSIVE.value
+
+
+def _problem(rollout: Rollout, run: Run) -> str:
+    """What the run fails with; nothing if every wave passed."""
+    if rollout.state is State.PASSED:
+        return ""
+    if rollout.state is State.PAUSED:
+        what = "paused; nothing was reverted, and the same command goes on from here"
+        return f"{rollout.id}: {what}. {rollout.why}"
+    left = [row["device"] for row in rollout.devices if row["after"] == rollout.version]
+    still = f"Still on {rollout.version}: {', '.join(left)}. " if left else ""
+    return f"{rollout.id}: failed, and was reverted where it had been activated. {still}{rollout.why}"

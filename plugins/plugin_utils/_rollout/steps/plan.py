@@ -1,0 +1,137 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The first step of a rollout: plan it. It touches no device."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, judging, ledger, waves
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions, RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
+
+from .scene import Result, Scene, StepError, absolute_path, hold_lock, noted, whole_fleet
+
+_HOSTS_SHOWN = 200
+_NAMED_MAX = 10
+
+
+def plan(scene: Scene) -> Result:
+    """Verify the release, check every variable, split the fleet into waves and open the ledger. Touch no device."""
+    names = whole_fleet(scene)
+    options = RolloutOptions.from_variables(scene.variables)
+    judging.read_limits(options.limits)
+    directory = absolute_path(options.ledger)
+    repository = absolute_path(options.repository)
+    release = Repository(repository).release(options.model, options.version)
+    Repository(repository).verify(release)
+    fleet = {host: scene.host_variables(host) for host in names}
+    _check_devices(fleet, scene.hosts)
+    described = {host: devices.describe(found, options.device_class_variables) for host, found in fleet.items()}
+    planned = _waves(scene, options, described)
+    shown = [PlannedWave(wave["number"], wave["name"], tuple(wave["hosts"])) for wave in planned.document()["waves"]]
+    notes = devices.check_groups(options.waves, scene.groups)
+    notes += _unclassed(fleet, options.device_class_variables)
+    if not shown:
+        reasons = "; ".join(f"{host} {why}" for host, why in sorted(planned.left_out.items()))
+        raise StepError(f"no device to roll out to: {reasons or 'the play has no hosts'}")
+    rollout = Rollout(
+        model=options.model,
+        version=options.version,
+        attempt=options.attempt,
+        digest=release.digest,
+        reason=options.reason,
+        settings={
+            "soak_seconds": options.soak_seconds,
+            "soak_seconds_max": options.soak_seconds_max,
+            "limits": options.limits,
+            "window": options.window,
+            "concurrency": options.concurrency,
+        },
+        plan=Plan(
+            waves=tuple(shown),
+            device_classes={host: found["device_class"] for host, found in described.items()},
+            left_out=planned.left_out,
+            salt=options.salt or options.model,
+            device_class=tuple(options.device_class_variables),
+            limited=scene.limited,
+        ),
+    )
+    act = not (scene.check_mode or options.plan_only)
+    if act:
+        hold_lock(directory, scene, rollout.id)
+    rollout = rollout.resumed_from(ledger.read(ledger.path_of(directory, rollout.id)))
+    path = ledger.path_of(directory if act else scene.scratch, rollout.id)
+    ledger.write(path, rollout)
+    run = Run(
+        process=scene.process,
+        path=path,
+        waves=tuple(shown),
+        controls=tuple(planned.controls),
+        options=options,
+        manifest=dict(release.document),
+    )
+    lines = [f"{wave.name}: {len(wave.hosts)}: {_shortened(', '.join(wave.hosts))}" for wave in shown]
+    lines += [f"{host} left out: {why}" for host, why in sorted(planned.left_out.items())]
+    return {
+        "next": (Next.END if options.plan_only else Next.ROLL_OUT).value,
+        "msg": [f"{options.model} {options.version}", *lines, *notes],
+        "rollout": rollout.to_dict(),
+        "waves": [wave.to_dict() for wave in shown],
+        "boundaries": planned.boundaries,
+        **noted(run, scene),
+    }
+
+
+def _waves(scene: Scene, options: RolloutOptions, described: Mapping[str, Any]) -> waves.Plan:
+    try:
+        return waves.plan(
+            waves.read_hosts(described),
+            options.waves,
+            options.salt or options.model,
+            groups={name: scene.groups[name] for name in options.waves if name in scene.groups},
+            max_unavailable=options.max_unavailable,
+            only=scene.hosts,
+            boundaries=options.boundaries or None,
+        )
+    except ArgumentError as error:
+        raise ArgumentError(f"rollout_{error}") from None
+
+
+def _check_devices(fleet: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> None:
+    """Raise ArgumentError where a device's own options are wrong; most devices share theirs with many others."""
+    names = [name for alternatives in DeviceOptions.names().values() for name in alternatives]
+    right = set()
+    for host in hosts:
+        found = fleet.get(host, {})
+        values = {name: found[name] for name in names if name in found}
+        key = repr(sorted(values.items()))
+        if key in right:
+            continue
+        try:
+            DeviceOptions.from_variables(values)
+        except ArgumentError as error:
+            raise ArgumentError(f"{host}: {error}") from None
+        right.add(key)
+
+
+def _unclassed(fleet: Mapping[str, Mapping[str, Any]], class_variables: Sequence[str]) -> list[str]:
+    found = devices.without_class(fleet, class_variables)
+    if not found:
+        return []
+    names = f"{', '.join(found[:_NAMED_MAX])}{' …' if len(found) > _NAMED_MAX else ''}"
+    what = " or ".join(class_variables)
+    return [f"without {what}, and so a class of their own: {len(found)}: {names}"]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _HOSTS_SHOWN else f"{text[: _HOSTS_SHOWN - 3].rpartition(' ')[0]} …"

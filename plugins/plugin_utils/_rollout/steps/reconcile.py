@@ -1,0 +1,102 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The first and the last step of a reconciliation."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger, waves
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
+
+from .scene import RECONCILED, Result, Scene, absolute_path, hold_lock, noted, whole_fleet
+
+_BAD = (Outcome.FAILED, Outcome.REFUSED, Outcome.SILENT)
+
+
+def wanted(scene: Scene) -> Result:
+    """Find out by the ledger what each device of the play should be on."""
+    whole_fleet(scene)
+    options = LedgerOptions.from_variables(scene.variables)
+    directory = absolute_path(options.ledger)
+    if not scene.check_mode:
+        try:
+            hold_lock(directory, scene, "reconcile", waits=False)
+        except LockedError as error:
+            # A rollout brings returning devices of its own to its release; the next schedule sees to the rest.
+            return {
+                "next": Next.END.value,
+                "msg": str(error),
+                "locked": True,
+                **noted(Reconciliation(scene.process, {}), scene),
+            }
+    found = ledger.read_all(directory)
+    hosts = {host: scene.host_variables(host) for host in scene.hosts}
+    described = {host: devices.describe(item, options.device_class_variables) for host, item in hosts.items()}
+    taking_part = [host for host, item in waves.read_hosts(described).items() if item.left_out is None]
+    calls: dict[str, list[dict[str, Any]]] = {}
+    for host, entries in ledger.wanted(found.rollouts, taking_part).items():
+        certain = [entry for entry in entries if not found.damaged_of(entry["model"])]
+        if certain:
+            calls[host] = [_call(entry) for entry in certain]
+    run = Reconciliation(scene.process, calls, tuple(found.damaged.values()))
+    return {
+        "next": (Next.SWAP if calls else Next.END).value,
+        "msg": list(found.damaged.values()),
+        "locked": False,
+        **noted(run, scene),
+    }
+
+
+def _call(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``model_swap`` is called with: the release that the device belongs on, or to leave one that was stopped."""
+    if entry["version"] is not None:
+        return {
+            "model": entry["model"],
+            "version": entry["version"],
+            "state": "active",
+            "rollout_id": entry["rollout_id"],
+            "reason": "reconcile",
+        }
+    stopped = entry["stopped_releases"][0]
+    return {
+        "model": entry["model"],
+        "version": stopped["version"],
+        "state": "previous",
+        "rollout_id": stopped["rollout_id"],
+        "reason": stopped["why"],
+    }
+
+
+def close(scene: Scene, run: Reconciliation) -> Result:
+    """Sum up what became of each device that was brought to its release."""
+    results = {
+        host: devices.DeviceResults(reconciled=scene.registered(host, RECONCILED).get("results") or ())
+        for host in run.calls
+    }
+    rows = devices.reconcile_rows(results)
+    news = [row for row in rows if row["outcome"] != Outcome.ALREADY_THERE.value]
+    # A device that is away, or whose failure is known, is no news.
+    bad = [row for row in rows if row["outcome"] in [outcome.value for outcome in _BAD]]
+    problem = ""
+    if bad:
+        details = list(dict.fromkeys(row["detail"] for row in bad))
+        problem = f"{', '.join(row['device'] for row in bad)}: {'; '.join(details)}"
+    silent = [host for host, found in results.items() if not found.reconciled]
+    if silent:
+        problem = "; ".join(filter(None, [problem, f"neither reached nor explained: {', '.join(silent)}"]))
+    problem = "; ".join(filter(None, [problem, *run.problems]))
+    return {
+        "msg": text_table(news),
+        "problem": problem,
+        "stats": {"reconcile_outcomes": devices.count_outcomes(rows)},
+    }

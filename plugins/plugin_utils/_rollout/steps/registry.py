@@ -1,0 +1,29 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The steps of a rollout, of a reconciliation and of a rollback on the controller, by their names.
+
+Between two steps the playbook's tasks work on devices. Each step reads what they registered, decides, writes the ledger
+and returns in ``next`` what follows. The action ``rollout_step`` runs them; what Ansible knows comes through ``Scene``.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from . import begin_wave, close, judge, plan, reconcile, rollback, soak, stop
+from .scene import Result
+
+STEPS: dict[str, Callable[..., Result]] = {
+    "plan": plan.plan,
+    "begin_wave": begin_wave.begin_wave,
+    "soak": soak.soak,
+    "judge": judge.judge,
+    "stop": stop.stop,
+    "close": close.close,
+    "wanted": reconcile.wanted,
+    "rollback": rollback.rollback,
+}

@@ -1,0 +1,164 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What a step of a rollout knows: what Ansible has where it runs, and what the steps before it noted."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable, Mapping, Protocol, Sequence
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, rollout_id
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import AnyRun, Reconciliation, Rollback, Run
+
+# What the tasks of the role register.
+SWAP = "__rollout_swap"
+READ = "__rollout_read"
+CONTROLS_BEFORE = "__rollout_controls_before"
+CONTROLS_AFTER = "__rollout_controls_after"
+SOAKED = "__rollout_soak"
+JUDGED = "__rollout_judged"
+REVERT = "__rollout_revert"
+RECONCILED = "__rollout_reconciled"
+
+# The fact of localhost that has the run, from its plan on.
+FACT = "edgeml_rollout"
+
+LOCK_WAIT_SECONDS = 30
+
+Result = dict[str, Any]
+
+
+class StepError(EdgemlError):
+    """A step cannot be done; the text says why, and what to do."""
+
+
+class Scene(Protocol):
+    """What Ansible knows where a step runs."""
+
+    check_mode: bool
+    # That of ansible-playbook.
+    process: int
+    # A directory that goes with the run, and that no other run has.
+    scratch: str
+    # The hosts of the play, and of its present batch.
+    hosts: Sequence[str]
+    batch: Sequence[str]
+    groups: Mapping[str, Sequence[str]]
+    # Whether the run is for a part of the inventory (--limit).
+    limited: bool
+    # Whether a person may be at the terminal.
+    can_ask: bool
+    # The variables of the host that the step runs for, those of the role included.
+    variables: Mapping[str, Any]
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return all hosts of the inventory that match, also those that are not played."""
+
+    def host_variables(self, host: str) -> Mapping[str, Any]:
+        """Return the variables of a host."""
+
+    def registered(self, host: str, name: str) -> Mapping[str, Any]:
+        """Return what a task registered for a host; nothing if it registered nothing."""
+
+    def fact(self) -> Mapping[str, Any]:
+        """Return what the first step noted; nothing if it did not run."""
+
+
+def noted(run: AnyRun, scene: Scene) -> Result:
+    """Return the part of a result that notes the run for the steps and plays to come."""
+    if isinstance(run, Run):
+        hosts, sizes = run.hosts, [len(wave.hosts) for wave in run.waves]
+        closing = list(run.revert) or hosts[:1]
+        call = {**release_call(run.options), "reason": "; ".join(run.problems)}
+    else:
+        call = {}
+        hosts = list(run.calls if isinstance(run, Reconciliation) else run.revert)
+        sizes, closing = [len(hosts)], hosts
+    idle = not hosts and not (isinstance(run, Reconciliation) and run.problems)
+    # A play needs a host, also where none has anything to do.
+    hosts = hosts or [scene.hosts[0]]
+    document = {
+        **run.to_dict(),
+        **call,
+        "next": (Next.END if idle else Next.SWAP).value,
+        "scratch": scene.scratch,
+        "hosts": [devices.pattern(host) for host in hosts],
+        "sizes": sizes,
+        "closing": [devices.pattern(host) for host in closing or hosts],
+    }
+    return {"ansible_facts": {FACT: document}}
+
+
+def release_call(options: RolloutOptions) -> dict[str, Any]:
+    """Return the part of a call of ``model_swap`` that says what it is about."""
+    name = rollout_id(options.model, options.version, options.attempt)
+    return {"model": options.model, "version": options.version, "rollout_id": name}
+
+
+def current_run(scene: Scene) -> AnyRun:
+    """Return what the first step of this run noted. Raises StepError where that did not run."""
+    document = scene.fact()
+    # Of an earlier run, where facts are cached.
+    if document.get("scratch") != scene.scratch:
+        raise StepError(
+            "this run has no plan: its first play did not run. Run the whole playbook; --start-at-task and --tags "
+            "leave out what the rest stands on"
+        )
+    readers: dict[str, Callable[[Mapping[str, Any]], AnyRun]] = {
+        kind.kind: kind.from_dict for kind in (Run, Reconciliation, Rollback)
+    }
+    return readers[document["kind"]](document)
+
+
+def current_rollout(scene: Scene) -> tuple[Run, Rollout]:
+    """Return this run and its rollout as the ledger has it. Raises StepError where there is none."""
+    run = current_run(scene)
+    if not isinstance(run, Run):
+        raise StepError(f"this run is a {run.kind}, no rollout")
+    rollout = ledger.read(run.path)
+    if rollout is None:
+        raise StepError(f"{run.path}: the rollout's file is gone while the rollout runs")
+    return run, rollout.with_wave(run.unwritten) if run.unwritten else rollout
+
+
+def absolute_path(text: str) -> str:
+    """Return a path on the controller as a variable names it, with ``~`` and environment variables resolved."""
+    return os.path.abspath(os.path.expanduser(os.path.expandvars(text)))
+
+
+def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True) -> None:
+    """Hold the ledger's lock until the run ends; wait where another run has it, because a reconcile ends soon."""
+    deadline = time.monotonic() + (LOCK_WAIT_SECONDS if waits else 0)
+    while True:
+        try:
+            take(os.path.join(directory, "lock"), scene.process, note)
+            return
+        except OSError as error:
+            raise StepError(
+                f"rollout_ledger: {directory}: the ledger cannot be written: {error.strerror or error}. Name a "
+                "directory that the user who runs ansible-playbook can write"
+            ) from error
+        except LockedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(1)
+
+
+def whole_fleet(scene: Scene, variable: str = "rollout_hosts") -> list[str]:
+    """Return the whole fleet. Raises ArgumentError where there is none."""
+    pattern = str(scene.variables.get(variable) or "edge")
+    found = scene.matching(pattern)
+    if not found:
+        known = ", ".join(sorted(name for name in scene.groups if name not in ("all", "ungrouped"))) or "none"
+        raise ArgumentError(f"{variable}: no host of the inventory matches {pattern!r}; its groups are: {known}")
+    return found

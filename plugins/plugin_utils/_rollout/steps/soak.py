@@ -1,0 +1,30 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The step that waits until a wave has run the new version for long enough."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import soak_seconds
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import is_read_after, swap_outcome
+
+from .scene import SOAKED, SWAP, Result, Scene, current_rollout
+
+
+def soak(scene: Scene) -> Result:
+    """Wait until the new version has run for long enough; ``unread`` are the devices that have said all there is."""
+    run = current_rollout(scene)[0]
+    swaps = {host: scene.registered(host, SWAP) for host in scene.batch}
+    analysis = int(scene.registered(scene.batch[0], SOAKED).get("analysis", 0)) + 1
+    well = [swap for swap in swaps.values() if not swap.get("failed") and not swap.get("unreachable")]
+    active = [float(swap.get("active_seconds") or 0.0) for swap in well]
+    seconds = soak_seconds(run.options.soak_seconds, analysis, active)
+    time.sleep(seconds)
+    # By host, so that a large wave is not searched for each of its devices.
+    unread = {host: swap_outcome(swap).value for host, swap in swaps.items() if not is_read_after(swap)}
+    return {"analysis": analysis, "elapsed": seconds, "unread": unread}

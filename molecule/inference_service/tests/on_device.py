@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from testinfra.host import Host
 
 GUARD_SECONDS = 60
-FLEET = Path(__file__).resolve().parents[3] / ".ansible" / "fleet"
+FLEET = Path(__file__).resolve().parents[3] / ".ansible" / os.environ.get("FLEET", "quickstart")
 # Emulated programs take long to start: this one needs little of Python's library.
 _LOCAL = """
 import http.client, json, socket, sys

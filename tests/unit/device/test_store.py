@@ -609,15 +609,23 @@ def test_the_lock_needs_a_store(tmp_path: Path) -> None:
 
 # ---- kills ----
 
-SWAP_FOR_EVER = """
-import io, itertools, json, sys
+# Swaps from release to release, and kills itself at its POINT-th call that takes a path. For 0 it does one swap of each, and
+# prints how many such calls there were. tests/faults has the other calls.
+SWAPS = """
+import io, itertools, json, os, signal, sys
 from edgeml_device._release.manifest import parse_release
 from edgeml_device._device.state import State
 from edgeml_device._device.store import Store
 store = Store(sys.argv[1])
 releases = json.load(open(sys.argv[2]))
-print("started", flush=True)
-for number in itertools.count():
+point = int(sys.argv[3])
+calls = itertools.count(1)
+def count(event, arguments):
+    if event == "open" or event.startswith("os."):
+        if next(calls) == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+for number in itertools.count() if point else range(len(releases)):
     document, blobs = releases[number % len(releases)]
     release = parse_release(document)
     variant = release.variants[0]
@@ -633,6 +641,7 @@ for number in itertools.count():
         store.install(release, variant)
         store.verify(store.version("digits", release.version))
         store.transition("digits", State(release.version, before.active), {"event": "activate", "to": release.version})
+print(next(calls) - 1)
 """
 KILLS = 30
 
@@ -640,26 +649,29 @@ KILLS = 30
 def test_a_killed_swap_leaves_a_store_whose_active_version_is_whole(store: Store, tmp_path: Path) -> None:
     shared = b"shared by all" * 1000
     made = [make_release(f"{number}", probe=shared) for number in range(4)]
-    script = tmp_path / "swap_for_ever.py"
-    script.write_text(SWAP_FOR_EVER)
+    script = tmp_path / "swaps.py"
+    script.write_text(SWAPS)
     releases = tmp_path / "releases.json"
     releases.write_text(
         json.dumps([[item.document, {key: blob.decode() for key, blob in item.blobs.items()}] for item in made])
     )
-    delays = random.Random(7)
-    transitions = 0
-    for _ in range(KILLS):
-        process = subprocess.Popen(
-            [sys.executable, str(script), store.root, str(releases)],
+
+    def swap(root: str, point: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(script), root, str(releases), str(point)],
             stdout=subprocess.PIPE,
+            text=True,
             env={"PYTHONPATH": str(PYTHON_PATH)},
         )
-        with process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"started\n"
-            time.sleep(delays.uniform(0, 0.05))
-            assert process.poll() is None, "the swaps must not end by themselves"
-            process.send_signal(signal.SIGKILL)
+
+    unharmed = tmp_path / "unharmed"
+    unharmed.mkdir()
+    calls = int(swap(str(unharmed), 0).stdout)
+    assert calls > 10 * len(made)
+    points = random.Random(7)
+    transitions = 0
+    for _ in range(KILLS):
+        assert swap(store.root, points.randint(1, calls)).returncode == -signal.SIGKILL
         state = store.state("digits")
         for version in store.versions("digits"):
             store.verify(store.version("digits", version))

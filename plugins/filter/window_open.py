@@ -25,14 +25,11 @@ description:
     crosses midnight belongs to the day on which it opens. The end does not belong to it; V(24:00) is the day's end.
 positional: now
 options:
-  _input:
-    description: The windows. Without any it is always open.
-    type: list
-    elements: str
-    required: true
   now:
     description: The time to test, in ISO 8601 with its zone. The present if not given.
     type: str
+extends_documentation_fragment:
+  - edgeml.fleet.windows
 seealso:
   - plugin: edgeml.fleet.window_opening
     plugin_type: filter

@@ -22,14 +22,11 @@ description:
   - Returns when one of the windows opens next. The windows are those of P(edgeml.fleet.window_open#filter).
 positional: now
 options:
-  _input:
-    description: The windows. Without any it is always open.
-    type: list
-    elements: str
-    required: true
   now:
     description: The time to start from, in ISO 8601 with its zone. The present if not given.
     type: str
+extends_documentation_fragment:
+  - edgeml.fleet.windows
 seealso:
   - plugin: edgeml.fleet.window_open
     plugin_type: filter

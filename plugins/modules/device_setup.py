@@ -86,15 +86,15 @@ options:
             description: Absolute path. A link to a directory is left as it is.
             type: str
             required: true
-          owner:
+          owner: &owner
             description: Name of the owner.
             type: str
             default: root
-          group:
+          group: &group
             description: Name of the group.
             type: str
             default: root
-          mode:
+          mode: &mode
             description: Permissions as four octal digits.
             type: str
             required: true
@@ -118,18 +118,9 @@ options:
           template:
             description: Name of a template of the role, which is rendered on the controller.
             type: str
-          owner:
-            description: Name of the owner.
-            type: str
-            default: root
-          group:
-            description: Name of the group.
-            type: str
-            default: root
-          mode:
-            description: Permissions as four octal digits.
-            type: str
-            required: true
+          owner: *owner
+          group: *group
+          mode: *mode
           secret:
             description: Whether the content is kept out of the result.
             type: bool

@@ -44,7 +44,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observa
     Requests,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import AWAY, UPDATED
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 
 EDGES = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 NORMAL = NormalDist()
@@ -184,11 +184,11 @@ class Rollout:
 
     def _report(self, device: Device, counted: dict[str, Observation]) -> DeviceObservation:
         if device.name in self.away:
-            return DeviceObservation(device.name, device.kind.name, AWAY)
+            return DeviceObservation(device.name, device.kind.name, Outcome.AWAY)
         old, new = self.probes
         now = _with(counted[device.name], new, self._probe_seconds(device, self.fault))
         past = _with(self.past[device.name], old, self._probe_seconds(device, Fault()))
-        return DeviceObservation(device.name, device.kind.name, UPDATED, now=now, past=past)
+        return DeviceObservation(device.name, device.kind.name, Outcome.UPDATED, now=now, past=past)
 
     def _controls(self, counted: dict[str, Observation]) -> list[Control]:
         here = [device for device in self.beside if device.name not in self.away]
@@ -257,7 +257,7 @@ def fixed(analyses: Iterator[Analysis], _analyses_max: int) -> Verdict:
     Thresholds are midway between no harm and the harm that is to be found.
     """
     for analysis in analyses:
-        serving = [item.now for item in analysis.wave if item.outcome == UPDATED]
+        serving = [item.now for item in analysis.wave if item.outcome == Outcome.UPDATED]
         others = [item.now for item in analysis.controls]
         if not serving or not others:
             return Verdict.INCONCLUSIVE
@@ -275,7 +275,7 @@ def former(analyses: Iterator[Analysis], _analyses_max: int) -> Verdict:
     """The gate that this collection had before: one analysis, accuracy on the probe set (2 points), batch time (twice)
     per class, and at most 1% errors over all."""
     analysis = next(analyses)
-    serving = [item for item in analysis.wave if item.outcome == UPDATED]
+    serving = [item for item in analysis.wave if item.outcome == Outcome.UPDATED]
     if len(serving) < 0.5 * len(analysis.wave):
         return Verdict.INCONCLUSIVE
     for kind in KINDS:

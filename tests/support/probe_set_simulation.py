@@ -28,7 +28,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observa
     ProbeResult,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import UPDATED
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 
 Array = np.ndarray[Any, Any]
 
@@ -129,7 +129,7 @@ def verdicts(metric: Metric, size: int, harm: bool, *, runs: int, seed: int) -> 
         chance = np.random.default_rng([seed, list(Metric).index(metric), size, int(harm), run])
         old, new = SIMULATIONS[metric](chance, size, harm, metric)
         past, now = Observation(probe=old), Observation(probe=new)
-        wave = [DeviceObservation(f"d{n}", "small", UPDATED, now=now, past=past) for n in range(DEVICES)]
+        wave = [DeviceObservation(f"d{n}", "small", Outcome.UPDATED, now=now, past=past) for n in range(DEVICES)]
         found[judge(wave, limits=LIMITS).verdict] += 1
     return found
 

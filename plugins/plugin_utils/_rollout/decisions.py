@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import datetime
-import enum
 from dataclasses import dataclass
 from typing import Iterable, Sequence
 
@@ -19,11 +18,12 @@ from .options import RolloutOptions
 from .outcome import Outcome
 from .plan import PlannedWave
 from .rollout import Rollout, State
+from .word import Word
 
 _UNTOUCHED = (Outcome.REFUSED, Outcome.AWAY)
 
 
-class Next(str, enum.Enum):
+class Next(Word):
     """What the playbook does after a step."""
 
     ROLL_OUT = "roll_out"

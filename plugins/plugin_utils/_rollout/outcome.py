@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Any, Mapping
 
+from .word import Word
 
-class Outcome(str, enum.Enum):
+
+class Outcome(Word):
     """What became of one device in a rollout or a reconciliation. Its value is the word that people read."""
 
     UPDATED = "updated"
@@ -38,19 +39,6 @@ class Outcome(str, enum.Enum):
     REVERTED = "reverted"
     NOT_REVERTED = "not reverted"
 
-    def __str__(self) -> str:
-        """Return the word itself, also in an f-string of Python 3.12 and later."""
-        return self.value
-
-
-UPDATED = Outcome.UPDATED
-ALREADY = Outcome.ALREADY_THERE
-REFUSED = Outcome.REFUSED
-FAILED = Outcome.FAILED
-FAILED_BEFORE = Outcome.FAILED_BEFORE
-SILENT = Outcome.SILENT
-CUT_OFF = Outcome.CUT_OFF
-AWAY = Outcome.AWAY
 
 # The new version serves on a device with one of these outcomes.
 ON_NEW_VERSION = (Outcome.UPDATED, Outcome.ALREADY_THERE)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import enum
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
@@ -23,6 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from .gate.checks import Verdict
 from .outcome import Outcome
 from .plan import Plan, PlannedWave, whole_number
+from .word import Word
 
 SCHEMA = 1
 
@@ -31,7 +31,7 @@ class RolloutError(EdgemlError):
     """The rollout's record is damaged, or forbids what was asked for."""
 
 
-class State(str, enum.Enum):
+class State(Word):
     """Where a rollout is."""
 
     RUNNING = "running"
@@ -39,10 +39,6 @@ class State(str, enum.Enum):
     PAUSED = "paused"
     FAILED = "failed"
     ROLLED_BACK = "rolled back"
-
-    def __str__(self) -> str:
-        """Return the word itself."""
-        return self.value
 
     @property
     def is_stopped(self) -> bool:

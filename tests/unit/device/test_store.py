@@ -609,8 +609,8 @@ def test_the_lock_needs_a_store(tmp_path: Path) -> None:
 
 # ---- kills ----
 
-# Swaps from release to release, and kills itself at its POINT-th call that takes a path. For 0 it does one swap of each, and
-# prints how many such calls there were. tests/faults has the other calls.
+# Swaps from release to release, and kills itself at its POINT-th call that takes a path; tests/faults has the other
+# calls. For 0 it does one swap of each, and prints how many such calls there were.
 SWAPS = """
 import io, itertools, json, os, signal, sys
 from edgeml_device._release.manifest import parse_release

@@ -24,15 +24,7 @@ import dataclasses
 import math
 from typing import Callable, Iterable, NamedTuple, Sequence
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import (
-    AWAY,
-    CUT_OFF,
-    FAILED,
-    FAILED_BEFORE,
-    ON_NEW_VERSION,
-    REFUSED,
-    SILENT,
-)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import ON_NEW_VERSION, Outcome
 
 from .checks import (
     Cause,
@@ -61,7 +53,7 @@ SUSPICIONS = 0.05
 
 DEFAULT_LIMITS = Limits()
 
-BAD = (REFUSED, FAILED, FAILED_BEFORE, SILENT)
+BAD = (Outcome.REFUSED, Outcome.FAILED, Outcome.FAILED_BEFORE, Outcome.SILENT)
 
 # Requests that a device needs in either period for a quantile of their latency.
 P50_REQUESTS_MIN = 20
@@ -169,7 +161,11 @@ def _coverage(
         )
     ]
     if serving and limits.reporting_share_min > 0:
-        heard = {item.device_class for item in (*wave, *earlier) if item.outcome not in (AWAY, SILENT, CUT_OFF)}
+        heard = {
+            item.device_class
+            for item in (*wave, *earlier)
+            if item.outcome not in (Outcome.AWAY, Outcome.SILENT, Outcome.CUT_OFF)
+        }
         findings += [
             Finding(
                 check=Check.COVERAGE,

@@ -34,7 +34,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observa
     Requests,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import UPDATED
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,11 @@ def analyses(chance: random.Random, share: float, number: int) -> list[Verdict]:
             name: Observation(requests=Requests(500 * analysis, wrong, 500 * analysis - wrong, ()), probe=PROBE)
             for name, wrong in counted.items()
         }
-        wave = [DeviceObservation(name, "small", UPDATED, now=now[name], past=past) for name in now if name[0] == "w"]
+        wave = [
+            DeviceObservation(name, "small", Outcome.UPDATED, now=now[name], past=past)
+            for name in now
+            if name[0] == "w"
+        ]
         others = [Control(name, "small", now[name], past) for name in now if name[0] == "c"]
         found.append(judge(wave, others, analysis=analysis, analyses_max=number).verdict)
     return found

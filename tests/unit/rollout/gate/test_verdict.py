@@ -43,15 +43,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observa
     observe_device,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import (
-    ALREADY,
-    AWAY,
-    FAILED,
-    REFUSED,
-    SILENT,
-    UPDATED,
-    outcome,
-)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome, outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import words
 
 PASS, FAIL, INCONCLUSIVE, SKIPPED = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.SKIPPED
@@ -157,24 +149,24 @@ def finding(check: Check, wave: list[DeviceObservation], limits: Limits | None =
 @pytest.mark.parametrize(
     ("swap", "read", "expected"),
     [
-        (SWAPPED, {"model": model()}, UPDATED),
-        ({**SWAPPED, "changed": False}, {"model": model()}, ALREADY),
-        ({"unreachable": True, "changed": False}, {}, AWAY),
-        ({"failed": True, "refused": True}, {"skipped": True}, REFUSED),
-        ({"failed": True, "refused": False}, {"skipped": True}, FAILED),
-        ({"failed": True}, {"skipped": True}, FAILED),
-        ({"failed": True, "refused": True}, {"model": model()}, REFUSED),
-        (SWAPPED, {"unreachable": True}, SILENT),
-        (SWAPPED, {"failed": True}, SILENT),
-        (SWAPPED, {"failed": True, "model": model()}, SILENT),
-        (SWAPPED, {}, SILENT),
-        (SWAPPED, {"model": [1]}, SILENT),
-        ({}, {}, SILENT),
-        ({}, {"model": {"live": None}}, SILENT),
-        ({"changed": True}, {"model": {"live": None}}, FAILED),
-        (SWAPPED, {"model": model(live=None)}, FAILED),
-        (SWAPPED, {"model": model(live="1.0.0", active="1.0.0")}, FAILED),
-        ({**SWAPPED, "changed": False}, {"model": model(live="1.0.0")}, FAILED),
+        (SWAPPED, {"model": model()}, Outcome.UPDATED),
+        ({**SWAPPED, "changed": False}, {"model": model()}, Outcome.ALREADY_THERE),
+        ({"unreachable": True, "changed": False}, {}, Outcome.AWAY),
+        ({"failed": True, "refused": True}, {"skipped": True}, Outcome.REFUSED),
+        ({"failed": True, "refused": False}, {"skipped": True}, Outcome.FAILED),
+        ({"failed": True}, {"skipped": True}, Outcome.FAILED),
+        ({"failed": True, "refused": True}, {"model": model()}, Outcome.REFUSED),
+        (SWAPPED, {"unreachable": True}, Outcome.SILENT),
+        (SWAPPED, {"failed": True}, Outcome.SILENT),
+        (SWAPPED, {"failed": True, "model": model()}, Outcome.SILENT),
+        (SWAPPED, {}, Outcome.SILENT),
+        (SWAPPED, {"model": [1]}, Outcome.SILENT),
+        ({}, {}, Outcome.SILENT),
+        ({}, {"model": {"live": None}}, Outcome.SILENT),
+        ({"changed": True}, {"model": {"live": None}}, Outcome.FAILED),
+        (SWAPPED, {"model": model(live=None)}, Outcome.FAILED),
+        (SWAPPED, {"model": model(live="1.0.0", active="1.0.0")}, Outcome.FAILED),
+        ({**SWAPPED, "changed": False}, {"model": model(live="1.0.0")}, Outcome.FAILED),
     ],
 )
 def test_outcomes(swap: dict[str, Any], read: dict[str, Any], expected: str) -> None:
@@ -184,8 +176,8 @@ def test_outcomes(swap: dict[str, Any], read: dict[str, Any], expected: str) -> 
 
 @pytest.mark.parametrize("nothing", [None, [], "x", 3, True])
 def test_a_device_of_which_there_is_no_result_is_silent(nothing: Any) -> None:
-    assert observe_device("edge-1", "small", nothing, nothing).outcome == SILENT
-    assert observe_device("edge-1", "small", SWAPPED, nothing).outcome == SILENT
+    assert observe_device("edge-1", "small", nothing, nothing).outcome == Outcome.SILENT
+    assert observe_device("edge-1", "small", SWAPPED, nothing).outcome == Outcome.SILENT
 
 
 # ---- verdicts ----
@@ -320,7 +312,7 @@ def test_the_wave_and_the_controls_may_be_iterators() -> None:
     assert judge(iter([good()]), iter([beside()]))[0] == PASS
 
 
-@pytest.mark.parametrize("result", [REFUSED, FAILED, SILENT])
+@pytest.mark.parametrize("result", [Outcome.REFUSED, Outcome.FAILED, Outcome.SILENT])
 def test_one_device_too_many_that_failed_fails_the_wave(result: str) -> None:
     wave = [good("a"), good("b"), bad("c", result)]
     verdict, found = judge(wave)
@@ -334,7 +326,7 @@ def test_one_device_too_many_that_failed_fails_the_wave(result: str) -> None:
 )
 def test_failures_may_be_counted_or_a_percentage(max_failures: int | str, allowed: int) -> None:
     for count in (allowed, allowed + 1):
-        wave = [bad(f"f{number}", FAILED) for number in range(count)]
+        wave = [bad(f"f{number}", Outcome.FAILED) for number in range(count)]
         wave += [good(f"g{number}") for number in range(20 - count)]
         found = judge(wave, limits=Limits.from_dict({"max_failures": max_failures, "reporting_share_min": 0.0}))[1][0]
         assert found.verdict == (PASS if count <= allowed else FAIL)
@@ -364,7 +356,7 @@ def test_a_limit_that_cannot_be_one_is_refused(name: str, value: Any) -> None:
 
 
 def test_devices_that_are_away_are_not_failures_but_lower_the_coverage() -> None:
-    away = [bad("x", AWAY), bad("y", AWAY)]
+    away = [bad("x", Outcome.AWAY), bad("y", Outcome.AWAY)]
     assert finding(Check.FAILED_DEVICES, [good(), away[0]]).verdict == PASS
     assert judge([good(), away[0]])[0] == PASS
     assert judge([good(), *away])[0] == INCONCLUSIVE
@@ -373,22 +365,24 @@ def test_devices_that_are_away_are_not_failures_but_lower_the_coverage() -> None
 
 
 def test_a_kind_of_which_nothing_is_heard_is_inconclusive() -> None:
-    wave = [good("a"), good("b"), bad("c", AWAY, "large")]
+    wave = [good("a"), good("b"), bad("c", Outcome.AWAY, "large")]
     assert judge(wave)[0] == INCONCLUSIVE
     _all, kind = findings(Check.COVERAGE, wave)
     assert (kind.device_class, kind.verdict) == ("large", INCONCLUSIVE)
     assert judge(wave, limits=Limits(reporting_share_min=0.0))[0] == PASS
     # What refused was heard of, and is counted where it belongs.
-    assert judge([good("a"), bad("c", REFUSED, "large")], limits=Limits(max_failures=Allowance(1)))[0] == PASS
+    assert judge([good("a"), bad("c", Outcome.REFUSED, "large")], limits=Limits(max_failures=Allowance(1)))[0] == PASS
 
 
 @pytest.mark.parametrize("reporting_share_min", [0.0, 0.5])
 def test_a_wave_that_is_all_away_is_inconclusive_whatever_the_limit(reporting_share_min: float) -> None:
-    assert judge([bad("x", AWAY)], limits=Limits(reporting_share_min=reporting_share_min))[0] == INCONCLUSIVE
+    assert judge([bad("x", Outcome.AWAY)], limits=Limits(reporting_share_min=reporting_share_min))[0] == INCONCLUSIVE
 
 
 def test_the_names_of_ten_failed_devices_are_enough() -> None:
-    reason = words.reason(finding(Check.FAILED_DEVICES, [bad(f"d{number:04}", FAILED) for number in range(1000)]))
+    reason = words.reason(
+        finding(Check.FAILED_DEVICES, [bad(f"d{number:04}", Outcome.FAILED) for number in range(1000)])
+    )
     assert reason.count(" failed,") == 9, "between ten devices"
     assert "1000 of 1000" in reason
     assert reason.endswith("d0009 failed and 990 more")
@@ -656,7 +650,7 @@ def test_a_broken_measurement_is_inconclusive_and_its_device_named(broken: dict[
     assert verdict == INCONCLUSIVE
     (told,) = [item for item in found if item.check is Check.MEASUREMENTS]
     assert words.reason(told).startswith("missing or not valid: c (")
-    assert judge([*wave, bad("d", FAILED)])[0] == FAIL
+    assert judge([*wave, bad("d", Outcome.FAILED)])[0] == FAIL
 
 
 @pytest.mark.parametrize("missing", ["probe", "requests", "baseline"])
@@ -725,9 +719,9 @@ def test_anything_gets_a_verdict_and_a_pass_is_earned(
     assert verdict == (FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS)
     assert words.lines(found)
     if verdict == PASS:
-        serving = [item for item in reports if item.outcome in (UPDATED, ALREADY)]
+        serving = [item for item in reports if item.outcome in (Outcome.UPDATED, Outcome.ALREADY_THERE)]
         assert serving
-        assert not [item for item in reports if item.outcome in (REFUSED, FAILED, SILENT)]
+        assert not [item for item in reports if item.outcome in (Outcome.REFUSED, Outcome.FAILED, Outcome.SILENT)]
         assert not [item for item in serving if item.problems]
         assert [item for item in serving if item.now.probe or item.now.requests]
 
@@ -847,7 +841,7 @@ def test_every_check_that_is_on_has_a_finding_with_a_reason(one: Any, two: Any, 
         observe_device("a", "small", SWAPPED, {"model": one}),
         observe_device("b", "large", SWAPPED, {"model": two}),
     ]
-    serving = [item for item in wave if item.outcome in (UPDATED, ALREADY)]
+    serving = [item for item in wave if item.outcome in (Outcome.UPDATED, Outcome.ALREADY_THERE)]
     found = judge(wave, limits=limits).findings
     expected = (
         {check for check in Check if check.is_made(limits)} if serving else {Check.FAILED_DEVICES, Check.COVERAGE}
@@ -913,15 +907,15 @@ def test_units_are_those_of_the_limits() -> None:
 def judged(earlier: list[DeviceObservation], **limits: Any) -> dict[tuple[Check, str | None], Verdict]:
     """The verdicts of a wave of one small device that is well and one large device that is away."""
     wave = [
-        DeviceObservation("new", "small", UPDATED, first_installation=True),
-        DeviceObservation("gone", "large", AWAY),
+        DeviceObservation("new", "small", Outcome.UPDATED, first_installation=True),
+        DeviceObservation("gone", "large", Outcome.AWAY),
     ]
     _verdict, findings = judge(wave, limits=Limits.from_dict({**OFF, **limits}), earlier=earlier)
     return {(finding.check, finding.device_class): finding.verdict for finding in findings}
 
 
 def test_failures_add_up_over_the_waves() -> None:
-    failed = [DeviceObservation("old", "small", FAILED)]
+    failed = [DeviceObservation("old", "small", Outcome.FAILED)]
     assert judged([], max_failures=0)[Check.FAILED_DEVICES, None] == PASS
     assert judged(failed, max_failures=0)[Check.FAILED_DEVICES, None] == FAIL
     assert judged(failed, max_failures=1)[Check.FAILED_DEVICES, None] == PASS
@@ -932,9 +926,9 @@ def test_failures_add_up_over_the_waves() -> None:
 def test_a_class_that_an_earlier_wave_heard_of_is_known() -> None:
     assert judged([], reporting_share_min=0.5)[Check.COVERAGE, "large"] == INCONCLUSIVE
     assert (
-        judged([DeviceObservation("old", "large", AWAY)], reporting_share_min=0.5)[Check.COVERAGE, "large"]
+        judged([DeviceObservation("old", "large", Outcome.AWAY)], reporting_share_min=0.5)[Check.COVERAGE, "large"]
         == INCONCLUSIVE
     )
     assert (Check.COVERAGE, "large") not in judged(
-        [DeviceObservation("old", "large", UPDATED)], reporting_share_min=0.5
+        [DeviceObservation("old", "large", Outcome.UPDATED)], reporting_share_min=0.5
     )

@@ -192,6 +192,24 @@ def reshape(size: int) -> bytes:
     )
 
 
+def mean(size: int) -> bytes:
+    """``y`` = the mean of ``x`` (FP32 [size]): its last bits depend on the order in which the numbers are added."""
+    return model_of(
+        [helper.make_node("ReduceMean", ["x"], ["y"], keepdims=0)],
+        inputs=[("x", TensorProto.FLOAT, [size])],
+        outputs=[("y", TensorProto.FLOAT, [])],
+    )
+
+
+def unnamed_sizes() -> bytes:
+    """``y`` = ``x`` (FP32), whose sizes have the name that Paddle's exporter gives to all that it does not know."""
+    return model_of(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["?", "?"])],
+        outputs=[("y", TensorProto.FLOAT, ["?", "?"])],
+    )
+
+
 def pair() -> bytes:
     """``sum`` = ``a`` + ``b``, both FP32 [N, 2], whose rows must be as many."""
     return model_of(

@@ -64,6 +64,12 @@ def test_sizes_of_one_name_are_compared_before_the_model_runs(device: Device) ->
         )
 
 
+def test_sizes_that_an_exporter_did_not_know_may_differ(device: Device) -> None:
+    device.publish("unnamed", "1.0.0", onnx_models.unnamed_sizes())
+    device.start()
+    assert infer(device, "unnamed", numbers("x", 2, 3)).json()["outputs"][0]["shape"] == [2, 3]
+
+
 def test_sizes_that_only_the_kernel_knows_to_be_wrong_are_the_clients_mistake(device: Device) -> None:
     given = numbers("x", GOLDEN_SIZES)
     device.publish("reshape", "1.0.0", onnx_models.reshape(GOLDEN_SIZES), golden(given, "y"))

@@ -63,7 +63,7 @@ def test_through_json_nested(values: Any) -> None:
 def test_through_binary_data_at_any_address(values: Any, before: bytes) -> None:
     data = memoryview(before + tensors.to_binary(values))[len(before) :]
     result = tensors.from_binary(spec_of(values), values.shape, data)
-    assert result.flags.aligned
+    assert result.dtype == object or result.ctypes.data % 16 == 0
     assert_same(result, values)
 
 

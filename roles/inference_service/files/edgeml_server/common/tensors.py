@@ -40,6 +40,7 @@ DTYPES: dict[str, Any] = {
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 _WIDEST = {"f": "d", "i": "q", "u": "Q"}
 _LENGTH_BYTES = 4
+_ALIGNMENT_BYTES = 16
 
 
 class TensorSpec(NamedTuple):
@@ -120,8 +121,9 @@ def from_binary(spec: TensorSpec, shape: Sequence[int], data: memoryview) -> Arr
     if spec.datatype == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise InvalidRequestError(f"input {spec.name!r}: expected bytes 0 and 1 (BOOL); found others")
     values = np.frombuffer(data, dtype).reshape(shape)
-    # The JSON before it has any length, so that the data may lie at an address that the runtime must not be given.
-    return np.require(values, DTYPES[spec.datatype], "A")
+    # The JSON before it has any length. A runtime must not be given any address; and at some, it adds up in another
+    # order, so that the same numbers would have another answer. NumPy's own arrays begin at a multiple of this.
+    return values.astype(DTYPES[spec.datatype], copy=values.ctypes.data % _ALIGNMENT_BYTES != 0)
 
 
 def to_json(values: Array) -> Any:

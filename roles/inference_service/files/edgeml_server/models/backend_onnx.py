@@ -35,6 +35,8 @@ _DATATYPES = {
     "tensor(string)": "BYTES",
 }
 
+# What some exporters write for every size that they do not know, however different the sizes are.
+_NO_NAMES = {"", "?", "*", "-1", "None"}
 
 _RUN_ERRORS = (
     runtime_errors.EPFail,
@@ -111,7 +113,7 @@ def _spec(path: str, kind: str, node: Any, any_rank: bool = False) -> TensorSpec
             "which the protocol cannot carry"
         )
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-    symbols = tuple(size if isinstance(size, str) and size else None for size in node.shape)
+    symbols = tuple(size if isinstance(size, str) and size not in _NO_NAMES else None for size in node.shape)
     return TensorSpec(node.name, _DATATYPES[node.type], shape, symbols, any_rank)
 
 

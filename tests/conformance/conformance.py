@@ -1,0 +1,91 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Serve models that others made, compare each answer with the runtime's own, and write docs/conformance.md."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("support", "integration/server"))
+
+from clone import REPOSITORY
+from conformance_cases import Case, Pin, download, installed_cases, pins, wheel_cases
+from conformance_page import FAULTS, make_page, render
+from conformance_reference import Judge
+from conformance_serving import Found, ServedModels
+
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
+PAGE = REPOSITORY / "docs" / "conformance.md"
+_PACKAGES = ("onnxruntime", "ai-edge-litert", "onnx", "numpy")
+# So many models are served by one process, and lie in one store.
+_MODELS_PER_SERVER = 500
+
+
+def main() -> int:
+    """Run everything. Exit code: 0, or 1 if any model was refused without a reason or answered wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--only", default="", metavar="PATTERN", help="models whose source and name have this in them; writes no page"
+    )
+    parser.add_argument("--wheels", type=Path, default=REPOSITORY / ".cache" / "conformance", metavar="DIRECTORY")
+    arguments = parser.parse_args()
+    arguments.wheels.mkdir(parents=True, exist_ok=True)
+    download(arguments.wheels)
+    pinned = pins()
+    chosen = (
+        case for case in all_cases(pinned, arguments.wheels) if re.search(arguments.only, f"{case.source} {case.name}")
+    )
+    found = list(run(chosen))
+    versions = [("Python", platform.python_version()), *((name, version(name)) for name in _PACKAGES)]
+    page = make_page(found, [("machine", platform.machine()), *versions], pinned)
+    text = render(page)
+    print(text)
+    faults = [each for each in found if each.kind in FAULTS]
+    for each in faults:
+        print(f"{each.case.source}: {each.case.name}: {each.kind.value}: {each.detail}", file=sys.stderr)
+    if not arguments.only:
+        PAGE.write_text(text)
+    return 1 if faults else 0
+
+
+def all_cases(pinned: list[Pin], wheels: Path) -> Iterator[Case]:
+    """The models of the wheels, and the tests of the installed onnx."""
+    for pin in pinned:
+        yield from wheel_cases(pin, wheels)
+    yield from installed_cases(KINDS)
+
+
+def run(cases: Iterator[Case]) -> Iterator[Found]:
+    """Ask each model, the backend tests also without golden inputs."""
+    judge = Judge()
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            for part in iter(lambda: list(itertools.islice(cases, _MODELS_PER_SERVER)), []):
+                served = ServedModels(Path(directory))
+                try:
+                    for case in part:
+                        reference = judge.ask(case)
+                        print(f"{case.source} {case.name}", end="", file=sys.stderr, flush=True)
+                        for with_golden in (True, False) if case.requests else (True,):
+                            each = served.ask(case, reference, with_golden)
+                            yield each
+                            print(f": {each.kind.value}", end="", file=sys.stderr, flush=True)
+                        print(file=sys.stderr)
+                finally:
+                    served.close()
+    finally:
+        judge.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

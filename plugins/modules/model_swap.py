@@ -278,7 +278,10 @@ trial:
   type: dict
   sample: {version: 1.1.0, seconds: 300.0, returns_to: 1.0.0}
 tested:
-  description: The result of the version's smoke test on this device; none if there is no runtime to test with.
+  description:
+    - The result of the version's smoke test on this device; none if there is no runtime to test with.
+    - C(prepared) says how the server loads the model best, or with C(reason) why it loads it as it was published.
+      Models of less than 4 MiB have none.
   returned: when O(state) is V(present) or V(active), outside check mode
   type: dict
   sample: {latency_seconds: 0.0004, load_seconds: 0.05, runtime: onnxruntime 1.27.0, runtime_id: venv-1f2e app-77aa}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.prepared import PREFIX
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import SWITCHING, WATCHING, State
 
 from . import subject
@@ -75,6 +76,12 @@ class Check:
             assert found.digest == release(version).release.digest
             if version != damaged:
                 store.verify(found)
+            prepared = store.prepared(found)
+            if prepared is not None:
+                store.verify_prepared(found, prepared)
+            beside = {path.name for path in Path(found.directory).glob(f"{PREFIX}*")}
+            used = {Path(file.path).parts[0] for file in prepared.files} if prepared is not None else set()
+            assert beside <= used, f"{beside} are there; the record of {version} names {used}"
         assert state.needed() <= set(held), f"{state}: held are {held}"
         rotten = set(release(damaged).blobs) if damaged else set()
         for blob in Path(store.root, "blobs", "sha256").glob("*"):

@@ -17,6 +17,9 @@ from typing import Any
 
 from releases import Made, make_release
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import processor_id
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.prepared import PreparedModel
+
 from . import subject
 
 # More than is copied at once.
@@ -129,6 +132,22 @@ def _note_test(directory: Path) -> None:
     store.note_test(store.version(subject.MODEL, OLD), {"latency_seconds": 0.1, "runtime_id": "venv app"})
 
 
+def _prepare(content: bytes) -> Callable[[Path], object]:
+    """What a swap does with a model that its runtime has prepared."""
+
+    def keep(directory: Path) -> None:
+        store = subject.store_of(directory)
+        version = store.version(subject.MODEL, OLD)
+        with store.work_directory() as work:
+            for name in ("model.onnx", "model.onnx.data"):
+                Path(work, name).write_bytes(content)
+            files = store.adopt_prepared(work, ("model.onnx", "model.onnx.data"))
+        prepared = PreparedModel("runtime 1", processor_id(), files[0].path, {"prepacking": "no"}, files)
+        store.keep_prepared(version, {"runtime_id": "venv app", "prepared": prepared.document}, files)
+
+    return keep
+
+
 def _rubbish(directory: Path) -> None:
     """What a killed swap left in staging."""
     staging = directory / "store" / "staging" / "digits@9.9.9"
@@ -177,6 +196,7 @@ SCENARIOS = (
     Scenario("commit of a trial", NEW, NEW, (*_COMMITTED, swap_to(NEW, trial_seconds=1e-9)), _edgeml("watch")),
     Scenario("removal", OLD, OLD, _COMMITTED, _without("0.8.0")),
     Scenario("note of a test", OLD, OLD, _COMMITTED, _note_test),
+    Scenario("prepared model", OLD, OLD, (*_COMMITTED, _prepare(b"first" * 3000)), _prepare(b"second" * 3000)),
     Scenario("heal", OLD, OLD, (*_COMMITTED, _flip(OLD)), swap_to(OLD, verify="full"), damaged=OLD),
     Scenario(
         "recovery after a kill",
@@ -194,5 +214,13 @@ CHOSEN = tuple(
     scenario
     for scenario in SCENARIOS
     if scenario.name
-    in ("swap", "first swap of a device", "swap during a trial", "revert of a trial", "heal", "recovery after a kill")
+    in (
+        "swap",
+        "first swap of a device",
+        "swap during a trial",
+        "revert of a trial",
+        "heal",
+        "prepared model",
+        "recovery after a kill",
+    )
 )

@@ -9,12 +9,16 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
+import re
 import sys
 import time
 from typing import Any
 
 RUNTIMES = ("onnxruntime", "ai-edge-litert", "tflite-runtime")
+# In the words of x86-64 and of ARM. Which instructions a kernel lists changes with the kernel.
+_PROCESSOR = re.compile(r"(model name|CPU (implementer|architecture|variant|part))\s*:")
 SITE_PACKAGES = "/opt/edgeml/venv-*/lib/python3*/site-packages"
 
 
@@ -46,6 +50,12 @@ def architecture(machine: str, wide: bool) -> str:
     A 64-bit kernel with 32-bit programs is common on ARM, and calls itself aarch64, or armv8l when asked from there.
     """
     return "armv7l" if not wide and machine in ("aarch64", "armv8l") else machine
+
+
+def processor_id(root: str = "/") -> str:
+    """What tells this kind of processor from others: a digest of what it calls itself."""
+    kept = {line.strip() for line in _read(os.path.join(root, "proc/cpuinfo")).splitlines() if _PROCESSOR.match(line)}
+    return hashlib.sha256("\n".join(sorted(kept)).encode("utf-8")).hexdigest()[:16]
 
 
 def boot_id() -> str:

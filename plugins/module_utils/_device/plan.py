@@ -67,7 +67,8 @@ _MOST = {
 
 class Plan(NamedTuple):
     """What a call would do: the states before and after, what is served now, the blobs that must come first, and the
-    versions that make room. ``recovers``: an interrupted swap or a trial comes to its end first."""
+    versions that make room. ``recovers``: an interrupted swap or a trial comes to its end first. ``drops_prepared``:
+    the prepared models of versions that are not active make room, too."""
 
     before: State
     after: State
@@ -79,6 +80,7 @@ class Plan(NamedTuple):
     switches: bool = False
     notifies_server: bool = False
     recovers: bool = False
+    drops_prepared: bool = False
 
     @property
     def changed(self) -> bool:
@@ -175,7 +177,7 @@ class Planning(Recovery):
             needed |= self.state.needed()
         # A version that is neither staged nor switched to makes nothing superfluous.
         prunable = [] if held and after == self.state else self.store.prunable(self.model, options.keep, needed)
-        self._check_disk(release, missing, prunable, options.headroom_percent)
+        drops_prepared = self._check_disk(release, missing, prunable, options.headroom_percent)
         return Plan(
             self.initial_state,
             after,
@@ -185,19 +187,38 @@ class Planning(Recovery):
             tuple(prunable),
             stages=not held or bool(missing),
             recovers=self._recovers,
+            drops_prepared=drops_prepared,
         )
 
-    def _check_disk(self, release: Release, missing: list[File], prunable: list[str], headroom_percent: int) -> None:
+    def idle_versions(self) -> list[tuple[str, str]]:
+        """The versions of all models that are not active, by model and version: they can lose what is prepared."""
+        return [
+            (model, version)
+            for model in self.store.models()
+            for version in self.store.versions(model)
+            if version != self.store.state(model).active
+        ]
+
+    def _check_disk(self, release: Release, missing: list[File], prunable: list[str], headroom_percent: int) -> bool:
+        """Whether prepared models have to make room, too. Raises StoreError where not even that is enough."""
         if not missing:
-            return
+            return False
         needed, free = sum(file.size for file in missing), self.store.free_bytes()
         removable = [version for version in prunable if version not in self.state.needed()]
         freed = sum(self.store.unique_bytes(self.model, version) for version in removable)
+        if needed <= (free + freed) * (100 - headroom_percent) // 100:
+            return False
+        freed += sum(
+            self.store.prepared_bytes(model, version)
+            for model, version in self.idle_versions()
+            if model != self.model or version not in removable
+        )
         if needed > (free + freed) * (100 - headroom_percent) // 100:
             raise StoreError(
                 f"{self.store.root}: {self.model} {release.version} needs {needed} bytes; {free} are free, and "
                 f"{freed} more after pruning {', '.join(removable) or 'nothing'}; {headroom_percent}% of that stay free"
             )
+        return True
 
 
 def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom_percent: int) -> None:

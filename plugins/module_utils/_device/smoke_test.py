@@ -18,7 +18,7 @@ import os
 import pwd
 import signal
 import subprocess
-from typing import Any
+from typing import Any, TypeVar
 
 from .._common.errors import CandidateError
 from .process import ProcessGroup
@@ -27,6 +27,10 @@ from .store import Version
 SECONDS = 180
 ROOT = "/opt/edgeml"
 USER = "edgeml"
+
+# A third of a processor that others want, too: less, and on a busy device it would not end in time.
+_GENTLENESS = 5
+Tool = TypeVar("Tool", bound="RuntimeTool")
 
 
 def runtime_id() -> str | None:
@@ -38,22 +42,28 @@ def runtime_id() -> str | None:
     return f"{venv} {app}" if venv and app else None
 
 
-class SmokeTest:
-    """A running test of ``version``. Used as a context manager: it never outlives its block."""
+class RuntimeTool:
+    """A program of the server that is asked about ``version``, in the runtime that the device would serve it with.
 
-    def __init__(self, version: Version) -> None:
-        self._version = version
-        self._runtime = runtime_id()
+    It runs in a process of its own, with the service's rights. Used as a context manager: it never outlives its block.
+    ``title`` is what errors call it; a ``gentle`` one lets others go first.
+    """
+
+    def __init__(self, title: str, program: str, version: Version, *arguments: str, gentle: bool = False) -> None:
+        self._name = f"{version.model} {version.version}: {title}"
+        self._command = ["-m", f"edgeml_server.tools.{program}", version.directory, *arguments]
+        self._gentle = gentle
+        self.runtime = runtime_id()
         self._process: ProcessGroup | None = None
 
-    def __enter__(self) -> SmokeTest:
-        if self._runtime is not None:
-            venv, app = self._runtime.split(" ")
+    def __enter__(self: Tool) -> Tool:
+        if self.runtime is not None:
+            venv, app = self.runtime.split(" ")
             self._process = ProcessGroup(
-                [os.path.join(ROOT, venv, "bin", "python"), "-m", "edgeml_server.tools.smoke", self._version.directory],
+                [os.path.join(ROOT, venv, "bin", "python"), *self._command],
                 env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.path.join(ROOT, app), "LC_ALL": "C.UTF-8"},
                 cwd="/",
-                preexec_fn=_become_expendable,
+                preexec_fn=_become_gentle_and_expendable if self._gentle else _become_expendable,
             )
         return self
 
@@ -61,48 +71,77 @@ class SmokeTest:
         if self._process is not None:
             self._process.__exit__()
 
-    def result(self) -> dict[str, Any] | None:
-        """What the runtime said of the candidate, with the runtime's id; None without a runtime to ask.
+    def answer(self, seconds: float) -> dict[str, Any] | None:
+        """What the program says within ``seconds``; None without a runtime to ask.
 
-        Raises CandidateError when the candidate fails: with the runtime's reason, or how the process ended.
+        Raises CandidateError: with the reason that the program gives, or how the process ended.
         """
         if self._process is None:
             return None
-        name = f"{self._version.model} {self._version.version}: smoke test"
         try:
-            stdout, stderr = self._process.communicate(timeout=SECONDS)
+            stdout, stderr = self._process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired as error:
-            raise CandidateError(f"{name}: no result after {SECONDS} s") from error
+            raise CandidateError(f"{self._name}: no result after {seconds:g} s") from error
         code = self._process.returncode
         if code < 0:
             hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
-            raise CandidateError(f"{name}: the runtime was ended by signal {-code}{hint}")
+            raise CandidateError(f"{self._name}: the runtime was ended by signal {-code}{hint}")
         try:
             told = json.loads(stdout.decode("utf-8"))
             if not isinstance(told, dict) or (code != 0 and "error" not in told):
                 raise ValueError("no result of a test")
         except (ValueError, RecursionError) as error:
             last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
-            raise CandidateError(f"{name}: the runtime ended with code {code} and said: {last[0][:300]}") from error
+            raise CandidateError(
+                f"{self._name}: the runtime ended with code {code} and said: {last[0][:300]}"
+            ) from error
         if "error" in told:
-            raise CandidateError(f"{name}: {told['error']}")
-        self._check_latency(name, told)
-        return {**told, "runtime_id": self._runtime}
+            raise CandidateError(f"{self._name}: {told['error']}")
+        return told
 
-    def _check_latency(self, name: str, told: dict[str, Any]) -> None:
+
+class SmokeTest(RuntimeTool):
+    """A running test of ``version``."""
+
+    def __init__(self, version: Version) -> None:
+        super().__init__("smoke test", "smoke", version)
+        self._version = version
+
+    def result(self) -> dict[str, Any] | None:
+        """What the runtime said of the candidate, with the runtime's id; None without a runtime to ask.
+
+        Raises CandidateError when the candidate fails.
+        """
+        told = self.answer(SECONDS)
+        if told is None:
+            return None
+        self._check_latency(told)
+        return {**told, "runtime_id": self.runtime}
+
+    def _check_latency(self, told: dict[str, Any]) -> None:
         budget, measured = self._version.chosen.latency_seconds_max, told.get("latency_seconds")
         if budget is None:
             return
         if not isinstance(measured, (int, float)):
-            raise CandidateError(f"{name}: the release allows {budget:g} s for an inference; none could be measured")
+            raise CandidateError(
+                f"{self._name}: the release allows {budget:g} s for an inference; none could be measured"
+            )
         if not measured <= budget:
-            raise CandidateError(f"{name}: an inference takes {measured:.4f} s; the release allows {budget:g} s")
+            raise CandidateError(f"{self._name}: an inference takes {measured:.4f} s; the release allows {budget:g} s")
 
 
 def _newest(pattern: str) -> str | None:
     complete = [path for path in glob.glob(os.path.join(ROOT, pattern)) if not path.endswith(".part")]
     newest = max(complete, key=lambda path: os.stat(path).st_mtime, default=None)
     return os.path.basename(newest) if newest else None
+
+
+def _become_gentle_and_expendable() -> None:
+    """Also let whoever serves go first; where the kernel groups processes by their sessions, as a group."""
+    os.nice(_GENTLENESS)
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as file:
+        file.write(str(_GENTLENESS))
+    _become_expendable()
 
 
 def _become_expendable() -> None:

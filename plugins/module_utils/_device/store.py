@@ -13,7 +13,8 @@
     models/<model>/active                      link to the active version, for servers that read a path
     models/<model>/journal.jsonl               every transition, appended
     models/<model>/versions/<version>/         version.json and hard links to the blobs, under their own names;
-                                               tested.json: how it did in its smoke test
+                                               tested.json: how it did in its smoke test, and its prepared model
+                     prepared-<random>/        the files of that: what this device's runtime loads best
     staging/                                   what is being written; on the same filesystem, never read
     reserve                                    bytes set aside: no disk is too full for going back
 
@@ -36,7 +37,9 @@ from .._common.files import DurableTree, file_status, fsync_directory, is_direct
 from .._common.hashing import read_hashed
 from .._release.manifest import File, Release, Variant, check_name, is_name, parse_release
 from .blobs import CONTENT_MODE, Blobs
+from .facts import processor_id
 from .journal import Journal
+from .prepared import PREFIX, PreparedModel, parse_prepared
 from .state import SCHEMA, State, parse_state, state_document
 
 LOCK_SECONDS = 60
@@ -160,11 +163,32 @@ class Store:
             return document if isinstance(document, dict) else None
         return None
 
+    def prepared(self, version: Version) -> PreparedModel | None:
+        """The version's prepared model, if there is one for this processor, complete. Reads no content."""
+        found = parse_prepared((self.tested(version) or {}).get("prepared"))
+        if found is None or found.processor != processor_id():
+            return None
+        try:
+            for file in found.files:
+                self._check_size(version, file)
+        except IntegrityError:
+            return None
+        return found
+
     def unique_bytes(self, model: str, version: str) -> int:
         """What the removal of a version would free: the sizes of the files that no other version shares."""
         directory = self._version_path(model, version)
         found = (os.stat(os.path.join(directory, name)) for name in os.listdir(directory))
-        return sum(status.st_size for status in found if status.st_nlink <= 2)
+        own = sum(status.st_size for status in found if stat.S_ISREG(status.st_mode) and status.st_nlink <= 2)
+        return own + self.prepared_bytes(model, version)
+
+    def prepared_bytes(self, model: str, version: str) -> int:
+        """The size of what is prepared of a version, used or not."""
+        return sum(
+            os.stat(os.path.join(directory, name)).st_size
+            for directory in self._prepared_directories(model, version)
+            for name in os.listdir(directory)
+        )
 
     def check_sizes(self, version: Version) -> None:
         """Raise IntegrityError unless each file of the version is there with its promised size. Reads no content."""
@@ -175,6 +199,16 @@ class Store:
         """Read every file of the version and raise IntegrityError unless all have their promised SHA-256."""
         self.check_sizes(version)
         for file in version.files:
+            self._verify_file(version, file)
+
+    def verify_prepared(self, version: Version, prepared: PreparedModel) -> None:
+        """As ``verify``, but of the model's own files only those that are prepared are read, in place of the release's.
+
+        That is what is loaded.
+        """
+        self.check_sizes(version)
+        extra = [file for file in version.files if file not in version.chosen.files]
+        for file in (*(prepared.files or version.chosen.files), *extra):
             self._verify_file(version, file)
 
     def free_bytes(self) -> int:
@@ -234,6 +268,17 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._reserve)
 
+    @contextlib.contextmanager
+    def work_directory(self) -> Iterator[str]:
+        """An empty directory on the store's disk, which is gone after the block, or when staging is cleaned."""
+        directory = self._tree.staged("work")
+        remove_tree(directory)
+        os.mkdir(directory, 0o700)
+        try:
+            yield directory
+        finally:
+            remove_tree(directory)
+
     def clean_staging(self) -> None:
         """Remove what an interrupted write left behind; nothing is touched where nothing was left."""
         if os.path.isdir(self._tree.staging) and os.listdir(self._tree.staging):
@@ -271,6 +316,42 @@ class Store:
     def note_test(self, version: Version, result: Mapping[str, Any]) -> None:
         """Keep the result of the version's smoke test with it."""
         self._tree.replace(os.path.join(version.directory, "tested.json"), _json_bytes(result), CONTENT_MODE)
+
+    def adopt_prepared(self, source: str, names: Iterable[str]) -> tuple[File, ...]:
+        """Take the named files out of ``source``, a directory on the store's disk, into staging as a prepared model.
+
+        They become the store's own and are brought to the disk; whoever made them must have ended. Raises
+        IntegrityError for anything but a plain file.
+        """
+        name = PREFIX + os.urandom(4).hex()
+        staged = self._tree.staged(name)
+        self._tree.directory(staged)
+        found = []
+        for file in names:
+            path = os.path.join(staged, file)
+            os.rename(os.path.join(source, file), path)
+            found.append(self._adopted(path, os.path.join(name, file)))
+        fsync_directory(staged)
+        return tuple(found)
+
+    def keep_prepared(self, version: Version, result: Mapping[str, Any], files: Iterable[File]) -> None:
+        """Note the result of the version's smoke test, which names a prepared model; ``files`` are its, as adopted.
+
+        It takes the place of the one before. Until it is there, its record names files that are not: then none is used.
+        """
+        self.drop_prepared(version.model, version.version)
+        self.note_test(version, result)
+        for name in {os.path.dirname(file.path) for file in files}:
+            os.rename(self._tree.staged(name), os.path.join(version.directory, name))
+            fsync_directory(version.directory)
+
+    def drop_prepared(self, model: str, version: str) -> None:
+        """Remove what is prepared of a version. Whoever has it loaded keeps it mapped."""
+        for directory in self._prepared_directories(model, version):
+            doomed = self._tree.staged(os.path.basename(directory))
+            os.rename(directory, doomed)
+            fsync_directory(os.path.dirname(directory))
+            remove_tree(doomed)
 
     def relink(self, file: File) -> None:
         """Link the blob of ``file``, just added anew, in place of each damaged copy that a version has of it."""
@@ -342,6 +423,24 @@ class Store:
 
     def _model_names(self) -> list[str]:
         return _names(self._models)
+
+    def _adopted(self, path: str, name: str) -> File:
+        """Make a file that another user wrote the store's own, durably. Returns it with its digest under ``name``."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise IntegrityError(f"{path}: expected a file with one name; found a device, a link or the like")
+            os.fchown(descriptor, os.geteuid(), -1)
+            self._tree.seal(file, CONTENT_MODE)
+            return File(name, status.st_size, read_hashed(file, status.st_size, path))
+
+    def _prepared_directories(self, model: str, version: str) -> list[str]:
+        directory = self._version_path(model, version)
+        names = os.listdir(directory) if is_directory(directory) else []
+        paths = (os.path.join(directory, name) for name in names if name.startswith(PREFIX))
+        # A release may have a file of such a name.
+        return [path for path in paths if is_directory(path)]
 
     def _readable_versions(self) -> Iterator[Version]:
         for model in self._model_names():

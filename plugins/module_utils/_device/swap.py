@@ -22,6 +22,7 @@ from .._common.errors import CandidateError, IntegrityError, ServerError, SwapEr
 from .._release.manifest import File, Release
 from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
+from .preparation import prepare
 from .smoke_test import SmokeTest, runtime_id
 from .state import SWITCHING, WATCHING, State, Trial, require
 from .store import Version
@@ -46,6 +47,9 @@ class Swap(Planning):
         for version in plan.prunable:
             if version not in self.state.needed():
                 self.store.remove(self.model, version, needed=files)
+        if plan.drops_prepared:
+            for model, version in self.idle_versions():
+                self.store.drop_prepared(model, version)
 
     def stage(self, release: Release, plan: Plan, blobs: str | None, inline: Mapping[str, str]) -> None:
         """Bring ``release`` into the store and test it. What it lacks comes from ``blobs``, a directory of files named
@@ -128,7 +132,7 @@ class Swap(Planning):
     def revert(self, plan: Plan) -> None:
         """Go back to the version before; with none before, stop serving the model. Needs no download."""
         if plan.after.active is not None:
-            self.store.verify(self.store.version(self.model, plan.after.active))
+            self._verify(self.store.version(self.model, plan.after.active))
         if plan.switches:
             start_watching()
             if self.state.trial is not None:
@@ -166,12 +170,20 @@ class Swap(Planning):
             raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing") from error
 
     def _test(self, version: Version, verify: bool = False) -> None:
-        """Smoke-test a candidate, unless it was with this runtime; ``verify`` each byte meanwhile."""
+        """Smoke-test a candidate, unless it was with this runtime; ``verify`` each byte that will be loaded meanwhile.
+
+        Then its model is prepared, unless it is already.
+        """
         tested = self.store.tested(version)
-        if tested is not None and tested.get("runtime_id") == runtime_id():
-            if verify:
-                self.store.verify(version)
-            return
+        if tested is None or tested.get("runtime_id") != runtime_id():
+            self._smoke_test(version, verify)
+        elif verify:
+            self._verify(version)
+        if self.serving.strategy == "load":
+            prepare(self.store, version)
+
+    def _smoke_test(self, version: Version, verify: bool) -> None:
+        before = self.store.prepared(version)
         with SmokeTest(version) as test:
             if verify:
                 self.store.verify(version)
@@ -183,8 +195,30 @@ class Swap(Planning):
                 self.store.journal(self.model).append(entry)
                 self._update(failed)
                 raise
-        if result is not None:
-            self.store.note_test(version, result)
+        if result is None:
+            return
+        # Another app may have the same runtime.
+        if before is not None and before.runtime == result["runtime"]:
+            result = {**result, "prepared": before.document}
+        self.store.note_test(version, result)
+        if before is not None and verify:
+            self._verify(version)
+
+    def _verify(self, version: Version) -> None:
+        """Read all that the server will load, and raise IntegrityError unless it is as promised.
+
+        A prepared model that is not as recorded is dropped: the release's files are loaded in its place.
+        """
+        tested, prepared = self.store.tested(version), self.store.prepared(version)
+        if tested is not None and prepared is not None and tested.get("runtime_id") == runtime_id():
+            try:
+                self.store.verify_prepared(version, prepared)
+                return
+            except (OSError, IntegrityError):
+                without = {name: value for name, value in tested.items() if name != "prepared"}
+                self.store.note_test(version, without)
+                self.store.drop_prepared(version.model, version.version)
+        self.store.verify(version)
 
     def _notify_active(self, min_ready_seconds: float) -> None:
         """Have a server that lost the active version serve it again; nothing is switched."""

@@ -97,6 +97,11 @@ def is_name(value: Any) -> bool:
     return isinstance(value, str) and _NAME.match(value) is not None
 
 
+def is_file_name(value: Any) -> bool:
+    """Whether ``value`` can name a file: no directory, no leading dot or dash."""
+    return isinstance(value, str) and _FILE_NAME.match(value) is not None
+
+
 def parse_release(document: Any) -> Release:
     """Check a manifest's parsed JSON in full and return it as a Release.
 
@@ -254,7 +259,7 @@ def _classes(value: Any, field: str) -> Mapping[str, tuple[str, ...]]:
 def _file(value: Any, field: str) -> File:
     item = _fields(value, field, required=("path", "size", "sha256"))
     path = item["path"]
-    if not isinstance(path, str) or not _FILE_NAME.match(path) or path in RESERVED_NAMES:
+    if not is_file_name(path) or path in RESERVED_NAMES:
         raise ManifestError(
             f"{field}.path: expected a plain file name (no directory, no leading dot or dash, "
             f"not {', '.join(sorted(RESERVED_NAMES))}); found {_shown(path)}"

@@ -21,12 +21,12 @@ LAYERS = {
     # What models report, the reference files that they are tested with, and shadows: the interface of observe.
     "models": {"common", "observe.model_observer", "observe.reference", "observe.shadow"},
     "http": {"common", "models", "observe"},
-    "tools": {"common", "models", "observe"},
+    "tools": {"common", "config", "models", "observe"},
     "": {"common", "http", "models", "observe"},
 }
 """What the modules of each package may import beside their own; the root's, named "", are the process."""
 
-DEVICE = ("_common.", "_release.", "_device.store.", "_device.facts.")
+DEVICE = ("_common.", "_release.", "_device.store.", "_device.prepared.", "_device.facts.")
 """What the server may import of ``edgeml_device``, the package that it shares with the modules."""
 
 ROOT_FOR_ALL = {"__version__"}

@@ -13,7 +13,8 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
@@ -24,9 +25,17 @@ _BACKENDS = {"onnx": "backend_onnx", "tflite": "backend_litert"}
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """``threads``: processors that one inference may use."""
+    """``threads``: processors that one inference may use. ``settings``: those of a prepared model, for its backend."""
 
     threads: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+class Form(NamedTuple):
+    """A way to load a model. ``entrypoint`` is a file that was made for it, or empty: the model's own file."""
+
+    entrypoint: str
+    settings: Mapping[str, str]
 
 
 class RunError(Exception):
@@ -47,6 +56,14 @@ class Backend(ABC):
     @abstractmethod
     def __init__(self, path: str, options: BackendOptions) -> None:
         """Load the model file at ``path``. Raises ModelError if it cannot serve."""
+
+    @classmethod
+    def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
+        """Other ways to load the model file at ``path`` than as it is; what they need is made in ``directory``, once.
+
+        Raises ModelError.
+        """
+        return ()
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:

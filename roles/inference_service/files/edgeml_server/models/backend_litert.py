@@ -25,7 +25,7 @@ from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import DTYPES, Array, TensorSpec
 
-from .backend import Backend, BackendOptions, RunError, first_line
+from .backend import Backend, BackendOptions, Form, RunError, first_line
 
 
 def _import_runtime() -> tuple[str, Any, Any]:
@@ -63,6 +63,9 @@ class LitertBackend(Backend):
     def __init__(self, path: str, options: BackendOptions) -> None:
         self._path = path
         self._threads = options.threads
+        kinds = _interpreter.OpResolverType
+        without = options.settings.get("delegate") == "none"
+        self._operators = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if without else kinds.AUTO
         try:
             first = self._new_interpreter()
             inputs, outputs = _named_tensors(first)
@@ -81,6 +84,11 @@ class LitertBackend(Backend):
             self._idle = [_Idle(first, self._allocate(first))]
         if self._keeps_state:
             _log.info("resource variables: a new interpreter for each request", path=path)
+
+    @classmethod
+    def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
+        """Without the default delegate, of which each interpreter packs a copy of all weights."""
+        return [Form("", {"delegate": "none"})]
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         interpreter, shapes = self._take()
@@ -124,7 +132,9 @@ class LitertBackend(Backend):
         return {spec.name: spec.shape for spec in self.inputs}
 
     def _new_interpreter(self) -> Any:
-        return _interpreter.Interpreter(model_path=self._path, num_threads=self._threads)
+        return _interpreter.Interpreter(
+            model_path=self._path, num_threads=self._threads, experimental_op_resolver_type=self._operators
+        )
 
 
 def _named_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
 
-from .backend import Backend, BackendOptions, RunError, first_line
+from .backend import Backend, BackendOptions, Form, RunError, first_line
 from .onnx_file import inputs_of_any_rank
 
 _DATATYPES = {
@@ -38,6 +39,12 @@ _DATATYPES = {
 # What some exporters write for every size that they do not know, however different the sizes are.
 _NO_NAMES = {"", "?", "*", "-1", "None"}
 
+_OPTIMISED, _WEIGHTS = "model.onnx", "model.onnx.data"
+_EXTERNAL = "session.optimized_model_external_initializers"
+# Smaller constants stay in the graph, where shapes are worked out from them.
+_WEIGHT_BYTES_MIN = 1024
+
+
 _RUN_ERRORS = (
     runtime_errors.EPFail,
     runtime_errors.Fail,
@@ -53,13 +60,7 @@ class OnnxBackend(Backend):
     runtime = f"onnxruntime {onnxruntime.__version__}"
 
     def __init__(self, path: str, options: BackendOptions) -> None:
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        settings.inter_op_num_threads = 1
-        # Only what is fatal: each error reaches the client already, and would let clients fill the journal.
-        settings.log_severity_level = 4
-        # Waiting threads sleep: a third of the processor time at sparse load, and the latency is no worse.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        settings = _session_options(options)
         try:
             session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -69,6 +70,25 @@ class OnnxBackend(Backend):
         self.outputs = [_spec(path, "output", node) for node in session.get_outputs()]
         self.metadata = _metadata(session.get_modelmeta())
         self._session: Any = session
+
+    @classmethod
+    def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
+        """The optimised graph with its weights in a file of their own, which the runtime maps: with packed copies of
+        those of matrix multiplications, or without."""
+        settings = _session_options(options)
+        settings.optimized_model_filepath = os.path.join(directory, _OPTIMISED)
+        settings.add_session_config_entry(f"{_EXTERNAL}_file_name", _WEIGHTS)
+        settings.add_session_config_entry(f"{_EXTERNAL}_min_size_in_bytes", str(_WEIGHT_BYTES_MIN))
+        # What is saved is not run: nothing needs to be packed.
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+        try:
+            onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelError(f"{path}: the optimised graph cannot be saved: {first_line(error)}") from error
+        return [
+            Form(_OPTIMISED, {"optimised": "yes", "prepacking": "no"}),
+            Form(_OPTIMISED, {"optimised": "yes"}),
+        ]
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         try:
@@ -86,6 +106,21 @@ class OnnxBackend(Backend):
 
     def close(self) -> None:
         self._session = None
+
+
+def _session_options(options: BackendOptions) -> Any:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    # Only what is fatal: each error reaches the client already, and would let clients fill the journal.
+    settings.log_severity_level = 4
+    # Waiting threads sleep: a third of the processor time at sparse load, and the latency is no worse.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if options.settings.get("optimised") == "yes":
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if options.settings.get("prepacking") == "no":
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+    return settings
 
 
 def _metadata(found: Any) -> dict[str, str]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edgeml_device._device.prepared import PreparedModel
 from edgeml_device._release.manifest import File, Release, Variant
 
+from edgeml_server.common.errors import ModelError
+from edgeml_server.common.log import Log
 from edgeml_server.common.memory import trim_heap
 from edgeml_server.common.tensors import Array
 from edgeml_server.observe.reference import Series, read_reference
@@ -21,13 +24,15 @@ from .classes import ClassNames, class_names
 from .golden import check_golden, read_golden
 from .shapes import ShapeCheckedBackend, SizeRanges
 
+_log = Log(__name__)
+
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A model that passed its test, its golden inputs (None: there are none), and the time that this took.
 
     ``reference`` is what live tensors are compared with, empty without a reference file; ``classes`` are the names of
-    each output's classes.
+    each output's classes; ``prepared``: it was loaded in its prepared form.
     """
 
     backend: Backend
@@ -35,6 +40,7 @@ class LoadedModel:
     reference: tuple[Series, ...]
     classes: ClassNames
     seconds: float
+    prepared: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,23 @@ def model_files(directory: str, release: Release, variant: Variant) -> ModelFile
 
     model = os.path.join(directory, variant.entrypoint)
     return ModelFiles(variant.format, model, path(release.golden), path(release.reference), release.classes)
+
+
+def load_best(
+    directory: str, files: ModelFiles, options: BackendOptions, prepared: PreparedModel | None
+) -> LoadedModel:
+    """As ``load``, in the prepared form if there is one for this runtime and it passes the golden test.
+
+    ``directory`` is the version's. Raises ModelError.
+    """
+    if prepared is not None and prepared.runtime == backend_for(files.format).runtime:
+        path = os.path.join(directory, prepared.entrypoint) if prepared.entrypoint else files.model
+        try:
+            loaded = load(replace(files, model=path), replace(options, settings=prepared.settings))
+            return replace(loaded, prepared=True)
+        except ModelError as error:
+            _log.warning("prepared model not used, the release's own files are", path=path, error=error)
+    return load(files, options)
 
 
 def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:

@@ -27,7 +27,7 @@ from edgeml_server.observe.shadow import Shadow
 from .backend import Backend, BackendOptions
 from .batching import BatchingBackend
 from .independence import has_independent_rows
-from .loading import LoadedModel, load, model_files
+from .loading import LoadedModel, load_best, model_files
 from .time_limit import run_within
 
 _log = Log(__name__)
@@ -53,6 +53,7 @@ class ServedModel:
         self.reference = loaded.reference
         self.classes = loaded.classes
         self.load_seconds = loaded.seconds
+        self.prepared = loaded.prepared
         self._lock = threading.Lock()
         self._leases = 0
         self._retired = False
@@ -218,6 +219,7 @@ class ModelRepository:
             version=candidate.version,
             variant=candidate.variant,
             seconds=candidate.load_seconds,
+            prepared=candidate.prepared,
         )
         return candidate
 
@@ -344,7 +346,8 @@ class ModelRepository:
         return version
 
     def _load(self, version: Version) -> LoadedModel:
-        loaded = load(model_files(version.directory, version.release, version.chosen), self._options)
+        files = model_files(version.directory, version.release, version.chosen)
+        loaded = load_best(version.directory, files, self._options, self._store.prepared(version))
         if loaded.inputs is None:
             _log.warning("neither tested nor warmed up: the release has no golden inputs", model=version.model)
         return loaded

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Preparing a version's model: found out by its runtime, in a process like the smoke test's, and kept in the store.
+
+It never stands in the way of a release: whatever goes wrong, the release's own files are loaded, and the reason is
+noted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+from typing import Any
+
+from .._common.errors import EdgemlError, StoreError
+from .._release.manifest import File, is_file_name
+from .facts import processor_id
+from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel
+from .smoke_test import USER, RuntimeTool
+from .store import Store, Version
+
+SECONDS = 180
+CONFIG = "/etc/edgeml/server.json"
+# A prepared model is as large as the release's, but for what the optimiser works out beforehand.
+_GROWTH = 1.25
+_REASON_CHARACTERS_MAX = 300
+
+
+def prepare(store: Store, version: Version) -> None:
+    """Have the version's model prepared for the runtime that it was tested with, unless that was tried. Hold the lock.
+
+    Models of less than MODEL_BYTES_MIN, and releases without golden inputs, are not.
+    """
+    tested = store.tested(version)
+    size = sum(file.size for file in version.chosen.files)
+    if tested is None or size < MODEL_BYTES_MIN or version.golden_path is None:
+        return
+    noted = tested.get("prepared")
+    if noted is not None and ("settings" not in noted or store.prepared(version) is not None):
+        return
+    most = int(size * _GROWTH) + (1 << 20)
+    files: tuple[File, ...] = ()
+    try:
+        # As much again stays free.
+        if store.free_bytes() < 2 * most:
+            raise StoreError(f"{store.root}: expected {2 * most} free bytes; found {store.free_bytes()}")
+        record, files = _prepared(store, version, most)
+    except (EdgemlError, OSError, ValueError, KeyError, TypeError) as error:
+        record = {"reason": (str(error) or repr(error))[:_REASON_CHARACTERS_MAX]}
+    # What cannot be kept now is rubbish in staging, and is made again after the next test.
+    with contextlib.suppress(EdgemlError, OSError):
+        store.keep_prepared(version, {**tested, "prepared": record}, files)
+
+
+def _prepared(store: Store, version: Version, most: int) -> tuple[dict[str, Any], tuple[File, ...]]:
+    """What the runtime found: the record of a prepared model with its files, or the reason why there is none."""
+    with store.work_directory() as directory:
+        with contextlib.suppress(KeyError, PermissionError):
+            os.chown(directory, pwd.getpwnam(USER).pw_uid, -1)
+        arguments = [directory, "--bytes-max", str(most), *(("--config", CONFIG) if os.path.exists(CONFIG) else ())]
+        with RuntimeTool("preparation", "prepare", version, *arguments, gentle=True) as tool:
+            told = tool.answer(SECONDS)
+        if told is None or "settings" not in told:
+            return told or {"reason": "no runtime"}, ()
+        names = [str(name) for name in told.pop("files")]
+        if len(names) > FILES_MAX or not all(map(is_file_name, names)):
+            raise StoreError(f"expected at most {FILES_MAX} names of files; found {names!r}")
+        files = store.adopt_prepared(directory, names) if names else ()
+    paths = {os.path.basename(file.path): file.path for file in files}
+    record = PreparedModel(
+        runtime=str(told["runtime"]),
+        processor=processor_id(),
+        entrypoint=paths.get(str(told["entrypoint"]), ""),
+        settings=told["settings"],
+        files=files,
+    )
+    return {**told, **record.document}, files

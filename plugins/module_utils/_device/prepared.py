@@ -1,0 +1,73 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Prepared models: a version's model in the form that this device's runtime loads best.
+
+A cache beside the release's files, which stay the truth: made from them, tested with the golden inputs, and as good as
+absent when anything about it is not as recorded. A runtime loads its files by mapping them, so they never change: what
+is made anew gets another directory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, NamedTuple
+
+from .._release.manifest import File, is_file_name
+
+PREFIX = "prepared-"
+# A smaller model is loaded within some tens of milliseconds as it is.
+MODEL_BYTES_MIN = 4 << 20
+FILES_MAX = 4
+
+
+class PreparedModel(NamedTuple):
+    """How a version's model is loaded best. Valid for ``runtime`` (name and version) on ``processor`` only.
+
+    ``settings`` are for the runtime. ``files`` are in a directory of their own in the version's directory, and
+    ``entrypoint`` is the one that the runtime opens, by its path there; without files it is the release's own.
+    """
+
+    runtime: str
+    processor: str
+    entrypoint: str
+    settings: Mapping[str, str]
+    files: tuple[File, ...]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What ``parse_prepared`` reads."""
+        return {
+            **self._asdict(),
+            "settings": dict(self.settings),
+            "files": [file._asdict() for file in self.files],
+        }
+
+
+def parse_prepared(document: Any) -> PreparedModel | None:
+    """Read a record; None for one that is damaged, or says that the release's files are loaded as they are."""
+    try:
+        if "settings" not in document:
+            return None
+        files = tuple(File(str(item["path"]), int(item["size"]), str(item["sha256"])) for item in document["files"])
+        found = PreparedModel(
+            runtime=str(document["runtime"]),
+            processor=str(document["processor"]),
+            entrypoint=str(document["entrypoint"]),
+            settings={str(name): str(value) for name, value in document["settings"].items()},
+            files=files,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    paths = [file.path for file in files]
+    # Whoever could write something else there may write what is loaded, too: this is about damage.
+    if not all(map(_is_prepared_path, paths)) or (found.entrypoint not in paths if paths else found.entrypoint):
+        return None
+    return found
+
+
+def _is_prepared_path(path: str) -> bool:
+    directory, slash, name = path.partition("/")
+    return bool(slash) and directory.startswith(PREFIX) and is_file_name(directory) and is_file_name(name)

@@ -1,0 +1,334 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prepared models: what a runtime makes is taken over whole or not at all, and never stands in a release's way."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from releases import activate, make_release, put
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, StoreError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import preparation, smoke_test
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import processor_id
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.preparation import prepare
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.prepared import (
+    MODEL_BYTES_MIN,
+    PreparedModel,
+    parse_prepared,
+)
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store, Version
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
+
+MODEL = bytes(MODEL_BYTES_MIN)
+SMOKE = """*tools.smoke*) echo '{"latency_seconds": 0.1, "runtime": "shell 1"}' ;;"""
+ANSWER = {
+    "settings": {"prepacking": "no"},
+    "files": ["model.onnx", "model.onnx.data"],
+    "entrypoint": "model.onnx",
+    "runtime": "shell 1",
+    "load_cpu_seconds": 0.01,
+}
+# Called as: -m edgeml_server.tools.prepare VERSION OUTPUT …
+MAKE = 'printf graph >"$4/model.onnx"; printf weights >"$4/model.onnx.data"'
+RIGHT = f"{MAKE}; echo '{json.dumps(ANSWER)}'"
+
+
+@pytest.fixture(autouse=True)
+def opt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What is /opt/edgeml on a device; the service's user is the one of the tests."""
+    root = tmp_path / "opt"
+    root.mkdir()
+    monkeypatch.setattr(smoke_test, "ROOT", str(root))
+    monkeypatch.setattr(smoke_test, "USER", "no such user")
+    monkeypatch.setattr(preparation, "USER", "no such user")
+    monkeypatch.setattr(preparation, "CONFIG", str(tmp_path / "server.json"))
+    return root
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    root = tmp_path / "store"
+    root.mkdir()
+    return Store(str(root))
+
+
+def install(opt: Path, script: str, name: str = "1") -> None:
+    """Install a runtime whose Python is a shell script: its smoke tests are good, and ``script`` prepares."""
+    python = opt / f"venv-{name}" / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text(f'#!/bin/sh\ncase "$*" in {SMOKE}\n*)\n{script}\n;; esac\n')
+    python.chmod(0o755)
+    (opt / f"app-{name}").mkdir(exist_ok=True)
+
+
+def hold(store: Store, version: str = "1.0.0", content: bytes = MODEL, golden: bytes | None = b"{}") -> Version:
+    put(store, make_release(version, files={"model.onnx": content + version.encode()}, golden=golden))
+    return store.version("digits", version)
+
+
+def prepare_tested(store: Store, version: Version) -> dict[str, Any]:
+    store.note_test(version, {"runtime_id": smoke_test.runtime_id(), "runtime": "shell 1"})
+    prepare(store, version)
+    return store.tested(version) or {}
+
+
+def beside(version: Version) -> list[str]:
+    """What is prepared in the version's directory, used or not."""
+    return [name for name in os.listdir(version.directory) if name.startswith("prepared-")]
+
+
+def swap(store: Store) -> Swap:
+    return Swap(store, "digits", Cause(actor="test"), ModelServer(server=str(Path(store.root, "no.sock"))))
+
+
+# ---- what is right ----
+
+
+def test_what_the_runtime_makes_becomes_the_stores_own(opt: Path, store: Store) -> None:
+    install(opt, RIGHT)
+    version = hold(store)
+    noted = prepare_tested(store, version)
+    prepared = store.prepared(version)
+    assert prepared is not None
+    assert noted["prepared"]["load_cpu_seconds"] == 0.01
+    assert (prepared.runtime, prepared.processor, prepared.settings) == (
+        "shell 1",
+        processor_id(),
+        {"prepacking": "no"},
+    )
+    graph, weights = (Path(version.directory, file.path) for file in prepared.files)
+    assert (graph.read_text(), weights.read_text()) == ("graph", "weights")
+    assert prepared.entrypoint == str(graph.relative_to(version.directory))
+    assert stat.S_IMODE(weights.stat().st_mode) == 0o440
+    assert os.listdir(Path(store.root, "staging")) == []
+    store.verify_prepared(version, prepared)
+
+
+def test_a_second_call_does_nothing(opt: Path, store: Store) -> None:
+    install(opt, RIGHT)
+    version = hold(store)
+    before = prepare_tested(store, version)
+    prepare(store, version)
+    assert store.tested(version) == before
+
+
+def test_the_servers_configuration_is_passed_on(opt: Path, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "server.json").write_text("{}")
+    install(opt, """printf '{"reason": "%s"}' "$*" """)
+    version = hold(store)
+    noted = prepare_tested(store, version)["prepared"]["reason"]
+    assert noted.startswith(
+        f"-m edgeml_server.tools.prepare {version.directory} {store.root}/staging/work --bytes-max "
+    )
+    assert noted.endswith(f" --config {tmp_path}/server.json")
+
+
+@pytest.mark.parametrize(("content", "golden"), [(MODEL[:-6], b"{}"), (MODEL, None)], ids=["small", "no golden"])
+def test_what_does_not_pay_or_cannot_be_tested_is_not_prepared(
+    opt: Path, store: Store, content: bytes, golden: bytes | None
+) -> None:
+    install(opt, RIGHT)
+    version = hold(store, content=content, golden=golden)
+    assert "prepared" not in prepare_tested(store, version)
+
+
+def test_settings_alone_need_no_files(opt: Path, store: Store) -> None:
+    answer = {**ANSWER, "files": [], "entrypoint": ""}
+    install(opt, f"echo '{json.dumps(answer)}'")
+    version = hold(store)
+    prepare_tested(store, version)
+    prepared = store.prepared(version)
+    assert prepared is not None
+    assert (prepared.entrypoint, prepared.files, beside(version)) == ("", (), [])
+    Path(version.entrypoint_path).chmod(0o600)
+    Path(version.entrypoint_path).write_bytes(b"!" * len(MODEL + b"1.0.0"))
+    with pytest.raises(IntegrityError):
+        store.verify_prepared(version, prepared)
+
+
+# ---- what is not ----
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("kill -9 $$", "ended by signal 9"),
+        ("echo no JSON", "ended with code 0"),
+        ("exit 3", "ended with code 3"),
+        ("""echo '{"error": "no memory"}'""", "no memory"),
+        ("""echo '{"settings": {}}'""", "files"),
+        (f"echo '{json.dumps(ANSWER)}'", "No such file"),
+        (f"{MAKE}; echo '{json.dumps({**ANSWER, 'files': ['../model.onnx']})}'", "expected at most"),
+        (
+            f"{MAKE}; echo '{json.dumps({**ANSWER, 'files': [f'm{number}' for number in range(5)]})}'",
+            "expected at most",
+        ),
+        (f"{MAKE}; ln -sf /etc/passwd \"$4/model.onnx\"; echo '{json.dumps(ANSWER)}'", "symbolic links"),
+        (f'{MAKE}; ln "$4/model.onnx" "$4/more"; echo \'{json.dumps(ANSWER)}\'', "expected a file with one name"),
+        (f'{MAKE}; rm "$4/model.onnx"; mkfifo "$4/model.onnx"; echo \'{json.dumps(ANSWER)}\'', "expected a file"),
+    ],
+)
+def test_whatever_goes_wrong_is_noted_and_the_releases_files_are_loaded(
+    opt: Path, store: Store, script: str, reason: str
+) -> None:
+    install(opt, script)
+    version = hold(store)
+    assert reason in prepare_tested(store, version)["prepared"]["reason"]
+    assert store.prepared(version) is None
+    assert beside(version) == []
+
+
+def test_without_room_for_as_much_again_nothing_is_made(
+    opt: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(opt, RIGHT)
+    version = hold(store)
+    monkeypatch.setattr(Store, "free_bytes", lambda _store: 2 * MODEL_BYTES_MIN)
+    assert "free bytes; found" in prepare_tested(store, version)["prepared"]["reason"]
+
+
+# ---- what changes afterwards ----
+
+
+@pytest.fixture
+def prepared(opt: Path, store: Store) -> Version:
+    """A version with a prepared model."""
+    install(opt, RIGHT)
+    version = hold(store)
+    prepare_tested(store, version)
+    assert store.prepared(version) is not None
+    return version
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"processor": "another"},
+        {"entrypoint": "prepared-1/other"},
+        {"entrypoint": 5},
+        {"files": [{"path": "../../state.json", "size": 5, "sha256": ""}]},
+        {"files": [{"path": "model.onnx", "size": 5, "sha256": ""}]},
+        {"files": "text"},
+        {"settings": []},
+    ],
+)
+def test_a_record_that_does_not_fit_is_none(store: Store, prepared: Version, change: dict[str, Any]) -> None:
+    noted = store.tested(prepared) or {}
+    store.note_test(prepared, {**noted, "prepared": {**noted["prepared"], **change}})
+    assert store.prepared(prepared) is None
+
+
+def test_files_of_another_size_are_none(store: Store, prepared: Version) -> None:
+    (directory,) = beside(prepared)
+    weights = Path(prepared.directory, directory, "model.onnx.data")
+    weights.chmod(0o600)
+    weights.write_text("less")
+    assert store.prepared(prepared) is None
+
+
+def test_a_changed_bit_has_it_dropped_and_made_anew(store: Store, prepared: Version) -> None:
+    (before,) = beside(prepared)
+    weights = Path(prepared.directory, before, "model.onnx.data")
+    weights.chmod(0o600)
+    weights.write_text("Weights")
+    assert store.prepared(prepared) is not None
+    swap(store)._test(prepared, verify=True)
+    (after,) = beside(prepared)
+    assert after != before
+    assert Path(prepared.directory, after, "model.onnx.data").read_text() == "weights"
+
+
+def test_where_it_is_prepared_the_releases_own_model_is_not_read_again(store: Store, prepared: Version) -> None:
+    path = Path(prepared.entrypoint_path)
+    path.chmod(0o600)
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+    swap(store)._test(prepared, verify=True)
+    store.drop_prepared("digits", "1.0.0")
+    with pytest.raises(IntegrityError):
+        swap(store)._test(prepared, verify=True)
+
+
+def test_golden_inputs_are_read_all_the_same(store: Store, prepared: Version) -> None:
+    assert prepared.golden_path is not None
+    path = Path(prepared.golden_path)
+    path.chmod(0o600)
+    path.write_text("[]")
+    with pytest.raises(IntegrityError):
+        swap(store)._test(prepared, verify=True)
+
+
+def test_another_app_with_the_same_runtime_keeps_it(opt: Path, store: Store, prepared: Version) -> None:
+    (before,) = beside(prepared)
+    install(opt, "echo must not be called", name="2")
+    swap(store)._test(prepared, verify=True)
+    assert (store.tested(prepared) or {})["runtime_id"] == "venv-2 app-2"
+    assert beside(prepared) == [before]
+    assert store.prepared(prepared) is not None
+
+
+def test_another_runtime_makes_it_anew(opt: Path, store: Store, prepared: Version) -> None:
+    (before,) = beside(prepared)
+    install(opt, RIGHT.replace("shell 1", "shell 2"), name="2")
+    python = opt / "venv-2/bin/python"
+    python.write_text(python.read_text().replace("shell 1", "shell 2"))
+    swap(store)._test(prepared)
+    found = store.prepared(prepared)
+    assert found is not None
+    assert found.runtime == "shell 2"
+    assert beside(prepared) != [before]
+
+
+def test_who_does_not_load_by_the_collections_server_needs_none(opt: Path, store: Store) -> None:
+    install(opt, RIGHT)
+    version = hold(store)
+    Swap(store, "digits", Cause(actor="test"), ModelServer(strategy="none"))._test(version)
+    assert "prepared" not in (store.tested(version) or {})
+
+
+def test_it_goes_with_its_version_and_counts_as_its_own(store: Store, prepared: Version) -> None:
+    model = os.stat(prepared.entrypoint_path).st_size
+    assert store.prepared_bytes("digits", "1.0.0") == len("graph" + "weights")
+    assert store.unique_bytes("digits", "1.0.0") >= model + len("graph" + "weights")
+    store.remove("digits", "1.0.0")
+    assert not Path(prepared.directory).exists()
+    assert os.listdir(Path(store.root, "staging")) == []
+
+
+def test_it_makes_room_for_a_release_unless_its_version_is_active(
+    store: Store, prepared: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = hold(store, "0.9.0")
+    prepare_tested(store, held)
+    activate(store, "digits", "0.9.0")
+    new = make_release("1.1.0", files={"model.onnx": b"new" * 4000})
+    room = store.prepared_bytes("digits", "1.0.0")
+    monkeypatch.setattr(Store, "free_bytes", lambda _store: 12000 - room)
+    device = {"architecture": "x86_64", "memory_bytes": 1 << 40}
+    options = SwapOptions(keep=5, headroom_percent=0)
+    call = Swap(store, "digits", Cause(actor="test"), ModelServer(strategy="none"))
+    plan = call.plan_present(new.release, device, options)
+    assert plan.drops_prepared
+    call.prune(new.release, plan)
+    assert store.prepared(prepared) is None
+    assert store.prepared(held) is not None
+    monkeypatch.setattr(Store, "free_bytes", lambda _store: 12000 - room)
+    with pytest.raises(StoreError, match="needs 12000 bytes"):
+        call.plan_present(new.release, device, options)
+
+
+def test_a_record_can_be_read_again() -> None:
+    prepared = PreparedModel("runtime 1", "0", "", {"delegate": "none"}, ())
+    assert parse_prepared(json.loads(json.dumps(prepared.document))) == prepared
+    assert parse_prepared({"reason": "none is quicker"}) is None
+    assert parse_prepared(None) is None

@@ -156,9 +156,11 @@ def test_the_apps_name_covers_every_file_that_the_bundle_ships(run: Run, tmp_pat
         if path.is_file()
     }
     assert [Path(directory).resolve() for directory in directories] == list(trees.values())
-    assert shipped == {
+    named = {
         f"{place}/{path.relative_to(tree)}": path.read_bytes()
         for place, tree in trees.items()
         for path in tree.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    # The collection must not hold an executable file with an interpreter line; the device's command needs one.
+    assert shipped == {**named, "app/edgeml": b"#!/usr/bin/python3 -sSE\n" + named["app/edgeml"]}

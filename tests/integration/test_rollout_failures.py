@@ -162,7 +162,7 @@ def test_a_rollout_stops_where_ansible_goes_on(
     fleet = Fleet(tmp_path / "rollout", ill)
     run = fleet.rollout(**limits)
     assert run.code == 2, run
-    assert fleet.reached == ours
+    assert fleet.reached == ours, run
     book = json.loads((fleet.directory / "ledger" / "plain-1.0.0-1.json").read_text())
     assert book["state"] == state
     assert run.results("Fetch, verify and swap").keys() >= set(FIRST)

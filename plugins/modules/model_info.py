@@ -52,7 +52,7 @@ EXAMPLES = r"""
 RETURN = r"""
 models:
   description: The device's models, sorted by name.
-  returned: always
+  returned: when O(model) is not given
   type: list
   elements: dict
   contains:
@@ -187,7 +187,7 @@ models:
       sample:
         - {time: "2026-11-21T10:15:09Z", event: activate, from: 1.0.0, to: 1.1.0, actor: ansible, why: nightly}
 model:
-  description: The entry of RV(models) for O(model).
+  description: The model O(model), as an entry of RV(models).
   returned: when O(model) is given
   type: dict
 device:

@@ -33,11 +33,13 @@ def answer_info(request: InfoRequest) -> dict[str, Any]:
     try:
         result["server_live"] = server.is_live()
         names = [request.model] if request.model else store.models()
-        result["models"] = [
+        models = [
             describe_model(store, name, request.server, probe=request.probe, history=request.history) for name in names
         ]
         if request.model:
-            result["model"] = result["models"][0]
+            result["model"] = models[0]
+        else:
+            result["models"] = models
         result["device"] = device_facts()
     except (EdgemlError, OSError) as error:
         result.update(failed=True, msg=str(error))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from typing import Any, Mapping, NamedTuple
 
@@ -22,6 +23,7 @@ FILE_BYTES_MAX = 1 << 40
 VARIANTS_MAX = 64
 FILES_MAX = 1024
 CLASSES_MAX = 65536
+DOCUMENTS_MAX = 64
 SECONDS_MAX = 3600
 # Written by the store beside the release's own files.
 RESERVED_NAMES = frozenset({"version.json", "tested.json"})
@@ -41,9 +43,19 @@ class File(NamedTuple):
     sha256: str
 
 
+class Tolerance(NamedTuple):
+    """How far an output may be from the golden one: numbers with fractions by absolute + relative, whole numbers by
+    ``steps``."""
+
+    absolute: float
+    relative: float
+    steps: int = 0
+
+
 class Variant(NamedTuple):
     """A release for one kind of device. ``memory_bytes`` is what serving it needs, beside the server itself;
-    ``latency_seconds_max`` what one run of its golden inputs may take there, if the release says."""
+    ``latency_seconds_max`` what one run of its golden inputs may take there, if the release says; ``tolerances`` has
+    those of outputs for which the variant allows another one than the golden file."""
 
     name: str
     format: str
@@ -54,11 +66,13 @@ class Variant(NamedTuple):
     entrypoint: str
     files: tuple[File, ...]
     latency_seconds_max: float | None = None
+    tolerances: Mapping[str, Tolerance] = {}
 
 
 class Release(NamedTuple):
     """One version of one model. ``digest`` identifies the manifest's content, whatever its formatting;
-    ``classes`` are the names of each output's classes, in the order of its scores."""
+    ``classes`` are the names of each output's classes, in the order of its scores; ``documents`` are files about the
+    release, by name, which devices do not fetch."""
 
     model: str
     version: str
@@ -69,6 +83,7 @@ class Release(NamedTuple):
     classes: Mapping[str, tuple[str, ...]]
     digest: str
     document: Mapping[str, Any]
+    documents: Mapping[str, File] = {}
 
     def files(self, variant: Variant) -> tuple[File, ...]:
         """All files that a device holds for ``variant``: the model's, then golden, probe set and reference."""
@@ -76,8 +91,9 @@ class Release(NamedTuple):
         return variant.files + extra
 
     def all_files(self) -> tuple[File, ...]:
-        """Every file of every variant, each blob once."""
+        """Every file of every variant and every document, each blob once."""
         by_digest = {file.sha256: file for variant in self.variants for file in self.files(variant)}
+        by_digest.update({file.sha256: file for file in self.documents.values()})
         return tuple(by_digest.values())
 
 
@@ -111,7 +127,7 @@ def parse_release(document: Any) -> Release:
         document,
         "manifest",
         required=("schema", "model", "version", "variants"),
-        optional=("created", "description", "golden", "probe", "reference", "classes"),
+        optional=("created", "description", "golden", "probe", "reference", "classes", "documents"),
     )
     if isinstance(top["schema"], bool) or top["schema"] != SCHEMA or not isinstance(top["schema"], int):
         raise ManifestError(f"schema: expected {SCHEMA}; found {_shown(top['schema'])}")
@@ -135,6 +151,7 @@ def parse_release(document: Any) -> Release:
         classes=_classes(top.get("classes"), "classes"),
         digest=document_digest(document),
         document=document,
+        documents=_documents(top.get("documents"), "documents"),
     )
     sizes: dict[str, int] = {}
     for variant in variants:
@@ -215,7 +232,7 @@ def _variant(value: Any, field: str) -> Variant:
         value,
         field,
         required=("name", "format", "architectures", "runtime", "memory_bytes", "entrypoint", "files"),
-        optional=("latency_seconds_max",),
+        optional=("latency_seconds_max", "tolerances"),
     )
     runtime = _fields(item["runtime"], f"{field}.runtime", required=("name", "minimum"))
     files = tuple(
@@ -239,7 +256,36 @@ def _variant(value: Any, field: str) -> Variant:
         entrypoint=item["entrypoint"],
         files=files,
         latency_seconds_max=_seconds(item.get("latency_seconds_max"), f"{field}.latency_seconds_max"),
+        tolerances=_tolerances(item.get("tolerances"), f"{field}.tolerances"),
     )
+
+
+def _tolerances(value: Any, field: str) -> Mapping[str, Tolerance]:
+    """The tolerance of each output that the variant names."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ManifestError(f"{field}: expected an object; found {_shown(value)}")
+    found = {}
+    for output, item in value.items():
+        name = f"{field}.{output}"
+        both = _fields(item, name, required=("absolute", "relative"), optional=("steps",))
+        for part in ("absolute", "relative"):
+            number = both[part]
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < math.inf:
+                raise ManifestError(f"{name}.{part}: expected a number from 0; found {_shown(number)}")
+        steps = _count(both.get("steps", 0), f"{name}.steps")
+        found[output] = Tolerance(float(both["absolute"]), float(both["relative"]), steps)
+    return found
+
+
+def _documents(value: Any, field: str) -> Mapping[str, File]:
+    """The files about the release by their names."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or len(value) > DOCUMENTS_MAX:
+        raise ManifestError(f"{field}: expected an object of at most {DOCUMENTS_MAX} files; found {_shown(value)}")
+    return {check_name(name, field): _file(item, f"{field}.{name}") for name, item in value.items()}
 
 
 def _classes(value: Any, field: str) -> Mapping[str, tuple[str, ...]]:

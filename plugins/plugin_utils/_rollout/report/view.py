@@ -54,7 +54,7 @@ def render(ledger: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(view_of(_printable(ledger)))
+    return environment.get_template("report.html.j2").render(view_of(printable(ledger)))
 
 
 def write(ledger: Mapping[str, Any], path: str) -> None:
@@ -62,12 +62,12 @@ def write(ledger: Mapping[str, Any], path: str) -> None:
     write_whole(path, render(ledger))
 
 
-def _printable(value: Any) -> Any:
-    """Return a copy without letters that HTML forbids, which devices may send."""
+def printable(value: Any) -> Any:
+    """Return a copy without letters that HTML forbids, which devices and files may have."""
     if isinstance(value, Mapping):
-        return {_printable(name): _printable(item) for name, item in value.items()}
+        return {printable(name): printable(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_printable(item) for item in value]
+        return [printable(item) for item in value]
     if isinstance(value, str) and not value.isprintable():
         return "".join(
             letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in value

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from edgeml_device._release.manifest import Tolerance
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import DTYPES, Array, TensorSpec, datatype_of, from_json, is_whole
@@ -19,14 +20,6 @@ from edgeml_server.common.tensors import DTYPES, Array, TensorSpec, datatype_of,
 from .backend import Backend
 from .inference import parse_inputs
 from .shapes import SizeRange, SizeRanges
-
-
-class Tolerance(NamedTuple):
-    """How far off an output may be: numbers with fractions by absolute + relative, whole numbers by ``steps``."""
-
-    absolute: float
-    relative: float
-    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,8 +33,11 @@ class Golden:
     size_ranges: SizeRanges
 
 
-def read_golden(backend: Backend, path: str) -> Golden:
-    """Read the golden file at ``path``, made for the model in ``backend``. Raises ModelError when it is not."""
+def read_golden(backend: Backend, path: str, tolerances: Mapping[str, Tolerance]) -> Golden:
+    """Read the golden file at ``path``, made for the model in ``backend``. Raises ModelError when it is not.
+
+    ``tolerances`` are those of the variant; they come before the file's.
+    """
     try:
         with open(path, "rb") as file:
             document = json.load(file)
@@ -49,7 +45,10 @@ def read_golden(backend: Backend, path: str) -> Golden:
             path=path,
             inputs=parse_inputs(backend.inputs, document["inputs"]),
             expected={str(item["name"]): _expected(item) for item in document["outputs"]},
-            tolerances={str(item["name"]): _tolerance(item, document["tolerance"]) for item in document["outputs"]},
+            tolerances={
+                **{str(item["name"]): _tolerance(item, document["tolerance"]) for item in document["outputs"]},
+                **tolerances,
+            },
             size_ranges={
                 item["name"]: _size_ranges(item) for item in document["inputs"] if item.get("size_ranges") is not None
             },

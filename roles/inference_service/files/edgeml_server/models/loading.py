@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edgeml_device._device.prepared import PreparedModel
-from edgeml_device._release.manifest import File, Release, Variant
+from edgeml_device._release.manifest import File, Release, Tolerance, Variant
 
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.log import Log
@@ -47,7 +47,7 @@ class LoadedModel:
 class ModelFiles:
     """Where a version's files are: the model itself, and, if the release has them, golden test and reference.
 
-    ``classes`` are the names of classes that its manifest declares.
+    ``classes`` are the names of classes that its manifest declares, ``tolerances`` what its variant allows its outputs.
     """
 
     format: str
@@ -55,6 +55,7 @@ class ModelFiles:
     golden: str | None
     reference: str | None
     classes: ClassNames
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
 
 
 def model_files(directory: str, release: Release, variant: Variant) -> ModelFiles:
@@ -64,7 +65,9 @@ def model_files(directory: str, release: Release, variant: Variant) -> ModelFile
         return None if file is None else os.path.join(directory, file.path)
 
     model = os.path.join(directory, variant.entrypoint)
-    return ModelFiles(variant.format, model, path(release.golden), path(release.reference), release.classes)
+    return ModelFiles(
+        variant.format, model, path(release.golden), path(release.reference), release.classes, variant.tolerances
+    )
 
 
 def load_best(
@@ -100,7 +103,7 @@ def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
         inputs: Mapping[str, Array] | None = None
         size_ranges: SizeRanges = {}
         if files.golden is not None:
-            golden = read_golden(backend, files.golden)
+            golden = read_golden(backend, files.golden, files.tolerances)
             check_golden(backend, golden)
             inputs, size_ranges = golden.inputs, golden.size_ranges
     except Exception:

@@ -25,14 +25,14 @@ from edgeml_device._common.errors import EdgemlError
 
 from edgeml_server.common.errors import RequestError
 from edgeml_server.common.tensors import Array, TensorSpec
-from edgeml_server.models.backend import Backend, BackendOptions
+from edgeml_server.models.backend import BackendOptions
 from edgeml_server.models.inference import parse_inputs
 from edgeml_server.models.loading import ModelFiles, load
 from edgeml_server.observe.reference import SCHEMA, Series
 
+from .rows import run_rows
 from .smoke import files_in
 
-_BATCH_ROWS = 32
 _BINS = 10
 _CLASSES_MAX = 1000
 _FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
@@ -91,31 +91,6 @@ def reference_of(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> d
     return {"schema": SCHEMA, "series": series}
 
 
-def run_rows(backend: Backend, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the outputs for all rows of the inputs. Rows that do not fill a batch of a fixed size are left out.
-
-    Raises ValueError when the inputs have different numbers of rows, or too few for one batch.
-    """
-    names = [spec.name for spec in backend.outputs]
-    rows = [spec for spec in backend.inputs if inputs[spec.name].ndim]
-    counts = {len(inputs[spec.name]) for spec in rows}
-    if len(counts) > 1:
-        raise ValueError(f"expected as many rows of each input; found {sorted(counts)}")
-    count = counts.pop() if counts else 1
-    sizes = {_batch_size(spec) for spec in rows} - {None}
-    if len(sizes) > 1:
-        raise ValueError(f"expected one size of batches; the model's inputs have {sorted(map(str, sizes))}")
-    fixed = sizes.pop() if sizes else None
-    size = fixed or min(count, _BATCH_ROWS)
-    batches = []
-    for start in range(0, count - size + 1 if fixed else count, size):
-        batch = {name: _slice(spec, inputs[name], start, size) for name, spec in _by_name(backend).items()}
-        batches.append([np.atleast_1d(output) for output in backend.run(batch, names)])
-    if not batches:
-        raise ValueError(f"expected at least {size} rows, one batch of the model; found {count}")
-    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*batches))}
-
-
 def _files(path: str) -> ModelFiles:
     if os.path.isdir(path):
         return files_in(path)
@@ -130,23 +105,6 @@ def _of_any_length(spec: TensorSpec) -> TensorSpec:
     if not spec.shape:
         return spec._replace(any_rank=True)
     return spec._replace(shape=(-1, *spec.shape[1:]), symbols=())
-
-
-def _batch_size(spec: TensorSpec) -> int | None:
-    """The number of rows that the model takes at once; None for any."""
-    if not spec.shape:
-        return None if spec.any_rank else 1
-    return None if spec.shape[0] == -1 else spec.shape[0]
-
-
-def _slice(spec: TensorSpec, values: Array, start: int, size: int) -> Array:
-    if not values.ndim:
-        return values
-    return values[start : start + size] if spec.shape or spec.any_rank else values[start : start + 1].reshape(())
-
-
-def _by_name(backend: Backend) -> dict[str, TensorSpec]:
-    return {spec.name: spec for spec in backend.inputs}
 
 
 if __name__ == "__main__":

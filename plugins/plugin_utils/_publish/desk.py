@@ -1,0 +1,171 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The desk: each version is run here as a device runs it, by the server's own tools, in a process of its own.
+
+The runtime is the one of the Python that the tools run with. As an aarch64 device, a version runs in the device image,
+by emulation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.process import ProcessGroup
+
+from .model import COLLECTION, Model, PublishError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+SECONDS_MAX = 3600
+_TOOLS = "edgeml_server.tools"
+_PACKAGES = {
+    "edgeml_device": ("plugins", "module_utils"),
+    "edgeml_server": ("roles", "inference_service", "files", "edgeml_server"),
+}
+
+
+class RunFailedError(PublishError):
+    """A version does not run; the text has the runtime's reason."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run of the samples showed: their outputs, and what the tool said."""
+
+    said: Mapping[str, Any]
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def runtime(self) -> str:
+        """The name and version of the runtime."""
+        return str(self.said["runtime"])
+
+    @property
+    def architecture(self) -> str:
+        """Of the machine, as ``uname -m`` says."""
+        return str(self.said["architecture"])
+
+    @property
+    def latency_seconds(self) -> float:
+        """The median time of one sample, at one thread."""
+        return float(self.said["latency_seconds"])
+
+    @property
+    def memory_bytes(self) -> int:
+        """By how much the server grows."""
+        return int(self.said["memory_bytes"])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where versions run: a command that starts Python, and the path at which Python finds the tools."""
+
+    architecture: str
+    python: Sequence[str]
+    python_path: str
+    what: str
+
+
+class Desk:
+    """Runs versions. ``work`` is a directory for what is passed to and fro."""
+
+    def __init__(self, work: str, python: str = sys.executable) -> None:
+        self.work = work
+        self.code = os.path.join(work, "code")
+        os.mkdir(self.code)
+        for name, parts in _PACKAGES.items():
+            os.symlink(os.path.join(COLLECTION, *parts), os.path.join(self.code, name))
+        self.here = Place(platform.machine(), [python, "-B"], self.code, "this machine")
+        self._runs = 0
+
+    def elsewhere(self, python: str) -> Place:
+        """The same machine, with another Python."""
+        return Place(platform.machine(), [python, "-B"], self.code, python)
+
+    def version(self, name: str, document: Mapping[str, Any], variant: str, model: Model, **extra: str) -> str:
+        """Lay out a version as a device's store has it; return its directory. ``extra`` are files by their names."""
+        directory = os.path.join(self.work, "versions", name)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.makedirs(directory)
+        for file in model.files:
+            # onnx and ONNX Runtime refuse weights in a file that has a second name.
+            _place(file.location, os.path.join(directory, file.path), linked=len(model.files) == 1)
+        for path, location in extra.items():
+            _place(location, os.path.join(directory, path), linked=True)
+        with open(os.path.join(directory, "version.json"), "w", encoding="utf-8") as target:
+            json.dump({"release": document, "variant": variant}, target)
+        return directory
+
+    def measure(
+        self, directory: str, samples: str | None = None, *, place: Place | None = None, reference: str | None = None
+    ) -> Measured:
+        """Run the samples (a ``.npz`` file) through a version. Raises RunFailedError."""
+        import numpy as np
+
+        arguments = [directory]
+        outputs = os.path.join(self.work, f"outputs-{self._runs}.npz")
+        self._runs += 1
+        if samples is not None:
+            arguments += ["--samples", samples, "--outputs", outputs]
+        if reference is not None:
+            arguments += ["--reference", reference]
+        said = self._run("measure", arguments, place or self.here)
+        if samples is None:
+            return Measured(said)
+        with np.load(outputs, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+        os.unlink(outputs)
+        return Measured(said, found)
+
+    def smoke(self, directory: str, place: Place | None = None) -> Mapping[str, Any]:
+        """Run the smoke test that a device runs. Raises RunFailedError with the reason that it would give."""
+        return self._run("smoke", [directory], place or self.here)
+
+    def _run(self, tool: str, arguments: Sequence[str], place: Place) -> Mapping[str, Any]:
+        command = [*place.python, "-m", f"{_TOOLS}.{tool}", *arguments]
+        environment = {**os.environ, "PYTHONPATH": place.python_path}
+        try:
+            with ProcessGroup(command, env=environment, cwd=self.work) as process:
+                stdout, stderr = process.communicate(timeout=SECONDS_MAX)
+                code = process.returncode
+        except subprocess.TimeoutExpired as error:
+            raise RunFailedError(f"{place.what}: no result after {SECONDS_MAX} s") from error
+        except OSError as error:
+            raise RunFailedError(f"{place.what}: cannot be started: {error}") from error
+        try:
+            said = json.loads(stdout.decode("utf-8"))
+            if not isinstance(said, dict):
+                raise ValueError
+        except ValueError:
+            ended = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with code {code}"
+            lines = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
+            raise RunFailedError(f"{place.what}: the runtime ended {ended} and said: {lines[0][:300]}") from None
+        if "error" in said:
+            raise RunFailedError(str(said["error"]).replace(os.path.join(self.work, "versions", ""), ""))
+        return said
+
+
+def _place(location: str, target: str, *, linked: bool) -> None:
+    """Have a file under another name: as a hard link where that can be, for the emulated device sees no other paths."""
+    if linked:
+        try:
+            os.link(os.path.realpath(location), target)
+            return
+        except OSError:
+            pass  # On another file system.
+    shutil.copyfile(location, target)

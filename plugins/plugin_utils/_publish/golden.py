@@ -1,0 +1,237 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The golden file and the probe set of a release, made from samples and from what the source answers to them."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.probe_scores import ProbeScores
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import NUMBERS, TEXT, unpacked
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import (
+    Metric,
+    Output,
+    ProbeSet,
+    ProbeSetError,
+    Task,
+    read_probe_set,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import ProbeResult, Reader
+
+from .samples import Samples
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+# A probe set with more bytes of JSON than this is a .npz file.
+JSON_BYTES_MAX = 1 << 20
+# Without labels: how far off an answer may be, as a part of the spread of the source's answers.
+REFERENCE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the outputs of a variant are from those of its source: absolute, and as a part of the largest."""
+
+    absolute: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe set: the content of its file, and what reads it."""
+
+    path: str
+    content: bytes
+    probe_set: ProbeSet
+    task: Task
+    metric: Metric
+
+    def scores(self, outputs: Mapping[str, Array]) -> tuple[ProbeResult, float | None]:
+        """What a device would measure if these were its answers, and the metric."""
+        values = outputs[self.probe_set.output]
+        scores = ProbeScores(self.probe_set, self.task, self.metric)
+        flat = values.reshape(len(values), -1).tolist()
+        expected: list[Any] = [None] * len(flat)
+        if self.probe_set.expected is not None:
+            array = self.probe_set.expected
+            with array.open() as reader:
+                expected = [unpacked(reader.read(1), array.datatype) for _row in range(array.rows)]
+        for answer, wanted in zip(flat, expected, strict=True):
+            scores.add(answer, wanted)
+        found = scores.result()
+        reader_of_results = Reader()
+        result = reader_of_results.observation(None, found).probe
+        if result is None:
+            raise ProbeSetError(f"{self.path}: {'; '.join(reader_of_results.problems)}")
+        return result, found["value"]
+
+
+def datatype_of(values: Array) -> str:
+    """The protocol's name for an array's type."""
+    if values.dtype.kind in "US":
+        return TEXT
+    letters = values.dtype.str[1:]
+    return next(name for name, (known, _code) in NUMBERS.items() if known == letters)
+
+
+def tensor(name: str, values: Array) -> dict[str, Any]:
+    """An array as a tensor of the protocol, with flat data; NaN is null, and whole numbers have no fraction."""
+    return {"name": name, "datatype": datatype_of(values), "shape": list(values.shape), "data": _data(values)}
+
+
+def _data(values: Array) -> list[Any]:
+    flat = values.reshape(-1)
+    if values.dtype.kind != "f":
+        found: list[Any] = flat.tolist()
+        return found
+    # The fewest digits that are the same number of 32 bits.
+    digits = {2: 5, 4: 9, 8: 17}[values.dtype.itemsize]
+    numbers = [float(f"{value:.{digits}g}") for value in flat.tolist()]
+    return [None if math.isnan(value) else int(value) if value.is_integer() and abs(value) < 1e15 else value
+            for value in numbers]  # fmt: skip
+
+
+def golden_rows(inputs: Mapping[str, Array], allowed: Sequence[int], count: int) -> list[int]:
+    """Choose samples for the golden file: the loudest and the faintest, those with the largest and the smallest value,
+    and others from the whole range of the samples. ``allowed`` are those on which all variants agree."""
+    import numpy as np
+
+    chosen: list[int] = []
+    places = np.asarray(allowed)
+    for values in inputs.values():
+        if values.dtype.kind not in "fiu" or not len(places):
+            continue
+        flat = values[places].reshape(len(places), -1).astype(np.float64)
+        if not flat.shape[1]:
+            continue
+        flat = np.nan_to_num(flat)
+        means = flat.mean(axis=1)
+        for row in (means.argmax(), means.argmin(), flat.max(axis=1).argmax(), flat.min(axis=1).argmin()):
+            chosen.append(int(places[int(row)]))
+    others = [int(places[int(at)]) for at in np.linspace(0, len(places) - 1, max(count, 1))] if len(places) else []
+    return sorted(list(dict.fromkeys([*chosen, *others]))[:count])
+
+
+def golden_file(inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: Sequence[int]) -> bytes:
+    """The golden file of these rows. Its outputs are exact: what a variant may be off is in the manifest."""
+    document = {
+        "inputs": [tensor(name, values[list(rows)]) for name, values in inputs.items()],
+        "outputs": [tensor(name, values[list(rows)]) for name, values in outputs.items()],
+        "tolerance": {"absolute": 0, "relative": 0},
+    }
+    return compact(document)
+
+
+def compact(document: Any) -> bytes:
+    """Compact JSON with a final newline."""
+    return (json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
+def make_probe(
+    samples: Samples, outputs: Mapping[str, Array], directory: str, *, output: str | None, settings: Mapping[str, Any]
+) -> Probe:
+    """Make the probe set of the samples; ``outputs`` are the source's. Raises ProbeSetError for what is ambiguous.
+
+    Where ``output`` is None, it is the one that the labels fit; of several, the one with scores.
+    """
+    wanted = output or samples.settings.get("output")
+    names = [wanted] if wanted else list(outputs)
+    if wanted and wanted not in outputs:
+        raise ProbeSetError(f"output: expected one of {', '.join(outputs)}; found {wanted!r}")
+    fitting: list[Probe] = []
+    reasons: list[str] = []
+    for name in names:
+        try:
+            fitting.append(_probe(samples, name, outputs[name], directory, settings))
+        except ProbeSetError as error:
+            reasons.append(f"output {name!r}: {error}")
+    if not fitting:
+        raise ProbeSetError("; ".join(reasons))
+    scores = [probe for probe in fitting if probe.task is Task.CLASS_SCORES]
+    if len(fitting) > 1 and len(scores) != 1:
+        found = ", ".join(probe.probe_set.output for probe in fitting)
+        raise ProbeSetError(f"output: the labels fit {found}; name one")
+    return (scores if len(fitting) > 1 else fitting)[0]
+
+
+def _probe(samples: Samples, name: str, values: Array, directory: str, settings: Mapping[str, Any]) -> Probe:
+    import os
+
+    import numpy as np
+
+    document: dict[str, Any] = {
+        **{key: value for key, value in samples.settings.items() if key != "output"},
+        **{key: value for key, value in settings.items() if value is not None},
+        "output": name,
+    }
+    if samples.labels is None and "tolerance" not in document:
+        spread = float(np.nan_to_num(values.astype(np.float64)).std()) if values.dtype.kind in "fiu" else 0.0
+        document["tolerance"] = {"absolute": float(f"{REFERENCE_TOLERANCE * spread:.3g}"), "relative": 0}
+    content = _as_json(samples, values, document)
+    suffix = "json" if content is not None else "npz"
+    if content is None:
+        content = _as_archive(samples, values, document)
+    path = os.path.join(directory, f"probe.{suffix}")
+    with open(path, "wb") as file:
+        file.write(content)
+    probe_set = read_probe_set(path)
+    task, metric = probe_set.resolved(Output(datatype_of(values), values[0].size))
+    return Probe(f"probe.{suffix}", content, probe_set, task, metric)
+
+
+def _as_json(samples: Samples, values: Array, settings: Mapping[str, Any]) -> bytes | None:
+    """The probe set as JSON, or None if that is too much."""
+    size = sum(array.size for array in samples.inputs.values())
+    if 3 * size > JSON_BYTES_MAX:
+        return None
+    document = {**settings, "inputs": [tensor(name, array) for name, array in samples.inputs.items()]}
+    if samples.labels is not None:
+        document["labels"] = samples.labels.tolist()
+    else:
+        document["expected"] = tensor("expected", values)
+    content = compact(document)
+    return content if len(content) <= JSON_BYTES_MAX else None
+
+
+def _as_archive(samples: Samples, values: Array, settings: Mapping[str, Any]) -> bytes:
+    import numpy as np
+
+    arrays = {f"input:{name}": array for name, array in samples.inputs.items()}
+    arrays["labels" if samples.labels is not None else "expected"] = (
+        samples.labels if samples.labels is not None else values
+    )
+    arrays["probe"] = np.array(json.dumps(settings))
+    target = io.BytesIO()
+    # The same arrays give the same bytes: NumPy writes no time into the archive.
+    np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
+    return target.getvalue()
+
+
+def spreads(
+    found: Mapping[str, Array], wanted: Mapping[str, Array], rows: Sequence[int] | None = None
+) -> dict[str, Spread]:
+    """How far each output with numbers is off, over ``rows`` or all."""
+    import numpy as np
+
+    result = {}
+    for name, expected in wanted.items():
+        if expected.dtype.kind not in "fiu":
+            continue
+        places = slice(None) if rows is None else list(rows)
+        exact, actual = (values[places].astype(np.float64) for values in (expected, found[name]))
+        with np.errstate(invalid="ignore"):
+            difference = np.nan_to_num(np.abs(exact - actual), nan=0.0, posinf=np.inf)
+        scale = float(np.abs(np.nan_to_num(exact)).max(initial=0.0))
+        result[name] = Spread(float(difference.max(initial=0.0)), scale)
+    return result

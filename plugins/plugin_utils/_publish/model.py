@@ -1,0 +1,96 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What the parts of a publication share: a model with its files, and how refusals and progress are said."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import CHUNK_BYTES
+
+# The directory of the collection: plugins/plugin_utils/_publish/ is three levels below it.
+COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
+
+
+class RefusedError(EdgemlError):
+    """The release is not published. ``reasons`` has every reason, ``table`` what was measured of the variants."""
+
+    def __init__(self, reasons: list[str], table: list[dict[str, Any]] | None = None) -> None:
+        super().__init__("\n".join(reasons))
+        self.reasons = reasons
+        self.table = table or []
+
+
+class PublishError(EdgemlError):
+    """A step of a publication failed; the text says which, and why."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model: where it is, and what the manifest says of it."""
+
+    location: str
+    path: str
+    size: int
+    sha256: str
+
+    def entry(self) -> dict[str, Any]:
+        """The file's entry in the manifest."""
+        return {"path": self.path, "size": self.size, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in one format; the first of ``files`` is the one that the runtime opens.
+
+    ``notes`` say how it was made. ``details`` are figures of that, for the report.
+    """
+
+    name: str
+    format: str
+    files: tuple[ModelFile, ...]
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def entrypoint(self) -> ModelFile:
+        """The file that the runtime opens."""
+        return self.files[0]
+
+
+def file_of(location: str, path: str | None = None) -> ModelFile:
+    """Describe the file at ``location``, read once; ``path`` is its name in the release. Raises OSError."""
+    digest, size = hashlib.sha256(), 0
+    with open(location, "rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return ModelFile(location, path or os.path.basename(location), size, digest.hexdigest())
+
+
+class Progress:
+    """Says each step when it begins, with the time since the start."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._began = time.monotonic()
+
+    def step(self, text: str) -> None:
+        """Say that a step begins."""
+        print(f"[{time.monotonic() - self._began:6.1f} s] {text}", file=self._stream, flush=True)

@@ -1,0 +1,154 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Where a release came from, and what is in it: an in-toto statement with SLSA's provenance, and a CycloneDX BOM."""
+
+from __future__ import annotations
+
+import json
+import platform
+import uuid
+from importlib import metadata
+from typing import Any, Mapping, Sequence
+
+from .model import ModelFile, PublishError
+from .source import Source
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md#provenance"
+BUILDER = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md"
+_TOOLS = ("numpy", "onnx", "onnxruntime", "ai-edge-litert")
+_NAMESPACE = uuid.UUID("6f0f4f0e-6f2b-5d1c-9f43-5f0d2f6f7a11")
+
+
+def statement(
+    options: Mapping[str, Any],
+    given: Mapping[str, ModelFile | None],
+    source: Source,
+    subjects: Sequence[ModelFile],
+    *,
+    started: str,
+    finished: str,
+) -> dict[str, Any]:
+    """The provenance: the files that were made, of what, with which options and tools."""
+    dependencies = [_dependency(name, file) for name, file in given.items() if file is not None]
+    known = {item["digest"]["sha256"] for item in dependencies}
+    dependencies += [
+        _dependency(f"material:{file.path}", file) for file in source.materials if file.sha256 not in known
+    ]
+    dependencies += [
+        {"name": f"pkg:pypi/{name.lower()}@{version}", "uri": f"pkg:pypi/{name.lower()}@{version}"}
+        for name, version in sorted(source.packages.items())
+    ]
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": file.path, "digest": {"sha256": file.sha256}} for file in subjects],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": dict(options),
+                "internalParameters": {},
+                "resolvedDependencies": dependencies,
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": tool_versions()},
+                "metadata": {"startedOn": started, "finishedOn": finished},
+            },
+        },
+    }
+
+
+def _dependency(name: str, file: ModelFile) -> dict[str, Any]:
+    return {"name": name, "digest": {"sha256": file.sha256}, "annotations": {"file": file.path, "size": file.size}}
+
+
+def differences(published: bytes, options: Mapping[str, Any], given: Mapping[str, ModelFile | None]) -> list[str]:
+    """What differs between a published release's provenance and what is given now. Raises PublishError."""
+    try:
+        definition = json.loads(published)["predicate"]["buildDefinition"]
+        before = dict(definition["externalParameters"])
+        digests = {
+            item["name"]: item["digest"]["sha256"] for item in definition["resolvedDependencies"] if "digest" in item
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublishError(f"provenance of the published release: expected an in-toto statement: {error!r}") from error
+    found = []
+    for name, file in given.items():
+        was, now = digests.get(name), file.sha256 if file is not None else None
+        if was != now:
+            found.append(f"{name}: expected SHA-256 {was or 'none'}; found {now or 'none'}")
+    now_options = json.loads(json.dumps(options))
+    for name in sorted({*before, *now_options}):
+        if before.get(name) != now_options.get(name):
+            found.append(f"{name}: expected {before.get(name)!r}; found {now_options.get(name)!r}")
+    return found
+
+
+def tool_versions() -> dict[str, str]:
+    """The versions of what made the release."""
+    found = {"python": platform.python_version()}
+    for name in _TOOLS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def bill_of_materials(
+    document: Mapping[str, Any], source: Source, measured: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """A CycloneDX 1.6 ML-BOM of the release: its files, what they were made with, and what was measured."""
+    identity = f"{document['model']}@{document['version']}"
+    model_ref = f"model:{identity}"
+    files = [
+        {
+            "type": "file",
+            "bom-ref": f"file:{file['sha256']}",
+            "name": file["path"],
+            "hashes": [{"alg": "SHA-256", "content": file["sha256"]}],
+        }
+        for file in {entry["sha256"]: entry for variant in document["variants"] for entry in variant["files"]}.values()
+    ]
+    libraries = [
+        {
+            "type": "library",
+            "bom-ref": f"pkg:pypi/{name.lower()}@{version}",
+            "name": name,
+            "version": version,
+            "purl": f"pkg:pypi/{name.lower()}@{version}",
+        }
+        for name, version in sorted({**tool_versions(), **source.packages}.items())
+        if name != "python"
+    ]
+    metrics = [
+        {"type": row["judgement"]["metric"], "value": f"{row['metric']:.6g}", "slice": row["variant"]}
+        for row in measured
+        if row.get("metric") is not None and row.get("judgement")
+    ]
+    card: dict[str, Any] = {"quantitativeAnalysis": {"performanceMetrics": metrics}} if metrics else {}
+    serial = uuid.uuid5(_NAMESPACE, json.dumps([identity, files], sort_keys=True))
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{serial}",
+        "version": 1,
+        "metadata": {
+            "timestamp": document["created"],
+            "component": {
+                "type": "machine-learning-model",
+                "bom-ref": model_ref,
+                "name": document["model"],
+                "version": document["version"],
+                "description": document.get("description", ""),
+                "modelCard": card,
+            },
+        },
+        "components": [*files, *libraries],
+        "dependencies": [{"ref": model_ref, "dependsOn": [file["bom-ref"] for file in files]}],
+    }

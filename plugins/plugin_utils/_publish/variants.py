@@ -1,0 +1,329 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Smaller variants of an ONNX model: float16, and int8 with ranges from samples or computed as it runs.
+
+All are made by ONNX Runtime's own tools. Nothing here judges a variant: that takes the holdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
+
+from .model import Model, PublishError, file_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+SEED = 20261128
+BATCH_ROWS = 32
+# Layers whose quantisation makes a model smaller or faster, and those that pass integers on. The scores of a last
+# Softmax or Sigmoid stay float: 256 steps are too few for small probabilities.
+STATIC_OPERATORS = (
+    "AveragePool", "Conv", "ConvTranspose", "Flatten", "Gemm", "MatMul", "MaxPool", "Pad", "Relu", "Reshape",
+    "Squeeze", "Transpose", "Unsqueeze",
+)  # fmt: skip
+WEIGHTED_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+DYNAMIC_OPERATORS = ("MatMul", "Gemm", "LSTM", "Attention")
+# Per channel, QuantizeLinear has an axis from this opset on.
+_OPSET_OF_QDQ = 13
+
+
+class NothingToDoError(PublishError):
+    """The variant would be the same model; the text says why."""
+
+
+@dataclass
+class Calibration:
+    """The ranges of a model's tensors on samples; ``cut_off`` is the share of the holdout's values beyond them."""
+
+    ranges: Any
+    samples: int
+    cut_off: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def largest_cut_off(self) -> tuple[str, float]:
+        """The tensor that loses the largest share of its values, and that share."""
+        name = max(self.cut_off, key=lambda item: self.cut_off[item], default="")
+        return name, self.cut_off.get(name, 0.0)
+
+
+def float16(source: Model, directory: str) -> Model:
+    """The model with float16 weights; its inputs and outputs stay as they are. Raises NothingToDoError."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load(source.entrypoint.location)
+    before = _bytes_of_floats(model)
+    if not before:
+        raise NothingToDoError("the model has no float32 weights")
+    with _quiet():
+        made = convert_float_to_float16(model, keep_io_types=True)
+    return _saved(made, model, "onnx-fp16", directory, ("float16 weights, float32 inputs and outputs",))
+
+
+def int8_dynamic(source: Model, directory: str) -> Model:
+    """The model with int8 weights whose activations get their ranges as it runs. Raises NothingToDoError."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(source.entrypoint.location)
+    kinds = {node.op_type for node in model.graph.node}
+    if not kinds & set(DYNAMIC_OPERATORS):
+        raise NothingToDoError(f"the model has no layer of {', '.join(DYNAMIC_OPERATORS)}")
+    path = os.path.join(directory, "dynamic.onnx")
+    with _quiet():
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=list(DYNAMIC_OPERATORS),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+    made = onnx.load(path)
+    os.unlink(path)
+    note = "int8 weights; the ranges of activations are found as it runs, over all rows of a batch"
+    return _saved(made, model, "onnx-int8-dynamic", directory, (note,))
+
+
+class StaticQuantiser:
+    """Makes int8 variants of one model: calibrated once, then with any of its layers left in float.
+
+    Quantisation is per channel, in QDQ form, of weights and activations, with signs (which ARM and x86-64 have alike).
+    """
+
+    def __init__(self, source: Model, directory: str) -> None:
+        import onnx
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        self._directory = directory
+        self._original = onnx.load(source.entrypoint.location)
+        opset = max((item.version for item in self._original.opset_import if item.domain in ("", "ai.onnx")), default=0)
+        if not any(node.op_type in WEIGHTED_OPERATORS for node in self._original.graph.node):
+            raise NothingToDoError(f"the model has no layer of {', '.join(WEIGHTED_OPERATORS)}")
+        if opset < _OPSET_OF_QDQ:
+            raise NothingToDoError(f"int8 per channel takes opset {_OPSET_OF_QDQ}; the model has {opset}")
+        self._path = os.path.join(directory, "prepared.onnx")
+        with _quiet():
+            # As a model and not as a path: it looks for weights in other files where it writes its own.
+            copied = onnx.ModelProto()
+            copied.CopyFrom(self._original)
+            quant_pre_process(copied, self._path, skip_symbolic_shape=True)
+        self._model = onnx.load(self._path)
+        _name_nodes(self._model)
+        onnx.save(self._model, self._path)
+        self.calibration: Calibration | None = None
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers that have weights, in the order in which they run."""
+        return [node.name for node in self._model.graph.node if node.op_type in WEIGHTED_OPERATORS]
+
+    def calibrate(self, inputs: Mapping[str, Array], samples: int, holdout: Mapping[str, Array]) -> Calibration:
+        """Find the ranges of all activations on ``samples`` of the inputs, shuffled with a fixed seed.
+
+        The least and the largest value count, so that the order does not. Then the holdout is compared with them.
+        """
+        import numpy as np
+        from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
+
+        rows = len(next(iter(inputs.values())))
+        chosen = np.sort(np.random.default_rng(SEED).permutation(rows)[:samples])
+        batches = [
+            {name: values[chosen[start : start + BATCH_ROWS]] for name, values in inputs.items()}
+            for start in range(0, len(chosen), BATCH_ROWS)
+        ]
+        batches = self._fixed(batches)
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            """The batches, one after the other."""
+
+            def __init__(self) -> None:
+                self._left = iter(batches)
+
+            def get_next(self) -> dict[str, Array] | None:
+                """The next batch, or None."""
+                return next(self._left, None)
+
+        with _quiet():
+            calibrator = create_calibrator(
+                self._path,
+                [*STATIC_OPERATORS],
+                augmented_model_path=os.path.join(self._directory, "augmented.onnx"),
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"symmetric": False},
+            )
+            calibrator.collect_data(Reader())
+            ranges = calibrator.compute_data()
+        self.calibration = Calibration(ranges, len(chosen))
+        self.calibration.cut_off = self._cut_off(ranges, holdout)
+        return self.calibration
+
+    def quantise(self, float_layers: Sequence[str] = ()) -> Model:
+        """The model in int8, but for ``float_layers``. ``calibrate`` comes first."""
+        import onnx
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        if self.calibration is None:
+            raise PublishError("int8: calibrate comes first")
+        model = onnx.load(self._path)
+        with _quiet():
+            quantizer = QDQQuantizer(
+                model,
+                per_channel=True,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QInt8,
+                tensors_range=self.calibration.ranges,
+                nodes_to_quantize=[],
+                nodes_to_exclude=list(float_layers),
+                op_types_to_quantize=[*STATIC_OPERATORS],
+                extra_options={},
+            )
+            quantizer.quantize_model()
+        notes = [f"int8 per channel, calibrated by {self.calibration.samples} samples"]
+        if float_layers:
+            notes.append(f"in float: {', '.join(float_layers)}")
+        return _saved(quantizer.model.model, self._original, "onnx-int8", self._directory, tuple(notes))
+
+    def worst_layers(self, made: Model, inputs: Mapping[str, Array]) -> list[str]:
+        """The layers with weights, those that add most to the error first: of each, the error of what it puts out
+        relative to its size, less what was wrong already in what it takes in."""
+        import numpy as np
+        import onnx
+
+        quantised = onnx.load(made.entrypoint.location)
+        outputs = {node.output[0] for node in self._model.graph.node if node.output}
+        known = {name for node in quantised.graph.node for name in node.output}
+        shared = sorted(outputs & known)
+        rows = {name: values[:BATCH_ROWS] for name, values in inputs.items()}
+        errors: dict[str, float] = {}
+        exact = _run(self._model, shared, rows)
+        rough = _run(quantised, shared, rows)
+        for name in shared:
+            wanted, found = (values[name].astype(np.float64) for values in (exact, rough))
+            size = float(np.square(wanted).mean())
+            errors[name] = float(np.square(wanted - found).mean()) / size if size else 0.0
+        added: dict[str, float] = {}
+        for node in self._model.graph.node:
+            if node.op_type in WEIGHTED_OPERATORS:
+                earlier = max((errors.get(name, 0.0) for name in node.input), default=0.0)
+                added[node.name] = errors.get(node.output[0], 0.0) - earlier
+        return sorted(added, key=lambda name: -added[name])
+
+    def _cut_off(self, ranges: Any, holdout: Mapping[str, Array]) -> dict[str, float]:
+        """The share of each tensor's values in the holdout that are beyond its range."""
+        import numpy as np
+
+        limits = {
+            name: tuple(float(np.asarray(value).item()) for value in found.range_value)
+            for name, found in ranges.items()
+        }
+        names = [name for name in limits if name not in holdout]
+        beyond: dict[str, int] = dict.fromkeys(limits, 0)
+        counted: dict[str, int] = dict.fromkeys(limits, 0)
+        rows = len(next(iter(holdout.values())))
+        for start in range(0, rows, BATCH_ROWS):
+            batch = {name: values[start : start + BATCH_ROWS] for name, values in holdout.items()}
+            for fixed in self._fixed([batch]):
+                found = {**_run(self._model, names, fixed), **fixed}
+                for name, (low, high) in limits.items():
+                    values = found[name]
+                    slack = 1e-6 * max(abs(low), abs(high))
+                    beyond[name] += int(np.count_nonzero((values < low - slack) | (values > high + slack)))
+                    counted[name] += values.size
+        return {name: beyond[name] / counted[name] for name in limits if counted[name]}
+
+    def _fixed(self, batches: list[dict[str, Array]]) -> list[dict[str, Array]]:
+        """The batches in the model's own size, where that is fixed; a rest that does not fill one is left out."""
+        sizes = {
+            item.type.tensor_type.shape.dim[0].dim_value
+            for item in self._model.graph.input
+            if len(item.type.tensor_type.shape.dim)
+        } - {0}
+        if not sizes:
+            return batches
+        (size,) = sizes
+        return [
+            {name: values[start : start + size] for name, values in batch.items()}
+            for batch in batches
+            for start in range(0, len(next(iter(batch.values()))) - size + 1, size)
+        ]
+
+
+def _run(model: Any, names: Sequence[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The values of tensors inside of a model."""
+    import onnx
+    import onnxruntime
+
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    present = {item.name for item in shown.graph.output}
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(list(names), dict(inputs)))) if names else {}
+
+
+def _name_nodes(model: Any) -> None:
+    """Give each node a name: layers are left out by it."""
+    taken = {node.name for node in model.graph.node}
+    for number, node in enumerate(model.graph.node):
+        if not node.name:
+            name = f"{node.op_type}_{number}"
+            while name in taken:
+                name += "_"
+            node.name = name
+            taken.add(name)
+
+
+def _bytes_of_floats(model: Any) -> int:
+    from onnx import TensorProto
+
+    return sum(len(item.raw_data) or 4 * len(item.float_data) for item in model.graph.initializer
+               if item.data_type == TensorProto.FLOAT)  # fmt: skip
+
+
+def _saved(made: Any, original: Any, name: str, directory: str, notes: tuple[str, ...]) -> Model:
+    """Write a variant as one file. It asks for no newer a reader than the model that it was made of."""
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    # The tools append their nodes, wherever those belong.
+    ONNXModel(made).topological_sort()
+    made.ir_version = original.ir_version
+    made.producer_name, made.producer_version = original.producer_name, original.producer_version
+    path = os.path.join(directory, f"{name}.onnx")
+    content = made.SerializeToString(deterministic=True)
+    onnx.checker.check_model(content)
+    with open(path, "wb") as file:
+        file.write(content)
+    return Model(name, "onnx", (file_of(path, f"{name}.onnx"),), notes)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tools' warnings and progress bars to themselves: what counts is measured afterwards."""
+    import warnings
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), open(os.devnull, "w", encoding="ascii") as nowhere:
+        warnings.simplefilter("ignore")
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            try:
+                yield
+            finally:
+                logging.disable(before)

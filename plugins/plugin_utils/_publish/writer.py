@@ -1,0 +1,123 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Writing a release into a model repository: whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from typing import Any, Mapping
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import with_path
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+
+from .model import PublishError
+
+MANIFEST = "manifest.json"
+_MODE = 0o644
+_PART = ".part-"
+
+
+def manifest_bytes(document: Mapping[str, Any]) -> bytes:
+    """The text of a manifest."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def publish(repository: str, document: Mapping[str, Any], locations: Mapping[str, str]) -> bool:
+    """Publish a release: its blobs first, its manifest last, in one step. Return whether it was not there before.
+
+    ``locations`` has a path for the SHA-256 of each file that the manifest names. A reader sees the whole release or
+    nothing of it, whenever this process or the machine stops; ``gc`` collects what a stopped one left. Two at once
+    cannot both publish a version.
+
+    Raises PublishError if the version is there with other content, ManifestError for a document that is none,
+    IntegrityError for a file that is another than the manifest says, and OSError.
+    """
+    release = parse_release(document)
+    directory = os.path.join(repository, release.model, release.version)
+    path = os.path.join(directory, MANIFEST)
+    content = manifest_bytes(document)
+    if _is_published(path, content):
+        return False
+    blobs = os.path.join(repository, "blobs", "sha256")
+    _make_directories(blobs)
+    for file in release.all_files():
+        target = os.path.join(blobs, file.sha256)
+        # A damaged blob is replaced: a file of that name has that content, or is of no use to anybody.
+        if not _has_size(target, file.size):
+            _copy(locations[file.sha256], target)
+    fsync_directory(blobs)
+    Repository(repository).verify(release)
+    _make_directories(directory)
+    part = os.path.join(directory, _PART + secrets.token_hex(8))
+    try:
+        with open(part, "xb") as target_file, with_path(part):
+            target_file.write(content)
+            target_file.flush()
+            os.fchmod(target_file.fileno(), _MODE)
+            os.fsync(target_file.fileno())
+        try:
+            # Unlike a rename, this fails where another publication was first.
+            os.link(part, path)
+        except FileExistsError:
+            return not _is_published(path, content)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+    fsync_directory(directory)
+    return True
+
+
+def _is_published(path: str, content: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            found = file.read()
+    except FileNotFoundError:
+        return False
+    if found != content:
+        raise PublishError(
+            f"{path}: this version is published with other content, and a release never changes. Publish another "
+            "version"
+        )
+    return True
+
+
+def _has_size(path: str, size: int) -> bool:
+    try:
+        return os.stat(path).st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _copy(source: str, target: str) -> None:
+    part = f"{target}{_PART}{secrets.token_hex(8)}"
+    try:
+        with open(source, "rb") as reader, open(part, "xb") as writer, with_path(part):
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
+            os.fchmod(writer.fileno(), _MODE)
+            os.fsync(writer.fileno())
+        os.rename(part, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+
+
+def _make_directories(path: str) -> None:
+    """Make a directory and the ones above it, each durably."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(os.path.abspath(path))
+    _make_directories(above)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+    fsync_directory(above)

@@ -1,0 +1,211 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is wrong with a model or its samples is found at the desk, and nothing is published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from publications import Case, answers, digits_model
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import RefusedError
+
+PI = {"name": "pi", "architecture": "aarch64", "memory_bytes": 1 << 30}
+
+
+def refusal(case: Case) -> str:
+    """Why the publication is refused; nothing is written."""
+    with pytest.raises(EdgemlError) as refused:
+        case.publish()
+    assert not Path(case.options["repository"]).exists()
+    return str(refused.value)
+
+
+def with_divisor(model: bytes, divisor: float) -> bytes:
+    """The digits network with another preparation of its pixels."""
+    proto = onnx.load_model_from_string(model)
+    constants = [node for node in proto.graph.node if node.op_type == "Constant"]
+    (constant,) = [node for node in constants if numpy_helper.to_array(node.attribute[0].t).tolist() == 16.0]
+    constant.attribute[0].t.CopyFrom(numpy_helper.from_array(np.array(divisor, np.float32)))
+    changed: bytes = proto.SerializeToString()
+    return changed
+
+
+def test_another_preparation_of_the_inputs_than_in_training(tmp_path: Path) -> None:
+    case = Case(tmp_path, with_divisor(digits_model(), 255.0))
+    case.samples["reference"] = answers(digits_model(), case.samples["image"])
+    found = refusal(case)
+    assert "conversion: output 'probabilities' is not what the source framework computes, in 36" in found
+    assert "of 360 samples: sample 0: expected" in found
+
+
+def test_an_exporter_that_changes_one_layer(tmp_path: Path) -> None:
+    proto = onnx.load_model_from_string(digits_model())
+    (weight,) = [item for item in proto.graph.initializer if item.name.endswith("3.weight")]
+    values = numpy_helper.to_array(weight).copy()
+    values[0, 0, 0, 0] += 0.05
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    case = Case(tmp_path, proto.SerializeToString())
+    case.samples["reference"] = answers(digits_model(), case.samples["image"])
+    assert "is not what the source framework computes" in refusal(case)
+
+
+def test_labels_of_other_samples(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.samples["labels"] = np.random.default_rng(1).permutation(case.samples["labels"])
+    assert "the labels are not those of these samples" in refusal(case)
+
+
+def test_a_holdout_of_thirty_rows(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.samples = {name: values[:30] for name, values in case.samples.items()}
+    found = refusal(case)
+    assert "holdout too small: a loss of up to 9.50 points is not out of the question with 30 samples" in found
+    assert "it would take about 299" in found
+
+
+def test_a_variant_that_fits_no_declared_device(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.options["devices"] = [{**PI, "memory_bytes": 1 << 20}, {**PI, "name": "old", "architecture": "armv7l"}]
+    found = refusal(case)
+    assert "onnx-fp32: fits no declared device: pi: needs" in found
+    assert "old: built for aarch64, x86_64; the device is armv7l" in found
+    assert "device class old" in found
+
+
+def test_samples_that_are_no_numbers(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.samples["image"][[3, 77], 0, 0, 0] = np.nan
+    found = refusal(case)
+    assert "image: expected finite numbers; found 2 NaN or infinite values in 2 of 360 samples: 3, 77" in found
+
+
+def test_a_calibration_set_that_is_not_like_the_holdout(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.options.update(variants=["fp32", "int8"], required_variants=["int8"], calibration=str(tmp_path / "c.npz"))
+    # Somebody scaled the pixels to 0..1, as another model wants them.
+    np.savez(case.options["calibration"], image=case.samples["image"] / 16)
+    found = refusal(case)
+    assert "onnx-int8: accuracy goes from 0.9833 to" in found
+
+
+def test_the_share_that_a_calibration_cuts_off_is_said(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.options.update(variants=["fp32", "int8"], calibration=str(tmp_path / "c.npz"))
+    np.savez(case.options["calibration"], image=case.samples["image"] / 16)
+    published = case.publish()
+    assert [row["published"] for row in published.table] == [True, False]
+    assert any("of the holdout's values are cut off in" in note for note in published.table[1]["notes"])
+    assert any(note.startswith("onnx-int8 is left out: ") for note in published.notes)
+    assert [variant["name"] for variant in published.document["variants"]] == ["onnx-fp32"]
+
+
+def test_layers_go_back_to_float_until_the_variant_passes(tmp_path: Path) -> None:
+    """Channels of very different sizes in one tensor: int8 loses the small ones, and one layer in float keeps them."""
+    case = Case(tmp_path, uneven_model())
+    rng = np.random.default_rng(5)
+    images = rng.standard_normal((500, 4), dtype=np.float32)
+    images[:, 0] = np.sign(images[:, 0]) * rng.uniform(0.5, 1.5, 500)
+    case.samples = {"image": images, "labels": (images[:, 0] > 0).astype(np.int64)}
+    case.options["variants"] = ["fp32", "int8"]
+    published = case.publish()
+    row = published.table[1]
+    assert row["published"], row["notes"]
+    assert any(note.startswith("in float: ") for note in row["notes"]), row["notes"]
+    assert any(note.startswith("with no layers in float: accuracy goes from") for note in row["notes"])
+
+
+def uneven_model() -> bytes:
+    """Whether the first input is above 0, by way of a hidden value 5,000 times as small as its neighbour."""
+    first = np.array([[1, 0, 0], [0, 5000, 0], [0, 0, 1], [0, 0, 1]], np.float32)
+    second = np.array([[-1, 1], [0, 0], [0, 0]], np.float32)
+    third = np.eye(2, dtype=np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["image", "first"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "second"], ["scores"]),
+        helper.make_node("MatMul", ["scores", "third"], ["probabilities"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in (("image", 4), ("probabilities", 2))
+    ]
+    constants = [
+        numpy_helper.from_array(values, name)
+        for name, values in {"first": first, "second": second, "third": third}.items()
+    ]
+    graph = helper.make_graph(nodes, "uneven", ends[:1], ends[1:], constants)
+    content: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    return content
+
+
+def test_a_model_newer_than_the_oldest_runtime_of_the_fleet(tmp_path: Path) -> None:
+    proto = onnx.load_model_from_string(digits_model())
+    proto.ir_version = 13
+    case = Case(tmp_path, proto.SerializeToString())
+    case.options["runtime_minimum"] = "1.22.0"
+    assert "onnx-fp32: needs onnxruntime 1.24.1 (IR version 13); expected 1.22.0 or earlier" in refusal(case)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"image": np.zeros((360, 1, 8, 9), np.float32)}, r"expected the shape \[-1, 1, 8, 8\]"),
+        ({"other": np.zeros((360, 2), np.float32)}, "expected the model's inputs image; found image, other"),
+        ({"labels": np.zeros(359, np.int64)}, "labels: expected 360 rows"),
+        ({"image": np.array(["a"] * 360)}, "image: expected FP32, as the model has"),
+        ({"image": np.array([None] * 360)}, "pickle"),
+        ({"reference:scores": np.zeros((360, 10), np.float32)}, "reference: expected outputs of the model"),
+        ({"reference": np.zeros((360, 11), np.float32)}, r"expected the shape \[360, 11\]; found \[360, 10\]"),
+        ({"labels": np.full(360, 11)}, "expected places from 0 to 9"),
+        ({"probe": np.array("[]")}, "probe: expected a JSON object"),
+        ({"probe": np.array(json.dumps({"output": "scores"}))}, "output: expected one of probabilities"),
+    ],
+)
+def test_samples_that_do_not_fit(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
+    case = Case(tmp_path)
+    case.samples.update(change)
+    with pytest.raises(EdgemlError, match=expected):
+        case.publish()
+
+
+def test_a_source_that_is_none(tmp_path: Path) -> None:
+    assert "not an ONNX model that can be published" in refusal(Case(tmp_path, b"no model"))
+    assert "expected a model; found an empty file" in refusal(Case(tmp_path, b""))
+    case = Case(tmp_path)
+    case.options["source"] = str(tmp_path / "model.pkl")
+    assert "expected a source .onnx" in refusal(case)
+
+
+def test_an_accuracy_below_what_is_asked_for(tmp_path: Path) -> None:
+    case = Case(tmp_path, digits_model("1.2.0"))
+    case.options["accuracy_min"] = 0.9
+    assert "accuracy_min: expected accuracy 0.9; found 0.338889" in refusal(case)
+
+
+def test_int8_of_what_has_no_layers_with_weights(tmp_path: Path) -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("image", "probabilities")]
+    graph = helper.make_graph(
+        [helper.make_node("Softmax", ["image"], ["probabilities"])], "softmax", ends[:1], ends[1:]
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    case = Case(tmp_path, proto.SerializeToString())
+    images = np.random.default_rng(2).standard_normal((400, 3)).astype(np.float32)
+    case.samples = {"image": images, "labels": images.argmax(axis=1)}
+    case.options["variants"] = ["fp32", "fp16", "int8", "int8-dynamic"]
+    published = case.publish()
+    assert [row["published"] for row in published.table] == [True, False, False, False]
+    assert [row["verdict"] for row in published.table[1:]] == ["not made"] * 3
+    case.options.update(version="2", required_variants=["int8"])
+    with pytest.raises(RefusedError, match="int8: the model has no layer"):
+        case.publish()

@@ -87,6 +87,11 @@ benchmark: ## measure what swaps cost, and what the inference server does, besid
 scale: ## measure what a rollout costs the controller, and how that grows with the fleet
 	python tests/benchmark/rollout_scale.py
 
+.PHONY: links
+links: ## roll out over links that lose connections and packets: thousands of times simulated, some times by SSH
+	python tests/benchmark/link_simulation.py
+	python tests/benchmark/lossy_rollouts.py
+
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests
 	FUZZ_REQUESTS=50000 pytest -rP tests/integration/server/test_server_fuzz.py

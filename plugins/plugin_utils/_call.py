@@ -81,8 +81,7 @@ class DeviceAction(ActionBase):
             attempt,
             seconds,
             str((task_vars or {}).get("inventory_hostname")),
-            # Who reads a device knows that it was there; a swap goes first to those that are.
-            away_seconds=seconds if module == "model_info" else min(seconds, AWAY_SECONDS),
+            away_seconds=away_seconds(module, seconds),
         )
 
     def connection_failed(self, message: str) -> None:
@@ -131,6 +130,14 @@ class DeviceAction(ActionBase):
         return self._is_pipelining_enabled("new") or (
             self._connection.has_pipelining and not (become and become.get_option("become_pass"))
         )
+
+
+def away_seconds(module: str, seconds: float) -> float:
+    """Return for how many of the ``seconds`` a call is tried again where nobody answers, or nobody is let in.
+
+    Who reads a device knows that it was there; a swap goes first to those that are.
+    """
+    return seconds if module == "model_info" else min(seconds, AWAY_SECONDS)
 
 
 def _seconds(value: Any) -> float:

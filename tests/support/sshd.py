@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,22 @@ def find_sshd() -> tuple[Path, Path]:
 class Sshd:
     """Listens on port 22 of every address of a network that this process has for itself, and lets root in by a key.
 
-    As a context manager it runs; its files are below ``directory``. Needs ``simulated_fleet.leave_the_machine``.
+    As a context manager it runs; its files are below ``directory``. ``enter`` is the command that starts another one in
+    its network, where that is not this process's own; ``address`` one of its addresses there. Needs
+    ``simulated_fleet.leave_the_machine``.
     """
 
-    def __init__(self, directory: Path, program: Path, libraries: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        program: Path,
+        libraries: Path,
+        enter: Sequence[str] = (),
+        address: str = "127.0.0.1",
+    ) -> None:
         self._directory = directory / "ssh"
-        self._command = [str(program), "-D", "-e", "-f", str(self._directory / "sshd_config")]
+        self._command = [*enter, str(program), "-D", "-e", "-f", str(self._directory / "sshd_config")]
+        self._address = address
         self._libraries = libraries
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -79,7 +90,7 @@ class Sshd:
                 self._command, stderr=log, env={"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self._libraries)}
             )
         deadline = time.monotonic() + _SECONDS
-        while not _answers():
+        while not _answers(self._address):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
@@ -112,6 +123,6 @@ class Sshd:
         subprocess.run(["mount", "--bind", str(passwd), "/etc/passwd"], check=True)
 
 
-def _answers() -> bool:
+def _answers(address: str) -> bool:
     with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", 22)) == 0
+        return client.connect_ex((address, 22)) == 0

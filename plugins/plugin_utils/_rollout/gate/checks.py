@@ -115,7 +115,7 @@ class Cause(enum.Enum):
     """Why a check is inconclusive or skipped, where its numbers alone do not say it."""
 
     UNDECIDED = "undecided"
-    """A longer soak is expected to decide it."""
+    """A longer soak is expected to decide it, or a device that is silent will be asked again."""
     SUSPICIOUS = "suspicious"
     """Beyond the limit, and not beyond chance."""
     TOO_LITTLE = "too little"

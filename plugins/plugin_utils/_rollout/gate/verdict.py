@@ -88,7 +88,8 @@ def judge(
     """
     wave = by_name(devices)
     serving = [item for item in wave if item.outcome in ON_NEW_VERSION]
-    findings = [_failed_devices([*wave, *earlier], limits), *_coverage(wave, serving, earlier, limits=limits)]
+    silent = [item for item in wave if item.outcome == SILENT] if analysis < analyses_max else []
+    findings = [_failed_devices([*wave, *earlier], silent, limits), *_coverage(wave, serving, earlier, limits=limits)]
     if serving:
         groups = Groups.of(serving, by_name(controls))
         allowed = limits.max_failures.of(len(wave))
@@ -126,13 +127,21 @@ def _strictly(finding: Finding) -> Finding:
 # ---- what is known of the devices at all ----
 
 
-def _failed_devices(begun: Sequence[DeviceObservation], limits: Limits) -> Finding:
-    """Over all waves so far, because what each of them may bear adds up."""
+def _failed_devices(
+    begun: Sequence[DeviceObservation], silent: Sequence[DeviceObservation], limits: Limits
+) -> Finding:
+    """Over all waves so far, because what each of them may bear adds up.
+
+    ``silent``: those that will be asked again. A link that is gone for minutes is no failure before the last analysis.
+    """
     bad = [item for item in begun if item.outcome in BAD]
     allowed = limits.max_failures.of(len(begun))
+    verdict = Verdict.PASS if len(bad) <= allowed else Verdict.FAIL
+    waits = verdict is Verdict.FAIL and len(bad) - len(silent) <= allowed
     return Finding(
         check=Check.FAILED_DEVICES,
-        verdict=Verdict.PASS if len(bad) <= allowed else Verdict.FAIL,
+        verdict=Verdict.INCONCLUSIVE if waits else verdict,
+        cause=Cause.UNDECIDED if waits else None,
         estimate=len(bad),
         limit=allowed,
         samples=len(begun),

@@ -125,7 +125,8 @@ def _cause(finding: Finding) -> str:
 def _failed_devices(finding: Finding) -> str:
     number, allowed = int(finding.estimate or 0), int(finding.limit or 0)
     head = f"{number} of {counted(finding.samples, 'device')} so far refused, failed or fell silent"
-    return f"{head} (at most {allowed}){_named(finding, lambda note: f'{note.name} {note.outcome}')}"
+    waits = "; the silent ones are asked again" if finding.cause is Cause.UNDECIDED else ""
+    return f"{head} (at most {allowed}){_named(finding, lambda note: f'{note.name} {note.outcome}')}{waits}"
 
 
 def _coverage(finding: Finding) -> str:

@@ -364,6 +364,18 @@ def test_devices_that_are_away_are_not_failures_but_lower_the_coverage() -> None
     assert words.reason(found) == "1 of 3 devices reported (33%, at least 50%)"
 
 
+def test_a_silent_device_is_asked_again_before_it_counts_as_failed() -> None:
+    wave = [good("a"), good("b"), bad("c", SILENT)]
+    for analysis, verdict in ((1, INCONCLUSIVE), (2, INCONCLUSIVE), (3, FAIL)):
+        assert judge(wave, analysis=analysis, analyses_max=3)[0] == verdict
+    (found,) = [item for item in judge(wave, analyses_max=3)[1] if item.check is Check.FAILED_DEVICES]
+    assert words.reason(found).endswith("c silent; the silent ones are asked again")
+    # What a device reports itself does not wait, nor does a wave that was judged.
+    assert judge([*wave, bad("d", FAILED)], analyses_max=3)[0] == FAIL
+    assert judge([good("a"), good("b")], earlier=[bad("c", SILENT)], analyses_max=3)[0] == FAIL
+    assert judge(wave, limits=Limits(max_failures=Allowance(1)), analyses_max=3)[0] == PASS
+
+
 def test_a_kind_of_which_nothing_is_heard_is_inconclusive() -> None:
     wave = [good("a"), good("b"), bad("c", Outcome.AWAY, "large")]
     assert judge(wave)[0] == INCONCLUSIVE

@@ -58,6 +58,10 @@ sanity: ## run ansible-test's sanity tests on the collection as it is installed
 matrix: ## run the life of a fleet with each ansible-core, and with the oldest and newest Python that it supports
 	@tools/matrix
 
+.PHONY: matrix-ends
+matrix-ends: ## that, with the oldest and the newest ansible-core only
+	@tools/matrix --ends
+
 .PHONY: judges
 judges: ## have the field's own tools judge the collection: newest ansible-core, Galaxy's importer, antsibull, vermin
 	@tools/judges

@@ -125,6 +125,13 @@ options:
             description: Whether the content is kept out of the result.
             type: bool
             default: false
+          validate:
+            description:
+              - A command that gets the new content on its standard input, changes nothing, and ends with 0 where the
+                content can be used. What it refuses fails the task before any file is changed.
+            type: list
+            elements: str
+            default: []
           restarts:
             description:
               - Unit that is restarted when the file changed or was removed, if it runs and is among O(parts[].units).

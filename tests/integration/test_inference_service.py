@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from certificates import Authority
 from controller import Ansible, Run
 from device import Device
 from edgeml_server.config import parse_config
-from links import REPOSITORY
+from links import PYTHON_PATH, REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials import Credentials, hash_secret
 
@@ -84,6 +85,7 @@ def run(machines: dict[str, Device], tmp_path_factory: pytest.TempPathFactory) -
         "unit": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-inference.service') }}",
         "directories": "{{ __inference_service_code_directories }}",
         "credentials": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/credentials.json') }}",
+        "validate": "{{ __inference_service_configure.files | map(attribute='validate', default=[]) | select }}",
         "files": "{{ __inference_service_configure.files | selectattr('present', 'defined') | selectattr('present') }}",
     }
     look = {"name": "edgeml.fleet.inference_service", "tasks_from": "preflight", "public": True}
@@ -118,7 +120,49 @@ def test_the_server_takes_the_roles_configuration(run: Run, name: str) -> None:
     found = {key: getattr(config, key) for key in ("tls_certificate", "tls_key", "tls_client_ca", "credentials")}
     assert {key for key, value in found.items() if value} == TAKEN[name][1]
     assert {item["path"] for item in files["files"]} == {value for value in found.values() if value}
-    assert "ExecReload=/bin/kill -HUP $MAINPID" in files["unit"]
+    assert "python -m edgeml_server.tools.reload /run/edgeml/server.sock $MAINPID\n" in files["unit"]
+
+
+# What an argument spec and the role's own checks let through, and the server does not.
+NOT_TAKEN = {
+    "inference_service_listen_port": 70000,
+    "inference_service_threads": 0,
+    "inference_service_prediction_log_bytes": 1,
+    "inference_service_drift_window": 10,
+    "inference_service_prediction_log_inputs": "all",
+}
+
+
+def test_a_configuration_that_the_server_refuses_changes_nothing(run: Run, tmp_path: Path) -> None:
+    """The role's own command, of which the paths are this clone's."""
+    message = run.results("Render")["defaults"]["msg"]
+    config = json.dumps(parsed(message["config"]))
+    (program,) = parsed(message["validate"])
+    app, python = program[1].partition("=")[2], program[2]
+    assert (program[0], app[:16], python[:17]) == ("env", "/opt/edgeml/app-", "/opt/edgeml/venv-")
+    program[1:3] = [f"PYTHONPATH={PYTHON_PATH}", sys.executable]
+    path = tmp_path / "server.json"
+    ansible = Ansible(tmp_path, [], edge={"ansible_connection": "local"})
+
+    def write(content: str) -> dict[str, Any]:
+        files = [
+            {"path": str(tmp_path / "key.pem"), "content": content[:9], "mode": "0600"},
+            {"path": str(path), "content": content, "mode": "0600", "validate": program},
+        ]
+        task = {"name": "Set up", "edgeml.fleet.device_setup": {"parts": [{"files": files}]}}
+        (ansible.directory / "play.yml").write_text(
+            json.dumps([{"hosts": "edge", "gather_facts": False, "tasks": [task]}])
+        )
+        return ansible.run("play.yml").results("Set up")["edge"]
+
+    assert write(config)["changed"]
+    before = {item.name: item.read_bytes() for item in tmp_path.glob("*.*")}
+    for name, value in NOT_TAKEN.items():
+        key = name.removeprefix("inference_service_")
+        result = write(json.dumps({**json.loads(config), key: value}, indent=1))
+        assert f"{path}: the new content is refused, and no file was changed: {key}: expected" in result["msg"]
+        assert result["changes"] == []
+    assert {item.name: item.read_bytes() for item in tmp_path.glob("*.*")} == before
 
 
 def test_values_that_arrive_as_text_count_as_what_they_say(run: Run) -> None:

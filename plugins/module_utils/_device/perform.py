@@ -25,9 +25,11 @@ from .facts import device_facts
 from .plan import Plan, SwapOptions
 from .request import SwapRequest
 from .state import ModelServer
-from .store import Store
+from .store import LOCK_SECONDS, Store
 from .swap import Swap
 from .transitions import Cause
+
+REVERT_LOCK_SECONDS = 600
 
 
 def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
@@ -40,7 +42,8 @@ def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
         if check_mode:
             call.run(act=False)
         else:
-            with call.store.lock():
+            # A way back is for what may still be at work, and then waits for its end.
+            with call.store.lock(REVERT_LOCK_SECONDS if request.state == "previous" else LOCK_SECONDS):
                 call.run(act=True)
         return call.result
     except SwapError as error:

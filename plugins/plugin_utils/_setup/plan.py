@@ -47,6 +47,7 @@ _FILE = {
     "template": {"type": "str"},
     **_OWNERSHIP,
     "secret": {"type": "bool", "default": False},
+    "validate": {"type": "list", "elements": "str", "default": []},
     "restarts": {"type": "str", "default": ""},
     "reloads": {"type": "str", "default": ""},
 }

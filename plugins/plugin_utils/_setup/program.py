@@ -83,8 +83,11 @@ class Setup:
             self.make_directory(**directory)
         if missing:
             self.install_bundle(request["bundle"], missing)
+        if not (missing and self.check_mode):
+            # Those of the archives may be needed for it.
+            validate_files(request["files"])
         for file in request["files"]:
-            self.set_file(**file)
+            self.set_file(**{name: value for name, value in file.items() if name != "validate"})
         for command in request["commands"]:
             self.run_command(**command)
         self.run_units(request["units"])
@@ -296,6 +299,18 @@ def require(expected: Mapping[str, Sequence[str]], facts: Mapping[str, str]) -> 
             raise SetupError(f"{REQUIRED[name]}: expected {' or '.join(values)}, but found {facts[name]}")
 
 
+def validate_files(files: Sequence[Mapping[str, Any]]) -> None:
+    """Have each new content read by what will use it, before any file changes. Raises SetupError for one it refuses."""
+    for file in files:
+        content = file["content"].encode() if file["present"] else None
+        if not file["validate"] or content is None or _read(file["path"]) == content:
+            continue
+        done = _execute(file["validate"], content)
+        if done.returncode != 0:
+            said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
+            raise SetupError(f"{file['path']}: the new content is refused, and no file was changed: {said}")
+
+
 def unit_verb(active_state: str, running: bool, restart: bool, reload: bool) -> str:
     """What systemctl has to do to a unit: ``start``, ``restart``, ``reload``, or nothing (an empty text).
 
@@ -465,19 +480,24 @@ def _ends_well(command: Sequence[str]) -> bool:
 
 def _run(command: Sequence[str], check: bool = True) -> str:
     """Run a command and return what it printed. Raises SetupError with the end of what it said when it fails."""
+    done = _execute(command)
+    if check and done.returncode != 0:
+        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
+        raise SetupError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
+    return done.stdout
+
+
+def _execute(command: Sequence[str], content: bytes = b"") -> subprocess.CompletedProcess[str]:
+    """Run a command with this content on its standard input, and wait for its end."""
     # Not every way to become root leads to root's own path.
     path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     environment = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(
+    return subprocess.run(
         command,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        input=content.decode(),
         capture_output=True,
         check=False,
         encoding="utf-8",
         errors="replace",
     )
-    if check and done.returncode != 0:
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
-        raise SetupError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
-    return done.stdout

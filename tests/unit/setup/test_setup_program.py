@@ -63,7 +63,7 @@ class Place:
         return setup.changes
 
     def file(self, name: str, content: str = "", **more: Any) -> dict[str, Any]:
-        default = {"present": True, "mode": "0640", "secret": False, "restarts": "", "reloads": ""}
+        default = {"present": True, "mode": "0640", "secret": False, "validate": [], "restarts": "", "reloads": ""}
         owner = {"owner": OWNER, "group": GROUP}
         return {"path": str(self.root / name), "content": content, **default, **owner, **more}
 
@@ -116,6 +116,42 @@ def test_a_file_is_made_kept_changed_and_removed(place: Place) -> None:
     assert not path.exists()
     assert place.run(files=[absent]) == []
     assert list(path.parent.iterdir()) == [], "nothing is left of the writing"
+
+
+# Takes what is valid JSON.
+JSON = [sys.executable, "-c", "import json, sys; json.load(sys.stdin)"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_content_that_its_user_refuses_changes_nothing(place: Place, check_mode: bool) -> None:
+    other, file = place.file("other", "1"), place.file("server.json", '{"port": 1}', validate=JSON)
+    place.run(files=[other, file])
+    tree = place.tree()
+    wrong = [{**other, "content": "2"}, {**file, "content": '{"port": }'}]
+    with pytest.raises(
+        SetupError, match=r"(?s)/server.json: the new content is refused, and no file was changed: .*JSON"
+    ):
+        place.run(check_mode, files=wrong)
+    assert place.tree() == tree
+    place.run(files=[{**file, "content": '{"port": 2}'}])
+    assert Path(file["path"]).read_text() == '{"port": 2}'
+
+
+def test_a_content_that_stays_or_goes_is_not_validated(place: Place) -> None:
+    file = place.file("server.json", "no JSON")
+    place.run(files=[file])
+    assert place.run(files=[{**file, "validate": JSON}]) == []
+    place.run(files=[{**file, "validate": JSON, "present": False, "content": None}])
+    assert not Path(file["path"]).exists()
+
+
+def test_what_would_validate_may_come_with_the_archives(place: Place) -> None:
+    file = place.file("server.json", "{}", validate=[str(place.root / "venv" / "python")])
+    bundle = {"directory": str(place.root), "names": ["venv"], "archives": [], "arguments": []}
+    request = make_request({}, [{**EMPTY_PART, "files": [file]}], bundle, check_mode=True)
+    setup = place.setup(check_mode=True)
+    assert setup.run(request) == []
+    assert next(change["after"] for change in setup.changes) == "installed"
 
 
 def test_what_an_interrupted_writing_left_is_no_obstacle(place: Place) -> None:

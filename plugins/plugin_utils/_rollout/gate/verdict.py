@@ -127,9 +127,7 @@ def _strictly(finding: Finding) -> Finding:
 # ---- what is known of the devices at all ----
 
 
-def _failed_devices(
-    begun: Sequence[DeviceObservation], silent: Sequence[DeviceObservation], limits: Limits
-) -> Finding:
+def _failed_devices(begun: Sequence[DeviceObservation], silent: Sequence[DeviceObservation], limits: Limits) -> Finding:
     """Over all waves so far, because what each of them may bear adds up.
 
     ``silent``: those that will be asked again. A link that is gone for minutes is no failure before the last analysis.

@@ -238,6 +238,7 @@ class InferenceServer:
         except (CredentialsError, TlsError) as error:
             _log.error("reload failed, the old certificates and credentials stay in use", error=error)
             self._metrics.reload_successful.set(0)
+            self._metrics.reloads.inc()
             return
         if self._app.authenticator is not None:
             self._app.authenticator.close()
@@ -246,6 +247,7 @@ class InferenceServer:
             await server.listen_again(tls)
             self._connections.renew_tcp()
         self._metrics.reload_successful.set(1)
+        self._metrics.reloads.inc()
         _log.info("reloaded")
 
     def _stop(self, server: HttpServer) -> None:

@@ -81,6 +81,11 @@ class Metrics:
             "TLS handshakes that failed, such as those of clients without a good certificate.",
             registry=self._registry,
         )
+        self.reloads = Counter(
+            "edgeml_reloads_total",
+            "Reloads of certificates and credentials that came to their end, failed ones too.",
+            registry=self._registry,
+        )
         self.reload_successful = Gauge(
             "edgeml_reload_successful",
             "1 if the last reload of certificates and credentials succeeded, or none was asked for; else 0.",

@@ -155,7 +155,8 @@ def test_a_configuration_that_the_server_refuses_changes_nothing(run: Run, tmp_p
         )
         return ansible.run("play.yml").results("Set up")["edge"]
 
-    assert write(config)["changed"]
+    first = write(config)
+    assert first["changed"], first
     before = {item.name: item.read_bytes() for item in tmp_path.glob("*.*")}
     for name, value in NOT_TAKEN.items():
         key = name.removeprefix("inference_service_")

@@ -226,18 +226,25 @@ def test_a_host_of_any_name_is_rolled_out_to_in_its_wave(tmp_path: Path, monkeyp
     assert back.custom_stats["rollback_outcomes"] == {"reverted": 12}
 
 
-def test_a_group_without_hosts_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("playbook", "variable"),
+    [
+        ("rollout", "rollout_hosts"),
+        ("reconcile", "rollout_hosts"),
+        ("rollback", "rollback_hosts"),
+        ("status", "status_hosts"),
+        ("provision", "provision_hosts"),
+        ("container_runtime", "container_runtime_hosts"),
+    ],
+)
+def test_a_group_without_hosts_is_an_error(tmp_path: Path, playbook: str, variable: str) -> None:
     fleet = Fleet(tmp_path, {})
-    for playbook in ("rollout", "reconcile"):
-        run = fleet.ansible.run(f"edgeml.fleet.{playbook}", rollout_hosts="egde")
-        assert run.code == 2, run
-        assert "rollout_hosts: no host of the inventory matches 'egde'; its groups are: edge" in repr(run)
-    run = fleet.ansible.run("edgeml.fleet.rollback", rollback_hosts="egde")
+    run = fleet.ansible.run(f"edgeml.fleet.{playbook}", **{variable: "egde"})
     assert run.code == 2, run
-    assert "rollback_hosts: no host of the inventory matches 'egde'; its groups are: edge" in repr(run)
-    run = fleet.ansible.run("edgeml.fleet.status", status_hosts="egde")
-    assert run.code == 2, run
-    assert "status_hosts: no host of the inventory matches egde; its groups are: edge" in repr(run)
+    problem = run.custom_stats[f"{playbook}_problem"]
+    assert problem.replace("'", "") == f"{variable}: no host of the inventory matches egde; its groups are: edge"
+    assert repr(run).count(problem) == 1, "it is printed once"
+    assert run.custom_stats.get("rollout_verdict") == ("refused" if playbook == "rollout" else None)
 
 
 def test_the_status_is_whole_also_with_another_strategy_and_another_store(tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils import _call
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import patiently
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next, after_verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions, RolloutOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import MAY_HOLD_NEW_VERSION, Outcome
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Next, after_verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
 
 OLD, NEW = "1.0.0", "1.1.0"

@@ -88,7 +88,7 @@ def judge(
     """
     wave = by_name(devices)
     serving = [item for item in wave if item.outcome in ON_NEW_VERSION]
-    silent = [item for item in wave if item.outcome == SILENT] if analysis < analyses_max else []
+    silent = [item for item in wave if item.outcome == Outcome.SILENT] if analysis < analyses_max else []
     findings = [_failed_devices([*wave, *earlier], silent, limits), *_coverage(wave, serving, earlier, limits=limits)]
     if serving:
         groups = Groups.of(serving, by_name(controls))

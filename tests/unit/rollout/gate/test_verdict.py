@@ -365,14 +365,14 @@ def test_devices_that_are_away_are_not_failures_but_lower_the_coverage() -> None
 
 
 def test_a_silent_device_is_asked_again_before_it_counts_as_failed() -> None:
-    wave = [good("a"), good("b"), bad("c", SILENT)]
+    wave = [good("a"), good("b"), bad("c", Outcome.SILENT)]
     for analysis, verdict in ((1, INCONCLUSIVE), (2, INCONCLUSIVE), (3, FAIL)):
         assert judge(wave, analysis=analysis, analyses_max=3)[0] == verdict
     (found,) = [item for item in judge(wave, analyses_max=3)[1] if item.check is Check.FAILED_DEVICES]
     assert words.reason(found).endswith("c silent; the silent ones are asked again")
     # What a device reports itself does not wait, nor does a wave that was judged.
-    assert judge([*wave, bad("d", FAILED)], analyses_max=3)[0] == FAIL
-    assert judge([good("a"), good("b")], earlier=[bad("c", SILENT)], analyses_max=3)[0] == FAIL
+    assert judge([*wave, bad("d", Outcome.FAILED)], analyses_max=3)[0] == FAIL
+    assert judge([good("a"), good("b")], earlier=[bad("c", Outcome.SILENT)], analyses_max=3)[0] == FAIL
     assert judge(wave, limits=Limits(max_failures=Allowance(1)), analyses_max=3)[0] == PASS
 
 

@@ -16,6 +16,8 @@ from links import REPOSITORY
 from onnx import TensorProto, helper, numpy_helper
 from releases import Made, make_release, read_release, variant_entry
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import WHOLE
+
 WIDTH = 512
 INPUTS, OUTPUTS = 64, 10
 LAYER_BYTES = 4 * WIDTH * WIDTH
@@ -91,10 +93,11 @@ class Digits:
     def __init__(self) -> None:
         self._made = read_release(REPOSITORY / "examples" / "digits" / "repository", self.name, "1.1.0")
         release = self._made.release
-        assert release.golden is not None
-        assert release.probe is not None
-        self._golden = self._made.blobs[release.golden.sha256]
-        self._probe = self._made.blobs[release.probe.sha256]
+        part = release.parts[WHOLE]
+        assert part.golden is not None
+        assert part.probe is not None
+        self._golden = self._made.blobs[part.golden.sha256]
+        self._probe = self._made.blobs[part.probe.sha256]
         content = self._made.blobs[release.variants[0].files[0].sha256]
         self._model = onnx.load_from_string(content)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

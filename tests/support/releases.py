@@ -76,6 +76,31 @@ def make_release(
     return Made({**document, **changes}, {sha256(content): content for content in contents})
 
 
+def make_pipeline(
+    version: str,
+    model: str,
+    models: Mapping[str, bytes],
+    golden: Mapping[str, bytes] | None = None,
+    probe: Mapping[str, bytes] | None = None,
+    reference: Mapping[str, bytes] | None = None,
+    model_format: str = "onnx",
+    **changes: Any,
+) -> Made:
+    """A release of several models; each argument is by part. ``changes`` are of the variant."""
+    files = {f"{name}.{model_format}": content for name, content in models.items()}
+    parts: dict[str, dict[str, Any]] = {name: {} for name in models}
+    contents = list(files.values())
+    for kind, by_part in (("golden", golden), ("probe", probe), ("reference", reference)):
+        for name, content in (by_part or {}).items():
+            parts[name][kind] = file_entry(f"{kind}-{name}.json", content)
+            contents.append(content)
+    variant = variant_entry(files, name=f"{model_format}-fp32", format=model_format, **changes)
+    del variant["entrypoint"]
+    variant["parts"] = {name: {"entrypoint": path} for name, path in zip(models, files, strict=True)}
+    document = {"schema": 1, "model": model, "version": version, "parts": parts, "variants": [variant]}
+    return Made(document, {sha256(content): content for content in contents})
+
+
 def read_release(repository: Path, model: str, version: str) -> Made:
     """A release that a model repository holds."""
     document = json.loads((repository / model / version / "manifest.json").read_text())

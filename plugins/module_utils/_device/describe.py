@@ -83,11 +83,11 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
         if probe and answers and live == state.active:
             asked = strategy.server
             entry["probe"] = None
-            if asked and version.probe_path:
+            if asked and version.probe:
                 # Imported here, because most calls ask nothing, and its own imports take time on a device.
                 from .probe_set import probe_result
 
-                entry["probe"] = probe_result(asked, name, version.probe_path, version.golden_path)
+                entry["probe"] = probe_result(asked, *version.probe)
     if history > 0:
         entry["history"] = store.journal(name).history()[-history:]
     return entry

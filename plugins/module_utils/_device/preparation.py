@@ -18,7 +18,7 @@ import pwd
 from typing import Any
 
 from .._common.errors import EdgemlError, StoreError
-from .._release.manifest import File, is_file_name
+from .._release.manifest import WHOLE, File, is_file_name
 from .facts import processor_id
 from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel
 from .smoke_test import USER, RuntimeTool
@@ -34,11 +34,12 @@ _REASON_CHARACTERS_MAX = 300
 def prepare(store: Store, version: Version) -> None:
     """Have the version's model prepared for the runtime that it was tested with, unless that was tried. Hold the lock.
 
-    Models of less than MODEL_BYTES_MIN, and releases without golden inputs, are not.
+    Models of less than MODEL_BYTES_MIN, releases without golden inputs, and pipelines are not.
     """
     tested = store.tested(version)
     size = sum(file.size for file in version.chosen.files)
-    if tested is None or size < MODEL_BYTES_MIN or version.golden_path is None:
+    whole = version.release.parts.get(WHOLE)
+    if tested is None or size < MODEL_BYTES_MIN or whole is None or whole.golden is None:
         return
     noted = tested.get("prepared")
     if noted is not None and ("settings" not in noted or store.prepared(version) is not None):

@@ -40,13 +40,21 @@ from .blobs import CONTENT_MODE, Blobs
 from .facts import processor_id
 from .journal import Journal
 from .prepared import PREFIX, PreparedModel, parse_prepared
-from .state import SCHEMA, State, parse_state, state_document
+from .state import SCHEMA, State, parse_state, require, state_document
 
 LOCK_SECONDS = 60
 # What going back writes: a state, the journal's entry, a link, and their directories. On a full disk they need it.
 RESERVE_BYTES = 64 << 10
 _STATE_MODE = 0o640
 _NO_STATE: Any = object()
+
+
+class ProbeFiles(NamedTuple):
+    """A probe set: the name of the model that it asks, as the server has it, its path, and that of the golden file."""
+
+    model: str
+    path: str
+    golden: str | None
 
 
 class Version(NamedTuple):
@@ -68,18 +76,18 @@ class Version(NamedTuple):
 
     @property
     def entrypoint_path(self) -> str:
-        """Path of the file that the runtime opens."""
-        return os.path.join(self.directory, self.chosen.entrypoint)
+        """Path of the file that the runtime opens, of a pipeline its first part's."""
+        return os.path.join(self.directory, next(iter(self.chosen.entries.values())).entrypoint)
 
     @property
-    def golden_path(self) -> str | None:
-        """Path of the golden inputs and outputs, if the release has them."""
-        return os.path.join(self.directory, self.release.golden.path) if self.release.golden else None
-
-    @property
-    def probe_path(self) -> str | None:
-        """Path of the labelled probe set, if the release has one."""
-        return os.path.join(self.directory, self.release.probe.path) if self.release.probe else None
+    def probe(self) -> ProbeFiles | None:
+        """Where the probe set of the release is, if it has one."""
+        name = self.release.probed
+        if name is None:
+            return None
+        part = self.release.parts[name]
+        path, golden = (os.path.join(self.directory, file.path) if file else None for file in (part.probe, part.golden))
+        return ProbeFiles(f"{self.model}/{name}" if name else self.model, require(path), golden)
 
 
 class Store:

@@ -231,12 +231,12 @@ class Swap(Planning):
 
     def _baseline(self, version: Version) -> dict[str, Any] | None:
         server = self.strategy.server
-        if server is None or version.probe_path is None or self.live() in (None, version.version):
+        if server is None or version.probe is None or self.live() in (None, version.version):
             return None
         # Imported here, because its own imports take time on a device that asks nothing.
         from .probe_set import probe_result
 
-        return probe_result(server, self.model, version.probe_path, version.golden_path)
+        return probe_result(server, *version.probe)
 
     def _watch(self, version: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds

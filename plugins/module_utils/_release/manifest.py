@@ -24,13 +24,23 @@ VARIANTS_MAX = 64
 FILES_MAX = 1024
 CLASSES_MAX = 65536
 DOCUMENTS_MAX = 64
+PARTS_MAX = 32
+TENSORS_MAX = 1024
+SEQUENCES_MAX = 4096
 SECONDS_MAX = 3600
+# The part of a release that is one model, and so has no parts.
+WHOLE = ""
+# They would be other URLs of the inference server.
+RESERVED_PARTS = frozenset({"versions", "infer", "ready", "feedback"})
 # Written by the store beside the release's own files.
 RESERVED_NAMES = frozenset({"version.json", "tested.json"})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_LOCALE = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,63}\Z")
+_PART_FIELDS = ("golden", "probe", "reference", "classes", "sequences")
+_ENTRY_FIELDS = ("signature", "tensors", "tolerances")
 # JSON can spell half a character, which UTF-8 cannot.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -52,10 +62,27 @@ class Tolerance(NamedTuple):
     steps: int = 0
 
 
+class Entry(NamedTuple):
+    """How a runtime opens one model of a variant: the file, and the signature in it (None: its only one).
+
+    ``inputs`` and ``outputs`` have the file's own name of a tensor by its public one, where they differ; ``tolerances``
+    those of outputs for which the variant allows another one than the golden file.
+    """
+
+    entrypoint: str
+    signature: str | None = None
+    inputs: Mapping[str, str] = {}
+    outputs: Mapping[str, str] = {}
+    tolerances: Mapping[str, Tolerance] = {}
+
+
 class Variant(NamedTuple):
-    """A release for one kind of device. ``memory_bytes`` is what serving it needs, beside the server itself;
-    ``latency_seconds_max`` what one run of its golden inputs may take there, if the release says; ``tolerances`` has
-    those of outputs for which the variant allows another one than the golden file."""
+    """A release for one kind of device.
+
+    ``memory_bytes`` is what serving it needs, beside the server itself. ``entries`` are its models by part,
+    ``libraries`` the files with custom operators, ``locales`` what must be installed on the device;
+    ``latency_seconds_max`` is what one run of its golden inputs may take there, if the release says.
+    """
 
     name: str
     format: str
@@ -63,32 +90,63 @@ class Variant(NamedTuple):
     runtime: str
     runtime_minimum: str
     memory_bytes: int
-    entrypoint: str
+    entries: Mapping[str, Entry]
     files: tuple[File, ...]
+    libraries: tuple[str, ...] = ()
+    locales: tuple[str, ...] = ()
     latency_seconds_max: float | None = None
-    tolerances: Mapping[str, Tolerance] = {}
 
 
-class Release(NamedTuple):
-    """One version of one model. ``digest`` identifies the manifest's content, whatever its formatting;
-    ``classes`` are the names of each output's classes, in the order of its scores; ``documents`` are files about the
-    release, by name, which devices do not fetch."""
+class Sequences(NamedTuple):
+    """A model that keeps state serves at most ``most`` sequences at once; one without a request for ``idle_seconds``
+    ends."""
 
-    model: str
-    version: str
-    variants: tuple[Variant, ...]
+    most: int
+    idle_seconds: float
+
+
+class Part(NamedTuple):
+    """What belongs to one model of a release, whatever the variant. ``classes`` are the names of each output's classes,
+    in the order of its scores."""
+
     golden: File | None
     probe: File | None
     reference: File | None
     classes: Mapping[str, tuple[str, ...]]
+    sequences: Sequences | None
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """Golden file, probe set and reference, those that there are."""
+        return tuple(file for file in (self.golden, self.probe, self.reference) if file is not None)
+
+
+class Release(NamedTuple):
+    """One version of one model, or of several that belong together. ``digest`` identifies the manifest's content,
+    whatever its formatting; ``parts`` are the models by name, of a release of one model ``WHOLE`` alone; ``documents``
+    are files about the release, by name, which devices do not fetch."""
+
+    model: str
+    version: str
+    variants: tuple[Variant, ...]
+    parts: Mapping[str, Part]
     digest: str
     document: Mapping[str, Any]
     documents: Mapping[str, File] = {}
 
+    @property
+    def is_pipeline(self) -> bool:
+        """Whether the release has several models, each with a name of its own."""
+        return WHOLE not in self.parts
+
+    @property
+    def probed(self) -> str | None:
+        """The part that has the release's probe set; None without one."""
+        return next((name for name, part in self.parts.items() if part.probe is not None), None)
+
     def files(self, variant: Variant) -> tuple[File, ...]:
         """All files that a device holds for ``variant``: the model's, then golden, probe set and reference."""
-        extra = tuple(file for file in (self.golden, self.probe, self.reference) if file is not None)
-        return variant.files + extra
+        return variant.files + tuple(file for part in self.parts.values() for file in part.files)
 
     def all_files(self) -> tuple[File, ...]:
         """Every file of every variant and every document, each blob once."""
@@ -127,17 +185,15 @@ def parse_release(document: Any) -> Release:
         document,
         "manifest",
         required=("schema", "model", "version", "variants"),
-        optional=("created", "description", "golden", "probe", "reference", "classes", "documents"),
+        optional=("created", "description", "parts", "documents", *_PART_FIELDS),
     )
     if isinstance(top["schema"], bool) or top["schema"] != SCHEMA or not isinstance(top["schema"], int):
         raise ManifestError(f"schema: expected {SCHEMA}; found {_shown(top['schema'])}")
     for field in ("created", "description"):
         _text(top.get(field, ""), field)
-    golden = _file(top["golden"], "golden") if top.get("golden") is not None else None
-    probe = _file(top["probe"], "probe") if top.get("probe") is not None else None
-    reference = _file(top["reference"], "reference") if top.get("reference") is not None else None
+    parts = _parts(top)
     variants = tuple(
-        _variant(item, f"variants[{index}]")
+        _variant(item, f"variants[{index}]", parts)
         for index, item in enumerate(_list(top["variants"], "variants", VARIANTS_MAX))
     )
     _unique((variant.name for variant in variants), "variants: name")
@@ -145,10 +201,7 @@ def parse_release(document: Any) -> Release:
         model=check_name(top["model"], "model"),
         version=check_name(top["version"], "version"),
         variants=variants,
-        golden=golden,
-        probe=probe,
-        reference=reference,
-        classes=_classes(top.get("classes"), "classes"),
+        parts=parts,
         digest=document_digest(document),
         document=document,
         documents=_documents(top.get("documents"), "documents"),
@@ -227,22 +280,72 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _variant(value: Any, field: str) -> Variant:
+def _parts(top: Mapping[str, Any]) -> Mapping[str, Part]:
+    """The models of the release, sorted by name; without ``parts`` the release is one model."""
+    if top.get("parts") is None:
+        return {WHOLE: _part(top, "")}
+    stray = [name for name in _PART_FIELDS if top.get(name) is not None]
+    if stray:
+        raise ManifestError(f"{stray[0]}: expected it in one of the parts, as parts.<name>.{stray[0]}")
+    parts = {}
+    for name, value in sorted(_named(top["parts"], "parts", PARTS_MAX).items()):
+        if check_name(name, "parts") in RESERVED_PARTS:
+            raise ManifestError(f"parts: expected other names than {', '.join(sorted(RESERVED_PARTS))}; found {name}")
+        parts[name] = _part(_fields(value, f"parts.{name}", required=(), optional=_PART_FIELDS), f"parts.{name}.")
+    probed = [name for name, part in parts.items() if part.probe is not None]
+    if len(probed) > 1:
+        raise ManifestError(
+            f"parts: expected one probe set, that of the part whose answers count; found {', '.join(probed)}"
+        )
+    return parts
+
+
+def _part(item: Mapping[str, Any], prefix: str) -> Part:
+    def file(name: str) -> File | None:
+        return _file(item[name], f"{prefix}{name}") if item.get(name) is not None else None
+
+    return Part(
+        golden=file("golden"),
+        probe=file("probe"),
+        reference=file("reference"),
+        classes=_classes(item.get("classes"), f"{prefix}classes"),
+        sequences=_sequences(item.get("sequences"), f"{prefix}sequences"),
+    )
+
+
+def _sequences(value: Any, field: str) -> Sequences | None:
+    if value is None:
+        return None
+    item = _fields(value, field, required=("most", "idle_seconds"))
+    most, seconds = _count(item["most"], f"{field}.most"), _seconds(item["idle_seconds"], f"{field}.idle_seconds")
+    if not 1 <= most <= SEQUENCES_MAX:
+        raise ManifestError(f"{field}.most: expected 1 to {SEQUENCES_MAX}; found {most}")
+    if seconds is None:
+        raise ManifestError(f"{field}.idle_seconds: expected seconds; found none")
+    return Sequences(most, seconds)
+
+
+def _variant(value: Any, field: str, parts: Mapping[str, Part]) -> Variant:
+    is_pipeline = WHOLE not in parts
     item = _fields(
         value,
         field,
-        required=("name", "format", "architectures", "runtime", "memory_bytes", "entrypoint", "files"),
-        optional=("latency_seconds_max", "tolerances"),
+        required=(
+            *("name", "format", "architectures", "runtime", "memory_bytes", "files"),
+            "parts" if is_pipeline else "entrypoint",
+        ),
+        optional=("latency_seconds_max", "libraries", "locales", *(() if is_pipeline else _ENTRY_FIELDS)),
     )
     runtime = _fields(item["runtime"], f"{field}.runtime", required=("name", "minimum"))
     files = tuple(
         _file(entry, f"{field}.files[{index}]")
         for index, entry in enumerate(_list(item["files"], f"{field}.files", FILES_MAX))
     )
-    if item["entrypoint"] not in [file.path for file in files]:
-        raise ManifestError(
-            f"{field}.entrypoint: expected the path of one of the variant's files; found {_shown(item['entrypoint'])}"
-        )
+    paths = {file.path for file in files}
+    if is_pipeline:
+        entries = _entries(item["parts"], f"{field}.parts", parts, paths)
+    else:
+        entries = {WHOLE: _entry(item, field, paths)}
     return Variant(
         name=check_name(item["name"], f"{field}.name"),
         format=check_name(item["format"], f"{field}.format"),
@@ -253,10 +356,11 @@ def _variant(value: Any, field: str) -> Variant:
         runtime=check_name(runtime["name"], f"{field}.runtime.name"),
         runtime_minimum=check_name(runtime["minimum"], f"{field}.runtime.minimum"),
         memory_bytes=_count(item["memory_bytes"], f"{field}.memory_bytes"),
-        entrypoint=item["entrypoint"],
+        entries=entries,
         files=files,
+        libraries=tuple(_member(path, f"{field}.libraries", paths) for path in _optional(item, "libraries", field)),
+        locales=tuple(_locale(name, f"{field}.locales") for name in _optional(item, "locales", field)),
         latency_seconds_max=_seconds(item.get("latency_seconds_max"), f"{field}.latency_seconds_max"),
-        tolerances=_tolerances(item.get("tolerances"), f"{field}.tolerances"),
     )
 
 
@@ -286,6 +390,73 @@ def _documents(value: Any, field: str) -> Mapping[str, File]:
     if not isinstance(value, Mapping) or len(value) > DOCUMENTS_MAX:
         raise ManifestError(f"{field}: expected an object of at most {DOCUMENTS_MAX} files; found {_shown(value)}")
     return {check_name(name, field): _file(item, f"{field}.{name}") for name, item in value.items()}
+
+
+def _entries(value: Any, field: str, parts: Mapping[str, Part], paths: set[str]) -> Mapping[str, Entry]:
+    """The models of a variant of a pipeline: all of its parts."""
+    items = _named(value, field, PARTS_MAX)
+    if set(items) != set(parts):
+        raise ManifestError(f"{field}: expected {', '.join(sorted(parts))}; found {_shown(sorted(items))}")
+    return {
+        name: _entry(
+            _fields(items[name], f"{field}.{name}", required=("entrypoint",), optional=_ENTRY_FIELDS),
+            f"{field}.{name}",
+            paths,
+        )
+        for name in parts
+    }
+
+
+def _entry(item: Mapping[str, Any], field: str, paths: set[str]) -> Entry:
+    signature = item.get("signature")
+    if signature is not None:
+        _text(signature, f"{field}.signature")
+    tensors = item.get("tensors")
+    names: Mapping[str, Any] = {}
+    if tensors is not None:
+        names = _fields(tensors, f"{field}.tensors", required=(), optional=("inputs", "outputs"))
+    return Entry(
+        entrypoint=_member(item["entrypoint"], f"{field}.entrypoint", paths),
+        signature=signature,
+        inputs=_tensor_names(names.get("inputs"), f"{field}.tensors.inputs"),
+        outputs=_tensor_names(names.get("outputs"), f"{field}.tensors.outputs"),
+        tolerances=_tolerances(item.get("tolerances"), f"{field}.tolerances"),
+    )
+
+
+def _tensor_names(value: Any, field: str) -> Mapping[str, str]:
+    """The file's own names of tensors by the public ones."""
+    if value is None:
+        return {}
+    names = _named(value, field, TENSORS_MAX)
+    for public, own in names.items():
+        _text(public, field)
+        _text(own, f"{field}.{public}")
+    _unique(names.values(), field)
+    return dict(names)
+
+
+def _member(path: Any, field: str, paths: set[str]) -> str:
+    if not isinstance(path, str) or path not in paths:
+        raise ManifestError(f"{field}: expected the path of one of the variant's files; found {_shown(path)}")
+    return path
+
+
+def _locale(value: Any, field: str) -> str:
+    if not isinstance(value, str) or not _LOCALE.match(value):
+        raise ManifestError(f"{field}: expected the name of a locale, such as en_US.UTF-8; found {_shown(value)}")
+    return value
+
+
+def _optional(item: Mapping[str, Any], name: str, field: str) -> list[Any]:
+    return _list(item[name], f"{field}.{name}", FILES_MAX) if item.get(name) is not None else []
+
+
+def _named(value: Any, field: str, most: int) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not 1 <= len(value) <= most:
+        found = f"{len(value)} entries" if isinstance(value, Mapping) else _shown(value)
+        raise ManifestError(f"{field}: expected an object with 1 to {most} entries; found {found}")
+    return value
 
 
 def _classes(value: Any, field: str) -> Mapping[str, tuple[str, ...]]:

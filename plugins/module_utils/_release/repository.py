@@ -12,7 +12,7 @@ import os
 
 from .._common.errors import IntegrityError, ManifestError
 from .._common.hashing import read_hashed
-from .manifest import MANIFEST_BYTES_MAX, File, Release, check_name, parse_release_json
+from .manifest import MANIFEST_BYTES_MAX, File, Part, Release, check_name, parse_release_json
 from .probe_set import ProbeSetError, read_outputs, read_probe_set
 
 
@@ -55,21 +55,19 @@ class Repository:
         """
         for file in release.all_files():
             self._verify_file(file)
-        self._check_probe_set(release)
+        for name, part in release.parts.items():
+            self._check_part(part, f"{release.model} {release.version}{f' {name}' if name else ''}")
         return sum(file.size for file in release.all_files())
 
-    def _check_probe_set(self, release: Release) -> None:
+    def _check_part(self, part: Part, name: str) -> None:
         """Have the probe set read as a device reads it, with what the golden file says of the outputs."""
-        name = f"{release.model} {release.version}"
         try:
-            outputs = read_outputs(self.blob_path(release.golden.sha256) if release.golden else None)
-            if release.probe is not None:
-                probe = read_probe_set(self.blob_path(release.probe.sha256))
+            outputs = read_outputs(self.blob_path(part.golden.sha256) if part.golden else None)
+            if part.probe is not None:
+                probe = read_probe_set(self.blob_path(part.probe.sha256))
                 if outputs and probe.output not in outputs:
                     known = ", ".join(sorted(outputs))
-                    raise ProbeSetError(
-                        f"{release.probe.path}: output: expected one of {known}; found {probe.output!r}"
-                    )
+                    raise ProbeSetError(f"{part.probe.path}: output: expected one of {known}; found {probe.output!r}")
                 probe.resolved(outputs.get(probe.output))
         except ProbeSetError as error:
             raise ManifestError(f"{name}: {error}") from error

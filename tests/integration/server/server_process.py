@@ -22,10 +22,9 @@ from typing import Any
 
 from edgeml_device._device.state import State
 from edgeml_device._device.store import Store
-from edgeml_device._release.manifest import parse_release
 from links import PYTHON_PATH
 from prometheus_client.parser import text_string_to_metric_families
-from releases import make_release, variant_entry
+from releases import Made, make_release, variant_entry
 
 GUARD_SECONDS = 60
 # Another Python than that of the tests, with the packages that a device with it gets (tools/matrix).
@@ -147,12 +146,16 @@ class Device:
         made = make_release(
             version, model, files, golden_content, reference=reference_content, variants=[variant], **manifest
         )
-        release = parse_release(made.document)
+        self.publish_release(made)
+
+    def publish_release(self, made: Made) -> None:
+        """Put a release into the store and make it active there; the server is not told."""
+        release = made.release
         with self.store.lock():
             for file in self.store.blobs.missing(release.all_files()):
                 self.store.blobs.add(file, io.BytesIO(made.blobs[file.sha256]), "test")
             self.store.install(release, release.variants[0])
-            self.activate(model, version)
+            self.activate(release.model, release.version)
 
     def activate(self, model: str, version: str | None) -> None:
         """Make a version that the store holds the active one."""

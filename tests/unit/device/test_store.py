@@ -211,24 +211,25 @@ def test_a_version_is_a_directory_that_a_person_can_read(store: Store) -> None:
     )
     assert version.digest == made.release.digest
     assert Path(version.entrypoint_path).read_bytes() == CONTENT
-    assert version.golden_path is not None
-    assert Path(version.golden_path).read_bytes() == b"golden"
-    assert version.probe_path is not None
-    assert Path(version.probe_path).read_bytes() == b"probe"
+    assert version.probe is not None
+    assert version.probe.model == "digits"
+    assert Path(version.probe.path).read_bytes() == b"probe"
+    assert version.probe.golden is not None
+    assert Path(version.probe.golden).read_bytes() == b"golden"
     assert store.models() == [], "a model without a state is none that serves"
 
 
 def test_a_version_may_have_neither_golden_nor_probe(store: Store) -> None:
     put(store, make_release())
     version = store.version("digits", "1.0.0")
-    assert (version.golden_path, version.probe_path) == (None, None)
+    assert version.probe is None
 
 
 def test_versions_share_blobs(store: Store) -> None:
     put(store, make_release("1.0.0", probe=CONTENT))
     put(store, make_release("1.1.0", probe=CONTENT))
-    paths = [store.version("digits", version).probe_path for version in ("1.0.0", "1.1.0")]
-    assert len({os.stat(path).st_ino for path in paths if path}) == 1
+    probes = [store.version("digits", version).probe for version in ("1.0.0", "1.1.0")]
+    assert len({os.stat(probe.path).st_ino for probe in probes if probe}) == 1
 
 
 def test_installing_again_changes_nothing(store: Store) -> None:

@@ -15,7 +15,7 @@ import pytest
 from documents import Place, places, replaced
 from hypothesis import given
 from hypothesis import strategies as st
-from releases import file_entry, make_release, variant_entry
+from releases import file_entry, make_pipeline, make_release, variant_entry
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import (
@@ -25,7 +25,10 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest imp
     RESERVED_NAMES,
     SECONDS_MAX,
     VARIANTS_MAX,
+    WHOLE,
+    Entry,
     Release,
+    Sequences,
     check_name,
     choose_variant,
     document_digest,
@@ -41,6 +44,13 @@ GOOD = make_release(
     created="2026-11-01T00:00:00Z",
     description="for tests",
     classes={"probabilities": ["zero", "one"]},
+).document
+PIPELINE = make_pipeline(
+    "1.0.0",
+    "reader",
+    {"detector": b"finds", "recogniser": b"reads"},
+    golden={"detector": b"found", "recogniser": b"read"},
+    probe={"recogniser": b"questions"},
 ).document
 OPTIONAL = ("golden", "probe", "reference", "created", "description", "classes")
 
@@ -101,7 +111,88 @@ def test_optional_fields_may_be_left_out(field: str) -> None:
 
 @pytest.mark.parametrize("field", ["golden", "probe", "reference"])
 def test_null_is_as_good_as_leaving_a_file_out(field: str) -> None:
-    assert getattr(parse_release({**GOOD, field: None}), field) is None
+    assert getattr(parse_release({**GOOD, field: None}).parts[WHOLE], field) is None
+
+
+def test_a_variant_may_have_other_names_of_tensors_a_signature_libraries_and_locales() -> None:
+    tensors = {"inputs": {"image": "serving_default_x:0"}, "outputs": {"scores": "StatefulPartitionedCall:0"}}
+    changes: dict[str, Any] = {"tensors": tensors, "signature": "serve", "libraries": ["ops.so"], "locales": ["de_DE"]}
+    files = {**MODEL, "ops.so": b"code"}
+    (variant,) = parse_release({**GOOD, "variants": [variant_entry(files, **changes)]}).variants
+    assert variant.entries == {
+        WHOLE: Entry("model.onnx", "serve", tensors["inputs"], tensors["outputs"]),
+    }
+    assert (variant.libraries, variant.locales) == (("ops.so",), ("de_DE",))
+
+
+def test_a_model_with_state_says_how_many_sequences_it_serves() -> None:
+    release = parse_release({**GOOD, "sequences": {"most": 8, "idle_seconds": 30}})
+    assert release.parts[WHOLE].sequences == Sequences(8, 30.0)
+    assert parse_release(GOOD).parts[WHOLE].sequences is None
+
+
+def test_a_pipeline_has_several_models_in_one_release() -> None:
+    release = parse_release(PIPELINE)
+    (variant,) = release.variants
+    assert release.is_pipeline
+    assert not parse_release(GOOD).is_pipeline
+    assert {name: entry.entrypoint for name, entry in variant.entries.items()} == {
+        "detector": "detector.onnx",
+        "recogniser": "recogniser.onnx",
+    }
+    assert release.probed == "recogniser"
+    assert [file.path for file in release.files(variant)] == [
+        *("detector.onnx", "recogniser.onnx"),
+        *("golden-detector.json", "golden-recogniser.json", "probe-recogniser.json"),
+    ]
+
+
+def test_parts_may_share_a_file_by_its_signatures() -> None:
+    document = copy.deepcopy(PIPELINE)
+    shared = {name: {"entrypoint": "detector.onnx", "signature": name} for name in document["parts"]}
+    document["variants"][0]["parts"] = shared
+    entries = parse_release(document).variants[0].entries
+    assert [(entry.entrypoint, entry.signature) for entry in entries.values()] == [
+        ("detector.onnx", "detector"),
+        ("detector.onnx", "recogniser"),
+    ]
+
+
+PIPELINE_WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
+    (("parts",), {}, "parts: expected an object with 1 to 32 entries; found 0 entries"),
+    (("parts",), ["detector"], "parts: expected an object with 1 to 32 entries; found ['detector']"),
+    (("parts", "a/b"), {}, "parts: expected 1 to 64 of the characters"),
+    (("parts", "infer"), {}, "parts: expected other names than feedback, infer, ready, versions; found infer"),
+    (
+        ("parts", "third"),
+        {},
+        "variants[0].parts: expected detector, recogniser, third; found ['detector', 'recogniser']",
+    ),
+    (("parts", "detector", "probes"), {}, "parts.detector: unknown 'probes'"),
+    (("parts", "detector", "golden"), "a", "parts.detector.golden: expected an object"),
+    (
+        ("parts", "detector", "probe"),
+        file_entry("probe.json", b"x"),
+        "parts: expected one probe set, that of the part whose answers count; found detector, recogniser",
+    ),
+    (("parts", "detector", "golden", "path"), "golden-recogniser.json", "expected each once"),
+    (("golden",), file_entry("golden.json", b"x"), "golden: expected it in one of the parts, as parts.<name>.golden"),
+    ((*("variants", 0), "entrypoint"), "detector.onnx", "variants[0]: unknown 'entrypoint'"),
+    ((*("variants", 0), "parts"), {}, "variants[0].parts: expected an object with 1 to 32 entries"),
+    ((*("variants", 0), "parts", "detector", "entrypoint"), "x", "parts.detector.entrypoint: expected the path of one"),
+    ((*("variants", 0), "parts", "detector"), {}, "variants[0].parts.detector: missing entrypoint"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "message"), PIPELINE_WRONG, ids=[text[:60] for *_, text in PIPELINE_WRONG])
+def test_a_wrong_value_of_a_pipeline_is_named(place: tuple[Any, ...], value: Any, message: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(message)):
+        parse_release(replaced(PIPELINE, place, value))
+
+
+def test_a_release_of_one_model_has_no_parts_in_its_variants() -> None:
+    with pytest.raises(ManifestError, match=re.escape("variants[0]: unknown 'parts'")):
+        parse_release(changed(("variants", 0, "parts"), {"detector": {"entrypoint": "model.onnx"}}))
 
 
 def test_all_files_names_a_shared_blob_once() -> None:
@@ -211,6 +302,17 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     ((*FILE, "path"), "tested.json", "path: expected a plain file name"),
     (("golden", "path"), "model.onnx", "variant onnx-fp32: file path: expected each once; found 'model.onnx' twice"),
     (("probe", "path"), "golden.json", "variant onnx-fp32: file path: expected each once; found 'golden.json' twice"),
+    ((*VARIANT, "libraries"), ["ops.so"], "variants[0].libraries: expected the path of one of the variant's files"),
+    ((*VARIANT, "libraries"), "ops.so", "variants[0].libraries: expected a list"),
+    ((*VARIANT, "locales"), ["de DE"], "variants[0].locales: expected the name of a locale"),
+    ((*VARIANT, "signature"), 1, "variants[0].signature: expected a text"),
+    ((*VARIANT, "tensors"), [], "variants[0].tensors: expected an object"),
+    ((*VARIANT, "tensors"), {"input": {}}, "variants[0].tensors: unknown 'input'"),
+    ((*VARIANT, "tensors"), {"inputs": {"x": 1}}, "variants[0].tensors.inputs.x: expected a text"),
+    ((*VARIANT, "tensors"), {"inputs": {"x": "a", "y": "a"}}, "tensors.inputs: expected each once; found 'a' twice"),
+    (("sequences",), {"most": 0, "idle_seconds": 1}, "sequences.most: expected 1 to 4096; found 0"),
+    (("sequences",), {"most": 1, "idle_seconds": 0}, "sequences.idle_seconds: expected seconds above 0"),
+    (("sequences",), {"most": 1}, "sequences: missing idle_seconds"),
     (("golden",), "golden.json", "golden: expected an object; found 'golden.json'"),
     (("probe",), [], "probe: expected an object; found []"),
 ]
@@ -373,7 +475,7 @@ def test_a_path_is_one_component_of_a_path(path: str) -> None:
         (variant,) = parse_release(document).variants
     except ManifestError:
         return
-    assert variant.entrypoint == path
+    assert variant.entries[WHOLE].entrypoint == path
     assert not set(path) & set("/\\ \0\n")
     assert path[0] not in ".-"
 

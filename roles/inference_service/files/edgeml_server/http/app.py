@@ -101,7 +101,9 @@ class Application:
         if route.unix_socket_only and not from_unix_socket:
             raise ForbiddenError("models are loaded and unloaded over the server's Unix socket only")
         is_probe = from_unix_socket and _PROBE_HEADER in headers
-        return await route.endpoint(Request(receive, headers, route.model, route.version, trusted, is_probe))
+        return await route.endpoint(
+            Request(receive, headers, route.model, route.part, route.version, trusted, is_probe)
+        )
 
     async def _authenticate(self, headers: Mapping[bytes, bytes]) -> None:
         assert self.authenticator is not None

@@ -68,11 +68,12 @@ class InferenceEndpoint:
             size = len(body)
             started = time.perf_counter()
             served = lease(self._repository, self._lifecycle, request)
+            part = served.part(request.part)
             labels = (served.name, served.version)
             # One lease for the run, which continues when the client is gone, and one until the request is recorded.
             served.lease()
             call = functools.partial(
-                infer, served.backend, served.name, served.version, served.classes, body, header_length, arrived
+                infer, part.backend, request.name, served.version, part.classes, body, header_length, arrived
             )
             try:
                 job = self._executor.submit(call, at_end=served.release)
@@ -83,7 +84,7 @@ class InferenceEndpoint:
             answer = await result_by(job, latest)
             code = 200
             if not request.is_probe:
-                self._metrics.duration.labels(*labels).observe(time.perf_counter() - started)
+                self._metrics.observe_duration(*labels, request.part, seconds=time.perf_counter() - started)
         except RequestError as error:
             code, failure = error.status, str(error)
             raise
@@ -99,8 +100,8 @@ class InferenceEndpoint:
         finally:
             self._bodies.release(size)
             if code and not request.is_probe:
-                self._metrics.requests.labels(*labels, str(code)).inc()
-                self._record(labels, code, time.perf_counter() - started, size, answer, failure)
+                self._metrics.count_request(*labels, request.part, code=code)
+                self._record(request, labels, code, time.perf_counter() - started, size, answer, failure)
             if served is not None:
                 served.release()
         reply = answer.reply
@@ -110,17 +111,26 @@ class InferenceEndpoint:
         return Response(reply.body, content_type=b"application/octet-stream", headers=headers)
 
     def _record(
-        self, labels: tuple[str, str], code: int, seconds: float, size: int, answer: Answer | None, failure: str | None
+        self,
+        request: Request,
+        labels: tuple[str, str],
+        code: int,
+        seconds: float,
+        size: int,
+        answer: Answer | None,
+        failure: str | None,
     ) -> None:
         request_id: str | None = None
         inputs: Mapping[str, Array] = {}
         outputs: Mapping[str, Array] = {}
         if answer is not None:
             request_id, inputs, outputs = answer.request.id, answer.request.inputs, answer.outputs
-            shadow = self._repository.shadow(labels[0])
+            shadow = self._repository.shadow(request.model, request.part)
             if shadow is not None and shadow.active_version == labels[1]:
                 shadow.offer(MirroredRequest(inputs, outputs, answer.run_seconds, size))
-        self._observer.offer(Record(time.time(), *labels, request_id, code, seconds, inputs, outputs, failure), size)
+        name = request.name if labels[0] else ""
+        record = Record(time.time(), name, labels[1], request_id, code, seconds, inputs, outputs, failure)
+        self._observer.offer(record, size)
 
 
 def _header_length(headers: Mapping[bytes, bytes]) -> int | None:

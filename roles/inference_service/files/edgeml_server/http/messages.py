@@ -29,11 +29,17 @@ class Request(NamedTuple):
     receive: Receive
     headers: Mapping[bytes, bytes]
     model: str = ""
+    part: str = ""
     version: str | None = None
     trusted: bool = True
     """Whether the client is authenticated. Only the health endpoints answer other clients."""
     is_probe: bool = False
     """Whether the device itself measures the model with this request. Such requests do not count as traffic."""
+
+    @property
+    def name(self) -> str:
+        """The name under which what the URL names is served."""
+        return f"{self.model}/{self.part}" if self.part else self.model
 
 
 class Response(NamedTuple):

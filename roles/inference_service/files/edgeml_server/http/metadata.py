@@ -13,7 +13,8 @@ from typing import Any
 from edgeml_server import __version__
 from edgeml_server.common.errors import NotFoundError, UnavailableError
 from edgeml_server.common.tensors import TensorSpec
-from edgeml_server.models.repository import ModelRepository, ServedModel
+from edgeml_server.models.loading import LoadedModel
+from edgeml_server.models.repository import ModelRepository, ServedModel, full_name
 from edgeml_server.observe.metrics import CONTENT_TYPE, Metrics
 
 from .lifecycle import Lifecycle, Phase
@@ -21,6 +22,8 @@ from .messages import Request, Response, json_response
 
 SERVER_NAME = "edgeml"
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "edgeml_feedback"]
+
+PIPELINE_PLATFORM = "edgeml_pipeline"
 
 _METADATA_CHARACTERS_MAX = 1000
 
@@ -65,24 +68,25 @@ class MetadataEndpoints:
         try:
             served = lease(self._repository, self._lifecycle, request)
         except UnavailableError as error:
-            return json_response({"name": request.model, "ready": False, "error": str(error)}, 503)
-        served.release()
-        return json_response({"name": request.model, "ready": True})
+            return json_response({"name": request.name, "ready": False, "error": str(error)}, 503)
+        try:
+            if request.part:
+                served.part(request.part)
+        finally:
+            served.release()
+        return json_response({"name": request.name, "ready": True})
 
     async def model(self, request: Request) -> Response:
-        """The model's version, inputs, outputs with the names of their classes, and what its file says about itself."""
+        """The model's version, inputs, outputs with the names of their classes, and what its file says about itself; of
+        a pipeline its version and the names of its parts."""
         served = lease(self._repository, self._lifecycle, request)
         try:
-            document: dict[str, Any] = {
-                "name": served.name,
-                "versions": [served.version],
-                "platform": served.backend.platform,
-                "inputs": [_tensor_metadata(spec) for spec in served.backend.inputs],
-                "outputs": [_tensor_metadata(spec, served.classes.get(spec.name)) for spec in served.backend.outputs],
-            }
-            metadata = {key: value[:_METADATA_CHARACTERS_MAX] for key, value in served.backend.metadata.items()}
-            if metadata:
-                document["parameters"] = metadata
+            document: dict[str, Any] = {"name": request.name, "versions": [served.version]}
+            if served.is_pipeline and not request.part:
+                names = [full_name(served.name, part) for part in served.parts]
+                document.update(platform=PIPELINE_PLATFORM, inputs=[], outputs=[], parameters={"parts": names})
+            else:
+                document.update(_model_metadata(served.part(request.part)))
         finally:
             served.release()
         return json_response(document)
@@ -102,6 +106,17 @@ def lease(repository: ModelRepository, lifecycle: Lifecycle, request: Request) -
         if lifecycle.phase is Phase.STARTING:
             raise UnavailableError("the server is starting: not all models are loaded yet") from None
         raise
+
+
+def _model_metadata(part: LoadedModel) -> dict[str, Any]:
+    backend = part.backend
+    document: dict[str, Any] = {
+        "platform": backend.platform,
+        "inputs": [_tensor_metadata(spec) for spec in backend.inputs],
+        "outputs": [_tensor_metadata(spec, part.classes.get(spec.name)) for spec in backend.outputs],
+    }
+    metadata = {key: value[:_METADATA_CHARACTERS_MAX] for key, value in backend.metadata.items()}
+    return {**document, "parameters": metadata} if metadata else document
 
 
 def _tensor_metadata(spec: TensorSpec, classes: Sequence[str] | None = None) -> dict[str, Any]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from concurrent.futures import Executor
 from typing import Any, Callable
 
@@ -66,7 +65,7 @@ class RepositoryEndpoints:
                 "name": request.model,
                 "version": shadow.version,
                 "active_version": shadow.active_version,
-                **dataclasses.asdict(shadow.counts),
+                **shadow.counts,
             }
         )
 
@@ -85,5 +84,5 @@ class FeedbackEndpoint:
     async def take(self, request: Request) -> Response:
         """Compare the label in the body with the prediction in the log."""
         document = await self._bodies.read_json(request)
-        taken = self._observer.with_log(lambda log: self._feedback.take(log, request.model, document))
+        taken = self._observer.with_log(lambda log: self._feedback.take(log, request.name, request.model, document))
         return json_response(await asyncio.wrap_future(taken))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from edgeml_device._release.manifest import RESERVED_PARTS
+
 from .inference import InferenceEndpoint
 from .messages import Endpoint
 from .metadata import MetadataEndpoints
@@ -18,11 +20,12 @@ OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 
 
 class Route(NamedTuple):
-    """The endpoint of a URL, its method, and the model and version in the URL."""
+    """The endpoint of a URL, its method, and the model, its part and the version in the URL."""
 
     method: str
     endpoint: Endpoint
     model: str = ""
+    part: str = ""
     version: str | None = None
     unix_socket_only: bool = False
 
@@ -65,19 +68,21 @@ class Router:
         if parts[:3] == ["", "v2", "models"] and len(parts) > 3:
             return self._model_route(parts[3], parts[4:])
         if parts[:4] == ["", "v2", "repository", "models"] and len(parts) == 6 and parts[5] in self._model_changes:
-            return Route("POST", self._model_changes[parts[5]], parts[4], unix_socket_only=True)
+            return Route("POST", self._model_changes[parts[5]], model=parts[4], unix_socket_only=True)
         return None
 
     def _model_route(self, model: str, rest: list[str]) -> Route | None:
-        version = None
+        part, version = "", None
+        if rest and rest[0] and rest[0] not in RESERVED_PARTS:
+            part, rest = rest[0], rest[1:]
         if rest[:1] == ["versions"] and len(rest) > 1:
             version, rest = rest[1], rest[2:]
         if not rest:
-            return Route("GET", self._metadata.model, model, version)
+            return Route("GET", self._metadata.model, model, part, version)
         if rest == ["ready"]:
-            return Route("GET", self._metadata.model_ready, model, version)
+            return Route("GET", self._metadata.model_ready, model, part, version)
         if rest == ["infer"]:
-            return Route("POST", self._inference.infer, model, version)
+            return Route("POST", self._inference.infer, model, part, version)
         if rest == ["feedback"] and version is None:
-            return Route("POST", self._feedback.take, model)
+            return Route("POST", self._feedback.take, model, part)
         return None

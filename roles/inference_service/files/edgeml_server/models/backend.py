@@ -25,10 +25,16 @@ _BACKENDS = {"onnx": "backend_onnx", "tflite": "backend_litert"}
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """``threads``: processors that one inference may use. ``settings``: those of a prepared model, for its backend."""
+    """``threads``: processors that one inference may use; ``settings``: those of a prepared model, for its backend.
+
+    ``libraries``: files with custom operators; ``signature``: the one that is served of a file with several (None: the
+    file decides).
+    """
 
     threads: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    libraries: Sequence[str] = ()
+    signature: str | None = None
 
 
 class Form(NamedTuple):

@@ -22,6 +22,7 @@ from edgeml_server.observe.reference import Series, read_reference
 from .backend import Backend, BackendOptions, backend_for
 from .classes import ClassNames, class_names
 from .golden import check_golden, read_golden
+from .renamed import RenamedBackend
 from .shapes import ShapeCheckedBackend, SizeRanges
 
 _log = Log(__name__)
@@ -45,29 +46,66 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a version's files are: the model itself, and, if the release has them, golden test and reference.
+    """Where the files of one model of a version are: the model itself, and, if there are, golden test and reference.
 
-    ``classes`` are the names of classes that its manifest declares, ``tolerances`` what its variant allows its outputs.
+    The rest is what the manifest declares: the names of classes, the libraries with custom operators, the signature,
+    the file's own names of tensors by their public ones, and what the variant allows its outputs.
     """
 
     format: str
     model: str
-    golden: str | None
-    reference: str | None
-    classes: ClassNames
+    golden: str | None = None
+    reference: str | None = None
+    classes: ClassNames = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
+    signature: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
 
 
-def model_files(directory: str, release: Release, variant: Variant) -> ModelFiles:
-    """The files in the directory of a version."""
+def model_files(directory: str, release: Release, variant: Variant) -> dict[str, ModelFiles]:
+    """The files in the directory of a version, by part."""
 
     def path(file: File | None) -> str | None:
         return None if file is None else os.path.join(directory, file.path)
 
-    model = os.path.join(directory, variant.entrypoint)
-    return ModelFiles(
-        variant.format, model, path(release.golden), path(release.reference), release.classes, variant.tolerances
-    )
+    found = {}
+    for name, part in release.parts.items():
+        entry = variant.entries[name]
+        found[name] = ModelFiles(
+            format=variant.format,
+            model=os.path.join(directory, entry.entrypoint),
+            golden=path(part.golden),
+            reference=path(part.reference),
+            classes=part.classes,
+            libraries=tuple(os.path.join(directory, library) for library in variant.libraries),
+            signature=entry.signature,
+            inputs=entry.inputs,
+            outputs=entry.outputs,
+            tolerances=entry.tolerances,
+        )
+    return found
+
+
+def load_parts(
+    files: Mapping[str, ModelFiles], options: BackendOptions, directory: str = "", prepared: PreparedModel | None = None
+) -> dict[str, LoadedModel]:
+    """Load all models of the version in ``directory``, by part, in their prepared form where there is one.
+
+    Raises ModelError, which names the part, and then keeps none.
+    """
+    loaded: dict[str, LoadedModel] = {}
+    try:
+        for name, part in files.items():
+            loaded[name] = load_best(directory, part, options, prepared)
+    except Exception as error:
+        for other in loaded.values():
+            other.backend.close()
+        if name and isinstance(error, ModelError):
+            raise ModelError(f"part {name!r}: {error}") from error
+        raise
+    return loaded
 
 
 def load_best(
@@ -87,6 +125,11 @@ def load_best(
     return load(files, options)
 
 
+def options_for(files: ModelFiles, options: BackendOptions) -> BackendOptions:
+    """The options with what the manifest says of the model."""
+    return replace(options, libraries=files.libraries, signature=files.signature)
+
+
 def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
     """Load a model and run it on its golden inputs, so that no client waits for its first run, which is slow.
 
@@ -94,8 +137,10 @@ def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
     """
     runtime = backend_for(files.format)
     started = time.monotonic()
-    backend = runtime(files.model, options)
+    backend = runtime(files.model, options_for(files, options))
     try:
+        if files.inputs or files.outputs:
+            backend = RenamedBackend(backend, files.inputs, files.outputs)
         reference: tuple[Series, ...] = ()
         if files.reference is not None:
             reference = read_reference(files.reference, [*backend.inputs, *backend.outputs])

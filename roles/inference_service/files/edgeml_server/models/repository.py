@@ -10,14 +10,16 @@ import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Callable, NamedTuple
 
 from edgeml_device._common.errors import EdgemlError
 from edgeml_device._device.store import Store, Version
+from edgeml_device._release.manifest import WHOLE
 
-from edgeml_server.common.errors import ModelError, NotFoundError, UnavailableError
+from edgeml_server.common.errors import InvalidRequestError, ModelError, NotFoundError, UnavailableError
 from edgeml_server.common.log import Log
 from edgeml_server.common.memory import memory_headroom, trim_heap
 from edgeml_server.common.tensors import TensorSpec
@@ -27,10 +29,19 @@ from edgeml_server.observe.shadow import Shadow
 from .backend import Backend, BackendOptions
 from .batching import BatchingBackend
 from .independence import has_independent_rows
-from .loading import LoadedModel, load_best, model_files
+from .loading import LoadedModel, load_parts, model_files
 from .time_limit import run_within
 
+# How long a client of a pipeline may take between its requests to two parts, during a swap.
+PIPELINE_PAUSE_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+
 _log = Log(__name__)
+
+
+def full_name(model: str, part: str) -> str:
+    """Return the name under which a part is served: ``model/part``."""
+    return f"{model}/{part}" if part else model
 
 
 class BatchOptions(NamedTuple):
@@ -41,24 +52,41 @@ class BatchOptions(NamedTuple):
 
 
 class ServedModel:
-    """One loaded version. A caller that uses ``backend`` holds a lease; ``retire`` frees it after the last one."""
+    """One loaded version, with all of its parts. A caller that uses one holds a lease; ``retire`` frees them after the
+    last one."""
 
-    def __init__(self, version: Version, loaded: LoadedModel, on_free: Callable[[], None]) -> None:
+    def __init__(self, version: Version, parts: Mapping[str, LoadedModel], on_free: Callable[[], None]) -> None:
         self._on_free = on_free
         self.name = version.model
         self.version = version.version
         self.variant = version.variant
         self.digest = version.digest
-        self.backend = loaded.backend
-        self.reference = loaded.reference
-        self.classes = loaded.classes
-        self.load_seconds = loaded.seconds
-        self.prepared = loaded.prepared
+        self.parts = parts
+        self.load_seconds = sum(part.seconds for part in parts.values())
+        self.prepared = any(part.prepared for part in parts.values())
         self._lock = threading.Lock()
         self._leases = 0
         self._retired = False
+        self._used = time.monotonic()
         self._idle = threading.Event()
         self._idle.set()
+
+    @property
+    def is_pipeline(self) -> bool:
+        """Whether it has several models, each with a name of its own."""
+        return WHOLE not in self.parts
+
+    def part(self, name: str) -> LoadedModel:
+        """Return the model of that name, of a version of one model the one named ``WHOLE``. Raises RequestError."""
+        part = self.parts.get(name)
+        if part is not None:
+            return part
+        if self.is_pipeline:
+            known = ", ".join(full_name(self.name, other) for other in self.parts)
+            if name == WHOLE:
+                raise InvalidRequestError(f"model {self.name!r} is a pipeline: expected one of its parts, {known}")
+            raise NotFoundError(f"model {full_name(self.name, name)!r} is not served; {known} are")
+        raise NotFoundError(f"model {self.name!r} has no parts; found the part {name!r}")
 
     def is_same(self, version: Version) -> bool:
         """Whether this is the same release and variant."""
@@ -74,6 +102,7 @@ class ServedModel:
         """End a lease. The end of the last lease frees a model that was retired while in use."""
         with self._lock:
             self._leases -= 1
+            self._used = time.monotonic()
             if self._leases:
                 return
             self._idle.set()
@@ -82,9 +111,25 @@ class ServedModel:
             # Freeing takes long; the last lease may end in the event loop.
             threading.Thread(target=self._free, name="free").start()
 
+    def lease_retiring(self) -> bool:
+        """Keep a version that another one has replaced loaded for one more request. Return whether it still is."""
+        with self._lock:
+            if not self._retired:
+                self._leases += 1
+                self._idle.clear()
+            return not self._retired
+
     def retire(self, seconds: float) -> bool:
-        """Free the model, which cannot be leased any more, after its leases. Return whether they ended in time."""
+        """Free the model after its leases. Return whether they ended in time.
+
+        A pipeline stays for those that began with it, and ask its other parts by its version, until nobody has asked
+        for ``PIPELINE_PAUSE_SECONDS``.
+        """
+        deadline = time.monotonic() + seconds
         self._idle.wait(seconds)
+        while self.is_pipeline and time.monotonic() < min(deadline, self._used + PIPELINE_PAUSE_SECONDS):
+            time.sleep(_POLL_SECONDS)
+            self._idle.wait(max(0.0, deadline - time.monotonic()))
         with self._lock:
             self._retired = True
             in_use = self._leases > 0
@@ -93,9 +138,18 @@ class ServedModel:
         return not in_use
 
     def _free(self) -> None:
-        self.backend.close()
+        for part in self.parts.values():
+            part.backend.close()
         trim_heap()
         self._on_free()
+
+
+class EndedShadow(NamedTuple):
+    """What came of a shadow: its version, the one that served, and the copies of requests by outcome."""
+
+    version: str
+    active_version: str
+    counts: Mapping[str, int]
 
 
 class LoadLimits(NamedTuple):
@@ -129,7 +183,8 @@ class ModelRepository:
         self._changing: dict[str, threading.Lock] = {}
         self._reserved_bytes: dict[str, int] = {}
         self._served: dict[str, ServedModel] = {}
-        self._shadows: dict[str, Shadow] = {}
+        self._retiring: dict[str, ServedModel] = {}
+        self._shadows: dict[str, dict[str, Shadow]] = {}
         self._failures: dict[str, str] = {}
 
     # ---- for requests ----
@@ -144,6 +199,9 @@ class ModelRepository:
             if served is not None and version in (None, served.version):
                 served.lease()
                 return served
+            retiring = self._retiring.get(model)
+            if retiring is not None and retiring.version == version and retiring.lease_retiring():
+                return retiring
             reason = self._failures.get(model)
         if served is not None:
             raise NotFoundError(f"model {model!r} version {version!r} is not served; {served.version} is")
@@ -191,8 +249,8 @@ class ModelRepository:
             version = self._active(model)
             if current is not None and current.is_same(version):
                 return current
-            loaded = self._loaded(version, check_memory=current is not None)
-            candidate = ServedModel(version, loaded, functools.partial(self._freed, version))
+            parts = self._loaded(version, check_memory=current is not None)
+            candidate = ServedModel(version, parts, functools.partial(self._freed, version))
         except NotFoundError:
             self._failures.pop(model, None)
             raise
@@ -201,6 +259,8 @@ class ModelRepository:
             raise
         with self._lock:
             self._served[model] = candidate
+            if current is not None and current.is_pipeline:
+                self._retiring[model] = current
             self._failures.pop(model, None)
         self._report_retired(current)
         self._observer.serves(
@@ -209,7 +269,7 @@ class ModelRepository:
             variant=candidate.variant,
             digest=candidate.digest,
             load_seconds=candidate.load_seconds,
-            reference=candidate.reference,
+            references={full_name(model, name): part.reference for name, part in parts.items()},
         )
         self._end_shadow(model)
         self._changed(
@@ -259,35 +319,31 @@ class ModelRepository:
         if active.is_same(found):
             raise ModelError(f"model {model!r}: {version} is what serves; expected another version")
         self._end_shadow(model)
-        loaded = self._loaded(found, check_memory=True, batched=False)
-        candidate = ServedModel(found, loaded, functools.partial(self._freed, found))
-        if _interface(candidate.backend) != _interface(active.backend):
-            candidate.backend.close()
-            raise ModelError(
-                f"model {model!r}: expected the inputs of {active.version}, {_shown(active.backend.inputs)}; "
-                f"{version} has {_shown(candidate.backend.inputs)}"
-            )
-        if not {spec.name for spec in active.backend.outputs} <= {spec.name for spec in candidate.backend.outputs}:
-            candidate.backend.close()
-            raise ModelError(
-                f"model {model!r}: expected the outputs of {active.version}, {_shown(active.backend.outputs)}; "
-                f"{version} has {_shown(candidate.backend.outputs)}"
-            )
-        self._shadows[model] = self._observer.start_shadow(model, version, candidate.backend, active.version)
+        parts = self._loaded(found, check_memory=True, batched=False)
+        candidate = ServedModel(found, parts, functools.partial(self._freed, found))
+        try:
+            _check_interfaces(candidate, active)
+        except ModelError:
+            _close(parts)
+            raise
+        self._shadows[model] = {
+            name: self._observer.start_shadow(model, version, part.backend, active.version)
+            for name, part in parts.items()
+        }
         _log.info("shadow started", model=model, version=version, active=active.version)
         return candidate
 
-    def stop_shadow(self, model: str) -> Shadow:
-        """End the model's shadow and return it with its counts. Raises NotFoundError when there is none."""
+    def stop_shadow(self, model: str) -> EndedShadow:
+        """End the model's shadow and return its counts. Raises NotFoundError when there is none."""
         with self._change(model):
             shadow = self._end_shadow(model)
         if shadow is None:
             raise NotFoundError(f"model {model!r} has no shadow")
         return shadow
 
-    def shadow(self, model: str) -> Shadow | None:
-        """The model's shadow, to which answered requests are offered; None without one."""
-        return self._shadows.get(model)
+    def shadow(self, model: str, part: str) -> Shadow | None:
+        """The shadow of the model's part, to which answered requests are offered; None without one."""
+        return self._shadows.get(model, {}).get(part)
 
     def index(self) -> list[dict[str, str]]:
         """The repository extension's index: each model, its version, state and the state's reason."""
@@ -296,7 +352,8 @@ class ModelRepository:
         for model in sorted({*serving, *failures, *self._store.models()}):
             entry = {"name": model, "version": serving.get(model) or self._active_version(model)}
             if model in serving:
-                entries.append({**entry, "state": "READY", "reason": ""})
+                names = [model, *self._parts_of(model)]
+                entries += [{**entry, "name": name, "state": "READY", "reason": ""} for name in names]
             else:
                 entries.append({**entry, "state": "UNAVAILABLE", "reason": failures.get(model, "not loaded")})
         return entries
@@ -310,20 +367,20 @@ class ModelRepository:
         with changing:
             yield
 
-    def _loaded(self, version: Version, *, check_memory: bool, batched: bool = True) -> LoadedModel:
-        """Load a version within the limits. Raises ModelError."""
+    def _loaded(self, version: Version, *, check_memory: bool, batched: bool = True) -> dict[str, LoadedModel]:
+        """Load all parts of a version within the limits. Raises ModelError."""
         with self._lock:
             if check_memory:
                 _check_memory(version, sum(self._reserved_bytes.values()))
             self._reserved_bytes[version.model] = version.chosen.memory_bytes
 
-        def load_it() -> LoadedModel:
-            loaded = self._load(version)
-            return self._batched(version, loaded) if batched else loaded
+        def load_all() -> dict[str, LoadedModel]:
+            parts = self._load(version)
+            return {name: self._batched(version, name, part) for name, part in parts.items()} if batched else parts
 
         try:
             with self._limits.while_loading():
-                return run_within(self._limits.seconds, load_it, lambda loaded: loaded.backend.close())
+                return run_within(self._limits.seconds, load_all, _close)
         except TimeoutError as error:
             _log.error("load given up, its thread ends with it or the server", model=version.model, error=error)
             raise ModelError(
@@ -345,32 +402,37 @@ class ModelRepository:
             raise ModelError(str(error)) from error
         return version
 
-    def _load(self, version: Version) -> LoadedModel:
+    def _load(self, version: Version) -> dict[str, LoadedModel]:
         files = model_files(version.directory, version.release, version.chosen)
-        loaded = load_best(version.directory, files, self._options, self._store.prepared(version))
-        if loaded.inputs is None:
-            _log.warning("neither tested nor warmed up: the release has no golden inputs", model=version.model)
-        return loaded
+        parts = load_parts(files, self._options, version.directory, self._store.prepared(version))
+        for name, part in parts.items():
+            if part.inputs is None:
+                model = full_name(version.model, name)
+                _log.warning("neither tested nor warmed up: the release has no golden inputs", model=model)
+        return parts
 
-    def _batched(self, version: Version, loaded: LoadedModel) -> LoadedModel:
+    def _batched(self, version: Version, part: str, loaded: LoadedModel) -> LoadedModel:
         if self._batching.rows == 1:
             return loaded
         able = loaded.inputs is not None and has_independent_rows(loaded.backend, loaded.inputs)
-        _log.info("batching" if able else "no batching", model=version.model, version=version.version)
+        model = full_name(version.model, part)
+        _log.info("batching" if able else "no batching", model=model, version=version.version)
         observe_rows = self._observer.batch_rows(version.model, version.version)
         most = self._batching.rows if able else 1
         return dataclasses.replace(
             loaded, backend=BatchingBackend(loaded.backend, most, self._batching.slots, observe_rows)
         )
 
-    def _end_shadow(self, model: str) -> Shadow | None:
-        shadow = self._shadows.pop(model, None)
-        if shadow is not None:
-            freed = shadow.stop(self._drain_seconds)
-            trim_heap()
-            fields = dataclasses.asdict(shadow.counts)
-            _log.info("shadow ended", model=model, version=shadow.version, freed=freed, **fields)
-        return shadow
+    def _end_shadow(self, model: str) -> EndedShadow | None:
+        shadows = list(self._shadows.pop(model, {}).values())
+        if not shadows:
+            return None
+        ended = [shadow.stop(self._drain_seconds) for shadow in shadows]
+        trim_heap()
+        each = [dataclasses.asdict(shadow.counts) for shadow in shadows]
+        counts = {outcome: sum(part[outcome] for part in each) for outcome in each[0]}
+        _log.info("shadow ended", model=model, version=shadows[0].version, freed=all(ended), **counts)
+        return EndedShadow(shadows[0].version, shadows[0].active_version, counts)
 
     def _failed(self, model: str, current: ServedModel | None, error: Exception) -> None:
         self._observer.failed(model)
@@ -388,6 +450,8 @@ class ModelRepository:
             _log.warning(
                 "the old version is still in use", model=old.name, version=old.version, seconds=self._drain_seconds
             )
+        with self._lock:
+            self._retiring.pop(old.name if old is not None else "", None)
 
     def _report_retired(self, old: ServedModel | None) -> None:
         if old is not None:
@@ -397,6 +461,12 @@ class ModelRepository:
         with self._lock:
             serving = self._served.get(version.model)
         self._observer.freed(version.model, version.version, None if serving is None else serving.version)
+
+    def _parts_of(self, model: str) -> list[str]:
+        """The names of a pipeline's parts."""
+        with self._lock:
+            served = self._served.get(model)
+        return [full_name(model, part) for part in served.parts if part] if served is not None else []
 
     def _active_version(self, model: str) -> str:
         try:
@@ -413,6 +483,32 @@ def _check_memory(version: Version, reserved: int) -> None:
             f"model {version.model!r}: {version.version} needs {needed} bytes of memory beside what serves now; "
             f"{max(0, left.bytes - reserved)} are left ({left.limit})"
         )
+
+
+def _close(parts: Mapping[str, LoadedModel]) -> None:
+    for part in parts.values():
+        part.backend.close()
+
+
+def _check_interfaces(candidate: ServedModel, active: ServedModel) -> None:
+    """Raise ModelError unless each part of the candidate takes the inputs of the active one's, and has its outputs."""
+    if set(candidate.parts) != set(active.parts):
+        raise ModelError(
+            f"model {active.name!r}: expected the parts of {active.version}, {', '.join(active.parts)}; "
+            f"{candidate.version} has {', '.join(candidate.parts)}"
+        )
+    for part, loaded in active.parts.items():
+        name, old, new = full_name(active.name, part), loaded.backend, candidate.parts[part].backend
+        if _interface(new) != _interface(old):
+            raise ModelError(
+                f"model {name!r}: expected the inputs of {active.version}, {_shown(old.inputs)}; "
+                f"{candidate.version} has {_shown(new.inputs)}"
+            )
+        if not {spec.name for spec in old.outputs} <= {spec.name for spec in new.outputs}:
+            raise ModelError(
+                f"model {name!r}: expected the outputs of {active.version}, {_shown(old.outputs)}; "
+                f"{candidate.version} has {_shown(new.outputs)}"
+            )
 
 
 def _interface(backend: Backend) -> set[tuple[str, str, tuple[int, ...]]]:

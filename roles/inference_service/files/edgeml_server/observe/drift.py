@@ -86,16 +86,17 @@ class DriftMonitor:
         self._watched: dict[str, _Window] = {}
 
     def watch(self, model: str, version: str, series: tuple[Series, ...]) -> None:
-        """From now on count the rows of this version of the model; of none, if there are no ``series``."""
+        """From now on count the rows of this version of the model or part; of none, if there are no ``series``."""
         with self._lock:
             self._forget(model)
             if series:
                 self._watched[model] = _Window(version, series)
 
     def forget(self, model: str) -> None:
-        """Stop counting the model's rows."""
+        """Stop counting the rows of the model, and of its parts."""
         with self._lock:
-            self._forget(model)
+            for name in [name for name in self._watched if name == model or name.startswith(f"{model}/")]:
+                self._forget(name)
 
     def watches(self, model: str, version: str) -> bool:
         """Whether rows of this version are counted."""
@@ -127,7 +128,7 @@ class DriftMonitor:
     def _compare(self, model: str, watched: _Window, series: Series) -> None:
         result = compare(series.counts, watched.counts[series.name], ordered=series.edges is not None)
         watched.counts[series.name][:] = 0
-        labels = (model, watched.version, series.name)
+        labels = _labels(model, watched.version, series)
         self._metrics.drift_psi.labels(*labels).set(result.psi)
         if result.ks is not None:
             self._metrics.drift_ks.labels(*labels).set(result.ks)
@@ -146,7 +147,13 @@ class DriftMonitor:
         watched = self._watched.pop(model, None)
         if watched is not None:
             for series in watched.series:
-                self._metrics.forget_drift(model, watched.version, series.name)
+                self._metrics.forget_drift(*_labels(model, watched.version, series))
+
+
+def _labels(name: str, version: str, series: Series) -> tuple[str, str, str]:
+    """The labels of a series: of a part of a pipeline the model's, and the part's name before the series'."""
+    model, separator, part = name.partition("/")
+    return model, version, f"{part}{separator}{series.name}"
 
 
 def _joined(name: str, records: Sequence[Record]) -> list[Array]:

@@ -24,13 +24,16 @@ class Feedback:
         self._metrics = metrics
         self._recent: dict[tuple[str, str], deque[bool]] = {}
 
-    def take(self, prediction_log: PredictionLog, model: str, document: Any) -> dict[str, Any]:
-        """Note the label in ``document`` and return the reply. Raises RequestError."""
+    def take(self, prediction_log: PredictionLog, name: str, model: str, document: Any) -> dict[str, Any]:
+        """Note the label in ``document`` and return the reply. Raises RequestError.
+
+        ``name`` is what answered, ``model`` what is counted: of a pipeline the part and the whole.
+        """
         if not isinstance(document, dict) or set(document) != {"id", "label"} or not isinstance(document["id"], str):
             raise InvalidRequestError(f"expected an object with id (a text) and label; found {shown(document)}")
-        labelled = prediction_log.label(model, document["id"], document["label"])
+        labelled = prediction_log.label(name, document["id"], document["label"])
         self._count(model, labelled)
-        return {"id": document["id"], "model_name": model, "model_version": labelled.version, **_judgement(labelled)}
+        return {"id": document["id"], "model_name": name, "model_version": labelled.version, **_judgement(labelled)}
 
     def _count(self, model: str, labelled: Labelled) -> None:
         labels = (model, labelled.version)

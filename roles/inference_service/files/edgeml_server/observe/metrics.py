@@ -55,6 +55,19 @@ class Metrics:
             buckets=_DURATION_BUCKETS,
             registry=self._registry,
         )
+        self._part_requests = Counter(
+            "edgeml_part_requests_total",
+            "Inference requests to one part of a pipeline answered, by HTTP status code.",
+            ["model", "version", "part", "code"],
+            registry=self._registry,
+        )
+        self._part_duration = Histogram(
+            "edgeml_part_duration_seconds",
+            "As edgeml_inference_duration_seconds, for one part of a pipeline.",
+            ["model", "version", "part"],
+            buckets=_DURATION_BUCKETS,
+            registry=self._registry,
+        )
         Gauge(
             "edgeml_inference_in_flight_requests",
             "Inferences that wait or run.",
@@ -214,8 +227,21 @@ class Metrics:
             *(self.labels, self.accuracy, self.label_error),
             *(self.drift_psi, self.drift_ks, self.drift_alarm, self.drift_windows),
             *(self.shadow_requests, self.shadow_distance, self.shadow_duration),
+            *(self._part_requests, self._part_duration),
         )
         self._versions: dict[str, set[str]] = {}
+
+    def count_request(self, model: str, version: str, part: str, *, code: int) -> None:
+        """Count an inference request; ``part`` is empty for a model that is no pipeline."""
+        self.requests.labels(model, version, str(code)).inc()
+        if part and model:
+            self._part_requests.labels(model, version, part, str(code)).inc()
+
+    def observe_duration(self, model: str, version: str, part: str, *, seconds: float) -> None:
+        """Note how long an answered inference request took."""
+        self.duration.labels(model, version).observe(seconds)
+        if part:
+            self._part_duration.labels(model, version, part).observe(seconds)
 
     def add_version(self, model: str, version: str) -> None:
         """Register a version that has series from now on."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Callable
 
 from .drift import DriftMonitor
@@ -29,14 +30,17 @@ class ModelObserver:
         variant: str,
         digest: str,
         load_seconds: float,
-        reference: tuple[Series, ...],
+        references: Mapping[str, tuple[Series, ...]],
     ) -> None:
-        """Report that a version serves from now on. ``reference`` is empty for a release without one."""
+        """Report that a version serves from now on. ``references`` are those of its parts by the name under which each
+        is served, empty for one without a reference."""
         self._metrics.add_version(model, version)
         self._metrics.model_info.labels(model, version, variant, digest).set(1)
         self._metrics.load_duration.labels(model, version).set(load_seconds)
         self._metrics.swaps.labels(model, "succeeded").inc()
-        self._drift.watch(model, version, reference)
+        self._drift.forget(model)
+        for name, reference in references.items():
+            self._drift.watch(name, version, reference)
 
     def serves_no_more(self, model: str, version: str, *, variant: str, digest: str) -> None:
         """Report that another version serves instead of this one, or none, beside its requests in flight."""

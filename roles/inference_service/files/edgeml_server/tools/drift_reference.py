@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from edgeml_device._common.errors import EdgemlError
+from edgeml_device._release.manifest import WHOLE
 
 from edgeml_server.common.errors import RequestError
 from edgeml_server.common.tensors import Array, TensorSpec
@@ -43,9 +44,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="edgeml_server.tools.drift_reference", description="Make a drift reference.")
     parser.add_argument("model", metavar="MODEL", help="a version's directory in a store, or a model's file")
     parser.add_argument("rows", metavar="ROWS", help="JSON with the inputs, many rows of them")
+    parser.add_argument("--part", default=WHOLE, metavar="NAME", help="the part of a pipeline")
     arguments = parser.parse_args()
     try:
-        backend = load(_files(arguments.model), BackendOptions(threads=1)).backend
+        backend = load(_files(arguments.model, arguments.part), BackendOptions(threads=1)).backend
         with open(arguments.rows, "rb") as file:
             inputs = parse_inputs([_of_any_length(spec) for spec in backend.inputs], json.load(file)["inputs"])
         print(json.dumps(reference_of(inputs, run_rows(backend, inputs))))
@@ -91,13 +93,16 @@ def reference_of(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> d
     return {"schema": SCHEMA, "series": series}
 
 
-def _files(path: str) -> ModelFiles:
+def _files(path: str, part: str) -> ModelFiles:
     if os.path.isdir(path):
-        return files_in(path)
+        parts = files_in(path)
+        if part not in parts:
+            raise ValueError(f"--part: expected one of {', '.join(parts)}; found {part!r}")
+        return parts[part]
     model_format = _FORMATS.get(os.path.splitext(path)[1])
     if model_format is None:
         raise ValueError(f"{path}: expected a version's directory or a file {', '.join(_FORMATS)}")
-    return ModelFiles(model_format, path, golden=None, reference=None, classes={})
+    return ModelFiles(model_format, path)
 
 
 def _of_any_length(spec: TensorSpec) -> TensorSpec:

@@ -30,13 +30,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from edgeml_device._common.errors import EdgemlError
+from edgeml_device._release.manifest import WHOLE
 
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.memory import memory_headroom, trim_heap
 from edgeml_server.common.tensors import Array
 from edgeml_server.config import ConfigError, read_config
 from edgeml_server.models.backend import Backend, BackendOptions, Form, backend_for
-from edgeml_server.models.loading import LoadedModel, ModelFiles, load
+from edgeml_server.models.loading import LoadedModel, ModelFiles, load, options_for
 
 from .smoke import files_in
 
@@ -89,10 +90,13 @@ def prepare(directory: str, output: str, options: BackendOptions, batch_rows: in
 
     Raises ModelError, or ManifestError for a damaged version.json.
     """
-    files = files_in(directory)
+    parts = files_in(directory)
+    if WHOLE not in parts:
+        raise ModelError("a pipeline: its parts are loaded as they are")
+    files = parts[WHOLE]
     _check_memory(directory)
     runtime = backend_for(files.format)
-    forms = runtime.forms(files.model, output, options)
+    forms = runtime.forms(files.model, output, options_for(files, options))
     trim_heap()
     published = _measure(files, options)
     if published.loaded.inputs is None:
@@ -158,7 +162,7 @@ def _interface(backend: Backend) -> object:
 
 def _measure(files: ModelFiles, options: BackendOptions) -> Measured:
     started = time.process_time()
-    backend_for(files.format)(files.model, options).close()
+    backend_for(files.format)(files.model, options_for(files, options)).close()
     seconds = time.process_time() - started
     trim_heap()
     before = _own_memory_bytes()

@@ -9,8 +9,8 @@ does not harm the server: the caller sets limits and sees the exit status. Stand
     {"latency_seconds": 0.00021, "load_seconds": 0.034, "runtime": "onnxruntime 1.27.0"}    exit code 0
     {"error": "golden test: output 'sum' at [0, 0]: expected 11.0, found 2.0 …"}            exit code 1
 
-``latency_seconds`` is the median of several runs on the golden inputs; ``null`` for a release without them, which is
-loaded and does not run.
+``latency_seconds`` is the median of several runs on the golden inputs, of a pipeline the sum over its parts; ``null``
+for a release without golden inputs, which is loaded and does not run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from edgeml_device._release.manifest import parse_release
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.tensors import Array
 from edgeml_server.models.backend import BackendOptions
-from edgeml_server.models.loading import LoadedModel, ModelFiles, load, model_files
+from edgeml_server.models.loading import LoadedModel, ModelFiles, load_parts, model_files
 
 _RUNS = 5
 
@@ -58,16 +58,17 @@ def main() -> int:
 
 def smoke(directory: str, options: BackendOptions) -> dict[str, Any]:
     """Load and test the version in ``directory``. Raises ModelError, or ManifestError for a damaged version.json."""
-    loaded = load(files_in(directory), options)
+    parts = list(load_parts(files_in(directory), options).values())
+    latencies = [_latency_seconds(part, part.inputs) for part in parts if part.inputs is not None]
     return {
-        "latency_seconds": None if loaded.inputs is None else _latency_seconds(loaded, loaded.inputs),
-        "load_seconds": loaded.seconds,
-        "runtime": loaded.backend.runtime,
+        "latency_seconds": sum(latencies) if latencies else None,
+        "load_seconds": sum(part.seconds for part in parts),
+        "runtime": parts[0].backend.runtime,
     }
 
 
-def files_in(directory: str) -> ModelFiles:
-    """The files of the version in ``directory``. Raises ManifestError."""
+def files_in(directory: str) -> dict[str, ModelFiles]:
+    """The files of the version in ``directory``, by part. Raises ManifestError."""
     path = os.path.join(directory, "version.json")
     try:
         with open(path, "rb") as file:

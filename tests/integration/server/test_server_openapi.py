@@ -19,6 +19,7 @@ import requests
 import schemathesis
 import urllib3
 from hypothesis import HealthCheck, given, settings
+from releases import make_pipeline
 from requests.adapters import HTTPAdapter
 from schemathesis.checks import CheckFunction
 from schemathesis.core.result import Ok
@@ -41,8 +42,8 @@ def _operations() -> list[Any]:
     """The described operations. Among the names that are tried are those of what there is."""
     document = json.loads(DESCRIPTION.read_text())
     parameters = document["components"]["parameters"]
-    for name, value in (("Model", "plus"), ("Version", "1.0.0")):
-        parameters[name]["schema"] = {"anyOf": [{"const": value}, parameters[name]["schema"]]}
+    for name, values in (("Model", ("plus", "reader")), ("Part", ("detector",)), ("Version", ("1.0.0",))):
+        parameters[name]["schema"] = {"anyOf": [*({"const": value} for value in values), parameters[name]["schema"]]}
     found = schemathesis.openapi.from_dict(document).get_all_operations()
     return [operation.ok() for operation in found if isinstance(operation, Ok)]
 
@@ -89,6 +90,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     try:
         device.publish("plus", "1.1.0", onnx_models.plus(2))
         device.publish("plus", "1.0.0", onnx_models.plus(1))
+        device.publish_release(make_pipeline("1.0.0", "reader", {"detector": onnx_models.plus(1)}))
         device.start(max_request_bytes=100_000, prediction_log=str(device.directory / "predictions.db"))
         yield device
     finally:

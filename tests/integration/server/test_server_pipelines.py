@@ -187,7 +187,7 @@ def test_labels_and_drift_belong_to_the_part(device: Device) -> None:
     reference = json.dumps({"schema": 1, "series": series}).encode()
     device.publish_release(reader("1.0.0", 1, reference={"recogniser": reference}))
     device.start(prediction_log=str(device.directory / "log.db"), prediction_log_sample_percent=100, drift_window=500)
-    rows = {"inputs": [plus_input(*[[1, 2]] * 500)]}
+    rows = {"inputs": [plus_input(*([[1.0, 2.0]] * 500))]}
     assert device.post("/v2/models/reader/recogniser/infer", {**rows, "id": "a"}).status == 200
     assert device.post("/v2/models/reader/detector/infer", {"inputs": [plus_input([1, 2])], "id": "b"}).status == 200
     assert device.post("/v2/models/reader/detector/feedback", {"id": "a", "label": 1}).status == 404

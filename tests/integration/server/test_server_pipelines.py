@@ -71,7 +71,7 @@ def test_the_pipeline_itself_has_a_version_and_names_its_parts(device: Device) -
         "platform": "edgeml_pipeline",
         "inputs": [],
         "outputs": [],
-        "parameters": {"parts": ["reader/classifier", "reader/detector", "reader/recogniser"]},
+        "parameters": {"parts": "reader/classifier,reader/detector,reader/recogniser"},
     }
     assert device.get("/v2/models/reader/versions/1.0.0/ready").status == 200
     index = device.post("/v2/repository/index", local=True).json()

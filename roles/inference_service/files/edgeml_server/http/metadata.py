@@ -84,7 +84,8 @@ class MetadataEndpoints:
             document: dict[str, Any] = {"name": request.name, "versions": [served.version]}
             if served.is_pipeline and not request.part:
                 names = [full_name(served.name, part) for part in served.parts]
-                document.update(platform=PIPELINE_PLATFORM, inputs=[], outputs=[], parameters={"parts": names})
+                parameters = {"parts": ",".join(names)}
+                document.update(platform=PIPELINE_PLATFORM, inputs=[], outputs=[], parameters=parameters)
             else:
                 document.update(_model_metadata(served.part(request.part)))
         finally:

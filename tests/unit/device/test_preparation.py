@@ -29,6 +29,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store, Version
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import WHOLE
 
 MODEL = bytes(MODEL_BYTES_MIN)
 SMOKE = """*tools.smoke*) echo '{"latency_seconds": 0.1, "runtime": "shell 1"}' ;;"""
@@ -260,8 +261,9 @@ def test_where_it_is_prepared_the_releases_own_model_is_not_read_again(store: St
 
 
 def test_golden_inputs_are_read_all_the_same(store: Store, prepared: Version) -> None:
-    assert prepared.golden_path is not None
-    path = Path(prepared.golden_path)
+    golden = prepared.release.parts[WHOLE].golden
+    assert golden is not None
+    path = Path(prepared.directory, golden.path)
     path.chmod(0o600)
     path.write_text("[]")
     with pytest.raises(IntegrityError):

@@ -29,7 +29,7 @@ CLIENTS = 3
 
 def plus(addend: float) -> bytes:
     """A model whose answer is ``x`` + addend."""
-    shape = ["N", 1]
+    shape: list[str | int | None] = ["N", 1]
     graph = helper.make_graph(
         [helper.make_node("Add", ["x", "addend"], ["sum"])],
         "plus",

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from publications import Case, answers, digits_holdout, digits_model
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import WHOLE, Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import RefusedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import read_options
@@ -79,12 +79,15 @@ def test_golden_outputs_are_the_sources_and_each_variant_has_its_own_tolerance(
     digits: tuple[Digits, Published], release: Release
 ) -> None:
     case, _published = digits
-    assert release.golden is not None
-    golden = json.loads(Repository(case.options["repository"]).read_blob(release.golden))
+    part = release.parts[WHOLE]
+    assert part.golden is not None
+    golden = json.loads(Repository(case.options["repository"]).read_blob(part.golden))
     images = np.array(golden["inputs"][0]["data"], np.float32).reshape(golden["inputs"][0]["shape"])
     outputs = np.array(golden["outputs"][0]["data"], np.float32).reshape(golden["outputs"][0]["shape"])
     np.testing.assert_array_equal(outputs, answers(case.model, digits_holdout()[0])[_rows(images)])
-    allowed = {variant.name: variant.tolerances["probabilities"].absolute for variant in release.variants}
+    allowed = {
+        variant.name: variant.entries[WHOLE].tolerances["probabilities"].absolute for variant in release.variants
+    }
     assert allowed["onnx-fp32"] < allowed["onnx-fp16"] < allowed["onnx-int8"] < 0.5
     # The loudest and the faintest samples are among them.
     means = digits_holdout()[0].mean(axis=(1, 2, 3))

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from edgeml_device._common.errors import EdgemlError
+from edgeml_device._release.manifest import WHOLE
 
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.memory import trim_heap
@@ -60,7 +61,7 @@ def main() -> int:
     os.dup2(2, 1)
     result: dict[str, Any]
     try:
-        result = measure(files_in(arguments.directory), arguments)
+        result = measure(files_in(arguments.directory)[WHOLE], arguments)
     except Exception as error:
         result = {"error": str(error) if isinstance(error, (ModelError, EdgemlError, ValueError)) else repr(error)}
     with result_file:

@@ -162,6 +162,13 @@ options:
             type: list
             elements: str
             required: true
+          undo:
+            description:
+              - A command that takes back what O(parts[].commands[].run) did.
+              - It is run where something was installed from archives, and a unit then does not start.
+            type: list
+            elements: str
+            default: []
           daemon_reload:
             description: Whether systemd has to read its units again afterwards.
             type: bool

@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from typing import Any
+from typing import Any, Mapping
 
 from .._common.errors import EdgemlError, StoreError
 from .._release.manifest import WHOLE, File, is_file_name
 from .facts import processor_id
 from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel
-from .smoke_test import USER, RuntimeTool
+from .smoke_test import USER, Runtime, RuntimeTool
 from .store import Store, Version
 
 SECONDS = 180
@@ -31,10 +31,19 @@ _GROWTH = 1.25
 _REASON_CHARACTERS_MAX = 300
 
 
-def prepare(store: Store, version: Version) -> None:
+def note_smoke_test(store: Store, version: Version, result: Mapping[str, Any]) -> None:
+    """Keep the result of a smoke test; what was prepared for the same runtime stays: apps change more often."""
+    before = store.prepared(version)
+    if before is not None and before.runtime == result["runtime"]:
+        result = {**result, "prepared": before.document}
+    store.note_test(version, result)
+
+
+def prepare(store: Store, version: Version, runtime: Runtime | None = None) -> None:
     """Have the version's model prepared for the runtime that it was tested with, unless that was tried. Hold the lock.
 
-    Models of less than MODEL_BYTES_MIN, releases without golden inputs, and pipelines are not.
+    ``runtime`` is that one, if it is not installed yet. Models of less than MODEL_BYTES_MIN, releases without golden
+    inputs, and pipelines are not.
     """
     tested = store.tested(version)
     size = sum(file.size for file in version.chosen.files)
@@ -50,7 +59,7 @@ def prepare(store: Store, version: Version) -> None:
         # As much again stays free.
         if store.free_bytes() < 2 * most:
             raise StoreError(f"{store.root}: expected {2 * most} free bytes; found {store.free_bytes()}")
-        record, files = _prepared(store, version, most)
+        record, files = _prepared(store, version, most, runtime)
     except (EdgemlError, OSError, ValueError, KeyError, TypeError) as error:
         record = {"reason": (str(error) or repr(error))[:_REASON_CHARACTERS_MAX]}
     # What cannot be kept now is rubbish in staging, and is made again after the next test.
@@ -58,13 +67,15 @@ def prepare(store: Store, version: Version) -> None:
         store.keep_prepared(version, {**tested, "prepared": record}, files)
 
 
-def _prepared(store: Store, version: Version, most: int) -> tuple[dict[str, Any], tuple[File, ...]]:
+def _prepared(
+    store: Store, version: Version, most: int, runtime: Runtime | None
+) -> tuple[dict[str, Any], tuple[File, ...]]:
     """What the runtime found: the record of a prepared model with its files, or the reason why there is none."""
     with store.work_directory() as directory:
         with contextlib.suppress(KeyError, PermissionError):
             os.chown(directory, pwd.getpwnam(USER).pw_uid, -1)
         arguments = [directory, "--bytes-max", str(most), *(("--config", CONFIG) if os.path.exists(CONFIG) else ())]
-        with RuntimeTool("preparation", "prepare", version, *arguments, gentle=True) as tool:
+        with RuntimeTool("preparation", "prepare", version, *arguments, runtime=runtime, gentle=True) as tool:
             told = tool.answer(SECONDS)
         if told is None or "settings" not in told:
             return told or {"reason": "no runtime"}, ()

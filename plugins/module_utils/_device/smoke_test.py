@@ -18,7 +18,7 @@ import os
 import pwd
 import signal
 import subprocess
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .._common.errors import CandidateError
 from .process import ProcessGroup
@@ -38,30 +38,54 @@ def runtime_id() -> str | None:
 
     A test's result holds for the runtime that it was made with.
     """
+    runtime = installed_runtime()
+    return runtime.id if runtime else None
+
+
+class Runtime(NamedTuple):
+    """What tests a model: its ``id`` (the names of its environment and code), its Python, and the code's directory."""
+
+    id: str
+    python: str
+    app: str
+
+
+def installed_runtime() -> Runtime | None:
+    """The newest runtime that is installed; None without."""
     venv, app = _newest("venv-*"), _newest("app-*")
-    return f"{venv} {app}" if venv and app else None
+    if not venv or not app:
+        return None
+    return Runtime(f"{venv} {app}", os.path.join(ROOT, venv, "bin", "python"), os.path.join(ROOT, app))
 
 
 class RuntimeTool:
-    """A program of the server that is asked about ``version``, in the runtime that the device would serve it with.
+    """A program of the server that is asked about ``version``, in the runtime that the device would serve it with, or
+    in ``runtime``.
 
     It runs in a process of its own, with the service's rights. Used as a context manager: it never outlives its block.
     ``title`` is what errors call it; a ``gentle`` one lets others go first.
     """
 
-    def __init__(self, title: str, program: str, version: Version, *arguments: str, gentle: bool = False) -> None:
+    def __init__(
+        self,
+        title: str,
+        program: str,
+        version: Version,
+        *arguments: str,
+        runtime: Runtime | None = None,
+        gentle: bool = False,
+    ) -> None:
         self._name = f"{version.model} {version.version}: {title}"
         self._command = ["-m", f"edgeml_server.tools.{program}", version.directory, *arguments]
         self._gentle = gentle
-        self.runtime = runtime_id()
+        self.runtime = runtime or installed_runtime()
         self._process: ProcessGroup | None = None
 
     def __enter__(self: Tool) -> Tool:
         if self.runtime is not None:
-            venv, app = self.runtime.split(" ")
             self._process = ProcessGroup(
-                [os.path.join(ROOT, venv, "bin", "python"), *self._command],
-                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.path.join(ROOT, app), "LC_ALL": "C.UTF-8"},
+                [self.runtime.python, *self._command],
+                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": self.runtime.app, "LC_ALL": "C.UTF-8"},
                 cwd="/",
                 preexec_fn=_become_gentle_and_expendable if self._gentle else _become_expendable,
             )
@@ -103,8 +127,8 @@ class RuntimeTool:
 class SmokeTest(RuntimeTool):
     """A running test of ``version``."""
 
-    def __init__(self, version: Version) -> None:
-        super().__init__("smoke test", "smoke", version)
+    def __init__(self, version: Version, runtime: Runtime | None = None) -> None:
+        super().__init__("smoke test", "smoke", version, runtime=runtime)
         self._version = version
 
     def result(self) -> dict[str, Any] | None:
@@ -113,10 +137,10 @@ class SmokeTest(RuntimeTool):
         Raises CandidateError when the candidate fails.
         """
         told = self.answer(SECONDS)
-        if told is None:
+        if told is None or self.runtime is None:
             return None
         self._check_latency(told)
-        return {**told, "runtime_id": self.runtime}
+        return {**told, "runtime_id": self.runtime.id}
 
     def _check_latency(self, told: dict[str, Any]) -> None:
         budget, measured = self._version.chosen.latency_seconds_max, told.get("latency_seconds")

@@ -22,7 +22,7 @@ from .._common.errors import CandidateError, IntegrityError, ServerError, SwapEr
 from .._release.manifest import File, Release
 from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
-from .preparation import prepare
+from .preparation import note_smoke_test, prepare
 from .smoke_test import SmokeTest, runtime_id
 from .state import SWITCHING, WATCHING, State, Trial, require
 from .store import Version
@@ -183,7 +183,6 @@ class Swap(Planning):
             prepare(self.store, version)
 
     def _smoke_test(self, version: Version, verify: bool) -> None:
-        before = self.store.prepared(version)
         with SmokeTest(version) as test:
             if verify:
                 self.store.verify(version)
@@ -197,11 +196,8 @@ class Swap(Planning):
                 raise
         if result is None:
             return
-        # Another app may have the same runtime.
-        if before is not None and before.runtime == result["runtime"]:
-            result = {**result, "prepared": before.document}
-        self.store.note_test(version, result)
-        if before is not None and verify:
+        note_smoke_test(self.store, version, result)
+        if verify and self.store.prepared(version) is not None:
             self._verify(version)
 
     def _verify(self, version: Version) -> None:

@@ -55,6 +55,7 @@ _COMMAND = {
     "name": _TEXT,
     "check": {"type": "list", "elements": "str", "required": True},
     "run": {"type": "list", "elements": "str", "required": True},
+    "undo": {"type": "list", "elements": "str", "default": []},
     "daemon_reload": {"type": "bool", "default": False},
 }
 _UNIT = {

@@ -64,6 +64,10 @@ class Setup:
         self.check_mode = check_mode
         self.changes: list[dict[str, Any]] = []
         self._pending = pending
+        # What leads back to what was installed before: commands, files, and the units that ran.
+        self._undo: list[Sequence[str]] = []
+        self._replaced: list[tuple[str, bytes, str]] = []
+        self._ran: list[str] = []
         # What is to be done to units, as "verb unit".
         self._marks = set(os.listdir(pending)) if os.path.isdir(pending) else set()
 
@@ -90,7 +94,12 @@ class Setup:
             self.set_file(**{name: value for name, value in file.items() if name != "validate"})
         for command in request["commands"]:
             self.run_command(**command)
-        self.run_units(request["units"])
+        try:
+            self.run_units(request["units"])
+        except SetupError as error:
+            if not missing or not self._replaced:
+                raise
+            raise SetupError(f"{error}\n{self._go_back(request['bundle'], missing)}") from None
         for outdated in request["outdated"]:
             self.remove_outdated(**outdated)
         return []
@@ -181,14 +190,18 @@ class Setup:
             self._mark("daemon-reload")
         if self.check_mode:
             return
+        if old is not None:
+            self._replaced.append((path, old, before))
         if new is None:
             os.unlink(path)
             _sync_directory(os.path.dirname(path))
         else:
             _write(path, new, owner, group, mode)
 
-    def run_command(self, name: str, check: Sequence[str], run: Sequence[str], daemon_reload: bool) -> None:
-        """Run a command where another one, which changes nothing, does not end with 0."""
+    def run_command(
+        self, name: str, check: Sequence[str], run: Sequence[str], undo: Sequence[str], daemon_reload: bool
+    ) -> None:
+        """Run a command where another one, which changes nothing, does not end with 0. ``undo`` takes it back."""
         if _ends_well(check):
             return
         self.note(name, "not done", "done")
@@ -196,6 +209,8 @@ class Setup:
             self._mark("daemon-reload")
         if not self.check_mode:
             _run(run)
+            if undo:
+                self._undo.append(undo)
 
     def missing(self, bundle: Mapping[str, Any]) -> list[str]:
         """Which of the names that the bundle installs are not there."""
@@ -220,6 +235,7 @@ class Setup:
     def run_units(self, units: Sequence[Mapping[str, Any]]) -> None:
         """Have each unit enabled, running, restarted or reloaded as it should be."""
         shown = [_show_unit(unit["name"]) for unit in units]
+        self._ran = [unit["name"] for unit, found in zip(units, shown) if found["ActiveState"] == "active"]
         for unit, properties in zip(units, shown):
             if properties["NeedDaemonReload"] == "yes":
                 # It runs from a unit file that was replaced since, by whomever.
@@ -266,6 +282,25 @@ class Setup:
                 if os.path.exists(path):
                     continue
             self.note(path, "outdated", "absent")
+
+    def _go_back(self, bundle: Mapping[str, Any], missing: Sequence[str]) -> str:
+        """Put back what a new installation replaced, and have the units run that did. Returns what became of that."""
+        try:
+            for command in reversed(self._undo):
+                _run(command)
+            for path, content, before in reversed(self._replaced):
+                _kind, owners, mode = before.split()
+                owner, group = owners.split(":")
+                _write(path, content, owner, group, mode)
+            _run(["systemctl", "daemon-reload"])
+            for name in self._ran:
+                _run(["systemctl", "reset-failed", name], check=False)
+                _control_unit("restart", name, "active")
+            for name in missing:
+                _run(["rm", "-rf", "--", os.path.join(bundle["directory"], name)])
+        except (SetupError, OSError) as error:
+            return f"What was installed before could not be put back: {error}"
+        return "What was installed before is in place again" + (f", and runs: {', '.join(self._ran)}" * bool(self._ran))
 
     def _mark(self, mark: str) -> None:
         """Remember, also for the next run, what is to be done to a unit."""

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import pwd
+import stat
 import subprocess
 import sys
 import threading
@@ -206,7 +207,8 @@ def test_directories_are_made_and_corrected(place: Place) -> None:
 
 def test_a_command_is_run_where_its_check_fails(place: Place) -> None:
     done = str(place.root / "done")
-    command = {"name": "do it", "check": ["test", "-e", done], "run": ["touch", done], "daemon_reload": False}
+    more: dict[str, Any] = {"undo": [], "daemon_reload": False}
+    command = {"name": "do it", "check": ["test", "-e", done], "run": ["touch", done], **more}
     assert place.run(check_mode=True, commands=[command]) == place.run(commands=[command])
     assert place.run(commands=[command]) == []
     (place.root / "done").unlink()
@@ -225,7 +227,7 @@ def test_check_mode_says_the_same_and_changes_nothing(place: Place) -> None:
             place.file("old", "new", reloads="b.service"),
             place.file("gone", present=False),
         ],
-        "commands": [{"name": "c", "check": ["false"], "run": ["true"], "daemon_reload": False}],
+        "commands": [{"name": "c", "check": ["false"], "run": ["true"], "undo": [], "daemon_reload": False}],
     }
     tree = place.tree()
     would = place.run(check_mode=True, **sections)
@@ -389,6 +391,44 @@ def test_a_bundles_own_installer_puts_what_is_missing_in_place(place: Place) -> 
     assert setup.run({**place.request(), "bundle": bundle}) == []
     assert [change["subject"] for change in setup.changes] == [str(place.root / "app-1")]
     assert [path.name for path in place.root.iterdir()] == ["app-1"]
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_new_installation_that_does_not_start_makes_way_for_the_one_before(
+    place: Place, systemctl: Systemctl, returns: bool
+) -> None:
+    systemctl.show("active", "enabled")
+    config, other = place.file("config", "old", restarts="a.service"), place.file("other", "old", mode="0600")
+    place.run(files=[config, other], units=[UNIT])
+    systemctl.calls()
+    source = place.directory / "source"
+    source.mkdir()
+    (source / "install").write_text('#!/bin/sh\nmkdir "${0%/*}/../$1"\n')
+    (source / "install").chmod(0o755)
+    archive = place.directory / "bundle.tar.gz"
+    subprocess.run(["tar", "-czf", archive, "-C", source, "."], check=True)
+    bundle = {"directory": str(place.root), "names": ["app-2"], "archives": [str(archive)], "arguments": ["app-2"]}
+    systemctl.fail("restart a.service")
+    undo = [
+        "sh",
+        "-c",
+        f"echo undone >{place.root}/undone; {'rm' if returns else 'true'} {place.directory}/bin/failing",
+    ]
+    command = {"name": "c", "check": ["false"], "run": ["true"], "undo": undo, "daemon_reload": False}
+    files = [{**config, "content": "new"}, {**other, "content": "new"}, place.file("more", "new")]
+    request = {**place.request(files=files, commands=[command], units=[UNIT]), "bundle": bundle}
+    expected = (
+        "before is in place again, and runs: a.service" if returns else "could not be put back: systemctl restart"
+    )
+    with pytest.raises(SetupError, match=rf"restart a.service: exit code 1(.|\n)*{expected}"):
+        place.setup().run(request)
+    assert [(place.root / name).read_text() for name in ("config", "other", "undone")] == ["old", "old", "undone\n"]
+    assert stat.S_IMODE((place.root / "other").stat().st_mode) == 0o600
+    assert (place.root / "app-2").exists() != returns
+    assert "daemon-reload" in systemctl.calls()
+    (place.directory / "bin" / "failing").unlink(missing_ok=True)
+    place.run(files=[config], units=[UNIT])
+    assert systemctl.calls() == ["restart a.service"], "what failed is made up for"
 
 
 def test_what_is_outdated_goes_unless_it_is_in_use(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

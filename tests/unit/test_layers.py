@@ -38,6 +38,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plugin_utils._rollout.report",
         "plugin_utils._trust",
     ),
+    # Whether a repository is to be trusted is decided by itself: a pull agent needs it, too.
+    "plugin_utils._trust": ("module_utils._common", "module_utils._release"),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),
@@ -53,6 +55,10 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "module_utils": (),
     "modules": ("ansible.module_utils",),
     "doc_fragments": (),
+    # The client, and so what a rollout needs, has python-tuf; who signs has also what makes keys.
+    "plugin_utils._trust.client": ("tuf",),
+    "plugin_utils._trust.repository": ("ansible",),
+    "plugin_utils._trust": ("cryptography", "securesystemslib", "tuf"),
     # ansible-core and what ansible-core itself depends on.
     "plugin_utils": ("ansible", "jinja2", "yaml"),
     "action": ("ansible", "jinja2", "yaml"),

@@ -4,16 +4,22 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The model repository, as static files: ``<model>/<version>/manifest.json`` and ``blobs/sha256/<digest>``."""
+"""The model repository, as static files: ``<model>/<version>/manifest.json`` and ``blobs/sha256/<digest>``.
+
+``withdrawn.json`` beside a manifest says that nobody may run the release any more, and why.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 
 from .._common.errors import IntegrityError, ManifestError
 from .._common.hashing import read_hashed
 from .manifest import MANIFEST_BYTES_MAX, File, Part, Release, check_name, parse_release_json
 from .probe_set import ProbeSetError, read_outputs, read_probe_set
+
+_WITHDRAWN_BYTES_MAX = 65536
 
 
 class Repository:
@@ -33,6 +39,20 @@ class Repository:
         if (release.model, release.version) != (model, version):
             raise ManifestError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
         return release
+
+    def withdrawn(self, model: str, version: str) -> str | None:
+        """Why a release is withdrawn; None if it is not. Raises ManifestError if that cannot be read."""
+        path = os.path.join(self.root, check_name(model, "model"), check_name(version, "version"), "withdrawn.json")
+        try:
+            with open(path, "rb") as file:
+                reason = json.loads(file.read(_WITHDRAWN_BYTES_MAX))["reason"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ManifestError(f'{path}: expected {{"reason": "…"}}; {error}') from error
+        if not isinstance(reason, str):
+            raise ManifestError(f"{path}: reason: expected a text; found {reason!r:.80}")
+        return reason
 
     def blob_path(self, sha256: str) -> str:
         """Path of the blob with this digest."""

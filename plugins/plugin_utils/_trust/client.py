@@ -1,0 +1,422 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The client: what a controller or a device believes of a repository. It judges by python-tuf, and signs nothing.
+
+A repository is a directory, or the address of one on a web server; both go the same way. What was seen before is kept,
+so that nobody can bring back what was replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import os
+import socket
+import ssl
+import stat
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import IO, Any, Generator, Iterator, NamedTuple
+
+from tuf.api import exceptions
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+
+from . import metadata
+from .metadata import METADATA, SignedRelease, TrustError, release_of, signed_release, target_name
+from .roots import is_development
+
+CHUNK_BYTES = 1 << 16
+_SCHEMES = ("http", "https")
+
+
+class Bounds(NamedTuple):
+    """How long a repository may take: to connect and to begin its answer, and how many bytes then in each second."""
+
+    begin_seconds: float = 30.0
+    bytes_per_second_min: int = 1024
+
+
+class Tls(NamedTuple):
+    """Files in PEM: whom to trust instead of the system's authorities, and the client's certificate with its key."""
+
+    ca: str | None = None
+    certificate: str | None = None
+
+
+class Fetcher(FetcherInterface):
+    """Reads files of a repository by HTTP, or from a directory, within bounds of time. It unpacks nothing."""
+
+    def __init__(self, bounds: Bounds | None = None, tls: Tls | None = None) -> None:
+        self._bounds = bounds or Bounds()
+        self._opener: urllib.request.OpenerDirector | None = None
+        self._tls = tls or Tls()
+        self._reading: Generator[bytes, None, None] | None = None
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        """Return the file in pieces. What fails on the way is a DownloadError, too."""
+        is_file = urllib.parse.urlsplit(url).scheme == "file"
+        self._reading = _wrapped(url, _read_file(url) if is_file else self._read_http(url))
+        return self._reading
+
+    @contextlib.contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+        """Yield a file with the content; the connection is closed then, however the reading ended."""
+        try:
+            with super().download_file(url, max_length) as file:
+                yield file
+        finally:
+            if self._reading is not None:
+                self._reading.close()
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a file of metadata. python-tuf bounds one by the length that its reference says, however long."""
+        return super().download_bytes(url, min(max_length, metadata.TARGETS_BYTES_MAX))
+
+    def _read_http(self, url: str) -> Generator[bytes, None, None]:
+        if self._opener is None:
+            self._opener = _opener(self._tls)
+        started = time.monotonic()
+        request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "edgeml.fleet"})
+        try:
+            response = self._opener.open(request, timeout=self._bounds.begin_seconds)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise exceptions.DownloadHTTPError(f"{url}: HTTP status {error.code}", error.code) from error
+        received = 0
+        with response:
+            while True:
+                # One read of the socket: a server that sends a byte now and then does not hold it for ever.
+                chunk = response.read1(CHUNK_BYTES)
+                if not chunk:
+                    break
+                received += len(chunk)
+                allowed = self._bounds.begin_seconds + received / self._bounds.bytes_per_second_min
+                if time.monotonic() - started > allowed:
+                    raise exceptions.SlowRetrievalError(
+                        f"{url}: {received} bytes in {allowed:.0f} s; expected at least "
+                        f"{self._bounds.bytes_per_second_min} bytes in each second"
+                    )
+                yield chunk
+            if response.length:
+                raise exceptions.DownloadError(f"{url}: the connection ended {response.length} bytes too early")
+
+
+class _Watched(http.client.HTTPConnection):
+    """A connection whose answer has to begin in time, however slowly its lines come."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        assert self.sock is not None
+        late = threading.Event()
+        current = self.sock
+
+        def cut() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                current.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.timeout or Bounds().begin_seconds, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            response = super().getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            if late.is_set():
+                raise TimeoutError("timed out before the answer began") from error
+            raise
+        finally:
+            timer.cancel()
+        # Lines that were cut off look like the last ones.
+        if late.is_set():
+            response.close()
+            raise TimeoutError("timed out before the answer began")
+        return response
+
+
+class _WatchedTls(_Watched, http.client.HTTPSConnection):
+    pass
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Watched, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_WatchedTls, request, context=self._context)  # type: ignore[attr-defined]
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    max_redirections = 3
+
+    def redirect_request(self, *args: Any) -> urllib.request.Request | None:
+        found = super().redirect_request(*args)
+        before, after = args[0].type, found.type if found else None
+        if after not in (None, before, "https"):
+            raise exceptions.DownloadError(f"{args[0].full_url}: redirected from {before} to {after}, which is refused")
+        return found
+
+
+def _opener(tls: Tls) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context(cafile=tls.ca)
+    if tls.certificate:
+        context.load_cert_chain(tls.certificate)
+    return urllib.request.build_opener(_Http, _Https(context=context), _Redirects)
+
+
+def _read_file(url: str) -> Generator[bytes, None, None]:
+    path = urllib.request.url2pathname(urllib.parse.urlsplit(url).path)
+    try:
+        # A pipe in the place of a file would block the one who opens it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise exceptions.DownloadHTTPError(f"{path}: not found", 404) from error
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise exceptions.DownloadError(f"{path}: expected a regular file")
+        while True:
+            chunk = file.read(CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk
+
+
+def _wrapped(url: str, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+    """The pieces, with each failure as the DownloadError that python-tuf expects; it looks at the first step only."""
+    try:
+        with contextlib.closing(chunks):
+            yield from chunks
+    except exceptions.DownloadError:
+        raise
+    except (TimeoutError, socket.timeout) as error:
+        raise exceptions.SlowRetrievalError(f"{url}: {error}") from error
+    except urllib.error.URLError as error:
+        kind = exceptions.SlowRetrievalError if isinstance(error.reason, TimeoutError) else exceptions.DownloadError
+        raise kind(f"{url}: {error.reason}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise exceptions.DownloadError(f"{url}: {error}") from error
+
+
+class Client:
+    """What to believe of the repository at ``location``, a path or an address, by the trusted root in ``root``.
+
+    ``state`` is a directory that keeps what was seen, one for each repository.
+    """
+
+    def __init__(
+        self, location: str, root: bytes, state: str, *, fetcher: FetcherInterface | None = None, tls: Tls | None = None
+    ) -> None:
+        self.location = location
+        self._base = base_url(location)
+        self._root = root
+        self._state = state
+        self._fetcher = fetcher or Fetcher(tls=tls)
+        # The releases, by the names of their targets: none are delegated.
+        self._targets: dict[str, TargetFile] | None = None
+        # What a person should know although the repository is trusted.
+        self.warnings: list[str] = []
+
+    def refresh(self) -> None:
+        """Read the repository's newest metadata, and verify it. Raises TrustError, which names what is wrong."""
+        with self._refusing(), self._locked():
+            updater = Updater(
+                metadata_dir=self._state,
+                metadata_base_url=f"{self._base}{METADATA}/",
+                fetcher=self._fetcher,
+                config=UpdaterConfig(
+                    root_max_length=metadata.ROOT_BYTES_MAX,
+                    timestamp_max_length=metadata.TIMESTAMP_BYTES_MAX,
+                    snapshot_max_length=metadata.SNAPSHOT_BYTES_MAX,
+                    targets_max_length=metadata.TARGETS_BYTES_MAX,
+                ),
+                bootstrap=self._root,
+            )
+            updater.refresh()
+            root: Metadata[Root] = Metadata.from_file(os.path.join(self._state, "root.json"))
+            targets: Metadata[Targets] = Metadata.from_file(os.path.join(self._state, "targets.json"))
+            self._targets = targets.signed.targets
+        self.warnings = _warnings(self.location, root.signed, targets.signed)
+
+    def releases(self) -> list[SignedRelease]:
+        """Every release that the metadata names. Raises TrustError."""
+        return [signed_release(name, target.custom) for name, target in sorted(self._known().items())]
+
+    def manifest(self, model: str, version: str) -> tuple[bytes, SignedRelease]:
+        """The bytes of a release's manifest, verified, and what is signed of it.
+
+        Raises TrustError, also for a release that is withdrawn.
+        """
+        name = target_name(model, version)
+        release_of(name)
+        target = self._known().get(name)
+        if target is None:
+            known = sorted(release.version for release in self.releases() if release.model == model)
+            raise TrustError(
+                f"{self.location}: {model} {version} is not signed; signed of {model}: {', '.join(known) or 'nothing'}."
+                " Sign it with: edgeml-publish sign",
+                kind="unsigned",
+            )
+        signed = signed_release(name, target.custom)
+        if signed.withdrawn is not None:
+            raise TrustError(
+                f"{self.location}: {model} {version} is withdrawn: {signed.withdrawn}. Choose another version",
+                kind="withdrawn",
+            )
+        with self._refusing(), self._fetcher.download_file(f"{self._base}{name}", target.length) as file:
+            target.verify_length_and_hashes(file)
+            file.seek(0)
+            content: bytes = file.read()
+        return content, signed
+
+    def blob(self, sha256: str, size: int, path: str) -> None:
+        """Bring a blob to ``path``, verified, in one atomic step. Raises TrustError."""
+        url = f"{self._base}blobs/sha256/{sha256}"
+        with self._refusing(), self._fetcher.download_file(url, size) as file:
+            digest, partial = hashlib.sha256(), f"{path}.{os.getpid()}"
+            try:
+                with open(partial, "wb") as target:
+                    for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
+                        digest.update(chunk)
+                        target.write(chunk)
+                    target.flush()
+                    os.fsync(target.fileno())
+                if digest.hexdigest() != sha256:
+                    raise exceptions.LengthOrHashMismatchError(
+                        f"{url}: expected SHA-256 {sha256}; found {digest.hexdigest()}"
+                    )
+                os.replace(partial, path)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(partial)
+
+    def _known(self) -> dict[str, TargetFile]:
+        if self._targets is None:
+            self.refresh()
+        assert self._targets is not None
+        return self._targets
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One updater at a time works in the directory of the state: python-tuf asks for that."""
+        os.makedirs(self._state, mode=0o700, exist_ok=True)
+        descriptor = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except (exceptions.RepositoryError, exceptions.DownloadError) as error:
+            raise _refusal(self.location, error) from error
+        except OSError as error:
+            raise TrustError(
+                f"{error.filename or self._state}: what is known of the repository {self.location} cannot be kept: "
+                f"{error.strerror}",
+                kind="state",
+            ) from error
+
+
+def is_url(location: str) -> bool:
+    """Whether a repository is on a web server."""
+    return urllib.parse.urlsplit(location).scheme in _SCHEMES
+
+
+def base_url(location: str) -> str:
+    """The address of a repository, with a slash at its end."""
+    url = location if is_url(location) else Path(os.path.abspath(location)).as_uri()
+    return url if url.endswith("/") else f"{url}/"
+
+
+# From the narrower to the wider kind of error: what it means, and what to do.
+_REFUSALS: tuple[tuple[type[Exception], str, str], ...] = (
+    (
+        exceptions.ExpiredMetadataError,
+        "expired",
+        (
+            "the metadata is no longer valid: somebody replays an old state (freeze), its renewal has stopped, or this "
+            "clock is wrong. See edgeml-publish status, renew, and compare clocks"
+        ),
+    ),
+    (
+        exceptions.BadVersionNumberError,
+        "rollback",
+        (
+            "the metadata is older than what was seen before, or does not fit together (rollback). Find out who "
+            "brought it back; do not delete what the controller has seen"
+        ),
+    ),
+    (
+        exceptions.UnsignedMetadataError,
+        "signature",
+        (
+            "too few of the trusted keys have signed (wrong key). Find out who wrote it; compare the pinned root with "
+            "the repository's"
+        ),
+    ),
+    (
+        exceptions.LengthOrHashMismatchError,
+        "mismatch",
+        (
+            "the bytes are not those that were signed (arbitrary file, or files of different states mixed). Publish "
+            "again from a copy that you trust"
+        ),
+    ),
+    (
+        exceptions.DownloadLengthMismatchError,
+        "too_long",
+        "the file is longer than it may be (endless data, or a file of another state). Find out who wrote it",
+    ),
+    (
+        exceptions.SlowRetrievalError,
+        "slow",
+        "the repository answers too slowly (slow retrieval). See its server and link",
+    ),
+    (
+        exceptions.DownloadError,
+        "unreachable",
+        "the file cannot be read. See that the address, the path and the server are right",
+    ),
+    (exceptions.RepositoryError, "invalid", "the metadata breaks its format. Find out who wrote it"),
+)
+
+
+def _refusal(location: str, error: Exception) -> TrustError:
+    if isinstance(error, exceptions.DownloadHTTPError) and error.status_code in (403, 404):
+        return TrustError(
+            f"{location}: {error}: a file that the metadata needs is not there. Is the repository signed "
+            "(edgeml-publish status), and its copy complete?",
+            kind="missing",
+        )
+    kind, what = next((kind, what) for cause, kind, what in _REFUSALS if isinstance(error, cause))
+    return TrustError(f"{location}: {error}: {what}", kind=kind)
+
+
+def _warnings(location: str, root: Root, targets: Targets) -> list[str]:
+    now, lines = metadata.now_utc(), []
+    if is_development(root):
+        lines.append(
+            f"{location}: DEVELOPMENT KEY: one key signs everything, which is good for trying only. "
+            "See docs/signing.md before devices depend on it"
+        )
+    for role, document in (("root", root), ("targets", targets)):
+        if metadata.needs_attention(role, document.expires, now):
+            left = metadata.days_left(document.expires, now)
+            lines.append(
+                f"{location}: {role} expires in {left} days; after that no rollout can be planned. Sign it anew"
+            )
+    return lines

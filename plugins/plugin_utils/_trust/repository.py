@@ -1,0 +1,196 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The one place where the controller decides whether it believes a model repository.
+
+Nothing here needs python-tuf until a repository is verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
+
+from ansible.module_utils.parsing.convert_bool import boolean
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import (
+    File,
+    Release,
+    parse_release_json,
+)
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+
+from .metadata import TrustError, target_name
+
+if TYPE_CHECKING:
+    from .client import Client
+
+STATE = "~/.local/state/edgeml/repositories"
+_CACHE_SECONDS = 30 * 86_400
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whom the controller trusts, as the variables ``model_repository_*`` say."""
+
+    root: str = ""
+    unsigned: bool = False
+    state: str = STATE
+    ca: str = ""
+    certificate: str = ""
+
+    @classmethod
+    def from_variables(cls, read: Callable[[str], Any]) -> Trust:
+        """Read the variables; ``read`` returns one, or None. Raises ArgumentError, which names the variable."""
+        texts = {}
+        for option in ("root", "state", "ca", "certificate"):
+            name = f"model_repository_{option}"
+            value = read(name)
+            if value is not None and not isinstance(value, str):
+                raise ArgumentError(f"{name}: expected a path; found {value!r}")
+            if value:
+                texts[option] = os.path.abspath(os.path.expanduser(os.path.expandvars(value)))
+        unsigned = read("model_repository_unsigned")
+        try:
+            trust = cls(unsigned=bool(boolean(unsigned)) if unsigned is not None else False, **texts)
+        except TypeError:
+            raise ArgumentError(f"model_repository_unsigned: expected true or false; found {unsigned!r}") from None
+        if trust.unsigned and trust.root:
+            raise ArgumentError(
+                "model_repository_root and model_repository_unsigned: expected one of them. Remove "
+                "model_repository_unsigned to have releases verified"
+            )
+        return trust
+
+
+class OpenRepository(Repository):
+    """A model repository for the controller. Its files are below ``root``, or are brought there."""
+
+    # What a person should know.
+    warnings: tuple[str, ...] = ()
+
+    def bring(self, files: Iterable[File]) -> None:
+        """Have these blobs below ``root``, if the repository has them elsewhere. Raises TrustError."""
+
+
+class UnsignedRepository(OpenRepository):
+    """A directory whose writers are believed, because somebody said so."""
+
+    def release(self, model: str, version: str) -> Release:
+        """Read and check a release's manifest. Raises ManifestError, and TrustError for one that is withdrawn."""
+        release = super().release(model, version)
+        withdrawn = self.withdrawn(model, version)
+        if withdrawn is not None:
+            raise TrustError(
+                f"{self.root}: {model} {version} is withdrawn: {withdrawn}. Choose another version", kind="withdrawn"
+            )
+        return release
+
+
+class SignedRepository(OpenRepository):
+    """A repository, in a directory or on a web server, of which only what is signed is believed."""
+
+    def __init__(self, location: str, client: Client, *, cache: str | None) -> None:
+        super().__init__(cache or location)
+        self._client = client
+        self._cache = cache
+
+    def release(self, model: str, version: str) -> Release:
+        """Read a release that is signed. Raises TrustError for any other one, and ManifestError for a damaged one."""
+        content, signed = self._client.manifest(model, version)
+        self.warnings = tuple(self._client.warnings)
+        origin = f"{self._client.location}: {target_name(model, version)}"
+        release = parse_release_json(content, origin)
+        if (release.model, release.version, release.digest) != (model, version, signed.digest):
+            raise TrustError(
+                f"{origin}: expected {model} {version} with the digest {signed.digest}; found {release.model} "
+                f"{release.version} with {release.digest}: its metadata names another release",
+                kind="mismatch",
+            )
+        return release
+
+    def verify(self, release: Release) -> int:
+        """Read every file of the release, wherever it is; return their bytes in all."""
+        self.bring(release.all_files())
+        return super().verify(release)
+
+    def bring(self, files: Iterable[File]) -> None:
+        """Download the blobs that are not in the cache, and forget those that nobody asked for in thirty days."""
+        if self._cache is None:
+            return
+        directory = os.path.join(self._cache, "blobs", "sha256")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        for file in files:
+            path = self.blob_path(file.sha256)
+            if os.path.isfile(path):
+                os.utime(path)
+            else:
+                self._client.blob(file.sha256, file.size, path)
+        oldest = time.time() - _CACHE_SECONDS
+        for entry in os.scandir(directory):
+            # Another run may have removed it.
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat().st_mtime < oldest:
+                    os.unlink(entry.path)
+
+
+def open_repository(location: str, trust: Trust) -> OpenRepository:
+    """Return the repository at ``location``, a path or an address, for reading releases that ``trust`` allows.
+
+    Raises TrustError for one that is not signed, unless that was allowed, and for one that is not to be trusted.
+    """
+    from_web = location.startswith(("http://", "https://"))
+    location = location if from_web else os.path.abspath(os.path.expanduser(os.path.expandvars(location)))
+    if trust.unsigned:
+        if from_web:
+            raise TrustError(
+                f"{location}: model_repository_unsigned: expected a path. What comes over a network has to be signed",
+                kind="unsigned",
+            )
+        return UnsignedRepository(location)
+    if not trust.root:
+        raise TrustError(
+            f"{location}: model_repository_root is not set, so no release can be verified. Set it to a copy of the "
+            "root.json that you trust (docs/signing.md), or, for a repository that is not signed, set "
+            "model_repository_unsigned: true",
+            kind="unsigned",
+        )
+    root = _pinned(trust.root)
+    try:
+        from .client import Client, Tls
+    except ImportError as error:
+        raise TrustError(
+            f"{location}: a signed repository is verified by the Python package tuf, which {error.name or error} is "
+            "part of or needed by. Install the collection's requirements.txt for the Python that runs Ansible",
+            kind="state",
+        ) from error
+    # One state for each repository and pinned root: whoever pins another begins anew.
+    digest = hashlib.sha256(location.rstrip("/").encode() + b"\0" + root).hexdigest()[:32]
+    state = os.path.join(os.path.expanduser(trust.state), digest)
+    tls = Tls(ca=trust.ca or None, certificate=trust.certificate or None)
+    client = Client(location, root, os.path.join(state, "metadata"), tls=tls)
+    return SignedRepository(location, client, cache=os.path.join(state, "cache") if from_web else None)
+
+
+def _pinned(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise TrustError(
+            f"{path}: model_repository_root: expected a copy of the repository's root.json; {error.strerror}",
+            kind="state",
+        ) from error
+
+
+def read_from(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Callable[[str], Any]:
+    """Return what reads one of an action's variables, templated; None for one that is not set."""
+    return lambda name: template(variables[name]) if name in variables else None

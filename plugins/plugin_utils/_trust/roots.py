@@ -1,0 +1,40 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What a root says: who may sign, how many of them have to, and whether they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tuf.api.metadata import Metadata, Root
+
+from .metadata import OFFLINE, TrustError
+
+
+def verified(root: Root, role: str, document: Metadata[Any]) -> Any:
+    """Return what ``root`` says of the signatures of ``document``, as python-tuf's VerificationResult."""
+    return root.get_verification_result(role, document.signed_bytes, document.signatures)
+
+
+def check_thresholds(root: Root) -> None:
+    """Raise TrustError where the loss of one key would lock everybody out; a single key of a person is for trying."""
+    if is_development(root):
+        return
+    for role in OFFLINE:
+        keys, threshold = len(root.roles[role].keyids), root.roles[role].threshold
+        if not 1 <= threshold < keys:
+            raise TrustError(
+                f"{role}: expected a threshold from 1 to {max(keys - 1, 1)} for {keys} keys; found {threshold}. "
+                "With as many signatures as keys, one lost key ends all publishing. Add a key, or lower the threshold"
+            )
+
+
+def is_development(root: Root) -> bool:
+    """Whether a single key signs everything, which is good for trying only."""
+    return all(len(role.keyids) == 1 for role in root.roles.values()) and (
+        len({keyid for role in root.roles.values() for keyid in role.keyids}) == 1
+    )

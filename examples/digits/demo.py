@@ -27,6 +27,7 @@ from typing import Any
 from traffic import MODEL, REPOSITORY, Report, Target, Traffic
 
 CLONE = Path(__file__).resolve().parents[2]
+SIGN = "ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.cli"
 GOOD, BETTER, BAD, DAMAGED = "1.0.0", "1.1.0", "1.2.0", "1.3.0"
 REQUESTS_PER_SECOND = 4.0
 # A machine that is busy with other work is slow, and no more than that: a reply may take its time, and so may a login.
@@ -138,6 +139,7 @@ def busy(count: int) -> Iterator[None]:
 
 def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, str]]:
     """Run the parts in their order; return the rows of the closing table."""
+    sign_releases(scratch)
     with story.part(f"Start {len(devices)} pristine ARM devices"):
         story.require("they start", playbook(CLONE / "molecule/shared/create.yml").code == 0)
 
@@ -188,7 +190,7 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
             )
 
         with story.part(f"Try {DAMAGED}, whose model file was damaged"):
-            fourth = rollout(DAMAGED, scratch, repository=damaged_repository(scratch / "damaged"))
+            fourth = rollout(DAMAGED, scratch, repository=damaged_repository(scratch))
             story.expect(
                 "it was refused on its checksum, before any device was touched",
                 fourth.code != 0 and "expected SHA-256" in fourth.output and fourth.ledger is None,
@@ -232,13 +234,17 @@ def rollout(
     version: str,
     scratch: Path,
     waves: list[str] | None = None,
-    repository: Path = REPOSITORY,
+    repository: Path | None = None,
 ) -> Run:
     """Run the rollout playbook for one version."""
     variables: dict[str, Any] = {
         "model_name": MODEL,
         "model_version": version,
-        "model_repository": str(repository),
+        "model_repository": str(repository or scratch / "models"),
+        "model_repository_root": str(scratch / "keys/root.json"),
+        "model_repository_state": str(scratch / "repositories"),
+        # As the tests on these devices set it.
+        "model_repository_unsigned": False,
         "rollout_ledger": str(scratch / "ledger"),
     }
     if waves is not None:
@@ -290,13 +296,25 @@ def playbook(name: str | Path, variables: dict[str, Any] | None = None) -> Run:
     )
 
 
-def damaged_repository(target: Path) -> Path:
-    """A repository with one more release, in whose model one bit was flipped on the way."""
-    shutil.copytree(REPOSITORY, target)
-    manifest = json.loads((target / MODEL / BETTER / "manifest.json").read_text())
+def sign_releases(scratch: Path) -> None:
+    """Make the demo's own repository: the example's releases and one more, signed with a key for trying."""
+    models = scratch / "models"
+    shutil.copytree(REPOSITORY, models)
+    manifest = json.loads((models / MODEL / BETTER / "manifest.json").read_text())
     manifest["version"] = DAMAGED
-    (target / MODEL / DAMAGED).mkdir()
-    (target / MODEL / DAMAGED / "manifest.json").write_text(json.dumps(manifest))
+    (models / MODEL / DAMAGED).mkdir()
+    (models / MODEL / DAMAGED / "manifest.json").write_text(json.dumps(manifest))
+    subprocess.run(
+        [sys.executable, "-m", SIGN, "keys", "init", "--dev", "--repository", models, "--keys", scratch / "keys"],
+        env={**os.environ, "PYTHONPATH": str(CLONE / ".ansible/collections")},
+        check=True,
+    )
+
+
+def damaged_repository(scratch: Path) -> Path:
+    """A copy of the repository in which one bit of a model was flipped on the way."""
+    target = shutil.copytree(scratch / "models", scratch / "damaged")
+    manifest = json.loads((target / MODEL / DAMAGED / "manifest.json").read_text())
     blob = target / "blobs/sha256" / manifest["variants"][0]["files"][0]["sha256"]
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1

@@ -16,9 +16,14 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File, parse_release
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import position
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import (
+    OpenRepository,
+    Trust,
+    open_repository,
+    read_from,
+)
 
 # What OpenSSH says before a connection stands (ssh.c, sshconnect.c, kex.c); one that broke later says other things.
 _NEVER_CONNECTED = re.compile(
@@ -70,18 +75,19 @@ class ActionModule(DeviceAction):
             time.sleep(most * position(str(args.get("rollout_id")), task_vars["inventory_hostname"]))
 
     def _bring(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        repository = Repository(os.path.expanduser(args["repository"])) if args.get("repository") else None
+        repository: OpenRepository | None = None
         files: dict[str, File] = {}
         try:
+            repository = self._repository(args, task_vars or {})
             if repository and args.get("state", "active") in ("present", "active"):
                 files = _files(args, repository)
-                paths = {sha: repository.blob_path(sha) for sha in files}
-                args["unavailable_blobs"] = {sha: path for sha, path in paths.items() if not os.path.isfile(path)}
+                args["unavailable_blobs"] = repository.unavailable(files.values())
             result = self._call(args, task_vars)
             # The release says what may be sent, whatever a device asks for.
             wanted = _asked_for(result).intersection(files)
             if wanted and repository and not result.get("failed") and not self._task.check_mode:
                 first = result
+                repository.bring(files[sha] for sha in wanted)
                 small = _smallest(files[sha] for sha in wanted)
                 args["inline_blobs"] = {
                     file.sha256: base64.b64encode(repository.read_blob(file)).decode() for file in small
@@ -107,6 +113,15 @@ class ActionModule(DeviceAction):
             )
         return result
 
+    def _repository(self, args: dict[str, Any], task_vars: dict[str, Any]) -> OpenRepository | None:
+        """Where files come from. What a manifest says that is given was verified by who gives it."""
+        location = args.get("repository")
+        if not location:
+            return None
+        if args.get("manifest") is not None or args.get("state", "active") not in ("present", "active"):
+            return OpenRepository(os.path.expanduser(location))
+        return open_repository(location, Trust.from_variables(read_from(task_vars, self._templar.template)))
+
     def _call(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         result = self.ask("model_swap", args, task_vars)
         self._reached = True
@@ -127,7 +142,7 @@ class ActionModule(DeviceAction):
             f"{message}. Live now: {live or 'no version'}", result={**asked, "refused": True, "live": live}
         ) from None
 
-    def _send(self, repository: Repository, blobs: Sequence[str]) -> str:
+    def _send(self, repository: OpenRepository, blobs: Sequence[str]) -> str:
         """Send the blobs to a temporary directory on the device and return its path. Raises _TransferError."""
         shell = self._connection._shell
         try:
@@ -145,7 +160,7 @@ class _TransferError(Exception):
     """Files did not reach the device's temporary directory."""
 
 
-def _files(args: dict[str, Any], repository: Repository) -> dict[str, File]:
+def _files(args: dict[str, Any], repository: OpenRepository) -> dict[str, File]:
     """The release's files by their digest. The manifest is put among the arguments, if it is not there."""
     if args.get("manifest") is None:
         release = repository.release(str(args.get("model")), str(args.get("version")))

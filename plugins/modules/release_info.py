@@ -10,7 +10,10 @@ module: release_info
 short_description: Read and verify a release in the model repository
 version_added: 0.1.0
 description:
-  - Runs on the controller. Checks the release's manifest in full and, unless O(verify=false), every byte of its files.
+  - An action plugin. It runs on the controller and connects to no device. Believes only a release that is signed by the
+    keys of the root in the variable C(model_repository_root), unless C(model_repository_unsigned) is true. Refuses a
+    release that is withdrawn.
+  - Checks the release's manifest in full and, unless O(verify=false), every byte of its files.
     Then it also reads the golden file and the probe set, and refuses a probe set that does not fit the model's outputs.
   - A rollout calls it once, before any device is touched, so that a damaged release never leaves the controller.
 options:
@@ -23,15 +26,27 @@ options:
     type: str
     required: true
   repository:
-    description: Path of the model repository.
-    type: path
+    description: Path of the model repository, or its address on a web server.
+    type: str
     required: true
   verify:
     description: Whether to read the files and compare their SHA-256 with the manifest.
     type: bool
     default: true
-extends_documentation_fragment:
-  - edgeml.fleet.read_only
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in either mode.
+  diff_mode:
+    support: N/A
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+requirements:
+  - On the controller, the Python package tuf, if the repository is signed
+author:
+  - The edgeml.fleet authors (@edgeml)
 seealso:
   - module: edgeml.fleet.model_swap
 """
@@ -42,7 +57,6 @@ EXAMPLES = r"""
     model: digits
     version: 1.1.0
     repository: /srv/models
-  delegate_to: localhost
   run_once: true
   register: release
 """
@@ -58,38 +72,14 @@ digest:
   returned: success
   type: str
   sample: 0d3e...
+repository:
+  description: The directory with the release's files, as M(edgeml.fleet.model_swap) takes it beside RV(manifest).
+  returned: success
+  type: str
+  sample: /srv/models
 verified_bytes:
   description: How many bytes were read and verified; 0 with O(verify=false).
   returned: success
   type: int
   sample: 102400
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
-
-
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "model": {"type": "str", "required": True},
-            "version": {"type": "str", "required": True},
-            "repository": {"type": "path", "required": True},
-            "verify": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    repository = Repository(module.params["repository"])
-    try:
-        release = repository.release(module.params["model"], module.params["version"])
-        verified = repository.verify(release) if module.params["verify"] else 0
-    except EdgemlError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, manifest=release.document, digest=release.digest, verified_bytes=verified)
-
-
-if __name__ == "__main__":
-    main()

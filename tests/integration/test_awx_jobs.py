@@ -79,6 +79,7 @@ def awx(tmp_path: Path, fleet: Fleet) -> Awx:
         device.serve(release)
     variables = {
         "model_repository": str(DIGITS),
+        "model_repository_unsigned": True,
         "rollout_ledger": str(tmp_path / "rollouts"),
         "rollout_waves": ["25%", "100%"],
         "rollout_soak_seconds": 0,
@@ -161,6 +162,7 @@ FLEET = Inventory(
     {"edge": list(HOSTS), "canary": ["plant-b-07"]},
     {
         "model_repository": str(DIGITS),
+        "model_repository_unsigned": True,
         "rollout_device_class_variables": ["device_class", "site"],
         "rollout_waves": ["canary", 6, "50%", "100%"],
         "rollout_max_unavailable": 3,

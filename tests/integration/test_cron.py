@@ -28,6 +28,7 @@ def test_cron_heals_a_device_quietly_and_mails_what_is_wrong(tmp_path: Path, mac
     device.serve(read_release(DIGITS, "digits", "1.0.0"))
     variables = {
         "model_repository": str(DIGITS),
+        "model_repository_unsigned": True,
         "rollout_ledger": str(tmp_path / "rollouts"),
         "rollout_soak_seconds": 0,
         "rollout_soak_seconds_max": 0,

@@ -78,7 +78,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def test_builder_finds_what_the_collection_needs(built: Built) -> None:
-    assert built.needs("requirements.txt") == ["pip", "tzdata"]
+    assert built.needs("requirements.txt") == ["pip", "securesystemslib==1.6.0", "tuf==7.0.1", "tzdata"]
     assert built.needs("bindep.txt") == [
         "openssh-clients [platform:rpm]",
         "openssh-client [platform:dpkg]",
@@ -116,6 +116,7 @@ def test_playbooks_run_with_the_core_and_what_was_found(
     device.serve(read_release(DIGITS, "digits", "1.0.0"))
     variables = {
         "model_repository": str(DIGITS),
+        "model_repository_unsigned": True,
         "model_name": "digits",
         "model_version": "1.1.0",
         "rollout_ledger": str(tmp_path / "rollouts"),

@@ -77,6 +77,11 @@ class OpenRepository(Repository):
     # What a person should know.
     warnings: tuple[str, ...] = ()
 
+    def unavailable(self, files: Iterable[File]) -> dict[str, str]:
+        """The paths at which blobs should be and are not, by their SHA-256."""
+        paths = {file.sha256: self.blob_path(file.sha256) for file in files}
+        return {sha256: path for sha256, path in paths.items() if not os.path.isfile(path)}
+
     def bring(self, files: Iterable[File]) -> None:
         """Have these blobs below ``root``, if the repository has them elsewhere. Raises TrustError."""
 
@@ -116,6 +121,10 @@ class SignedRepository(OpenRepository):
                 kind="mismatch",
             )
         return release
+
+    def unavailable(self, files: Iterable[File]) -> dict[str, str]:
+        """None of a web server's, as far as it is known before they are asked for."""
+        return {} if self._cache else super().unavailable(files)
 
     def verify(self, release: Release) -> int:
         """Read every file of the release, wherever it is; return their bytes in all."""

@@ -66,6 +66,7 @@ class Stage:
             "model_name": "digits",
             "model_version": "1.1.0",
             "model_repository": str(DIGITS),
+            "model_repository_unsigned": True,
             "rollout_ledger": str(directory / "ledger"),
             "rollout_waves": ["25%", "100%"],
             "rollout_soak_seconds": 0,

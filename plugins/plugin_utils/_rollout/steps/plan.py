@@ -8,16 +8,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, judging, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions, RolloutOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 from .scene import Result, Scene, StepError, absolute_path, hold_lock, noted, whole_fleet
 
@@ -31,9 +32,11 @@ def plan(scene: Scene) -> Result:
     options = RolloutOptions.from_variables(scene.variables)
     judging.read_limits(options.limits)
     directory = absolute_path(options.ledger)
-    repository = absolute_path(options.repository)
-    release = Repository(repository).release(options.model, options.version)
-    Repository(repository).verify(release)
+    repository = open_repository(options.repository, Trust.from_variables(scene.variables.get))
+    release = repository.release(options.model, options.version)
+    repository.verify(release)
+    # From here on the files of this run are those that were verified.
+    options = dataclasses.replace(options, repository=repository.root)
     fleet = {host: scene.host_variables(host) for host in names}
     _check_devices(fleet, scene.hosts)
     described = {host: devices.describe(found, options.device_class_variables) for host, found in fleet.items()}
@@ -88,6 +91,7 @@ def plan(scene: Scene) -> Result:
         "rollout": rollout.to_dict(),
         "waves": [wave.to_dict() for wave in shown],
         "boundaries": planned.boundaries,
+        **({"warnings": list(repository.warnings)} if repository.warnings else {}),
         **noted(run, scene),
     }
 

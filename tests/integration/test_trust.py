@@ -163,7 +163,8 @@ def test_every_way_to_a_device_verifies(ansible: Ansible, device: Device, trusti
     )
     run = ansible.run("role.yml")
     assert run.code != 0
-    assert "is withdrawn" in repr(run)
+    (result,) = run.results("Hold the releases in the device's store").values()
+    assert "is withdrawn" in result["results"][0]["msg"]
 
 
 def test_a_development_key_is_named(ansible: Ansible, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from typing import Any
 from traffic import MODEL, REPOSITORY, Report, Target, Traffic
 
 CLONE = Path(__file__).resolve().parents[2]
-SIGN = "ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.cli"
 GOOD, BETTER, BAD, DAMAGED = "1.0.0", "1.1.0", "1.2.0", "1.3.0"
 REQUESTS_PER_SECOND = 4.0
 # A machine that is busy with other work is slow, and no more than that: a reply may take its time, and so may a login.
@@ -305,8 +304,8 @@ def sign_releases(scratch: Path) -> None:
     (models / MODEL / DAMAGED).mkdir()
     (models / MODEL / DAMAGED / "manifest.json").write_text(json.dumps(manifest))
     subprocess.run(
-        [sys.executable, "-m", SIGN, "keys", "init", "--dev", "--repository", models, "--keys", scratch / "keys"],
-        env={**os.environ, "PYTHONPATH": str(CLONE / ".ansible/collections")},
+        [CLONE / "bin/edgeml-publish", "keys", "init", "--dev", "--repository", models, "--keys", scratch / "keys"],
+        env={**os.environ, "PYTHON": sys.executable},
         check=True,
     )
 

@@ -168,7 +168,7 @@ def test_every_way_to_a_device_verifies(ansible: Ansible, device: Device, trusti
 
 
 def test_a_development_key_is_named(ansible: Ansible, tmp_path: Path) -> None:
-    from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.cli import main
+    from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import main
 
     path = tmp_path / "models"
     shutil.copytree(DIGITS, path)

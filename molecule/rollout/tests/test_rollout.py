@@ -183,7 +183,7 @@ def test_a_good_release_goes_out_though_devices_are_off_lost_and_full(
     assert process.returncode == 0
     assert controller.ledger("1.1.0")["state"] == "passed"
     (row,) = [row for row in controller.ledger("1.1.0")["devices"] if row["device"] == full]
-    assert "are to stay free" in row["detail"] or "No space left" in row["detail"]
+    assert "stay free" in row["detail"] or "No space left" in row["detail"]
 
 
 def test_returning_devices_are_brought_to_where_their_cohort_is(controller: Controller, waves: list[list[str]]) -> None:
@@ -216,7 +216,8 @@ def test_a_bad_release_stops_at_the_canaries(
     controller: Controller, waves: list[list[str]], version: str, checks: set[str], outcomes: set[str]
 ) -> None:
     before = {name: switches(name) for name in waves[1]}
-    run = controller.rollout(version)
+    # A server may crash when the probe set is asked: the first analysis then lacks it, and a later one counts the crashes.
+    run = controller.rollout(version, rollout_soak_seconds_max=60)
     assert run.returncode != 0
     assert controller.ledger(version)["state"] == "failed"
     assert checks <= controller.failed_checks(version)

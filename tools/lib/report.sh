@@ -51,12 +51,13 @@ time_table() {
 }
 
 # launch LOG COMMAND…: start it in a process group of its own, with its output in LOG, and set $launched to its id. It
-# inherits the set-up's lock: should this script be killed, the next one waits for what is still at work.
+# inherits the set-up's lock, descriptor 9: should this script be killed, the next one waits for what is still at work. The
+# descriptors of who called the set-up it does not: with them, mmdebstrap's own have two digits, which dash cannot read.
 launch() {
     local log=$1
     shift
     mkdir -p "$(dirname "$log")"
-    setsid "$@" >"$log" 2>&1 </dev/null &
+    setsid "$@" >"$log" 2>&1 </dev/null 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- &
     launched=$!
     children+=("$launched")
 }

@@ -216,7 +216,7 @@ def test_a_bad_release_stops_at_the_canaries(
     controller: Controller, waves: list[list[str]], version: str, checks: set[str], outcomes: set[str]
 ) -> None:
     before = {name: switches(name) for name in waves[1]}
-    # A server may crash when the probe set is asked: the first analysis then lacks it, and a later one counts the crashes.
+    # A server may crash of the probe set: the first analysis then lacks it, and a later one counts the crashes.
     run = controller.rollout(version, rollout_soak_seconds_max=60)
     assert run.returncode != 0
     assert controller.ledger(version)["state"] == "failed"

@@ -58,6 +58,8 @@ class Backend(ABC):
     outputs: Sequence[TensorSpec]
     metadata: Mapping[str, str]
     """What the file says about itself, such as its producer."""
+    bounded: bool = False
+    """Whether the time of a run, all of it in the caller's thread, depends on the sizes of the inputs alone."""
 
     @abstractmethod
     def __init__(self, path: str, options: BackendOptions) -> None:
@@ -92,6 +94,7 @@ class BackendWrapper(Backend):
         self.inputs = backend.inputs
         self.outputs = backend.outputs
         self.metadata = backend.metadata
+        self.bounded = backend.bounded
         self._backend = backend
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
 
 from .backend import Backend, BackendOptions, Form, RunError, first_line
-from .onnx_file import inputs_of_any_rank
+from .onnx_file import has_bounded_time, inputs_of_any_rank
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -39,6 +39,8 @@ _DATATYPES = {
 # What some exporters write for every size that they do not know, however different the sizes are.
 _NO_NAMES = {"", "?", "*", "-1", "None"}
 
+# A larger model is never so quick that it matters, and takes time to be read through.
+_QUICK_BYTES_MAX = 1 << 20
 _OPTIMISED, _WEIGHTS = "model.onnx", "model.onnx.data"
 _EXTERNAL = "session.optimized_model_external_initializers"
 # Smaller constants stay in the graph, where shapes are worked out from them.
@@ -70,6 +72,7 @@ class OnnxBackend(Backend):
         self.outputs = [_spec(path, "output", node) for node in session.get_outputs()]
         self.metadata = _metadata(session.get_modelmeta())
         self._session: Any = session
+        self.bounded = options.threads == 1 and not options.settings and _has_bounded_time(path)
 
     @classmethod
     def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
@@ -134,6 +137,13 @@ def _inputs_of_any_rank(path: str) -> set[str]:
     except ValueError:
         # ONNX Runtime reads another form, too (ORT format), whose inputs are taken for scalars.
         return set()
+
+
+def _has_bounded_time(path: str) -> bool:
+    try:
+        return os.path.getsize(path) <= _QUICK_BYTES_MAX and has_bounded_time(path)
+    except ValueError:
+        return False
 
 
 def _reason(error: BaseException) -> str:

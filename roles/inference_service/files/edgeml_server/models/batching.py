@@ -44,6 +44,8 @@ class BatchingBackend(BackendWrapper):
         self, backend: Backend, most_rows: int, slots: threading.Semaphore, observe: Callable[[int], None]
     ) -> None:
         super().__init__(backend)
+        # It waits for a place to run.
+        self.bounded = False
         self._most_rows = most_rows
         self._slots = slots
         self._observe = observe

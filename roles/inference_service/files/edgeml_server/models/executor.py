@@ -84,6 +84,11 @@ class InferenceExecutor:
         """Jobs that wait for a thread."""
         return max(0, self._pending - len(self._started))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        return self._pending == 0
+
     def submit(self, call: Callable[[], Result], at_end: Callable[[], None]) -> Job[Result]:
         """Queue ``call``, from the event loop's thread. ``at_end`` is called once, before the result can be had.
 

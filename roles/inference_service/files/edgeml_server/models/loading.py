@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from edgeml_server.observe.reference import Series, read_reference
 from .backend import Backend, BackendOptions, backend_for
 from .classes import ClassNames, class_names
 from .golden import check_golden, read_golden
+from .quick_calls import QuickCalls
 from .renamed import RenamedBackend
 from .shapes import ShapeCheckedBackend, SizeRanges
 
@@ -42,6 +44,11 @@ class LoadedModel:
     classes: ClassNames
     seconds: float
     prepared: bool = False
+
+    @functools.cached_property
+    def calls(self) -> QuickCalls:
+        """How long its calls take."""
+        return QuickCalls(self.backend.bounded)
 
 
 @dataclass(frozen=True)

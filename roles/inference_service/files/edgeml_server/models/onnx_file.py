@@ -14,11 +14,22 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 # Numbers of fields, from onnx.proto.
-_MODEL_GRAPH = 7
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_GRAPH_NODE = 1
+_NODE_OPERATOR, _NODE_DOMAIN = 4, 7
 _GRAPH_INPUT = 11
 _VALUE_NAME, _VALUE_TYPE = 1, 2
 _TYPE_TENSOR = 1
 _TENSOR_SHAPE = 2
+
+_STANDARD_DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
+# Those that repeat, choose, or make tensors of sizes that are values of their inputs.
+_UNBOUNDED = {
+    *("If", "Loop", "Scan", "SequenceMap"),
+    *("AffineGrid", "BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix"),
+    *("CenterCropPad", "Col2Im", "ConstantOfShape", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad"),
+    *("Range", "RegexFullMatch", "Resize", "STFT", "StringSplit", "Tile", "Upsample"),
+}
 
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 _VARINT_BYTES_MAX = 10
@@ -45,6 +56,32 @@ def inputs_of_any_rank(path: str) -> set[str]:
                         file.seek(start)
                         names.add(file.read(stop - start).decode("utf-8"))
     return names
+
+
+def has_bounded_time(path: str) -> bool:
+    """Whether all operators of the ONNX file at ``path`` take a time that the sizes of its inputs determine.
+
+    Raises ValueError for a file that is none, OSError for one that cannot be read.
+    """
+    with open(path, "rb") as file:
+        end = file.seek(0, 2)
+        if any(_messages(file, 0, end, _MODEL_FUNCTIONS)):
+            return False
+        for graph in _messages(file, 0, end, _MODEL_GRAPH):
+            for node in _messages(file, *graph, _GRAPH_NODE):
+                operators = _texts(file, node, _NODE_OPERATOR)
+                domains = _texts(file, node, _NODE_DOMAIN)
+                if operators & _UNBOUNDED or not domains <= _STANDARD_DOMAINS:
+                    return False
+    return True
+
+
+def _texts(file: BinaryIO, message: tuple[int, int], wanted: int) -> set[str]:
+    found = set()
+    for start, stop in _messages(file, *message, wanted):
+        file.seek(start)
+        found.add(file.read(stop - start).decode("utf-8"))
+    return found
 
 
 def _messages(file: BinaryIO, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:

@@ -136,6 +136,9 @@ def test_use_it_on_your_fleet(tmp_path: Path, programs: Path, devices: dict[str,
     for name, variables in {
         "group_vars/edge.json": {
             "model_repository": str(repository),
+            # ansible-core alone has no tuf to verify signatures with: tests/integration/test_trust.py does.
+            "model_repository_root": "",
+            "model_repository_unsigned": True,
             "rollout_ledger": str(ledger),
             "rollout_soak_seconds": 1,
             "rollout_limits": {"latency_ratio_max": 1000},

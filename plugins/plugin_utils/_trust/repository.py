@@ -44,14 +44,14 @@ class Trust:
     root: str = ""
     unsigned: bool = False
     state: str = STATE
-    ca: str = ""
-    certificate: str = ""
+    client_ca: str = ""
+    client_certificate: str = ""
 
     @classmethod
     def from_variables(cls, read: Callable[[str], Any]) -> Trust:
         """Read the variables; ``read`` returns one, or None. Raises ArgumentError, which names the variable."""
         texts = {}
-        for option in ("root", "state", "ca", "certificate"):
+        for option in ("root", "state", "client_ca", "client_certificate"):
             name = f"model_repository_{option}"
             value = read(name)
             if value is not None and not isinstance(value, str):
@@ -184,7 +184,7 @@ def open_repository(location: str, trust: Trust) -> OpenRepository:
     # One state for each repository and pinned root: whoever pins another begins anew.
     digest = hashlib.sha256(location.rstrip("/").encode() + b"\0" + root).hexdigest()[:32]
     state = os.path.join(os.path.expanduser(trust.state), digest)
-    tls = Tls(ca=trust.ca or None, certificate=trust.certificate or None)
+    tls = Tls(ca=trust.client_ca or None, certificate=trust.client_certificate or None)
     client = Client(location, root, os.path.join(state, "metadata"), tls=tls)
     return SignedRepository(location, client, cache=os.path.join(state, "cache") if from_web else None)
 

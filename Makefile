@@ -110,7 +110,7 @@ findings: ## show again how libraries and tools of the field surprise, by pinned
 
 # The scenarios that take minutes. Each run has a directory of its own for what Molecule notes, made anew: after a run that was
 # killed, Molecule would believe that the devices are there.
-SCENARIOS := --scenario-name container_runtime --scenario-name default --scenario-name faults
+SCENARIOS := --scenario-name container_runtime --scenario-name default --scenario-name faults --scenario-name model_repository
 MOLECULE = rm -rf .ansible/tmp/$@ && FLEET=$(FLEET) MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.ansible/tmp/$@ \
 	MOLECULE_COMMAND_BORDERS=false molecule
 FLEET := quickstart

@@ -13,7 +13,7 @@ import pytest
 
 Host = Any  # pytest-testinfra has no types
 
-# Asks the device's own nginx and prints the status, the headers and the content. nginx's certificate is its own authority.
+# Asks the device's own nginx, and prints status, headers and content. The certificate is its own authority.
 ASK = """
 import json, ssl, sys, urllib.error, urllib.request
 context = ssl.create_default_context(cafile="/etc/nginx/edgeml/certificate.pem")

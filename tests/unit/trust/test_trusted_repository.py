@@ -1,0 +1,207 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whom the controller trusts, and what it reads of a repository then."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from releases import make_release, publish
+from signed import Signed, served
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, ManifestError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import TrustError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository, read_from
+
+FILE = make_release("1.0.0").release.all_files()[0]
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Signed:
+    return Signed(tmp_path / "repository")
+
+
+@pytest.fixture
+def trust(signed: Signed, tmp_path: Path) -> Trust:
+    """What the signed repository's controller trusts."""
+    (tmp_path / "root.json").write_bytes(signed.root)
+    return Trust(root=str(tmp_path / "root.json"), state=str(tmp_path / "state"))
+
+
+def test_variables_say_whom_to_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ops")
+    variables = {"model_repository_root": "{{ where }}/root.json", "model_repository_state": "~/state"}
+    read = read_from(variables, lambda value: value.replace("{{ where }}", "/etc"))
+    assert Trust.from_variables(read) == Trust(root="/etc/root.json", state="/home/ops/state")
+    assert Trust.from_variables({"model_repository_unsigned": "yes"}.get) == Trust(unsigned=True)
+    assert Trust.from_variables({"model_repository_unsigned": "false", "model_repository_root": ""}.get) == Trust()
+    assert Trust.from_variables({}.get) == Trust()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"model_repository_root": 1}, "model_repository_root: expected a path; found 1"),
+        (
+            {"model_repository_unsigned": "perhaps"},
+            "model_repository_unsigned: expected true or false; found 'perhaps'",
+        ),
+        ({"model_repository_unsigned": True, "model_repository_root": "/r"}, "expected one of them"),
+    ],
+)
+def test_variables_that_are_wrong(variables: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Trust.from_variables(variables.get)
+
+
+def test_nobody_is_trusted_by_default(signed: Signed) -> None:
+    with pytest.raises(TrustError, match="model_repository_root is not set") as caught:
+        open_repository(str(signed.path), Trust())
+    assert caught.value.kind == "unsigned"
+
+
+def test_what_comes_over_a_network_has_to_be_signed() -> None:
+    with pytest.raises(TrustError, match="expected a path"):
+        open_repository("https://models.example", Trust(unsigned=True))
+
+
+def test_a_root_that_is_not_there(signed: Signed, tmp_path: Path) -> None:
+    with pytest.raises(TrustError, match=r"none\.json: model_repository_root: expected a copy .* No such file"):
+        open_repository(str(signed.path), Trust(root=str(tmp_path / "none.json")))
+
+
+def test_a_root_that_is_none(signed: Signed, trust: Trust) -> None:
+    Path(trust.root).write_text("{}")
+    with pytest.raises(TrustError) as caught:
+        open_repository(str(signed.path), trust).release("digits", "1.0.0")
+    assert caught.value.kind == "invalid"
+
+
+def test_a_controller_without_tuf(signed: Signed, trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *args: Any, **options: Any) -> Any:
+        if name == "client":
+            raise ModuleNotFoundError("No module named 'tuf'", name="tuf")
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(TrustError, match=r"Install the collection's requirements\.txt"):
+        open_repository(str(signed.path), trust)
+
+
+def test_a_repository_that_nobody_has_signed(tmp_path: Path, trust: Trust) -> None:
+    publish(make_release("1.0.0"), tmp_path / "other")
+    with pytest.raises(TrustError, match="Is the repository signed") as caught:
+        open_repository(str(tmp_path / "other"), trust).release("digits", "1.0.0")
+    assert caught.value.kind == "missing"
+
+
+def test_a_release_that_is_not_signed_yet(signed: Signed, trust: Trust) -> None:
+    signed.add("2.0.0")
+    with pytest.raises(TrustError, match=r"digits 2\.0\.0 is not signed; signed of digits: 1\.0\.0\.") as caught:
+        open_repository(str(signed.path), trust).release("digits", "2.0.0")
+    assert caught.value.kind == "unsigned"
+
+
+def test_a_state_that_cannot_be_kept(signed: Signed, trust: Trust, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(TrustError, match="cannot be kept") as caught:
+        open_repository(str(signed.path), trust).release("digits", "1.0.0")
+    assert caught.value.kind == "state"
+
+
+def test_an_unsigned_repository_is_read_as_it_is(tmp_path: Path) -> None:
+    publish(make_release("1.0.0"), tmp_path)
+    repository = open_repository(str(tmp_path), Trust(unsigned=True))
+    release = repository.release("digits", "1.0.0")
+    assert release == make_release("1.0.0").release
+    assert repository.unavailable(release.all_files()) == {}
+    repository.bring(release.all_files())
+    os.unlink(repository.blob_path(FILE.sha256))
+    assert repository.unavailable(release.all_files()) == {FILE.sha256: repository.blob_path(FILE.sha256)}
+
+
+def test_a_withdrawn_release_of_an_unsigned_repository(tmp_path: Path) -> None:
+    publish(make_release("1.0.0"), tmp_path)
+    withdrawn = tmp_path / "digits/1.0.0/withdrawn.json"
+    withdrawn.write_text('{"reason": "bad labels"}')
+    repository = open_repository(str(tmp_path), Trust(unsigned=True))
+    with pytest.raises(TrustError, match=r"digits 1\.0\.0 is withdrawn: bad labels") as caught:
+        repository.release("digits", "1.0.0")
+    assert caught.value.kind == "withdrawn"
+    for text in ("", "{}", "[]", '{"reason": 1}'):
+        withdrawn.write_text(text)
+        with pytest.raises(ManifestError, match=r"withdrawn\.json"):
+            repository.release("digits", "1.0.0")
+
+
+def test_blobs_of_a_web_server_are_brought_once_and_forgotten_when_nobody_asks(signed: Signed, trust: Trust) -> None:
+    with served(signed.path) as url:
+        repository = open_repository(url, trust)
+        release = repository.release("digits", "1.0.0")
+        assert repository.unavailable(release.all_files()) == {}
+        assert repository.verify(release) == FILE.size
+        old = Path(repository.blob_path("0" * 64))
+        old.write_bytes(b"of a release that nobody wants any more")
+        month_ago = time.time() - 31 * 86_400
+        os.utime(old, (month_ago, month_ago))
+        os.utime(repository.blob_path(FILE.sha256), (month_ago, month_ago))
+        (signed.path / "blobs/sha256" / FILE.sha256).unlink()
+        repository.bring(release.all_files())
+        assert [path.name for path in old.parent.iterdir()] == [FILE.sha256]
+        os.unlink(repository.blob_path(FILE.sha256))
+        with pytest.raises(TrustError) as caught:
+            repository.bring(release.all_files())
+        assert caught.value.kind == "missing"
+        assert list(old.parent.iterdir()) == []
+
+
+def test_a_path_and_an_address_have_states_of_their_own(signed: Signed, trust: Trust, tmp_path: Path) -> None:
+    with served(signed.path) as url:
+        for location in (str(signed.path), url, f"{url}/"):
+            open_repository(location, trust).release("digits", "1.0.0")
+    assert len(list((tmp_path / "state").iterdir())) == 2
+
+
+def test_metadata_with_a_custom_field_of_another_kind(signed: Signed, trust: Trust) -> None:
+    now = signed.signing.state().targets.signed
+    now.version += 1
+    now.targets["digits/1.0.0/manifest.json"].unrecognized_fields["custom"] = {"withdrawn": True}
+    signed.forge(now, signed.holders.targets[:2], signed.holders.online)
+    with pytest.raises(TrustError, match="expected a text 'digest'"):
+        open_repository(str(signed.path), trust).release("digits", "1.0.0")
+
+
+def test_a_root_that_expires_soon_is_named(tmp_path: Path) -> None:
+    from signed import days_ago
+
+    signed = Signed(tmp_path / "repository", clock=days_ago(100))
+    signed.signing._now = days_ago(0)
+    signed.signing.renew([signed.holders.online])
+    (tmp_path / "root.json").write_bytes(signed.root)
+    repository = open_repository(
+        str(signed.path), Trust(root=str(tmp_path / "root.json"), state=str(tmp_path / "state"))
+    )
+    repository.release("digits", "1.0.0")
+    (warning,) = repository.warnings
+    assert "targets expires in 79 days" in warning or "targets expires in 80 days" in warning
+
+
+def test_damaged_metadata_cannot_be_signed_over(signed: Signed) -> None:
+    snapshot = signed.directory / "1.snapshot.json"
+    content = json.loads(snapshot.read_text())
+    (signed.directory / "timestamp.json").write_text("{")
+    with pytest.raises(TrustError, match=r"timestamp\.json: expected signed metadata"):
+        signed.signing.state()
+    (signed.directory / "timestamp.json").write_text(json.dumps(content))
+    with pytest.raises(TrustError, match=r"timestamp\.json: expected timestamp; found snapshot"):
+        signed.signing.state()

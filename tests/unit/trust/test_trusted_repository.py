@@ -43,7 +43,7 @@ def test_variables_say_whom_to_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Trust.from_variables(read) == Trust(root="/etc/root.json", state="/home/ops/state")
     assert Trust.from_variables({"model_repository_unsigned": "yes"}.get) == Trust(unsigned=True)
     assert Trust.from_variables({"model_repository_unsigned": "false", "model_repository_root": ""}.get) == Trust()
-    assert Trust.from_variables({}.get) == Trust()
+    assert Trust.from_variables(dict[str, Any]().get) == Trust()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
 
 usage: onnxruntime_versions.py DIRECTORY...      (each made by `pip install --target DIRECTORY onnxruntime==VERSION …`)
 
-Prints the tables of plugins/plugin_utils/_publish/runtimes.py. Each runtime loads a model of one node in a process of
+Prints the tables of plugins/module_utils/_release/onnx_check.py. Each runtime loads a model of one node in a process of
 its own; needs the package onnx in this Python.
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import locale
 import os
 import re
 import sys
@@ -50,6 +51,17 @@ def architecture(machine: str, wide: bool) -> str:
     A 64-bit kernel with 32-bit programs is common on ARM, and calls itself aarch64, or armv8l when asked from there.
     """
     return "armv7l" if not wide and machine in ("aarch64", "armv8l") else machine
+
+
+def has_locale(name: str) -> bool:
+    """Whether programs on this device can use a locale. Not for threads: the process has it for a moment."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        locale.setlocale(locale.LC_ALL, name)
+    except locale.Error:
+        return False
+    locale.setlocale(locale.LC_ALL, before)
+    return True
 
 
 def processor_id(root: str = "/") -> str:

@@ -19,6 +19,7 @@ from .._common.errors import (
     StoreError,
 )
 from .._release.manifest import File, Release, Variant, choose_variant
+from .facts import has_locale
 from .recovery import Recovery
 from .state import Failure, Limits, State, require
 
@@ -157,7 +158,7 @@ class Planning(Recovery):
         return self.state != self.initial_state
 
     def _plan(self, release: Release, device: Mapping[str, Any], options: SwapOptions, after: State) -> Plan:
-        variant = choose_variant(release, device, options.headroom_percent)
+        variant = choose_variant(release, device, options.headroom_percent, has_locale)
         held = release.version in self.store.versions(self.model)
         if held:
             version = self.store.version(self.model, release.version)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple
 
 from .._common.errors import IncompatibleError, ManifestError
 from .._common.records import is_number, is_whole
@@ -238,17 +238,22 @@ def canonical_json(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
-def choose_variant(release: Release, device: Mapping[str, Any], headroom_percent: int = 0) -> Variant:
+def choose_variant(
+    release: Release,
+    device: Mapping[str, Any],
+    headroom_percent: int = 0,
+    has_locale: Callable[[str], bool] = lambda _name: True,
+) -> Variant:
     """Return the first variant, in the release's order of preference, that the device can run.
 
     ``device`` is what ``facts.device_facts()`` returns; ``headroom_percent`` the percentage of its memory that a
-    model must leave. A runtime that is not installed (yet) is no reason
+    model must leave; ``has_locale`` says whether it has a locale. A runtime that is not installed (yet) is no reason
     against a variant; one that is older than the variant's minimum is.
     Raises IncompatibleError with the reason against each variant.
     """
     reasons = []
     for variant in release.variants:
-        reason = _reason_against(variant, device, headroom_percent)
+        reason = _reason_against(variant, device, headroom_percent, has_locale)
         if reason is None:
             return variant
         reasons.append(f"variant {variant.name}: {reason}")
@@ -257,7 +262,9 @@ def choose_variant(release: Release, device: Mapping[str, Any], headroom_percent
     )
 
 
-def _reason_against(variant: Variant, device: Mapping[str, Any], headroom_percent: int) -> str | None:
+def _reason_against(
+    variant: Variant, device: Mapping[str, Any], headroom_percent: int, has_locale: Callable[[str], bool]
+) -> str | None:
     architecture = device["architecture"]
     if architecture not in variant.architectures:
         return f"built for {', '.join(variant.architectures)}; the device is {architecture}"
@@ -267,6 +274,9 @@ def _reason_against(variant: Variant, device: Mapping[str, Any], headroom_percen
     installed = device.get("runtimes", {}).get(variant.runtime)
     if installed is not None and _version_key(installed) < _version_key(variant.runtime_minimum):
         return f"needs {variant.runtime} >= {variant.runtime_minimum}; the device has {installed}"
+    missing = next((name for name in variant.locales if not has_locale(name)), None)
+    if missing is not None:
+        return f"needs the locale {missing}; the device does not have it (Debian: the package locales, and locale-gen)"
     return None
 
 

@@ -16,7 +16,8 @@ import os
 
 from .._common.errors import IntegrityError, ManifestError
 from .._common.hashing import read_hashed
-from .manifest import MANIFEST_BYTES_MAX, File, Part, Release, check_name, parse_release_json
+from .manifest import MANIFEST_BYTES_MAX, File, Part, Release, Variant, check_name, parse_release_json
+from .onnx_check import check_onnx
 from .probe_set import ProbeSetError, read_outputs, read_probe_set
 
 _WITHDRAWN_BYTES_MAX = 65536
@@ -71,13 +72,24 @@ class Repository:
         """Read every file of the release; return their bytes in all.
 
         Raises IntegrityError at the first wrong one, and ManifestError for a golden file or a probe set that is none or
-        does not fit the model's outputs.
+        does not fit the model's outputs, and for a model that needs more than the runtime that the manifest promises.
         """
         for file in release.all_files():
             self._verify_file(file)
+        for variant in release.variants:
+            self._check_models(variant, f"{release.model} {release.version}")
         for name, part in release.parts.items():
             self._check_part(part, f"{release.model} {release.version}{f' {name}' if name else ''}")
         return sum(file.size for file in release.all_files())
+
+    def _check_models(self, variant: Variant, name: str) -> None:
+        """Have each model's file say whether the runtime that the manifest promises can load it."""
+        blobs = {file.path: file.sha256 for file in variant.files}
+        for path in {entry.entrypoint for entry in variant.entries.values()}:
+            try:
+                check_onnx(variant, path, self.blob_path(blobs[path]))
+            except ManifestError as error:
+                raise ManifestError(f"{name}: {error}") from error
 
     def _check_part(self, part: Part, name: str) -> None:
         """Have the probe set read as a device reads it, with what the golden file says of the outputs."""

@@ -11,15 +11,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_check import (
+    IR_VERSIONS,
+    OPSETS,
+    first_runtime,
+)
+
 from .model import Model
 
-# The first ONNX Runtime that loads an IR version, or an opset of the standard operators, found by trying 18 versions:
-# tools/onnxruntime_versions.py prints these tables.
-IR_VERSIONS = {8: "1.15.1", 9: "1.15.1", 10: "1.18.1", 11: "1.23.2", 12: "1.24.1", 13: "1.24.1", 14: "1.32.0"}
-OPSETS = {
-    19: "1.15.1", 20: "1.17.3", 21: "1.18.1", 22: "1.21.1", 23: "1.23.2", 24: "1.24.1", 25: "1.24.1", 26: "1.25.0",
-    27: "1.32.0",
-}  # fmt: skip
 LITERT_MINIMUM = "1.2.0"
 
 
@@ -40,8 +39,7 @@ def declared_minimum(model: Model) -> tuple[str, str]:
 
 
 def _first(table: dict[int, str], number: int) -> str:
-    known = [version for at_least, version in sorted(table.items()) if at_least >= number]
-    return known[0] if known else f"above {max(table.values(), key=version_key)}"
+    return first_runtime(table, number) or f"above {max(table.values(), key=version_key)}"
 
 
 def version_key(version: str) -> tuple[int, ...]:

@@ -134,18 +134,22 @@ class Device:
         model_format: str = "onnx",
         reference: Any = None,
         memory_bytes: int = 1 << 20,
+        variant: Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
         **manifest: Any,
     ) -> None:
         """Put a release into the store and make it active there; the server is not told.
 
-        ``manifest`` are further fields of its manifest.
+        ``manifest`` are further fields of its manifest, ``variant`` of its variant, ``files`` further files of that.
         """
-        files = {"model.onnx": content}
+        files = {"model.onnx": content, **(files or {})}
         golden_content = None if golden is None else json.dumps(golden).encode("utf-8")
         reference_content = None if reference is None else json.dumps(reference).encode("utf-8")
-        variant = variant_entry(files, name=f"{model_format}-fp32", format=model_format, memory_bytes=memory_bytes)
+        entry = variant_entry(
+            files, name=f"{model_format}-fp32", format=model_format, memory_bytes=memory_bytes, **(variant or {})
+        )
         made = make_release(
-            version, model, files, golden_content, reference=reference_content, variants=[variant], **manifest
+            version, model, files, golden_content, reference=reference_content, variants=[entry], **manifest
         )
         self.publish_release(made)
 

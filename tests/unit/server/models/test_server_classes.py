@@ -56,9 +56,9 @@ def test_an_output_without_numbers_has_no_highest(values: Any) -> None:
     ],
 )
 def test_names_in_the_file(metadata: dict[str, str], expected: dict[str, list[str]]) -> None:
-    assert class_names({}, metadata, OUTPUTS) == expected
+    assert class_names({}, {}, metadata, OUTPUTS) == expected
 
 
 def test_names_of_two_outputs_that_fit_are_of_neither() -> None:
     outputs = [TensorSpec("a", "FP32", (-1, 2)), TensorSpec("b", "FP32", (-1, 2))]
-    assert class_names({}, {"names": "['a', 'b']"}, outputs) == {}
+    assert class_names({}, {}, {"names": "['a', 'b']"}, outputs) == {}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import onnx
 import pytest
+from edgeml_device._release.onnx_file import OnnxFile, read_onnx
 from edgeml_server.models.backend import BackendOptions
-from edgeml_server.models.backend_onnx import OnnxBackend
-from edgeml_server.models.onnx_file import has_bounded_time
+from edgeml_server.models.backend_onnx import OnnxBackend, has_bounded_time
 from edgeml_server.models.quick_calls import CALLS, SECONDS_MAX, QuickCalls
 from links import REPOSITORY
 from onnx import TensorProto, helper
@@ -102,13 +102,14 @@ def save(tmp_path: Path, operator: str, domain: str = "", functions: bool = Fals
     ],
 )
 def test_which_graphs_are_bounded(tmp_path: Path, operator: str, domain: str, functions: bool, bounded: bool) -> None:
-    assert has_bounded_time(str(save(tmp_path, operator, domain, functions))) == bounded
+    assert has_bounded_time(read_onnx(str(save(tmp_path, operator, domain, functions)))) == bounded
 
 
 def test_a_file_that_is_no_model_is_not(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"this is no model at all")
     with pytest.raises(ValueError, match=r"field|number"):
-        has_bounded_time(str(tmp_path / "text"))
+        read_onnx(str(tmp_path / "text"))
+    assert not has_bounded_time(OnnxFile())
 
 
 def test_a_real_model_that_runs_in_its_callers_thread_is_and_in_others_is_not(tmp_path: Path) -> None:
@@ -122,4 +123,4 @@ def test_the_example_is() -> None:
     blobs = sorted((DIGITS / "blobs" / "sha256").iterdir())
     models = [blob for blob in blobs if blob.read_bytes()[:1] == b"\x08"]
     assert models
-    assert all(has_bounded_time(str(blob)) for blob in models)
+    assert all(has_bounded_time(read_onnx(str(blob))) for blob in models)

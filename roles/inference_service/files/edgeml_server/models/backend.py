@@ -14,6 +14,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from edgeml_server.common.errors import ModelError
@@ -60,6 +61,8 @@ class Backend(ABC):
     """What the file says about itself, such as its producer."""
     bounded: bool = False
     """Whether the time of a run, all of it in the caller's thread, depends on the sizes of the inputs alone."""
+    classes: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """The names of an output's classes in the order of its scores, where the model itself has them."""
 
     @abstractmethod
     def __init__(self, path: str, options: BackendOptions) -> None:
@@ -95,6 +98,7 @@ class BackendWrapper(Backend):
         self.outputs = backend.outputs
         self.metadata = backend.metadata
         self.bounded = backend.bounded
+        self.classes = backend.classes
         self._backend = backend
 
     def close(self) -> None:

@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnxruntime
+from edgeml_device._release.onnx_file import ML_DOMAIN, OnnxFile, read_onnx
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
 
 from .backend import Backend, BackendOptions, Form, RunError, first_line
-from .onnx_file import has_bounded_time, inputs_of_any_rank
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -47,6 +48,17 @@ _EXTERNAL = "session.optimized_model_external_initializers"
 _WEIGHT_BYTES_MIN = 1024
 
 
+_DICTIONARIES = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")
+
+_STANDARD_DOMAINS = {"", ML_DOMAIN}
+# Those that repeat, choose, or make tensors of sizes that are values of their inputs.
+_UNBOUNDED = {
+    *("If", "Loop", "Scan", "SequenceMap"),
+    *("AffineGrid", "BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix"),
+    *("CenterCropPad", "Col2Im", "ConstantOfShape", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad"),
+    *("Range", "RegexFullMatch", "Resize", "STFT", "StringSplit", "Tile", "Upsample"),
+}
+
 _RUN_ERRORS = (
     runtime_errors.EPFail,
     runtime_errors.Fail,
@@ -62,17 +74,22 @@ class OnnxBackend(Backend):
     runtime = f"onnxruntime {onnxruntime.__version__}"
 
     def __init__(self, path: str, options: BackendOptions) -> None:
-        settings = _session_options(options)
         try:
+            settings = _session_options(options)
             session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
-        any_rank = _inputs_of_any_rank(path)
-        self.inputs = [_spec(path, "input", node, node.name in any_rank) for node in session.get_inputs()]
-        self.outputs = [_spec(path, "output", node) for node in session.get_outputs()]
+        file = _read_file(path)
+        self._labels = {name: list(labels) for name, labels in file.class_labels.items()}
+        self.inputs = [
+            _spec(path, "input", node, node.name in file.inputs_of_any_rank) for node in session.get_inputs()
+        ]
+        self.outputs = [self._output(path, node) for node in session.get_outputs()]
+        self.classes = {name: [str(label) for label in labels] for name, labels in self._labels.items()}
         self.metadata = _metadata(session.get_modelmeta())
         self._session: Any = session
-        self.bounded = options.threads == 1 and not options.settings and _has_bounded_time(path)
+        small = os.path.getsize(path) <= _QUICK_BYTES_MAX
+        self.bounded = options.threads == 1 and not options.settings and small and has_bounded_time(file)
 
     @classmethod
     def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
@@ -105,10 +122,22 @@ class OnnxBackend(Backend):
             ) from error
         except _RUN_ERRORS as error:
             raise RunError(f"ONNX Runtime: {_reason(error)}") from error
+        if self._labels:
+            return [
+                _matrix(result, self._labels[name]) if name in self._labels else result
+                for name, result in zip(outputs, results)
+            ]
         return results
 
     def close(self) -> None:
         self._session = None
+
+    def _output(self, path: str, node: Any) -> TensorSpec:
+        """An output as clients see it: of the dictionaries that ZipMap makes, one for each row, they see the scores."""
+        if node.type in _DICTIONARIES and node.name in self._labels:
+            return TensorSpec(node.name, "FP32", (-1, len(self._labels[node.name])))
+        self._labels.pop(node.name, None)
+        return _spec(path, "output", node)
 
 
 def _session_options(options: BackendOptions) -> Any:
@@ -119,6 +148,8 @@ def _session_options(options: BackendOptions) -> Any:
     settings.log_severity_level = 4
     # Waiting threads sleep: a third of the processor time at sparse load, and the latency is no worse.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for library in options.libraries:
+        settings.register_custom_ops_library(library)
     if options.settings.get("optimised") == "yes":
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if options.settings.get("prepacking") == "no":
@@ -131,19 +162,24 @@ def _metadata(found: Any) -> dict[str, str]:
     return {**dict(found.custom_metadata_map), **{key: value for key, value in named.items() if value}}
 
 
-def _inputs_of_any_rank(path: str) -> set[str]:
+def _read_file(path: str) -> OnnxFile:
     try:
-        return inputs_of_any_rank(path)
+        return read_onnx(path)
     except ValueError:
         # ONNX Runtime reads another form, too (ORT format), whose inputs are taken for scalars.
-        return set()
+        return OnnxFile()
 
 
-def _has_bounded_time(path: str) -> bool:
-    try:
-        return os.path.getsize(path) <= _QUICK_BYTES_MAX and has_bounded_time(path)
-    except ValueError:
+def _matrix(rows: Sequence[Mapping[Any, float]], labels: Sequence[Any]) -> Array:
+    """The scores of each row in the order of the classes."""
+    return np.array([[row[label] for label in labels] for row in rows], np.float32).reshape(-1, len(labels))
+
+
+def has_bounded_time(file: OnnxFile) -> bool:
+    """Whether all operators of an ONNX file take a time that the sizes of its inputs determine."""
+    if not file.operators or file.functions:
         return False
+    return all(operator.domain in _STANDARD_DOMAINS and operator.name not in _UNBOUNDED for operator in file.operators)
 
 
 def _reason(error: BaseException) -> str:

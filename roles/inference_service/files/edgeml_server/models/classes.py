@@ -25,12 +25,12 @@ _TEXT_CHARACTERS_MAX = 1 << 18
 
 
 def class_names(
-    declared: ClassNames, metadata: Mapping[str, str], outputs: Sequence[TensorSpec]
+    declared: ClassNames, own: ClassNames, metadata: Mapping[str, str], outputs: Sequence[TensorSpec]
 ) -> dict[str, Sequence[str]]:
-    """Return the names of each output's classes: as the manifest declares them, else as the model's file has them.
+    """Return the names of each output's classes: as the manifest declares them, else as the model ``own`` has them.
 
-    Those of the file belong to the one output with as many scores. Raises ModelError when what the manifest declares
-    does not fit the model.
+    Those of its file's metadata belong to the one output with as many scores. Raises ModelError when what the manifest
+    declares does not fit the model.
     """
     specs = {spec.name: spec for spec in outputs}
     for name, names in declared.items():
@@ -39,7 +39,7 @@ def class_names(
         size = specs[name].shape[-1] if specs[name].shape else -1
         if size not in (-1, len(names)):
             raise ModelError(f"classes: output {name!r}: expected {size} names; found {len(names)}")
-    found = dict(declared)
+    found = {**own, **declared}
     if not found:
         for names in filter(None, (_parsed(metadata.get(key, "")) for key in _KEYS)):
             fitting = [spec.name for spec in outputs if spec.shape and spec.shape[-1] == len(names)]

@@ -151,7 +151,7 @@ def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
         reference: tuple[Series, ...] = ()
         if files.reference is not None:
             reference = read_reference(files.reference, [*backend.inputs, *backend.outputs])
-        classes = class_names(files.classes, backend.metadata, backend.outputs)
+        classes = class_names(files.classes, backend.classes, backend.metadata, backend.outputs)
         inputs: Mapping[str, Array] | None = None
         size_ranges: SizeRanges = {}
         if files.golden is not None:

@@ -25,6 +25,8 @@ class RenamedBackend(BackendWrapper):
         super().__init__(backend)
         self.inputs = _renamed("inputs", backend.inputs, inputs)
         self.outputs = _renamed("outputs", backend.outputs, outputs)
+        public = {own.name: spec.name for spec, own in zip(self.outputs, backend.outputs)}
+        self.classes = {public[name]: names for name, names in backend.classes.items()}
         self._own_inputs = {spec.name: own.name for spec, own in zip(self.inputs, backend.inputs)}
         self._own_outputs = {spec.name: own.name for spec, own in zip(self.outputs, backend.outputs)}
 

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File, Variant, parse_release_json
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import (
+    Entry,
+    File,
+    Part,
+    Sequences,
+    Variant,
+    parse_release_json,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import words
 
 ROOT = Path(__file__).parents[2]
@@ -80,8 +87,9 @@ def test_the_collection_names_its_pages() -> None:
 
 def test_the_release_page_names_each_field_of_a_manifest() -> None:
     page = (DOCS / "release.md").read_text()
-    fields = {*Variant._fields, *File._fields} - {"runtime_minimum"}
-    fields |= {"schema", "model", "version", "created", "description", "variants", "golden", "probe", "reference"}
+    fields = {*Variant._fields, *Entry._fields, *Part._fields, *Sequences._fields, *File._fields}
+    fields = fields - {"runtime_minimum", "entries"} | {"tensors"}
+    fields |= {"schema", "model", "version", "created", "description", "variants", "parts", "documents"}
     assert [name for name in sorted(fields) if f"`{name}`" not in page] == []
     example = re.split(r"^```\w*$", section(page, "manifest.json"), flags=re.MULTILINE)[1].replace("…", "0" * 56)
     example = re.sub(r'"0{56}"', f'"{"0" * 64}"', example)

@@ -25,9 +25,10 @@ def classifier(labels: list[Any]) -> bytes:
     name, key = ("classlabels_strings", TensorProto.STRING) if texts else ("classlabels_int64s", TensorProto.INT64)
     own = "classlabels_strings" if texts else "classlabels_ints"
     linear: dict[str, Any] = {"coefficients": WEIGHTS, "intercepts": [0.0] * 3, "multi_class": 0, own: labels}
+    zipmap: dict[str, Any] = {name: labels}
     nodes = [
         helper.make_node("LinearClassifier", ["X"], ["label", "matrix"], domain="ai.onnx.ml", **linear),
-        helper.make_node("ZipMap", ["matrix"], ["output_probability"], domain="ai.onnx.ml", **{name: labels}),
+        helper.make_node("ZipMap", ["matrix"], ["output_probability"], domain="ai.onnx.ml", **zipmap),
     ]
     value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
     scores = helper.make_sequence_type_proto(helper.make_map_type_proto(key, value))

@@ -44,7 +44,8 @@ def model(body: onnx.GraphProto | None = None, opset: int = 17, ir_version: int 
 def zipmap(labels: Any = ("a", "b")) -> onnx.GraphProto:
     name = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
     key = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
-    node = helper.make_node("ZipMap", ["x"], ["scores"], domain="ai.onnx.ml", **{name: list(labels)})
+    attributes: dict[str, Any] = {name: list(labels)}
+    node = helper.make_node("ZipMap", ["x"], ["scores"], domain="ai.onnx.ml", **attributes)
     value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
     kind = helper.make_sequence_type_proto(helper.make_map_type_proto(key, value))
     return graph([node], [helper.make_value_info("scores", kind)])

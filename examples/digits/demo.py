@@ -27,6 +27,8 @@ from typing import Any
 from traffic import MODEL, REPOSITORY, Report, Target, Traffic
 
 CLONE = Path(__file__).resolve().parents[2]
+# What was rolled out, with a report of each rollout; made anew by each run.
+LEDGER = CLONE / ".cache" / "demo" / "ledger"
 GOOD, BETTER, BAD, DAMAGED = "1.0.0", "1.1.0", "1.2.0", "1.3.0"
 REQUESTS_PER_SECOND = 4.0
 # A machine that is busy with other work is slow, and no more than that: a reply may take its time, and so may a login.
@@ -73,7 +75,7 @@ class StoryError(Exception):
 
 
 class Story:
-    """Tells what comes, measures how long each part takes, and remembers what did not go as told."""
+    """Announces what comes, measures how long each part takes, and remembers what did not go as expected."""
 
     def __init__(self) -> None:
         self.times: list[tuple[str, float]] = []
@@ -89,21 +91,21 @@ class Story:
         finally:
             self.times.append((title, time.monotonic() - began))
 
-    def expect(self, told: str, true: bool) -> None:
-        """Say whether something went as told."""
-        print(f"  {'as told' if true else 'NOT AS TOLD'}: {told}", flush=True)
+    def expect(self, expected: str, true: bool) -> None:
+        """Say whether something went as expected."""
+        print(f"  {'as expected' if true else 'NOT AS EXPECTED'}: {expected}", flush=True)
         if not true:
-            self.wrong.append(told)
+            self.wrong.append(expected)
 
-    def require(self, told: str, true: bool) -> None:
-        """Say whether something went as told, and end the story where it did not: what follows builds on it."""
-        self.expect(told, true)
+    def require(self, expected: str, true: bool) -> None:
+        """Say whether something went as expected, and end the story where it did not: what follows builds on it."""
+        self.expect(expected, true)
         if not true:
-            raise StoryError(told)
+            raise StoryError(expected)
 
 
 def main() -> int:
-    """Tell the story; return 0 when everything went as told."""
+    """Run the story; return 0 when everything went as expected."""
     parser = argparse.ArgumentParser(description="Roll models out over emulated ARM devices, good ones and bad ones.")
     parser.add_argument("--keep", action="store_true", help="leave the devices running at the end")
     parser.add_argument(
@@ -114,6 +116,7 @@ def main() -> int:
     story = Story()
     rows: list[dict[str, str]] = []
     try:
+        shutil.rmtree(LEDGER, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix="edgeml-demo-") as scratch, busy(arguments.load):
             rows = tell(story, read_inventory(), Path(scratch))
     except StoryError:
@@ -244,7 +247,7 @@ def rollout(
         "model_repository_state": str(scratch / "repositories"),
         # As the tests on these devices set it.
         "model_repository_unsigned": False,
-        "rollout_ledger": str(scratch / "ledger"),
+        "rollout_ledger": str(LEDGER),
     }
     if waves is not None:
         variables["rollout_waves"] = waves
@@ -342,16 +345,19 @@ def closing_row(device: Device, before: str, bad: Run, report: Report) -> dict[s
 
 
 def print_end(story: Story, rows: list[dict[str, str]]) -> None:
-    """The closing table, where the time went, and what did not go as told."""
+    """The closing table, where the time went, and what did not go as expected."""
     if rows:
         print("\n=== What became of the devices ===")
         print_table(rows)
     print("\n=== Where the time went ===")
     total = sum(seconds for _, seconds in story.times)
     print_table([{"part": title, "seconds": f"{seconds:6.1f}"} for title, seconds in [*story.times, ("all", total)]])
-    print("\nEverything went as told." if not story.wrong else "\nNot as told:")
-    for told in story.wrong:
-        print(f"  {told}")
+    print("\n=== Reports of the rollouts ===")
+    for report in sorted(LEDGER.glob("*.html")):
+        print(f"  {report.relative_to(CLONE)}")
+    print("\nEverything went as expected." if not story.wrong else "\nNot as expected:")
+    for expected in story.wrong:
+        print(f"  {expected}")
 
 
 def print_table(rows: list[dict[str, str]]) -> None:

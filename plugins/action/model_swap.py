@@ -134,8 +134,8 @@ class ActionModule(DeviceAction):
     def _refuse(self, args: dict[str, Any], message: str, task_vars: dict[str, Any] | None) -> NoReturn:
         """End the task where the controller itself refused, with the version that the device serves."""
         names: dict[str, Any] = {name: args[name] for name in ("model", "store", "server") if name in args}
-        told = self.ask("model_info", names, task_vars)
-        live: str | None = (told.get("model") or {}).get("live")
+        reported = self.ask("model_info", names, task_vars)
+        live: str | None = (reported.get("model") or {}).get("live")
         asked = {name: args.get(name) for name in ("model", "version")}
         # Without its cause, which Ansible would put behind the message.
         raise AnsibleActionFail(

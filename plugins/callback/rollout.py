@@ -257,15 +257,15 @@ class CallbackModule(CallbackBase):
             self._tell(recap(self._playbook, Counter(self._swaps.values())))
 
     def _take(self, result: Any) -> None:
-        told = result._result
-        step = told.get("step")
-        if step == "close" and "state" in told:
-            self._closed = told
+        reported = result._result
+        step = reported.get("step")
+        if step == "close" and "state" in reported:
+            self._closed = reported
         if self._broken:
             return
         if step == "plan" and not self._progress:
-            progress = Progress(told["rollout"])
-            only_looks = bool(result._task_fields.get("check_mode")) or told.get("next") == "end"
+            progress = Progress(reported["rollout"])
+            only_looks = bool(result._task_fields.get("check_mode")) or reported.get("next") == "end"
             self._tell(progress.opening(only_looks))
             self._playbook = ""  # The rollout has lines of its own.
             if not only_looks:
@@ -273,18 +273,18 @@ class CallbackModule(CallbackBase):
                 if self._rewrites():
                     self._screen = _EndOfScreen(self._display, self._drawing)
         elif step == "stop" and self._progress:
-            self._progress.stopped(told.get("next") == "revert")
-        elif step == "judge" and self._progress and "verdict" in told:
-            self._tell(self._progress.judged(told["verdict"], int(told["checks"]), told["problems"]))
+            self._progress.stopped(reported.get("next") == "revert")
+        elif step == "judge" and self._progress and "verdict" in reported:
+            self._tell(self._progress.judged(reported["verdict"], int(reported["checks"]), reported["problems"]))
 
     def _count(self, result: Any, kind: str) -> None:
-        task, told, host = result._task, result._result, result._host.get_name()
+        task, reported, host = result._task, result._result, result._host.get_name()
         if self._progress:
             # Between two steps one device does what is done once for all of them.
             if _shows(task) and _shows(task) == self._progress.step:
-                self._tell(self._progress.count(host, kind, told.get("msg")))
+                self._tell(self._progress.count(host, kind, reported.get("msg")))
         elif _action(task) == _SWAP_ACTION and kind != SKIPPED:
-            self._swaps[host] = kind if kind != DONE else "changed" if told.get("changed") else "unchanged"
+            self._swaps[host] = kind if kind != DONE else "changed" if reported.get("changed") else "unchanged"
 
     def _tell(self, lines: list[Line]) -> None:
         if self.get_option("progress") == "none":

@@ -92,7 +92,7 @@ state:
   type: str
   sample: passed
 stats:
-  description: What workflows are told, as C(set_stats) takes it.
+  description: Statistics for workflows, as C(set_stats) takes them.
   returned: when O(step=close)
   type: dict
   sample: {rollout_id: digits-1.1.0-1, rollout_verdict: pass, rollout_outcomes: {updated: 12}}

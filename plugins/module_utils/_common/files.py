@@ -114,7 +114,7 @@ def is_directory(path: str) -> bool:
 
 
 def file_status(path: str) -> os.stat_result | None:
-    """What is at ``path`` itself, or None. Raises OSError where that cannot be told: a failing disk is not empty."""
+    """What is at ``path`` itself, or None. Raises OSError where that is unknown: a failing disk is not empty."""
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

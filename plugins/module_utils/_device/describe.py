@@ -104,13 +104,13 @@ def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[s
     if "shadow" in now:
         # That was before it became active, and before the server's last start perhaps.
         found["shadow"] = now["shadow"] if any(now["shadow"].values()) else begun.get("shadow") or now["shadow"]
-    found.update({told: now[told] for told in ("drift", "resident_bytes") if told in now})
+    found.update({name: now[name] for name in ("drift", "resident_bytes") if name in now})
     found["restarts"] = _restarts(state, begun, now, found["active_seconds"])
     return found
 
 
 def active_seconds(state: State, activation: Mapping[str, Any]) -> float | None:
-    """Age of the activation, in seconds; None if nobody knows. While on trial it is told from the time since boot,
+    """Age of the activation, in seconds; None if nobody knows. While on trial it is read from the time since boot,
     which no jump of the clock touches."""
     if state.trial is not None and state.trial.boot_id == boot_id() and not state.trial.boots:
         return round(boot_seconds() - state.trial.since, 3)

@@ -95,14 +95,14 @@ class SwapCall:
             self.result["active_seconds"] = active_seconds(self.store.state(model), self.store.activation(model) or {})
 
     def live(self) -> str | None:
-        """The version that serves now; None also when that cannot be told."""
+        """The version that serves now; None also when that is unknown."""
         try:
             return (self._swap or self._open()).live()
         except (EdgemlError, OSError):
             return None
 
     def switched(self) -> bool:
-        """Whether another version is active than when the call began; False also when that cannot be told."""
+        """Whether another version is active than when the call began; False also when that is unknown."""
         try:
             return (
                 self._swap is not None and self.store.state(self._swap.model).active != self._swap.initial_state.active
@@ -190,7 +190,7 @@ class SwapCall:
         elif plan.after.trial is not None:
             running = plan.after.trial
             trial = {"version": plan.after.active, "seconds": running.seconds, "returns_to": running.active}
-        told = plan.notifies_server or plan.recovers or self.request.strategy == "none"
+        notified = plan.notifies_server or plan.recovers or self.request.strategy == "none"
         self.result.update(
             changed=plan.changed,
             before=plan.before.versions(),
@@ -202,7 +202,7 @@ class SwapCall:
                 "after": {
                     **plan.after.versions(),
                     "versions": dict(sorted(after.items())),
-                    "live": plan.after.active if told else plan.live,
+                    "live": plan.after.active if notified else plan.live,
                 },
             },
         )

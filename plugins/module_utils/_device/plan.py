@@ -97,7 +97,7 @@ class Planning(Recovery):
         return self._plan(release, device, options, self.state)
 
     def plan_active(self, release: Release, device: Mapping[str, Any], options: SwapOptions) -> Plan:
-        """Plan to make ``release`` the active version. Raises ServerError when a server that must be told is down."""
+        """Plan to make ``release`` the active version. Raises ServerError when the server to notify is down."""
         before, version = self.state, release.version
         failure = before.failed.get(version)
         if failure is not None and before.active != version and not self._tries_again(failure, options):
@@ -125,7 +125,7 @@ class Planning(Recovery):
         """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
 
         Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active. A version
-        that is left counts as failed here: nobody brings it back without being told to.
+        that is left counts as failed here: nobody brings it back without being asked to.
         """
         before, live, rollout_id = self.state, self.live(), self.cause.rollout_id
         plan = Plan(self.initial_state, before, live, recovers=self._recovers)

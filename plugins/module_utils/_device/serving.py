@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The strategies: how whoever serves a model on this device is told of a new version, and how it is looked at."""
+"""The strategies: how the server of a model on this device is notified of a new version, and how it is observed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether there is somebody to be told; whoever is still starting is not."""
+        """Whether there is a server to notify; one that is still starting is none."""
 
     @abstractmethod
     def notify(self, model: str, active: str | None) -> None:
@@ -51,7 +51,7 @@ class Strategy(ABC):
         return None
 
     def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
-        """All that is told of each of the ``versions`` now (see ``metrics.measure``), with the ``restarts`` of its
+        """All that is known of each of the ``versions`` now (see ``metrics.measure``), with the ``restarts`` of its
         unit that systemd counts; without what nobody tells."""
         return [{} for _version in versions]
 
@@ -66,7 +66,8 @@ class Strategy(ABC):
 
 
 class LoadStrategy(Strategy):
-    """The server loads beside and flips, told through the Open Inference Protocol's repository extension."""
+    """The server loads the new version beside the old, then switches; the repository extension of the Open Inference
+    Protocol notifies it."""
 
     def __init__(self, server: Server, unit: str = ModelServer().unit) -> None:
         self.server: Server = server
@@ -150,7 +151,7 @@ class UnitStrategy(Strategy):
 
 
 class NoStrategy(Strategy):
-    """Nobody is told; whoever serves looks at the store."""
+    """Nobody is notified; the server watches the store."""
 
     def answers(self) -> bool:
         return True

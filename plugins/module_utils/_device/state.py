@@ -90,8 +90,8 @@ class Failure(NamedTuple):
 
 
 class ModelServer(NamedTuple):
-    """Who serves the model and how it is told: ``strategy`` is load, reload, restart or none; ``server`` the path of a
-    Unix socket or a URL; ``unit`` the systemd unit."""
+    """The server of a model and how it is notified. ``strategy`` is load, reload, restart or none; ``server`` is the
+    path of a Unix socket or a URL; ``unit`` the systemd unit."""
 
     strategy: str = "load"
     server: str = "/run/edgeml/server.sock"
@@ -99,7 +99,7 @@ class ModelServer(NamedTuple):
 
 
 class State(NamedTuple):
-    """One model on this device. ``serving`` is how its server was last told; None before the first time."""
+    """One model on this device. ``serving`` is how its server was last notified; None before the first time."""
 
     active: str | None = None
     previous: str | None = None

@@ -109,7 +109,7 @@ class Store:
     # ---- reading ----
 
     def exists(self) -> bool:
-        """Whether the device has a store. Raises OSError where that cannot be told."""
+        """Whether the device has a store. Raises OSError where that is unknown."""
         return is_directory(self.root)
 
     def models(self) -> list[str]:
@@ -164,7 +164,7 @@ class Store:
         return list(found.values())
 
     def tested(self, version: Version) -> dict[str, Any] | None:
-        """How the version did in its smoke test, as ``note_test`` was told; None if it was not tested, or if that
+        """How the version did in its smoke test, as ``note_test`` noted it; None if it was not tested, or if that
         record is damaged: a test can be repeated."""
         with contextlib.suppress(StoreError):
             document = _read_json(os.path.join(version.directory, "tested.json"))

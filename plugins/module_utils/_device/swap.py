@@ -144,7 +144,7 @@ class Swap(Planning):
         except ServerError as error:
             raise SwapError(
                 f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}",
-                self.live_if_told(),
+                self.live_if_known(),
             ) from error
 
     def remove(self, version: str) -> None:
@@ -223,7 +223,7 @@ class Swap(Planning):
             self.strategy.notify(self.model, active)
             self._watch(active, min_ready_seconds)
         except ServerError as error:
-            raise SwapError(f"{self.model} {active} is active and not served: {error}", self.live_if_told()) from error
+            raise SwapError(f"{self.model} {active} is active and not served: {error}", self.live_if_known()) from error
 
     def _baseline(self, version: Version) -> dict[str, Any] | None:
         server = self.strategy.server
@@ -255,7 +255,7 @@ class Swap(Planning):
             raise SwapError(
                 f"{self.model}: the switch failed: {error}; to put {after.active} back failed as well, and is tried "
                 f"again by the device and by the next swap: {again}",
-                self.live_if_told(),
+                self.live_if_known(),
             ) from error
         deadline = time.monotonic() + SERVER_RETURN_SECONDS
         while True:
@@ -266,7 +266,7 @@ class Swap(Planning):
                 if self.strategy.answers() or time.monotonic() >= deadline:
                     break
                 time.sleep(HEALTH_INTERVAL_SECONDS)
-        return self.live_if_told()
+        return self.live_if_known()
 
 
 def _decoded(text: str) -> BinaryIO:

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""systemd on the device: asked about units, and told when a trial is to be watched."""
+"""systemd on the device: asked about units, and notified when a trial is to be watched."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ class Transitions:
         """The version that answers requests now; with nobody to ask, the one that the state names."""
         return self.strategy.live(self.model, self.state, self.store.versions(self.model))
 
-    def live_if_told(self) -> str | None:
-        """The version that answers requests now; None also where that cannot be told."""
+    def live_if_known(self) -> str | None:
+        """The version that answers requests now; None also where that is unknown."""
         try:
             return self.live()
         except ServerError:

@@ -48,7 +48,7 @@ def prove_runtime(store: Store, runtime: Runtime) -> None:
         served = Transitions(store, model, DEVICE)
         if served.serving.strategy != "load":
             continue
-        live = served.live_if_told()
+        live = served.live_if_known()
         for name in _needed(served.state):
             try:
                 version = store.version(model, name)

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""What the gate is told of a wave, by what its tasks registered, and what the rollout keeps of its verdict. Pure."""
+"""What the gate reads of a wave, from what its tasks registered, and what the rollout keeps of its verdict. Pure."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def swap_outcome(swap: Mapping[str, Any]) -> Outcome:
 
 
 def is_read_after(swap: Mapping[str, Any]) -> bool:
-    """Return whether the device is read after the soak: not one that refused or failed, which told all there is.
+    """Return whether the device is read after the soak: not one that refused or failed, which reported all there is.
 
     One whose connection broke is: it may be back, with the new version or with the old one.
     """

@@ -125,7 +125,7 @@ class Progress:
             return []
         lines = self.step_ends()
         self._step = name
-        self._last_line = (self._clock(), len(self._told))
+        self._last_line = (self._clock(), len(self._reported))
         if name == SOAK:
             seconds = float(self._ledger["settings"]["soak_seconds"])
             self._soak_ends = self._clock() + seconds
@@ -142,32 +142,32 @@ class Progress:
         return self._step
 
     def count(self, host: str, kind: str, why: object = "") -> list[Line]:
-        """Count what became of a device in the step; a device that is told of twice counts by the last."""
+        """Count what became of a device in the step; a device that reports twice counts by its last report."""
         if self._step not in _DEVICE_TASKS or host not in self._wave_of:
             return []
         if self._step == SWAP:
             self._wave_is(self._wave_of[host])
             if kind == DONE:
                 self._swapped.add(host)
-        self._told[host] = kind
+        self._reported[host] = kind
         if kind == FAILED:
             self._reasons[host] = printable(why or "failed")[:_REASON_MAX]
-        told, total, (then, before) = len(self._told), self._total(), self._last_line
-        soon = self._clock() - then < _SECONDS_BETWEEN_LINES or told - before < total / _LINES_A_STEP
-        if soon or told >= total:  # With all of them, the step's last line is near.
+        reported, total, (then, before) = len(self._reported), self._total(), self._last_line
+        soon = self._clock() - then < _SECONDS_BETWEEN_LINES or reported - before < total / _LINES_A_STEP
+        if soon or reported >= total:  # With all of them, the step's last line is near.
             return []
-        self._last_line = (self._clock(), told)
+        self._last_line = (self._clock(), reported)
         return [self._wave_line(f"{_DEVICE_TASKS[self._step]}, {self._counts()}", passing=True)]
 
     def step_ends(self) -> list[Line]:
         """Tell what the step came to, with the first devices of those that are not well."""
-        lines = self._step_came_to() if self._step in _DEVICE_TASKS and self._told else []
+        lines = self._step_came_to() if self._step in _DEVICE_TASKS and self._reported else []
         self._step = ""
         return lines
 
     def _step_came_to(self) -> list[Line]:
-        kinds = Counter(self._told.values())
-        failed = [host for host, kind in self._told.items() if kind == FAILED]
+        kinds = Counter(self._reported.values())
+        failed = [host for host, kind in self._reported.items() if kind == FAILED]
         if self._step == READ and not failed and not kinds[AWAY]:
             return []
         tone = BAD if failed else WARNING if kinds[AWAY] else PLAIN
@@ -218,10 +218,10 @@ class Progress:
             left = self._soak_ends - self._clock()
             return [*head, (f"soaks, {_clock_text(left)} left" if left > 0 else "soak ends", PLAIN)]
         if self._step in _DEVICE_TASKS:
-            total, told = self._total(), len(self._told)
-            filled = _BAR * told // max(total, 1)
-            kinds = Counter(self._told.values())
-            line = f"{_DEVICE_TASKS[self._step]} [{'#' * filled}{'.' * (_BAR - filled)}] {told} of {total}"
+            total, reported = self._total(), len(self._reported)
+            filled = _BAR * reported // max(total, 1)
+            kinds = Counter(self._reported.values())
+            line = f"{_DEVICE_TASKS[self._step]} [{'#' * filled}{'.' * (_BAR - filled)}] {reported} of {total}"
             counts = [(f"  {kind} {kinds[kind]}", tone if kinds[kind] else PLAIN) for kind, tone in _KINDS]
             return [*head, (line, PLAIN), *counts]
         return [*head, ("is judged" if self._step == JUDGE else self._verdict, PLAIN)]
@@ -234,22 +234,22 @@ class Progress:
             self._swapped.clear()
 
     @property
-    def _told(self) -> dict[str, str]:
+    def _reported(self) -> dict[str, str]:
         """What became of each device in the step, in all batches of the wave."""
         return self._kinds.setdefault(self._step, {})
 
     def _total(self) -> int:
         """How many devices the step is about."""
         if self._step == REVERT:
-            return max(len(self._told), sum(len(hosts) for _name, hosts in self._waves[: self._wave]))
+            return max(len(self._reported), sum(len(hosts) for _name, hosts in self._waves[: self._wave]))
         if self._step == READ and self._swapped:
-            return max(len(self._told), len(self._swapped))
+            return max(len(self._reported), len(self._swapped))
         return len(self._waves[self._wave - 1][1])
 
     def _counts(self) -> str:
-        kinds = Counter(self._told.values())
+        kinds = Counter(self._reported.values())
         text = ", ".join(f"{kinds[kind]} {kind}" for kind, _tone in _KINDS)
-        return f"{len(self._told)} of {_count(self._total(), 'device')}: {text}"
+        return f"{len(self._reported)} of {_count(self._total(), 'device')}: {text}"
 
     def _wave_line(self, text: str, tone: str = PLAIN, passing: bool = False) -> Line:
         name = self._waves[self._wave - 1][0]

@@ -17,7 +17,7 @@ from .rollout import Rollout
 
 
 def record(path: str, rollout: Rollout) -> dict[str, Any]:
-    """Write the rollout's file, and its report beside it. What cannot be written is told in ``warnings``."""
+    """Write the rollout's file, and its report beside it. ``warnings`` names what could not be written."""
     report, warnings = f"{os.path.splitext(path)[0]}.html", []
     try:
         ledger.write(path, rollout)

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""Maintenance windows: times of the week, told by the clock of a time zone. Runs on the controller."""
+"""Maintenance windows: times of the week, by the clock of a time zone. Runs on the controller."""
 
 from __future__ import annotations
 

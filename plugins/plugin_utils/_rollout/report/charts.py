@@ -146,14 +146,14 @@ def _dot_chart(check: Check, findings: Sequence[Finding]) -> dict[str, Any]:
     scale = Scale.around(value for row in numbers for value in row.values() if value is not None)
     rows = []
     for finding, shown in zip(ordered, numbers):
-        told = "not measured" if finding.estimate is None else quantity.text(finding.estimate)
+        text = "not measured" if finding.estimate is None else quantity.text(finding.estimate)
         if finding.estimate is not None and finding.bounds is not None:
-            told += f" ({quantity.interval(finding.bounds)})"
+            text += f" ({quantity.interval(finding.bounds)})"
         rows.append(
             {
                 **{mark: None if number is None else scale.place(number) for mark, number in shown.items()},
                 "device_class": shortened(finding.device_class or "all devices"),
-                "told": told,
+                "text": text,
                 "verdict": finding.verdict.value,
                 "tone": tone_of(finding.verdict.value),
             }
@@ -166,7 +166,7 @@ def _dot_chart(check: Check, findings: Sequence[Finding]) -> dict[str, Any]:
         "ticks": [{"x": scale.place(tick), "text": f"{number_text(tick)}{quantity.unit}"} for tick in scale.ticks],
         "verdict": worst,
         "tone": tone_of(worst),
-        "told": "; ".join(f"{row['device_class']}: {row['told']}, {row['verdict']}" for row in rows),
+        "text": "; ".join(f"{row['device_class']}: {row['text']}, {row['verdict']}" for row in rows),
     }
 
 
@@ -229,10 +229,10 @@ def timeline(ledger: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _course_row(course: _Course) -> dict[str, Any]:
     verdict = course.wave.get("verdict")
-    told = f"{verdict} after {span_text(course.ended - course.began)}" if verdict else "not judged"
+    text = f"{verdict} after {span_text(course.ended - course.began)}" if verdict else "not judged"
     if len(course.analyses) > 1:
-        told += f", {counted(len(course.analyses), 'analysis', 'analyses')}"
-    return {"number": course.wave["number"], "name": shortened(course.wave.get("name", "")), "told": told}
+        text += f", {counted(len(course.analyses), 'analysis', 'analyses')}"
+    return {"number": course.wave["number"], "name": shortened(course.wave.get("name", "")), "text": text}
 
 
 def _course_marks(course: _Course, place: Callable[[datetime.datetime], float]) -> dict[str, Any]:

@@ -71,16 +71,16 @@ def lines(findings: Iterable[Finding]) -> list[str]:
     """Return one line for each check that failed or is inconclusive, in each device class; and one for each check that
     passed, and for each cause for which a check was skipped."""
     ordered = sorted(findings, key=lambda item: (VERDICTS.index(item.verdict), item.device_class is not None))
-    told: list[str] = []
+    found: list[str] = []
     passed: set[Check] = set()
     skipped: dict[tuple[Check, Cause | None], list[Finding]] = {}
     for finding in ordered:
         if finding.verdict is Verdict.SKIPPED:
             skipped.setdefault((finding.check, finding.cause), []).append(finding)
         elif finding.verdict is not Verdict.PASS or finding.check not in passed:
-            told.append(_line(finding, [finding.device_class]))
+            found.append(_line(finding, [finding.device_class]))
             passed |= {finding.check} if finding.verdict is Verdict.PASS else set()
-    return told + [_line(same[0], [finding.device_class for finding in same]) for same in skipped.values()]
+    return found + [_line(same[0], [finding.device_class for finding in same]) for same in skipped.values()]
 
 
 def _line(finding: Finding, device_classes: list[str | None]) -> str:

@@ -21,7 +21,7 @@ from .scene import REVERT, SWAP, Result, Scene, current_rollout, current_run
 
 
 def close(scene: Scene) -> Result:
-    """Sum up what became of each device; the result has a table, what workflows are told, and what failed."""
+    """Sum up what became of each device; the result has a table, the statistics for workflows, and what failed."""
     run = current_run(scene)
     if isinstance(run, Reconciliation):
         return reconcile.close(scene, run)

@@ -160,7 +160,7 @@ def test_only_what_measures_something_is_a_chart_and_unmeasured_strata_are_named
     charts = {chart["check"]: chart for chart in second["charts"]}
     assert set(charts) == {"accuracy drop", "error rate", "error rate rise", "latency p95"}
     unmeasured, measured = charts["accuracy drop"]["rows"]
-    assert (unmeasured["device_class"], unmeasured["told"], unmeasured["value"]) == (
+    assert (unmeasured["device_class"], unmeasured["text"], unmeasured["value"]) == (
         "gateway-2gb",
         "not measured",
         None,
@@ -210,7 +210,7 @@ def test_the_timeline_has_each_look_where_it_was() -> None:
     places = [analysis["x"] for analysis in row["analyses"]]
     assert places[2] - places[1] == pytest.approx(places[1] - places[0], abs=0.01)
     assert [span["again"] for span in row["spans"]] == [False, True, True]
-    assert row["told"] == "inconclusive after 30 min, 3 analyses"
+    assert row["text"] == "inconclusive after 30 min, 3 analyses"
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=9))

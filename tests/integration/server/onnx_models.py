@@ -210,6 +210,19 @@ def unnamed_sizes() -> bytes:
     )
 
 
+def with_state() -> bytes:
+    """``y`` = ``x`` (FP32 [N, 2]) + both parts of ``state`` (FP32 [2, N, 2], as a recurrent layer's)."""
+    return model_of(
+        [
+            helper.make_node("ReduceSum", ["state", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Add", ["x", "sum"], ["y"]),
+        ],
+        inputs=[("x", TensorProto.FLOAT, ["N", 2]), ("state", TensorProto.FLOAT, [2, "N", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 2])],
+        constants=[helper.make_tensor("axes", TensorProto.INT64, [1], [0])],
+    )
+
+
 def pair() -> bytes:
     """``sum`` = ``a`` + ``b``, both FP32 [N, 2], whose rows must be as many."""
     return model_of(

@@ -75,6 +75,24 @@ def test_an_input_without_dimensions_has_a_value_for_each_row(tmp_path: Path) ->
     assert found == {"x": ROWS, "y": ROWS}
 
 
+def test_the_state_of_a_recurrent_layer_goes_with_each_row(tmp_path: Path) -> None:
+    rows = tensor("x", "FP32", [ROWS, 2], [float(number) for number in range(2 * ROWS)])
+    state = tensor("state", "FP32", [2, 1, 2], [100.0, 0.0, 100.0, 0.0])
+    code, text, errors = run(tmp_path, onnx_models.with_state(), rows, state)
+    assert code == 0, errors
+    series = {each["name"]: each for each in json.loads(text)["series"]}
+    assert set(series) == {"x_mean", "x_deviation", "y_argmax", "y_maximum"}
+    # Without the state, the second number of each row is the greater one.
+    assert series["y_argmax"]["counts"] == [ROWS, 0]
+
+
+def test_rows_that_are_not_as_many_are_told(tmp_path: Path) -> None:
+    inputs = [tensor(name, "FP32", [count, 2], [0.0] * 2 * count) for name, count in (("a", 3), ("b", 4))]
+    code, _text, errors = run(tmp_path, onnx_models.pair(), *inputs)
+    assert code == 1
+    assert "expected as many rows of each input; found {'a': 3, 'b': 4}" in errors
+
+
 @pytest.mark.parametrize(
     ("content", "given", "suffix", "expected"),
     [

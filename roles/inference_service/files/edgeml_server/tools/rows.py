@@ -23,30 +23,46 @@ def run_rows(
 
     Where that size is fixed, the rows that do not fill a batch are left out; with ``filled``, the last row is repeated
     to fill it, and the outputs of the copies are dropped.
+
+    Inputs that are ``given_once`` go with each of the rows, which then run one by one.
     Raises ValueError when the inputs have different numbers of rows, or too few for one batch.
     """
     names = [spec.name for spec in backend.outputs]
-    rows = [spec for spec in backend.inputs if inputs[spec.name].ndim]
+    once = given_once(backend, inputs)
+    rows = [spec for spec in backend.inputs if inputs[spec.name].ndim and spec.name not in once]
     counts = {len(inputs[spec.name]) for spec in rows}
-    if len(counts) > 1:
-        raise ValueError(f"expected as many rows of each input; found {sorted(counts)}")
+    if len(counts) > 1 or (once and not rows):
+        found = {spec.name: len(inputs[spec.name]) for spec in backend.inputs if inputs[spec.name].ndim}
+        raise ValueError(f"expected as many rows of each input; found {found}")
     count = counts.pop() if counts else 1
     sizes = {_batch_size(spec) for spec in rows} - {None}
     if len(sizes) > 1:
         raise ValueError(f"expected one size of batches; the model's inputs have {sorted(map(str, sizes))}")
     fixed = sizes.pop() if sizes else None
-    size = fixed or min(count, batch_rows)
+    size = fixed or (1 if once else min(count, batch_rows))
     batches = []
     for start in range(0, count - size + 1 if fixed and not filled else count, size):
         batch = {spec.name: _slice(spec, inputs[spec.name], start, size) for spec in backend.inputs}
         missing = size - min(size, count - start) if fixed else 0
         if missing:
             batch = {name: _filled(values, missing) for name, values in batch.items()}
+        batch.update({name: inputs[name] for name in once})
         outputs = [np.atleast_1d(output) for output in backend.run(batch, names)]
         batches.append([output[: len(output) - missing] for output in outputs] if missing else outputs)
     if not batches:
         raise ValueError(f"expected at least {size} rows, one batch of the model; found {count}")
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*batches))}
+
+
+def given_once(backend: Backend, inputs: Mapping[str, Array]) -> set[str]:
+    """The inputs that are of the model's own fixed size, where others have another number of rows.
+
+    Such is the state of a recurrent layer, whose first dimension is that of the layers.
+    """
+    counts = {spec.name: len(inputs[spec.name]) for spec in backend.inputs if inputs[spec.name].ndim}
+    if len(set(counts.values())) < 2:
+        return set()
+    return {spec.name for spec in backend.inputs if counts.get(spec.name) == _batch_size(spec)}
 
 
 def _batch_size(spec: TensorSpec) -> int | None:

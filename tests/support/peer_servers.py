@@ -94,7 +94,7 @@ class Server(ABC):
 
     def pss_bytes(self) -> int:
         """Proportional set size of all its processes."""
-        return sum(_pss_bytes(pid) for pid in self._pids())
+        return sum(pss_bytes(pid) for pid in self._pids())
 
     def _pids(self) -> Iterator[int]:
         waiting = [self.pid]
@@ -105,7 +105,8 @@ class Server(ABC):
                 waiting += map(int, children.read_text().split())
 
 
-def _pss_bytes(pid: int) -> int:
+def pss_bytes(pid: int) -> int:
+    """Proportional set size of a process: its own memory, and its share of what it has in common with others."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) << 10
 

@@ -100,6 +100,10 @@ links: ## roll out over links that lose connections and packets: thousands of ti
 fuzz: ## send the inference server 100,000 bad requests
 	FUZZ_REQUESTS=50000 pytest -rP tests/integration/server/test_server_fuzz.py
 
+.PHONY: conformance
+conformance: ## serve onnx's backend tests and the models of wheels on PyPI, beside their runtime; write docs/conformance.md
+	python tests/conformance/conformance.py
+
 .PHONY: kserve-client
 kserve-client: ## download KServe's client and talk to the inference server with it
 	@tools/kserve-client

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import platform
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import astuple
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,10 +24,12 @@ from clone import REPOSITORY
 from conformance_cases import Case, Pin, download, installed_cases, pins, wheel_cases
 from conformance_page import FAULTS, make_page, render
 from conformance_reference import Judge
-from conformance_serving import Found, ServedModels
+from conformance_serving import Found, Kind, ServedModels
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
 PAGE = REPOSITORY / "docs" / "conformance.md"
+DIRECTORY = REPOSITORY / ".cache" / "conformance"
+RESULTS = DIRECTORY / "results.json"
 _PACKAGES = ("onnxruntime", "ai-edge-litert", "onnx", "numpy")
 # So many models are served by one process, and lie in one store.
 _MODELS_PER_SERVER = 500
@@ -35,27 +39,34 @@ def main() -> int:
     """Run everything. Exit code: 0, or 1 if any model was refused without a reason or answered wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--only", default="", metavar="PATTERN", help="models whose source and name have this in them; writes no page"
+        "--only", default="", metavar="PATTERN", help="ask only these again; of the others, the last run's results stay"
     )
-    parser.add_argument("--wheels", type=Path, default=REPOSITORY / ".cache" / "conformance", metavar="DIRECTORY")
     arguments = parser.parse_args()
-    arguments.wheels.mkdir(parents=True, exist_ok=True)
-    download(arguments.wheels)
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    download(DIRECTORY)
     pinned = pins()
-    chosen = (
-        case for case in all_cases(pinned, arguments.wheels) if re.search(arguments.only, f"{case.source} {case.name}")
-    )
-    found = list(run(chosen))
+    cases = all_cases(pinned, DIRECTORY)
+    chosen = (case for case in cases if re.search(arguments.only, f"{case.source} {case.name}"))
+    now = {(each.source, each.name, each.with_golden): each for each in run(chosen)}
+    found = list({**(read_results() if arguments.only else {}), **now}.values())
+    RESULTS.write_text(json.dumps([[*astuple(each)[:3], each.kind.name, each.detail] for each in found]))
     versions = [("Python", platform.python_version()), *((name, version(name)) for name in _PACKAGES)]
-    page = make_page(found, [("machine", platform.machine()), *versions], pinned)
-    text = render(page)
-    print(text)
-    faults = [each for each in found if each.kind in FAULTS]
+    PAGE.write_text(render(make_page(found, [("machine", platform.machine()), *versions], pinned)))
+    faults = [each for each in now.values() if each.kind in FAULTS]
     for each in faults:
-        print(f"{each.case.source}: {each.case.name}: {each.kind.value}: {each.detail}", file=sys.stderr)
-    if not arguments.only:
-        PAGE.write_text(text)
+        print(f"{each.source}: {each.name}: {each.kind.value}: {each.detail}", file=sys.stderr)
+    print(f"{len(now)} asked, {len(faults)} refused without a reason, answered wrong or ended the server: see {PAGE}")
     return 1 if faults else 0
+
+
+def read_results() -> dict[tuple[str, str, bool], Found]:
+    """What the last run found, if there was one."""
+    if not RESULTS.exists():
+        return {}
+    return {
+        (source, name, with_golden): Found(source, name, with_golden, Kind[kind], detail)
+        for source, name, with_golden, kind, detail in json.loads(RESULTS.read_text())
+    }
 
 
 def all_cases(pinned: list[Pin], wheels: Path) -> Iterator[Case]:

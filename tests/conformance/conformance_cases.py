@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -64,6 +65,9 @@ def pins() -> list[Pin]:
 
 def download(directory: Path) -> None:
     """Have the pinned wheels in a directory. Raises CalledProcessError when one cannot be had, or is another."""
+    held = {hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.glob("*.whl")}
+    if held >= {pin.sha256 for pin in pins()}:
+        return
     platforms = [f"--platform={platform}" for platform in _PLATFORMS]
     abis = [f"--abi={abi}" for abi in _ABIS]
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--only-binary=:all:"]

@@ -41,7 +41,8 @@ _COLUMNS = {
 }
 REFUSED = (Kind.RUNTIME, Kind.PROTOCOL, Kind.SIZES, Kind.OTHER)
 FAULTS = (Kind.OTHER, Kind.WRONG, Kind.CRASHED)
-_WITHOUT = "without golden inputs"
+FAULT_COLUMNS = ("refused otherwise", "wrong values", "server ended")
+ALL, WITHOUT = "all", "onnx again, without golden inputs"
 _REASON_CHARACTERS_MAX = 110
 
 
@@ -54,10 +55,10 @@ class Page:
     refusals: Sequence[Sequence[str]]
     wheels: Sequence[Sequence[str]]
 
-    def counts(self, column: str) -> list[int]:
-        """The numbers in a column of the results, one for each row."""
+    def counts(self, column: str) -> dict[str, int]:
+        """The numbers in a column of the results, by what the row is of."""
         place = 1 + list(_COLUMNS).index(column)
-        return [int(row[place].replace(",", "")) for row in self.results]
+        return {row[0]: int(row[place].replace(",", "")) for row in self.results}
 
 
 _TABLES = {
@@ -70,14 +71,12 @@ _TABLES = {
 
 def make_page(found: Sequence[Found], versions: Sequence[tuple[str, str]], pins: Sequence[Pin]) -> Page:
     """The page of a run."""
-    sources = list(dict.fromkeys((each.case.source, each.with_golden) for each in found))
-    # First everything as it is published, then what is asked without golden inputs.
-    sources.sort(key=lambda source: not source[1])
-    results = []
-    for source, with_golden in sources:
-        counts = Counter(each.kind for each in found if (each.case.source, each.with_golden) == (source, with_golden))
-        results.append(_row(source if with_golden else f"{source}, {_WITHOUT}", counts))
-    results.append(_row("all", Counter(each.kind for each in found)))
+    published: dict[str, Counter[Kind]] = {}
+    for each in sorted(found, key=lambda each: each.source):
+        published.setdefault(each.source if each.with_golden else WITHOUT, Counter())[each.kind] += 1
+    without = published.pop(WITHOUT, Counter())
+    rows = {**published, ALL: sum(published.values(), Counter()), WITHOUT: without}
+    results = [_row(source, counts) for source, counts in rows.items()]
     return Page(versions, results, _refusals(found), [(pin.package, pin.version, pin.sha256) for pin in pins])
 
 
@@ -94,7 +93,7 @@ def render(page: Page) -> str:
 def parse(text: str) -> Page:
     """The tables of a page's text. Raises ValueError where it has not the form of the page."""
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    cells = [[re.split(r" (?<!\\)\| ", line[2:-2]) for line in table.splitlines()] for table in tables]
+    cells = [[line[2:-2].split(" | ") for line in table.splitlines()] for table in tables]
     headings = [list(columns) for _heading, columns in _TABLES.values()]
     if [table[0] for table in cells] != headings:
         raise ValueError(f"expected tables with the headings {headings}; found {[table[0] for table in cells]}")
@@ -106,12 +105,12 @@ def _row(source: str, counts: Counter[Kind]) -> tuple[str, ...]:
 
 
 def _refusals(found: Iterable[Found]) -> list[tuple[str, ...]]:
-    grouped: dict[tuple[Kind, str], list[str]] = {}
+    grouped: dict[tuple[Kind, str], dict[tuple[str, str], None]] = {}
     for each in found:
         if each.kind in (*REFUSED, Kind.WRONG, Kind.CRASHED):
-            grouped.setdefault((each.kind, _general(each.detail)), []).append(each.case.name)
+            grouped.setdefault((each.kind, _general(each.detail)), {})[each.source, each.name] = None
     ordered = sorted(grouped.items(), key=lambda item: (list(Kind).index(item[0][0]), -len(item[1]), item[0][1]))
-    return [(kind.value, reason, f"{len(names):,}", f"`{names[0]}`") for (kind, reason), names in ordered]
+    return [(kind.value, reason, f"{len(cases):,}", f"`{next(iter(cases))[1]}`") for (kind, reason), cases in ordered]
 
 
 def _general(reason: str) -> str:
@@ -126,9 +125,11 @@ def _general(reason: str) -> str:
         (r"\([^()]*\)", "(…)"),
         (r"\[[-\d, ]*\]", "[…]"),
         (r"\b\d+\b", "N"),
+        (r"(implementation for|kernel for) \w+", r"\1 …"),
+        (r"(error: [\w.]+):\w+", r"\1:…"),
+        (r"(while running) \w+", r"\1 …"),
         (r"\s+", " "),
-        (r"\|", r"\\|"),
     )
     for pattern, general in patterns:
         reason = re.sub(pattern, general, reason)
-    return reason[:_REASON_CHARACTERS_MAX].strip()
+    return reason[:_REASON_CHARACTERS_MAX].strip().replace("|", "\\|")

@@ -34,6 +34,7 @@ _ONNX_TYPES = {
     "tensor(bool)": np.bool_,
 }
 _SIZE = 64
+_RUNS = 3
 _CRASHED = "the runtime's process ended"
 
 INPUTS: Mapping[str, Mapping[str, Any]] = {
@@ -42,9 +43,9 @@ INPUTS: Mapping[str, Mapping[str, Any]] = {
     "ch_ppocr_mobile_v2.0_cls_infer.onnx": {"x": [1, 3, 48, 192]},
     "320n.onnx": {"images": [1, 3, 320, 320]},
     "melspectrogram.onnx": {"input": [1, 1760]},
-    "melspectrogram.tflite": {"serving_default_input:0": [1, 1760]},
+    "melspectrogram.tflite": {"input": [1, 1760]},
     "model.onnx": {"input_lengths": np.array([_SIZE])},
-    "silero_vad.onnx": {"sr": np.array(16000), "input": [1, 512]},
+    "silero_vad.onnx": {"sr": np.array(16000), "input": [1, 512], "state": [2, 1, 128]},
     "silero_vad_16k_op15.onnx": {"sr": np.array(16000), "input": [1, 512]},
     "silero_vad_op18_ifless.onnx": {"sr": np.array(16000), "input": [1, 512]},
     "silero_vad_half.onnx": {"input": [1, 576]},
@@ -117,9 +118,8 @@ class _Onnx:
         names = [node.name for node in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, inputs), strict=True))
 
-    def run_again(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
+    def renew(self) -> None:
         self._session = self._load()
-        return self.run(inputs)
 
 
 class _Litert:
@@ -147,7 +147,8 @@ class _Litert:
         interpreter.invoke()
         return {name: interpreter.get_tensor(tensor["index"]) for name, tensor in self._outputs.items()}
 
-    run_again = run
+    def renew(self) -> None:
+        """Each run has an interpreter of its own."""
 
 
 def _reference(case: Case) -> Reference:
@@ -165,15 +166,18 @@ def _reference(case: Case) -> Reference:
 
 def _answer(model: Any, inputs: Mapping[str, Values]) -> Answer:
     try:
-        outputs = model.run(inputs)
-        again = model.run_again(inputs)
+        # The second run of a model that draws random numbers may repeat the first, the third does not.
+        outputs, *again = [model.run(inputs) for _run in range(_RUNS)]
+        model.renew()
+        again.append(model.run(inputs))
     except Exception as error:
         return Answer(inputs, {}, _first_line(error))
-    return Answer(
-        inputs,
-        outputs,
-        exact=all(not isinstance(outputs[name], np.ndarray) or same(outputs[name], again[name]) for name in outputs),
+    exact = all(
+        not isinstance(values, np.ndarray) or same(values, other[name])
+        for name, values in outputs.items()
+        for other in again
     )
+    return Answer(inputs, outputs, exact=exact)
 
 
 def same(first: Values, second: Values) -> bool:
@@ -221,7 +225,7 @@ def _inputs(name: str, model: Any, generator: np.random.Generator, rows: int, fa
 def _values(name: str, generator: np.random.Generator, dtype: Any, shape: Sequence[int]) -> Array:
     kind = np.dtype(dtype)
     if name.startswith(_IDS) or kind in (np.int32, np.int64):
-        return generator.integers(0, 15, shape).astype(kind)
+        return generator.integers(0, 10, shape).astype(kind)
     if kind.kind in "iu":
         limits = np.iinfo(kind)
         return generator.integers(limits.min, limits.max, shape, endpoint=True).astype(kind)

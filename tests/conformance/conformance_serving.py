@@ -29,7 +29,7 @@ from server_process import Device, Reply
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer import publish
 
 _OK, _BAD_REQUEST = 200, 400
 # 64 million numbers in JSON; the largest input here has 150 thousand.
@@ -86,12 +86,13 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a case, published with golden inputs (where it has an answer) or without, and why."""
+    """What became of a model, published with golden inputs (where it has an answer) or without, and why."""
 
-    case: Case
+    source: str
+    name: str
+    with_golden: bool
     kind: Kind
     detail: str
-    with_golden: bool
 
 
 @dataclass
@@ -134,7 +135,7 @@ class ServedModels:
         except (ConnectionError, http.client.HTTPException) as error:
             outcome.note(Kind.CRASHED, repr(error))
             self.close()
-        return Found(case, outcome.kind, outcome.detail, with_golden)
+        return Found(case.source, case.name, with_golden, outcome.kind, outcome.detail)
 
     def _ask(self, case: Case, reference: Reference, golden: bytes | None, outcome: Outcome) -> None:
         device = self._running()
@@ -166,15 +167,16 @@ class ServedModels:
         return self._device
 
     def _publish(self, device: Device, model: str, case: Case, golden: bytes | None) -> None:
-        """Put the release into a repository, verify it as the controller does, and install what the repository has."""
+        """Publish the release, which verifies it as the controller does, and install what the repository has."""
         root = device.directory / "repository"
         variant = releases.variant_entry(case.files, name=case.format, format=case.format)
         made = releases.make_release(
             model=model, files=case.files, golden=golden, variants=[variant], description=f"{case.source} {case.name}"
         )
-        releases.publish(made, root)
-        repository = Repository(str(root))
-        repository.verify(repository.release(model, "1.0.0"))
+        with tempfile.TemporaryDirectory(dir=self.directory) as directory:
+            for digest, content in made.blobs.items():
+                Path(directory, digest).write_bytes(content)
+            publish(str(root), made.document, {digest: f"{directory}/{digest}" for digest in made.blobs})
         store = Store(device.store.root)
         with store.lock():
             releases.put(store, releases.read_release(root, model, "1.0.0"))

@@ -15,6 +15,8 @@ import numpy as np
 import onnx_models
 import pytest
 import tflite_models
+from edgeml_server.models.tflite_file import read_kept_state
+from releases import make_pipeline
 from server_process import Device, plus_input
 from test_server_protocol import VALUES
 
@@ -148,6 +150,175 @@ def test_what_a_model_keeps_reaches_no_other_request(device: Device) -> None:
     for value in (249.0, 0.0, 1.0):
         (output,) = device.post("/v2/models/total/infer", numbers(value)).json()["outputs"]
         assert output["data"] == [value]
+
+
+def test_each_signature_is_a_part_with_a_name_of_its_own(device: Device) -> None:
+    made = make_pipeline("1.0.0", "pair", {"twice": model("two_signatures")}, model_format="tflite")
+    document = made.document
+    document["parts"]["more"] = {}
+    document["variants"][0]["parts"] = {
+        name: {"entrypoint": "twice.tflite", "signature": name} for name in ("more", "twice")
+    }
+    device.publish_release(made)
+    device.start()
+    for part, expected in (("twice", [2.0, 8.0]), ("more", [2.0, 5.0])):
+        for values in ([1.0, 4.0], [1.0, 4.0]):
+            reply = device.post(f"/v2/models/pair/{part}/infer", numbers(*values))
+            assert reply.status == 200, reply.body
+            assert reply.json()["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [2], "data": expected}]
+
+
+@pytest.mark.parametrize(("signature", "expected"), [("twice", [6.0]), ("more", [4.0])])
+def test_the_manifest_chooses_a_signature(device: Device, signature: str, expected: list[float]) -> None:
+    variant = {"signature": signature}
+    device.publish("pair", "1.0.0", model("two_signatures"), model_format="tflite", variant=variant)
+    device.start()
+    assert device.post("/v2/models/pair/infer", numbers(3.0)).json()["outputs"][0]["data"] == expected
+
+
+def test_a_signature_that_is_not_there_is_named(device: Device) -> None:
+    variant = {"signature": "half"}
+    device.publish("pair", "1.0.0", model("two_signatures"), model_format="tflite", variant=variant)
+    device.start()
+    error = device.get("/v2/models/pair/ready").json()["error"]
+    assert "signature: expected one of twice, more; found 'half'" in error
+
+
+def test_two_forms_of_a_model_have_one_set_of_names(device: Device) -> None:
+    """The golden file is written once, in the public names; a swap between the forms changes nothing for clients."""
+    question = {"inputs": [{"name": "values", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
+    outputs = [{"name": "more", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 3.0]}]
+    test = {**question, "outputs": outputs, "tolerance": {"absolute": 0, "relative": 0}}
+    tensors = {"inputs": {"values": "x"}, "outputs": {"more": "sum"}}
+    device.publish("plus", "1.0.0", onnx_models.plus(1), test, variant={"tensors": tensors})
+    device.start()
+    first = device.post("/v2/models/plus/infer", question)
+    assert first.status == 200, first.body
+    device.publish("plus", "1.1.0", model("plus_one"), test, "tflite", variant={"tensors": tensors})
+    assert device.load("plus").status == 200
+    second = device.post("/v2/models/plus/infer", question)
+    assert first.json()["outputs"] == second.json()["outputs"]
+    assert [item["name"] for item in second.json()["outputs"]] == ["more", "twice"]
+    metadata = device.get("/v2/models/plus").json()
+    assert (metadata["platform"], metadata["inputs"][0]["name"]) == ("tensorflowlite", "values")
+    refused = device.infer("plus", [1, 2])
+    assert (refused.status, "expected the names values" in refused.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ({"inputs": {"values": "z"}}, "tensors.inputs: expected the file's names, x; found 'z'"),
+        ({"outputs": {"twice": "sum"}}, "tensors.outputs: expected each public name once; found twice, twice"),
+    ],
+)
+def test_names_that_do_not_fit_the_file_are_refused(device: Device, tensors: Any, expected: str) -> None:
+    device.publish("plus", "1.0.0", onnx_models.plus(1), variant={"tensors": tensors})
+    device.start()
+    assert expected in device.get("/v2/models/plus/ready").json()["error"]
+
+
+# ---- sequences ----
+
+
+def serve_totals(device: Device, most: int = 2, idle_seconds: float = 60) -> None:
+    """Serve the running total with sequences."""
+    test = {**numbers(5), "outputs": [{"name": "total", "datatype": "FP32", "shape": [1], "data": [5.0]}]}
+    test["tolerance"] = {"absolute": 0, "relative": 0}
+    sequences = {"most": most, "idle_seconds": idle_seconds}
+    device.publish("total", "1.0.0", model("running_total"), test, "tflite", sequences=sequences)
+    device.start(workers=2)
+
+
+def add(device: Device, value: float, **parameters: Any) -> Any:
+    """The total after ``value``, or the status and the reason."""
+    reply = device.post("/v2/models/total/infer", {**numbers(value), "parameters": parameters})
+    if reply.status != 200:
+        return reply.status, reply.json()["error"]
+    return reply.json()["outputs"][0]["data"][0]
+
+
+def test_each_sequence_has_a_state_of_its_own(device: Device) -> None:
+    serve_totals(device)
+    assert add(device, 1, sequence_id=7, sequence_start=True) == 1
+    assert add(device, 10, sequence_id="other", sequence_start=True) == 10
+    assert [add(device, 1, sequence_id=7), add(device, 10, sequence_id="other")] == [2, 20]
+    assert add(device, 100) == 100, "a request without a sequence is one of its own"
+    assert add(device, 1, sequence_id=7, sequence_end=True) == 3
+    assert add(device, 10, sequence_id="other") == 30
+    status, reason = add(device, 1, sequence_id=7)
+    assert (status, "7 is no open sequence" in reason) == (400, True)
+    assert add(device, 1, sequence_id="other", sequence_start=True) == 1, "begun anew"
+
+
+def test_there_are_only_so_many_sequences_and_idle_ones_end(device: Device) -> None:
+    serve_totals(device, most=1, idle_seconds=1)
+    assert add(device, 1, sequence_id=1, sequence_start=True) == 1
+    status, reason = add(device, 1, sequence_id=2, sequence_start=True)
+    assert (status, reason) == (503, "busy: 1 sequences are open; try again")
+    while isinstance(add(device, 5, sequence_id=2, sequence_start=True), tuple):
+        pass
+    status, reason = add(device, 1, sequence_id=1)
+    assert (status, "has been idle for 1 s" in reason) == (400, True)
+
+
+def test_a_swap_ends_all_sequences(device: Device) -> None:
+    serve_totals(device)
+    assert add(device, 1, sequence_id=7, sequence_start=True) == 1
+    device.publish("total", "1.1.0", model("running_total"), None, "tflite", sequences={"most": 1, "idle_seconds": 60})
+    assert device.load("total").status == 200
+    assert add(device, 1, sequence_id=7)[0] == 400
+    assert add(device, 1, sequence_id=7, sequence_start=True) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"sequence_id": 1.5}, "sequence_id: expected a whole number, or a text"),
+        ({"sequence_id": "x" * 129}, "sequence_id: expected a whole number, or a text of at most 128 characters"),
+        ({"sequence_start": True}, "sequence_id: missing beside sequence_start or sequence_end"),
+        ({"sequence_id": 1, "sequence_start": 1}, "sequence_start: expected true or false; found 1"),
+    ],
+)
+def test_a_wrong_place_in_a_sequence_is_named(device: Device, parameters: Any, expected: str) -> None:
+    serve_totals(device)
+    status, reason = add(device, 1, **parameters)
+    assert (status, expected in reason) == (400, True), reason
+
+
+def test_sequences_are_asked_for_by_the_manifest_alone(device: Device) -> None:
+    device.publish("total", "1.0.0", model("running_total"), model_format="tflite")
+    sequences = {"most": 1, "idle_seconds": 60}
+    device.publish("plus", "1.0.0", model("plus_one"), golden(1), "tflite", sequences=sequences)
+    device.publish("other", "1.0.0", onnx_models.plus(1), sequences=sequences)
+    device.start()
+    status, reason = add(device, 1, sequence_id=1, sequence_start=True)
+    assert (status, reason) == (400, "sequence_id: expected none: this model's release asks for no sequences")
+    for name in ("plus", "other"):
+        error = device.get(f"/v2/models/{name}/ready").json()["error"]
+        assert "sequences: expected a LiteRT model that keeps state; this one keeps none" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (model("running_total"), (True, False, False)),
+        (model("two_signatures"), (False, False, False)),
+        (tflite_models.variable_tensor(elsewhere=False), (False, True, False)),
+        (tflite_models.variable_tensor(elsewhere=True), (False, False, True)),
+    ],
+)
+def test_what_a_file_keeps_is_found_in_all_its_graphs(tmp_path: Path, content: bytes, expected: Any) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    assert read_kept_state(str(path)) == expected
+
+
+def test_a_file_that_is_none_keeps_nothing_that_could_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"\xff" * 16)
+    with pytest.raises(ValueError, match="expected a TensorFlow Lite model"):
+        read_kept_state(str(path))
 
 
 def test_a_model_is_allocated_for_the_sizes_of_its_first_request(device: Device) -> None:

@@ -50,6 +50,7 @@ def test_server_metadata(shared_device: Device, path: str) -> None:
     assert document["extensions"] == [
         "binary_tensor_data",
         "classification",
+        "sequence",
         "model_repository",
         "edgeml_feedback",
     ]

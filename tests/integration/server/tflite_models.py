@@ -46,9 +46,12 @@ class Graph:
         self._graph.tensors, self._graph.operators = [], []
         self._model.subgraphs = [self._graph]
 
-    def tensor(self, name: str, kind: int, shape: Sequence[int], content: bytes | None = None) -> int:
-        """Add a tensor, -1 for variable sizes; return its index."""
+    def tensor(
+        self, name: str, kind: int, shape: Sequence[int], content: bytes | None = None, variable: bool = False
+    ) -> int:
+        """Add a tensor, -1 for variable sizes; return its index. A ``variable`` one is kept from run to run."""
         tensor = schema.TensorT()
+        tensor.isVariable = variable
         tensor.name, tensor.type = name.encode(), kind
         tensor.shape = [max(size, 1) for size in shape]
         tensor.shapeSignature = list(shape) if -1 in shape else None
@@ -78,18 +81,24 @@ class Graph:
         self._graph.operators.append(operator)
 
     def begin_subgraph(self) -> None:
-        """Put further tensors and operators into another graph, which has neither inputs nor outputs."""
+        """Put further tensors and operators into another graph, which has neither inputs nor outputs yet."""
         self._graph = schema.SubGraphT()
         self._graph.tensors, self._graph.operators = [], []
         self._graph.inputs, self._graph.outputs = [], []
         self._model.subgraphs.append(self._graph)
 
-    def signature(self, inputs: dict[str, int], outputs: dict[str, int]) -> None:
-        """Give the inputs and outputs names beside their tensors' names."""
+    def ends(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Give the last graph its inputs and outputs."""
+        self._graph.inputs, self._graph.outputs = list(inputs), list(outputs)
+
+    def signature(
+        self, inputs: dict[str, int], outputs: dict[str, int], key: str = "serving_default", subgraph: int = 0
+    ) -> None:
+        """Give the inputs and outputs of a graph names beside their tensors' names."""
         signature = schema.SignatureDefT()
-        signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+        signature.signatureKey, signature.subgraphIndex = key.encode(), subgraph
         signature.inputs, signature.outputs = _tensor_map(inputs), _tensor_map(outputs)
-        self._model.signatureDefs = [signature]
+        self._model.signatureDefs = [*(self._model.signatureDefs or []), signature]
 
     def serialised(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The model's file."""
@@ -177,6 +186,36 @@ def running_total() -> bytes:
     return graph.serialised([x], [total])
 
 
+def two_signatures() -> bytes:
+    """``y`` = 2 ``x`` by the signature twice, and ``x`` + 1 by the signature more; FP32 [N]."""
+    graph = Graph()
+    float32 = schema.TensorType.FLOAT32
+    add = (schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
+    x, y = graph.tensor("twice_x:0", float32, [-1]), graph.tensor("Identity:0", float32, [-1])
+    graph.operator(schema.BuiltinOperator.ADD, [x, x], [y], add)
+    graph.signature({"x": x}, {"y": y}, "twice")
+    graph.begin_subgraph()
+    more_x, more_y = graph.tensor("more_x:0", float32, [-1]), graph.tensor("Identity_1:0", float32, [-1])
+    one = graph.tensor("one", float32, [1], b"\x00\x00\x80\x3f")
+    graph.operator(schema.BuiltinOperator.ADD, [more_x, one], [more_y], add)
+    graph.ends([more_x], [more_y])
+    graph.signature({"x": more_x}, {"y": more_y}, "more", 1)
+    return graph.serialised([x], [y])
+
+
+def variable_tensor(elsewhere: bool) -> bytes:
+    """A model that has a variable tensor, as recurrent layers do, in its first graph or in another one."""
+    graph = Graph()
+    float32 = schema.TensorType.FLOAT32
+    x, y = graph.tensor("x", float32, [1]), graph.tensor("y", float32, [1])
+    add = (schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
+    graph.operator(schema.BuiltinOperator.ADD, [x, x], [y], add)
+    if elsewhere:
+        graph.begin_subgraph()
+    graph.tensor("state", float32, [1], variable=True)
+    return graph.serialised([x], [y])
+
+
 def four() -> bytes:
     """``y`` (FP32 [4]) = ``x`` (FP32 [N]), which can be allocated for four numbers only, and not for the usual one."""
     graph = Graph()
@@ -195,6 +234,7 @@ MODELS = {
     "complex_output": complex_output,
     "running_total": running_total,
     "four": four,
+    "two_signatures": two_signatures,
 }
 
 

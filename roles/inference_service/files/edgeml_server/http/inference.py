@@ -73,7 +73,15 @@ class InferenceEndpoint:
             # One lease for the run, which continues when the client is gone, and one until the request is recorded.
             served.lease()
             call = functools.partial(
-                infer, part.backend, request.name, served.version, part.classes, body, header_length, arrived
+                infer,
+                part.backend,
+                request.name,
+                served.version,
+                part.classes,
+                part.sequences,
+                body,
+                header_length,
+                arrived,
             )
             timed = functools.partial(part.calls.run, call, size)
             if latest is None and part.calls.expects_quick(size) and self._executor.is_idle:
@@ -133,7 +141,8 @@ class InferenceEndpoint:
         if answer is not None:
             request_id, inputs, outputs = answer.request.id, answer.request.inputs, answer.outputs
             shadow = self._repository.shadow(request.model, request.part)
-            if shadow is not None and shadow.active_version == labels[1]:
+            # A candidate has no state of the sequence.
+            if shadow is not None and shadow.active_version == labels[1] and answer.request.place is None:
                 shadow.offer(MirroredRequest(inputs, outputs, answer.run_seconds, size))
         name = request.name if labels[0] else ""
         record = Record(time.time(), name, labels[1], request_id, code, seconds, inputs, outputs, failure)

@@ -21,7 +21,7 @@ from .lifecycle import Lifecycle, Phase
 from .messages import Request, Response, json_response
 
 SERVER_NAME = "edgeml"
-EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "edgeml_feedback"]
+EXTENSIONS = ["binary_tensor_data", "classification", "sequence", "model_repository", "edgeml_feedback"]
 
 PIPELINE_PLATFORM = "edgeml_pipeline"
 

@@ -83,6 +83,13 @@ class Backend(ABC):
         Raises InvalidRequestError when the runtime reports invalid inputs, RunError for any other failure of it.
         """
 
+    def with_own_state(self) -> Backend:
+        """Return the model with a state of its own, which it keeps from one run to the next. Raises ModelError."""
+        raise ModelError(
+            "sequences: expected a LiteRT model that keeps state; this one keeps none. Leave sequences out of the "
+            "manifest: ONNX models carry their state through inputs and outputs"
+        )
+
     @abstractmethod
     def close(self) -> None:
         """Free the model. Nothing else is called afterwards."""

@@ -5,8 +5,8 @@
 32-bit ARM has.
 
 An interpreter holds the tensors of one inference: each inference that runs at once has its own, made when it is first
-needed. They share the model file's pages. Inputs and outputs have the names of the model's signature, if it has exactly
-one, else those of its tensors. Quantised tensors are served as the integers that they are.
+needed. They share the model file's pages. Inputs and outputs have the names of the signature that the manifest names,
+or of the model's only one, else those of its tensors. Quantised tensors are served as the integers that they are.
 
 An interpreter also holds what a model keeps from one run to the next. No client may see in its answer what another one
 asked: the variables of recurrent layers are reset before each run, and a model with resource variables, which nothing
@@ -25,7 +25,8 @@ from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import DTYPES, Array, TensorSpec
 
-from .backend import Backend, BackendOptions, Form, RunError, first_line
+from .backend import Backend, BackendOptions, BackendWrapper, Form, RunError, first_line
+from .tflite_file import read_kept_state
 
 
 def _import_runtime() -> tuple[str, Any, Any]:
@@ -41,8 +42,6 @@ def _import_runtime() -> tuple[str, Any, Any]:
 
 _NAME, _package, _interpreter = _import_runtime()
 
-
-_RESOURCE_VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
 
 _log = Log(__name__)
 
@@ -66,12 +65,17 @@ class LitertBackend(Backend):
         kinds = _interpreter.OpResolverType
         without = options.settings.get("delegate") == "none"
         self._operators = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if without else kinds.AUTO
+        self._signature = options.signature
         try:
             first = self._new_interpreter()
-            inputs, outputs = _named_tensors(first)
-            self._keeps_state = _has_resource_variables(first)
+            self._check_signature(first)
+            inputs, outputs = _named_tensors(first, self._signature)
+            kept = read_kept_state(path)
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: {self.runtime} cannot load it: {error}") from error
+        self._has_state = any(kept)
+        # Variables of the first graph are reset before each run; nothing resets those of others, nor resources.
+        self._keeps_state = kept.resources or kept.variables_elsewhere
         self.inputs = [_spec(path, "input", name, tensor) for name, tensor in inputs.items()]
         self.outputs = [_spec(path, "output", name, tensor) for name, tensor in outputs.items()]
         self.metadata: Mapping[str, str] = {}
@@ -80,7 +84,7 @@ class LitertBackend(Backend):
         # Whoever runs takes one out; taking and putting back are atomic. A model of variable sizes may refuse those
         # that its file has: it is allocated for the first inputs that come, the golden ones if there are any.
         self._idle = [_Idle(first, None)]
-        if all(-1 not in spec.shape for spec in self.inputs):
+        if self._signature is None and all(-1 not in spec.shape for spec in self.inputs):
             self._idle = [_Idle(first, self._allocate(first))]
         if self._keeps_state:
             _log.info("resource variables: a new interpreter for each request", path=path)
@@ -94,14 +98,38 @@ class LitertBackend(Backend):
         interpreter, shapes = self._take()
         if shapes is not None:
             interpreter.reset_all_variables()
+        results, shapes = self.run_in(interpreter, shapes, inputs, outputs)
+        if not self._keeps_state:
+            self._idle.append(_Idle(interpreter, shapes))
+        return results
+
+    def with_own_state(self) -> Backend:
+        if not self._has_state:
+            return super().with_own_state()
+        return _LitertSequence(self, self._new_interpreter())
+
+    def run_in(
+        self,
+        interpreter: Any,
+        shapes: Mapping[str, tuple[int, ...]] | None,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+    ) -> tuple[list[Array], Mapping[str, tuple[int, ...]]]:
+        """Run in an interpreter that is allocated for inputs of these ``shapes``; return the outputs and the shapes for
+        which it is allocated now. One that failed is not used again."""
         wanted = {name: values.shape for name, values in inputs.items()}
+        if self._signature is not None:
+            try:
+                found = interpreter.get_signature_runner(self._signature)(**inputs)
+            except (ValueError, RuntimeError) as error:
+                raise RunError(f"LiteRT: {first_line(error)}") from error
+            return [found[name] for name in outputs], wanted
         try:
             if wanted != shapes:
                 for name, shape in wanted.items():
                     interpreter.resize_tensor_input(self._input_index[name], shape, strict=True)
                 interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            # An interpreter that failed half-way is not used again.
             raise InvalidRequestError(f"LiteRT refuses the inputs' shapes: {first_line(error)}") from error
         for name, values in inputs.items():
             interpreter.set_tensor(self._input_index[name], values)
@@ -109,10 +137,7 @@ class LitertBackend(Backend):
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise RunError(f"LiteRT: {first_line(error)}") from error
-        results = [interpreter.get_tensor(self._output_index[name]) for name in outputs]
-        if not self._keeps_state:
-            self._idle.append(_Idle(interpreter, wanted))
-        return results
+        return [interpreter.get_tensor(self._output_index[name]) for name in outputs], wanted
 
     def close(self) -> None:
         self._idle = []
@@ -122,6 +147,11 @@ class LitertBackend(Backend):
             return self._idle.pop()
         except IndexError:
             return _Idle(self._new_interpreter(), None)
+
+    def _check_signature(self, interpreter: Any) -> None:
+        known = list(interpreter.get_signature_list())
+        if self._signature is not None and self._signature not in known:
+            raise ValueError(f"signature: expected one of {', '.join(known) or 'none'}; found {self._signature!r}")
 
     def _allocate(self, interpreter: Any) -> Mapping[str, tuple[int, ...]]:
         """Allocate the tensors of a model of fixed shapes, and return the shapes of its inputs. Raises ModelError."""
@@ -137,17 +167,30 @@ class LitertBackend(Backend):
         )
 
 
-def _named_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+class _LitertSequence(BackendWrapper):
+    """The model in an interpreter of its own, whose variables are never reset."""
+
+    def __init__(self, owner: LitertBackend, interpreter: Any) -> None:
+        super().__init__(owner)
+        self._owner = owner
+        self._interpreter = interpreter
+        self._shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        results, self._shapes = self._owner.run_in(self._interpreter, self._shapes, inputs, outputs)
+        return results
+
+    def close(self) -> None:
+        self._interpreter = None
+
+
+def _named_tensors(interpreter: Any, key: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The inputs' and the outputs' details by name."""
-    if len(interpreter.get_signature_list()) == 1:
-        signature = interpreter.get_signature_runner()
+    if key is not None or len(interpreter.get_signature_list()) == 1:
+        signature = interpreter.get_signature_runner(key)
         return signature.get_input_details(), signature.get_output_details()
     inputs = {tensor["name"]: tensor for tensor in interpreter.get_input_details()}
     return inputs, {tensor["name"]: tensor for tensor in interpreter.get_output_details()}
-
-
-def _has_resource_variables(interpreter: Any) -> bool:
-    return any(operator["op_name"] in _RESOURCE_VARIABLES for operator in interpreter._get_ops_details())
 
 
 def _spec(path: str, kind: str, name: str, tensor: Mapping[str, Any]) -> TensorSpec:

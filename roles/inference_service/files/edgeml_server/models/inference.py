@@ -29,6 +29,9 @@ from edgeml_server.common.tensors import (
 
 from .backend import Backend
 from .classes import ClassNames, classify
+from .sequences import Place, Sequences
+
+_ID_CHARACTERS_MAX = 128
 
 
 class OutputForm(NamedTuple):
@@ -39,12 +42,14 @@ class OutputForm(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A checked request: the model's inputs as arrays, and how each output that is wanted is to be returned."""
+    """A checked request: the model's inputs as arrays, how each output that is wanted is to be returned, and its place
+    in a sequence."""
 
     inputs: Mapping[str, Array]
     outputs: Mapping[str, OutputForm]
     id: str | None = None
     queue_timeout_us: int | None = None
+    place: Place | None = None
 
 
 class Reply(NamedTuple):
@@ -68,13 +73,15 @@ def infer(
     model: str,
     version: str,
     classes: ClassNames,
+    sequences: Sequences | None,
     body: bytes,
     header_length: int | None,
     arrived: float,
 ) -> Answer:
     """Answer the request in ``body``, of which ``header_length`` bytes are JSON (None: all).
 
-    ``classes`` are the names of each output's classes; ``arrived`` is when it arrived by ``time.perf_counter()``.
+    ``classes`` are the names of each output's classes; ``sequences`` those of a model that has some: there a request
+    that names none is one of its own. ``arrived`` is when it arrived by ``time.perf_counter()``.
     Raises InvalidRequestError, and DeadlineError when the request has waited for longer than it wants to.
     """
     request = parse_request(backend, body, header_length)
@@ -82,7 +89,13 @@ def infer(
         raise DeadlineError(f"timeout: the request waited for more than {request.queue_timeout_us} microseconds")
     names = list(request.outputs)
     started = time.perf_counter()
-    outputs = dict(zip(names, backend.run(request.inputs, names)))
+    if request.place is None:
+        results = backend.run(request.inputs, names)
+    elif sequences is None:
+        raise InvalidRequestError("sequence_id: expected none: this model's release asks for no sequences")
+    else:
+        results = sequences.run(request.place, request.inputs, names)
+    outputs = dict(zip(names, results))
     run_seconds = time.perf_counter() - started
     return Answer(request, outputs, run_seconds, _reply(model, version, classes, request, outputs))
 
@@ -111,6 +124,7 @@ def parse_request(backend: Backend, body: bytes, header_length: int | None) -> R
         outputs=_outputs(backend.outputs, document.get("outputs"), _flag(parameters, "binary_data_output", False)),
         id=request_id,
         queue_timeout_us=_timeout(parameters),
+        place=_place(parameters),
     )
 
 
@@ -248,6 +262,20 @@ def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequestError(f"{name}: expected true or false; found {shown(value)}")
     return value
+
+
+def _place(parameters: Mapping[str, Any]) -> Place | None:
+    """As in Triton, 0 and the empty text are no sequence."""
+    name = parameters.get("sequence_id", 0)
+    if not (is_whole(name) and name >= 0) and not (isinstance(name, str) and len(name) <= _ID_CHARACTERS_MAX):
+        raise InvalidRequestError(
+            f"sequence_id: expected a whole number, or a text of at most {_ID_CHARACTERS_MAX} characters; found "
+            f"{shown(name)}"
+        )
+    start, end = _flag(parameters, "sequence_start", False), _flag(parameters, "sequence_end", False)
+    if not name and (start or end):
+        raise InvalidRequestError("sequence_id: missing beside sequence_start or sequence_end")
+    return Place(name, start, end) if name else None
 
 
 def _timeout(parameters: Mapping[str, Any]) -> int | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from edgeml_device._device.prepared import PreparedModel
+from edgeml_device._release import manifest
 from edgeml_device._release.manifest import File, Release, Tolerance, Variant
 
 from edgeml_server.common.errors import ModelError
@@ -25,6 +26,7 @@ from .classes import ClassNames, class_names
 from .golden import check_golden, read_golden
 from .quick_calls import QuickCalls
 from .renamed import RenamedBackend
+from .sequences import Sequences
 from .shapes import ShapeCheckedBackend, SizeRanges
 
 _log = Log(__name__)
@@ -35,7 +37,8 @@ class LoadedModel:
     """A model that passed its test, its golden inputs (None: there are none), and the time that this took.
 
     ``reference`` is what live tensors are compared with, empty without a reference file; ``classes`` are the names of
-    each output's classes; ``prepared``: it was loaded in its prepared form.
+    each output's classes; ``prepared``: it was loaded in its prepared form; ``sequences``: those of a model whose
+    release asks for them.
     """
 
     backend: Backend
@@ -44,6 +47,7 @@ class LoadedModel:
     classes: ClassNames
     seconds: float
     prepared: bool = False
+    sequences: Sequences | None = None
 
     @functools.cached_property
     def calls(self) -> QuickCalls:
@@ -56,7 +60,8 @@ class ModelFiles:
     """Where the files of one model of a version are: the model itself, and, if there are, golden test and reference.
 
     The rest is what the manifest declares: the names of classes, the libraries with custom operators, the signature,
-    the file's own names of tensors by their public ones, and what the variant allows its outputs.
+    the file's own names of tensors by their public ones, what the variant allows its outputs, and how many sequences a
+    model that keeps state serves.
     """
 
     format: str
@@ -69,6 +74,7 @@ class ModelFiles:
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    sequences: manifest.Sequences | None = None
 
 
 def model_files(directory: str, release: Release, variant: Variant) -> dict[str, ModelFiles]:
@@ -91,6 +97,7 @@ def model_files(directory: str, release: Release, variant: Variant) -> dict[str,
             inputs=entry.inputs,
             outputs=entry.outputs,
             tolerances=entry.tolerances,
+            sequences=part.sequences,
         )
     return found
 
@@ -148,6 +155,8 @@ def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
     try:
         if files.inputs or files.outputs:
             backend = RenamedBackend(backend, files.inputs, files.outputs)
+        if files.sequences is not None:
+            backend.with_own_state().close()
         reference: tuple[Series, ...] = ()
         if files.reference is not None:
             reference = read_reference(files.reference, [*backend.inputs, *backend.outputs])
@@ -163,4 +172,5 @@ def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:
         trim_heap()
         raise
     checked = ShapeCheckedBackend(backend, inputs, size_ranges)
-    return LoadedModel(checked, inputs, reference, classes, time.monotonic() - started)
+    sequences = Sequences(checked.with_own_state, files.sequences) if files.sequences is not None else None
+    return LoadedModel(checked, inputs, reference, classes, time.monotonic() - started, sequences=sequences)

@@ -23,6 +23,7 @@ class RenamedBackend(BackendWrapper):
 
     def __init__(self, backend: Backend, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
         super().__init__(backend)
+        self._names = (inputs, outputs)
         self.inputs = _renamed("inputs", backend.inputs, inputs)
         self.outputs = _renamed("outputs", backend.outputs, outputs)
         public = {own.name: spec.name for spec, own in zip(self.outputs, backend.outputs)}
@@ -33,6 +34,9 @@ class RenamedBackend(BackendWrapper):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         own = {self._own_inputs[name]: values for name, values in inputs.items()}
         return self._backend.run(own, [self._own_outputs[name] for name in outputs])
+
+    def with_own_state(self) -> Backend:
+        return RenamedBackend(self._backend.with_own_state(), self._names[0], self._names[1])
 
 
 def _renamed(kind: str, specs: Sequence[TensorSpec], names: Mapping[str, str]) -> list[TensorSpec]:

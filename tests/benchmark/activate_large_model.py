@@ -22,7 +22,7 @@ from device import Device
 from figures import spread
 from measure import Cost
 from module_process import ModuleProcess, write_blobs
-from networks import FILE, Network
+from networks import FILE, Convolutions, Network
 from releases import Made
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
@@ -71,7 +71,7 @@ class Round:
 
 def measure_round(device: Device, module: ModuleProcess, made: Made, other: Made) -> Round:
     """Activate a staged release by the module and another by the device's command, and measure the rest beside it."""
-    path = device.root / "models" / Network.name / "versions" / made.release.version / FILE
+    path = device.root / "models" / made.release.model / "versions" / made.release.version / FILE
     module.prepare(made)
     hashing, loading = (_run(script, path) for script in (HASH, LOAD))
     before = _server_cpu(device)
@@ -84,9 +84,9 @@ def measure_round(device: Device, module: ModuleProcess, made: Made, other: Made
     ping = module.ping()
     before = _server_cpu(device)
     no_waiting = ("--min-ready-seconds", "0", "--trial-seconds", "0")
-    by_hand = module.edgeml("activate", Network.name, other.release.version, *no_waiting)
+    by_hand = module.edgeml("activate", other.release.model, other.release.version, *no_waiting)
     by_hand_served = _server_cpu(device) - before
-    assert device.server.serving_version(Network.name) == other.release.version
+    assert device.server.serving_version(other.release.model) == other.release.version
     return Round(
         hashing,
         loading,
@@ -137,6 +137,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 100, 1000], help="sizes of the models")
+    parser.add_argument("--convolutions", action="store_true", help="models of convolutions, not of perceptrons")
     parser.add_argument("--rounds", type=int, default=9, help="how often each is measured")
     options = parser.parse_args()
     times, sizes = [], []
@@ -145,7 +146,8 @@ def main() -> None:
         with Device(directory, "device") as device:
             module = ModuleProcess(directory, device)
             for megabytes in options.megabytes:
-                staged = [_stage(Network(megabytes), number, module, directory) for number in (1, 2)]
+                network = Convolutions(megabytes) if options.convolutions else Network(megabytes)
+                staged = [_stage(network, number, module, directory) for number in (1, 2)]
                 rounds = [measure_round(device, module, staged[0][0], staged[1][0]) for _round in range(options.rounds)]
                 times.append(_ratios(f"{megabytes} MB, time", rounds, lambda seconds: seconds.wall))
                 times.append(_ratios(f"{megabytes} MB, processor", rounds, lambda seconds: seconds.cpu))
@@ -158,12 +160,12 @@ def main() -> None:
                         "time of staging": spread(cost.wall_seconds / work for _made, cost in staged),
                     }
                 )
-                device.server.unload(Network.name)
+                device.server.unload(network.name)
                 device.reset()
     print("\n".join([*text_table(times), "", *text_table(sizes)]))
 
 
-def _stage(network: Network, number: int, module: ModuleProcess, directory: Path) -> tuple[Made, Cost]:
+def _stage(network: Network | Convolutions, number: int, module: ModuleProcess, directory: Path) -> tuple[Made, Cost]:
     """Have the device hold a version, tested; returns its manifest, and what that cost."""
     made = network.release(number)
     module.prepare(made, write_blobs(made, directory / "blobs"), state="present")

@@ -22,6 +22,7 @@ WIDTH = 512
 INPUTS, OUTPUTS = 64, 10
 LAYER_BYTES = 4 * WIDTH * WIDTH
 FILE = "model.onnx"
+CHANNELS, SIDE = 512, 7
 
 
 class Network:
@@ -82,6 +83,48 @@ class Network:
             "tolerance": {"absolute": 1e-4, "relative": 1e-3},
         }
         variant = variant_entry(files, memory_bytes=2 * len(files[FILE]))
+        return make_release(f"1.{number}.0", self.name, files, json.dumps(golden).encode(), variants=[variant])
+
+
+class Convolutions:
+    """A network of 3x3 convolutions; its versions differ in one constant that is added at the end."""
+
+    name = "convolutions"
+
+    def __init__(self, megabytes: int) -> None:
+        random = np.random.default_rng(megabytes)
+        nodes, constants, last = [], [], "x"
+        for layer in range(max(1, round(megabytes * 1e6 / (4 * 9 * CHANNELS**2)))):
+            weights = random.standard_normal((CHANNELS, CHANNELS, 3, 3), dtype=np.float32) / 70
+            constants.append(numpy_helper.from_array(weights, f"w{layer}"))
+            nodes.append(helper.make_node("Conv", [last, f"w{layer}"], [f"c{layer}"], pads=[1] * 4))
+            nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"]))
+            last = f"r{layer}"
+        nodes.append(helper.make_node("Add", [last, "number"], ["y"]))
+        shape: list[str | int | None] = ["N", CHANNELS, SIDE, SIDE]
+        tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+        graph = helper.make_graph(nodes, "graph", tensors[:1], tensors[1:], constants)
+        self._model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        self._x = random.standard_normal((1, CHANNELS, SIDE, SIDE), dtype=np.float32)
+
+    def content(self, number: int) -> bytes:
+        """The model file of version ``number``."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        model.graph.initializer.append(numpy_helper.from_array(np.array([number], np.float32), "number"))
+        content: bytes = model.SerializeToString()
+        return content
+
+    def release(self, number: int) -> Made:
+        """The release of version ``number``."""
+        files = {FILE: self.content(number)}
+        (y,) = onnxruntime.InferenceSession(files[FILE]).run(None, {"x": self._x})
+        golden = {
+            "inputs": [_tensor("x", self._x)],
+            "outputs": [_tensor("y", y)],
+            "tolerance": {"absolute": 1e-3, "relative": 1e-3},
+        }
+        variant = variant_entry(files, memory_bytes=4 * len(files[FILE]))
         return make_release(f"1.{number}.0", self.name, files, json.dumps(golden).encode(), variants=[variant])
 
 

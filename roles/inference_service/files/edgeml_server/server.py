@@ -82,7 +82,7 @@ class InferenceServer:
         self._lifecycle = Lifecycle()
         self._repository = ModelRepository(
             Store(config.store),
-            BackendOptions(config.threads),
+            BackendOptions(config.threads, runs=config.inference_workers),
             BatchOptions(config.batch_rows, threading.Semaphore(config.inference_workers)),
             ModelObserver(metrics, drift),
             config.drain_seconds,

@@ -29,13 +29,14 @@ class BackendOptions:
     """``threads``: processors that one inference may use; ``settings``: those of a prepared model, for its backend.
 
     ``libraries``: files with custom operators; ``signature``: the one that is served of a file with several (None: the
-    file decides).
+    file decides); ``runs``: how many inferences may run at once.
     """
 
     threads: int
     settings: Mapping[str, str] = field(default_factory=dict)
     libraries: Sequence[str] = ()
     signature: str | None = None
+    runs: int = 1
 
 
 class Form(NamedTuple):

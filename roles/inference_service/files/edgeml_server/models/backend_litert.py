@@ -4,8 +4,8 @@
 """LiteRT (TensorFlow Lite) models, run on the CPU: by ai-edge-litert, or by tflite-runtime, its last predecessor, which
 32-bit ARM has.
 
-An interpreter holds the tensors of one inference: each inference that runs at once has its own, made when it is first
-needed. They share the model file's pages. Inputs and outputs have the names of the signature that the manifest names,
+An interpreter holds the tensors of one inference: each inference that may run at once has its own, made when the model
+is loaded. They share the model file's pages. Inputs and outputs have the names of the signature that the manifest names,
 or of the model's only one, else those of its tensors. Quantised tensors are served as the integers that they are.
 
 An interpreter also holds what a model keeps from one run to the next. No client may see in its answer what another one
@@ -81,11 +81,13 @@ class LitertBackend(Backend):
         self.metadata: Mapping[str, str] = {}
         self._input_index = {name: int(tensor["index"]) for name, tensor in inputs.items()}
         self._output_index = {name: int(tensor["index"]) for name, tensor in outputs.items()}
-        # Whoever runs takes one out; taking and putting back are atomic. A model of variable sizes may refuse those
-        # that its file has: it is allocated for the first inputs that come, the golden ones if there are any.
-        self._idle = [_Idle(first, None)]
-        if self._signature is None and all(-1 not in spec.shape for spec in self.inputs):
-            self._idle = [_Idle(first, self._allocate(first))]
+        # Each packs a copy of all weights, while no other thread runs: no client waits for that. Whoever runs takes one
+        # out; taking and putting back are atomic. A model of variable sizes may refuse those that its file has: it is
+        # allocated for the first inputs that come, the golden ones if there are any.
+        more = 0 if self._keeps_state else options.runs - 1
+        interpreters = [first, *(self._new_interpreter() for _each in range(more))]
+        fixed = self._signature is None and all(-1 not in spec.shape for spec in self.inputs)
+        self._idle = [_Idle(each, self._allocate(each) if fixed else None) for each in interpreters]
         if self._keeps_state:
             _log.info("resource variables: a new interpreter for each request", path=path)
 

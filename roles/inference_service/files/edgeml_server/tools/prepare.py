@@ -73,11 +73,11 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.bytes_max, arguments.bytes_max))
     result: dict[str, Any]
     try:
-        threads, rows = 1, 1
+        options, rows = BackendOptions(threads=1), 1
         if arguments.config is not None:
             config = read_config(arguments.config)
-            threads, rows = config.threads, config.batch_rows
-        result = prepare(arguments.directory, arguments.output, BackendOptions(threads), rows)
+            options, rows = BackendOptions(config.threads, runs=config.inference_workers), config.batch_rows
+        result = prepare(arguments.directory, arguments.output, options, rows)
     except Exception as error:
         result = {"error": str(error) if isinstance(error, (ModelError, EdgemlError, ConfigError)) else repr(error)}
     with result_file:

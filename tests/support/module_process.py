@@ -33,11 +33,14 @@ class ModuleProcess:
     def __init__(self, directory: Path, device: Device) -> None:
         ansible = Ansible(directory, [device])
         (ansible.directory / "ansible.cfg").write_text("[defaults]\nkeep_remote_files = true\n")
+        # Where the device has the command, Ansible sends no module.
+        device.remove_command()
         task = {"edgeml.fleet.model_swap": {"model": "none", "version": "0", "state": "absent"}}
         ansible.tasks(
             {**task, "check_mode": True, "vars": {"ansible_pipelining": False}},
             {"ansible.builtin.ping": {}, "vars": {"ansible_pipelining": False}},
         )
+        device.install_command()
         sent = {path.stem: path for path in ansible.directory.glob("remote-tmp/*/AnsiballZ_*.py")}
         self._ping = sent["AnsiballZ_ping"]
         self._source = sent["AnsiballZ_model_swap"].read_text()

@@ -5,8 +5,8 @@
 32-bit ARM has.
 
 An interpreter holds the tensors of one inference: each inference that may run at once has its own, made when the model
-is loaded. They share the model file's pages. Inputs and outputs have the names of the signature that the manifest names,
-or of the model's only one, else those of its tensors. Quantised tensors are served as the integers that they are.
+is loaded. They share the model file's pages. Inputs and outputs have the names of the signature that the manifest
+names, or of the model's only one, else those of its tensors. Quantised tensors are served as the integers they are.
 
 An interpreter also holds what a model keeps from one run to the next. No client may see in its answer what another one
 asked: the variables of recurrent layers are reset before each run, and a model with resource variables, which nothing

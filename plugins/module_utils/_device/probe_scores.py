@@ -49,7 +49,10 @@ class ProbeScores:
         elif self._metric in (Metric.WITHIN, Metric.AGREEMENT):
             self._flags.append(self._is_near(answer, labels if expected is None else expected))
         else:
-            self._numbers.append(_error(answer, labels if expected is None else expected, self._metric))
+            wanted = labels if expected is None else expected
+            if self._probe.ragged:
+                answer, wanted = _filled(answer, len(wanted)), _filled(wanted, len(answer))
+            self._numbers.append(_error(answer, wanted, self._metric))
 
     def result(self) -> dict[str, Any]:
         """Return the metric with the results of all samples."""
@@ -122,6 +125,11 @@ def _is_in_top(scores: Sequence[Any], label: Any, top: int) -> bool:
     return bool(before < top)
 
 
+def _filled(values: Sequence[Any], size: int) -> Sequence[Any]:
+    """The values, with 0 for each that the other side has and this one lacks."""
+    return [*values, *[0.0] * (size - len(values))]
+
+
 def _error(answer: Sequence[Any], expected: Sequence[Any], metric: Metric) -> float:
     """The error of one sample: the mean over its values, of squares where the metric is made of squares."""
     if len(answer) != len(expected) or any(isinstance(value, str) for value in answer):
@@ -131,7 +139,7 @@ def _error(answer: Sequence[Any], expected: Sequence[Any], metric: Metric) -> fl
         return math.nan
     if metric in (Metric.RMSE, Metric.R2):
         return math.sqrt(math.fsum(error * error for error in errors) / len(errors))
-    return math.fsum(errors) / len(errors)
+    return math.fsum(errors) / max(len(errors), 1)
 
 
 def _variance(labels: Sequence[Any]) -> float:

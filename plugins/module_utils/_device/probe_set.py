@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Mapping
 
 from .._common.errors import EdgemlError, ServerError, StoreError
-from .._release.arrays import Array, ArrayError, RowReader, Rows, unpacked
+from .._release.arrays import ArrayError, RowReader, Rows, unpacked
 from .._release.probe_set import Output, ProbeSet, ProbeSetError, read_outputs, read_probe_set
 from .client import Server
 from .probe_scores import ProbeScores
@@ -89,7 +90,7 @@ def _asked(server: Server, model: str, probe: ProbeSet, known: Output | None) ->
             per_sample = len(answer.values) // sent
             if scores is None:
                 scores = ProbeScores(probe, *probe.resolved(Output(answer.datatype, per_sample)))
-            references = _references(probe.expected, reference, count)
+            references = _references(probe, reference, count)
             for row in range(count):
                 scores.add(answer.values[row * per_sample : (row + 1) * per_sample], references[row])
     result = require(scores).result()
@@ -121,9 +122,13 @@ def plan_batches(probe: ProbeSet, inputs: Mapping[str, list[int]], *, binary: bo
         raise ServerError(f"expected inputs of one first size; the model has {', '.join(map(str, sorted(fixed)))}")
     if single:
         return Batching(1, single=single)
+    if fixed - {1} and probe.ragged:
+        raise ServerError(f"ragged answers: expected a model that takes one sample a request; it takes {max(fixed)}")
     if fixed:
         (rows,) = fixed
         return Batching(rows, padded=True)
+    if probe.ragged:
+        return Batching(1)
     row_bytes = sum(array.row_bytes for array in probe.inputs) * (1 if binary else _JSON_FACTOR)
     return Batching(max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1))))
 
@@ -168,7 +173,8 @@ class _Question:
             item = next(item for item in reply["outputs"] if item["name"] == self._probe.output)
             size = (item.get("parameters") or {}).get("binary_data_size")
             values = unpacked(data if size is not None else list(item["data"]), item["datatype"])
-            if (size is not None and size != len(data)) or not values or len(values) % self._sent:
+            empty = not values and not self._probe.ragged
+            if (size is not None and size != len(data)) or empty or len(values) % self._sent:
                 raise ValueError(f"{len(values)} values")
             if item["datatype"] != "BYTES" and not all(isinstance(value, (int, float)) for value in values):
                 raise ValueError(f"values that are not numbers, such as {next(map(repr, values))[:50]}")
@@ -184,8 +190,18 @@ def _padded(rows: Rows, count: int, sent: int) -> Rows:
     return rows + rows[last:] * (sent - count)
 
 
-def _references(array: Array | None, reader: RowReader | None, count: int) -> list[list[Any] | None]:
+def _references(probe: ProbeSet, reader: RowReader | None, count: int) -> list[list[Any] | None]:
+    array = probe.expected
     if array is None or reader is None:
         return [None] * count
     values = unpacked(reader.read(count), array.datatype)
-    return [values[row * array.row_values : (row + 1) * array.row_values] for row in range(count)]
+    rows = [values[row * array.row_values : (row + 1) * array.row_values] for row in range(count)]
+    return [_unfilled(row) for row in rows] if probe.ragged else list(rows)
+
+
+def _unfilled(row: list[Any]) -> list[Any]:
+    """The row without the NaN (in JSON null) at its end."""
+    end = len(row)
+    while end and (row[end - 1] is None or math.isnan(row[end - 1])):
+        end -= 1
+    return row[:end]

@@ -87,7 +87,7 @@ METRICS: Mapping[Task, tuple[Metric, ...]] = {
     Task.REGRESSION: (Metric.MAE, Metric.RMSE, Metric.R2, Metric.WITHIN),
     Task.REFERENCE: (Metric.AGREEMENT, Metric.DISTANCE),
 }
-_FIELDS = ("task", "metric", "inputs", "output", "labels", "expected", "top", "threshold", "tolerance")
+_FIELDS = ("task", "metric", "inputs", "output", "labels", "expected", "ragged", "top", "threshold", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Output:
 class ProbeSet:
     """A probe set. ``labels`` holds ``label_values`` values for each sample; a reference has ``expected`` instead.
 
-    ``task`` is None where the file declares none: then the output decides (``resolved``).
+    ``task`` is None where the file declares none: then the output decides (``resolved``). ``ragged``: answers differ in
+    the number of their values, such as those of boxes, and the reference is filled up with NaN.
     """
 
     inputs: tuple[Array, ...]
@@ -111,6 +112,7 @@ class ProbeSet:
     labels: tuple[Any, ...] = ()
     label_values: int = 1
     expected: Array | None = None
+    ragged: bool = False
     declared_task: Task | None = None
     declared_metric: Metric | None = None
     top: int = 1
@@ -333,6 +335,7 @@ def _checked(
         labels=labels,
         label_values=label_values,
         expected=expected,
+        ragged=_ragged(document.get("ragged", False), expected),
         declared_task=_member(Task, task, "task"),
         declared_metric=_member(Metric, metric, "metric"),
         top=_top(document.get("top", 1)),
@@ -385,6 +388,14 @@ def _member(kind: Any, value: Any, field: str) -> Any:
 
 def _names(kind: Any) -> str:
     return ", ".join(member.value for member in kind)
+
+
+def _ragged(value: Any, expected: Array | None) -> bool:
+    if not isinstance(value, bool):
+        raise ProbeSetError(f"ragged: expected true or false; found {str(value)[:80]!r}")
+    if value and (expected is None or expected.datatype not in ("FP16", "FP32", "FP64")):
+        raise ProbeSetError("ragged: expected reference outputs (expected) of floating-point numbers beside it")
+    return value
 
 
 def _top(value: Any) -> int:

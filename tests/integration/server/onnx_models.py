@@ -48,6 +48,22 @@ def centred() -> bytes:
     )
 
 
+def quantised_words() -> bytes:
+    """``y`` (FP32 [N, 1, 2]) = the vectors of the words ``x`` (INT64 [N, 1]) after their quantisation to 8 bits, on the
+    scale of the whole batch. The vector of word 5 is a thousand times as long as the others."""
+    table = [[0.5, 1.0]] * 5 + [[500.0, 1000.0]]
+    return model_of(
+        [
+            helper.make_node("Gather", ["table", "x"], ["vectors"]),
+            helper.make_node("DynamicQuantizeLinear", ["vectors"], ["quantised", "scale", "zero_point"]),
+            helper.make_node("DequantizeLinear", ["quantised", "scale", "zero_point"], ["y"]),
+        ],
+        inputs=[("x", TensorProto.INT64, ["N", 1])],
+        outputs=[("y", TensorProto.FLOAT, ["N", 1, 2])],
+        constants=[helper.make_tensor("table", TensorProto.FLOAT, [6, 2], [value for row in table for value in row])],
+    )
+
+
 def running_sum(backwards: bool = False) -> bytes:
     """``y`` = the sum of ``x`` (FP32 [N, 2]) up to each row, or from it on."""
     return model_of(

@@ -111,6 +111,26 @@ def image_model() -> bytes:
     )
 
 
+def boxes_model() -> bytes:
+    """``found`` (FP32 [M, 4]): the boxes with a score above 0.5, those that overlap once; by the real operator."""
+    return model_of(
+        [
+            helper.make_node("NonMaxSuppression", ["boxes", "scores", "ten", "half", "half"], ["selected"]),
+            helper.make_node("Gather", ["selected", "two"], ["places"], axis=1),
+            helper.make_node("Squeeze", ["boxes", "zero"], ["flat"]),
+            helper.make_node("Gather", ["flat", "places"], ["found"], axis=0),
+        ],
+        inputs=[("boxes", TensorProto.FLOAT, [1, 6, 4]), ("scores", TensorProto.FLOAT, [1, 1, 6])],
+        outputs=[("found", TensorProto.FLOAT, ["M", 4])],
+        constants=[
+            numpy_helper.from_array(np.array([10]), "ten"),
+            numpy_helper.from_array(np.array([0.5], np.float32), "half"),
+            numpy_helper.from_array(np.array(2), "two"),
+            numpy_helper.from_array(np.array([0]), "zero"),
+        ],
+    )
+
+
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Device, Server]]:
     device = Device(tmp_path_factory.mktemp("probes"))
@@ -119,6 +139,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Device, 
         device.publish("fixed", "1.0.0", flower_model(batch=8))
         device.publish("columns", "1.0.0", columns_model())
         device.publish("image", "1.0.0", image_model())
+        device.publish("boxes", "1.0.0", boxes_model())
         device.start()
         yield device, Server(device.socket_path)
     finally:
@@ -253,6 +274,42 @@ def test_images_go_as_binary_data_and_are_compared_with_reference_outputs(tmp_pa
         found = measure_probe(server, "image", save(tmp_path, settings, input_image=images, expected=masks))
         assert (found["task"], found["metric"]) == ("reference", metric)
         assert found["value"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_as_many_boxes_as_a_model_finds_are_compared_with_as_many_as_there_are(tmp_path: Path, server: Server) -> None:
+    """None, one and several; the reference is filled up with NaN to the most."""
+    places = np.arange(6, dtype=np.float32)[:, None] * 10 + np.array([0, 0, 1, 1], np.float32)
+    boxes = np.repeat(places[None], 5, axis=0)
+    scores = np.zeros((5, 1, 6), np.float32)
+    for sample, found in enumerate(([], [2], [0, 5], [1, 3, 4], [0])):
+        scores[sample, 0, found] = np.linspace(0.9, 0.8, len(found))
+    expected = np.full((5, 3, 4), np.nan, np.float32)
+    for sample, wanted in enumerate(([], [2], [0, 5], [1, 3, 4], [])):
+        expected[sample, : len(wanted)] = places[wanted]
+
+    def measured(**settings: Any) -> dict[str, Any]:
+        arrays = {"input_boxes": boxes, "input_scores": scores, "expected": expected}
+        return measure_probe(server, "boxes", save(tmp_path, {"output": "found", "ragged": True, **settings}, **arrays))
+
+    agreement = measured(tolerance={"absolute": 0.01})
+    assert (agreement["metric"], agreement["samples"], agreement["correct"]) == ("agreement", 5, 4)
+    # The box too many, [0, 0, 1, 1], is as far from the reference as from nothing.
+    distance = measured(metric="distance")
+    assert distance["value"] == pytest.approx(0.5 / 5)
+    assert distance["not_finite"] == 0
+
+
+def test_a_reference_that_is_ragged_says_so(tmp_path: Path, server: Server) -> None:
+    inputs = {"input_x": X[:8]}
+    with pytest.raises(StoreError, match="ragged: expected reference outputs"):
+        measure_probe(server, "flowers", save(tmp_path, {"output": "label", "ragged": True}, labels=Y[:8], **inputs))
+    settings = {"output": "scores", "ragged": True, "metric": "distance"}
+    path = save(tmp_path, settings, expected=SCORES[:8].astype(np.float32), **inputs)
+    assert measure_probe(server, "flowers", path)["value"] < 1e-3
+    with pytest.raises(
+        ServerError, match="ragged answers: expected a model that takes one sample a request; it takes 8"
+    ):
+        measure_probe(server, "fixed", path)
 
 
 def test_what_a_model_refuses_is_a_reason_and_no_silence(tmp_path: Path, server: Server) -> None:

@@ -42,7 +42,19 @@ def opened(content: bytes, tmp_path: Path) -> OnnxBackend:
 @pytest.mark.parametrize("name", DEPENDENT)
 def test_rows_that_depend_on_each_other_are_found(name: str, rows: str, tmp_path: Path) -> None:
     backend = opened(DEPENDENT[name], tmp_path)
+    assert backend.couples_rows == (name == "dynamically quantised")
+    # By its rows, whatever its file says.
+    backend.couples_rows = False
     assert not has_independent_rows(backend, {"x": np.array(ROWS[rows], np.float32)})
+
+
+def test_dynamic_quantisation_is_found_where_no_golden_row_shows_it(tmp_path: Path) -> None:
+    backend, golden = opened(onnx_models.quantised_words(), tmp_path), {"x": np.array([[1], [2], [3]])}
+    alone, beside = (backend.run({"x": np.array(words)}, ["y"])[0][0] for words in ([[1]], [[1], [5]]))
+    assert np.abs(alone - beside).max() > 0.4, "a word of one client changes the answer of another one"
+    assert not has_independent_rows(backend, golden)
+    backend.couples_rows = False
+    assert has_independent_rows(backend, golden), "the golden rows alone would have it batched"
 
 
 @pytest.mark.parametrize("rows", ROWS)

@@ -62,6 +62,8 @@ class Backend(ABC):
     """What the file says about itself, such as its producer."""
     bounded: bool = False
     """Whether the time of a run, all of it in the caller's thread, depends on the sizes of the inputs alone."""
+    couples_rows: bool = False
+    """Whether an operator computes with what all rows of a batch have in common, such as the largest value."""
     classes: Mapping[str, Sequence[str]] = MappingProxyType({})
     """The names of an output's classes in the order of its scores, where the model itself has them."""
 
@@ -107,6 +109,7 @@ class BackendWrapper(Backend):
         self.metadata = backend.metadata
         self.bounded = backend.bounded
         self.classes = backend.classes
+        self.couples_rows = backend.couples_rows
         self._backend = backend
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import datetime
 import http.server
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,8 +203,8 @@ class Counting(Fetcher):
         self.urls: list[str] = []
         self._before = before
 
-    def _fetch(self, url: str) -> Iterator[bytes]:
+    def fetch(self, url: str) -> Generator[bytes, None, None]:
         self.urls.append(url)
         if self._before:
             self._before(len(self.urls))
-        return super()._fetch(url)
+        return super().fetch(url)

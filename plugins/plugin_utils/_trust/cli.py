@@ -12,7 +12,7 @@ import argparse
 import os
 from typing import Any, Callable
 
-from .metadata import OFFLINE
+from .metadata import OFFLINE, require_packages
 
 THRESHOLD = 2
 
@@ -124,6 +124,7 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
     """Return what runs a command; the packages that sign are imported only then."""
 
     def run(options: argparse.Namespace) -> int:
+        require_packages()
         from . import commands
 
         code: int = getattr(commands, name)(options)

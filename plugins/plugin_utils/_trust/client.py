@@ -20,21 +20,25 @@ import os
 import socket
 import ssl
 import stat
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import IO, Any, Generator, Iterator, NamedTuple
-
-from tuf.api import exceptions
-from tuf.api.metadata import Metadata, Root, TargetFile, Targets
-from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+from typing import IO, TYPE_CHECKING, Any, Generator, Iterator, NamedTuple, cast
 
 from . import metadata
 from .metadata import METADATA, SignedRelease, TrustError, release_of, signed_release, target_name
 from .roots import is_development
+
+with contextlib.suppress(ImportError):
+    from tuf.api import exceptions
+    from tuf.api.metadata import Metadata, Root, TargetFile, Targets
+    from tuf.ngclient import Updater, UpdaterConfig
+if TYPE_CHECKING:
+    from tuf.ngclient import FetcherInterface
 
 CHUNK_BYTES = 1 << 16
 _SCHEMES = ("http", "https")
@@ -54,34 +58,44 @@ class Tls(NamedTuple):
     certificate: str | None = None
 
 
-class Fetcher(FetcherInterface):
-    """Reads files of a repository by HTTP, or from a directory, within bounds of time. It unpacks nothing."""
+class Fetcher:
+    """Reads files of a repository by HTTP, or from a directory, within bounds of time. It unpacks nothing.
+
+    It has what python-tuf asks of a fetcher.
+    """
 
     def __init__(self, bounds: Bounds | None = None, tls: Tls | None = None) -> None:
         self._bounds = bounds or Bounds()
         self._opener: urllib.request.OpenerDirector | None = None
         self._tls = tls or Tls()
-        self._reading: Generator[bytes, None, None] | None = None
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        """Return the file in pieces. What fails on the way is a DownloadError, too."""
-        is_file = urllib.parse.urlsplit(url).scheme == "file"
-        self._reading = _wrapped(url, _read_file(url) if is_file else self._read_http(url))
-        return self._reading
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Yield a file with the content; the connection is closed then, however the reading ended."""
-        try:
-            with super().download_file(url, max_length) as file:
-                yield file
-        finally:
-            if self._reading is not None:
-                self._reading.close()
+        """Yield a temporary file with the content. Raises DownloadError, as soon as it is longer than ``max_length``.
+
+        The connection is closed however the reading ends.
+        """
+        with tempfile.TemporaryFile() as file, contextlib.closing(self.fetch(url)) as chunks:
+            received = 0
+            for chunk in chunks:
+                received += len(chunk)
+                if received > max_length:
+                    raise exceptions.DownloadLengthMismatchError(
+                        f"{url}: {received} bytes, and the maximum allowed length of {max_length} is exceeded"
+                    )
+                file.write(chunk)
+            file.seek(0)
+            yield file
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a file of metadata. python-tuf bounds one by the length that its reference says, however long."""
-        return super().download_bytes(url, min(max_length, metadata.TARGETS_BYTES_MAX))
+        with self.download_file(url, min(max_length, metadata.TARGETS_BYTES_MAX)) as file:
+            return file.read()
+
+    def fetch(self, url: str) -> Generator[bytes, None, None]:
+        """Return the file in pieces. What fails on the way is a DownloadError, too."""
+        is_file = urllib.parse.urlsplit(url).scheme == "file"
+        return _wrapped(url, _read_file(url) if is_file else self._read_http(url))
 
     def _read_http(self, url: str) -> Generator[bytes, None, None]:
         if self._opener is None:
@@ -193,7 +207,7 @@ def _read_file(url: str) -> Generator[bytes, None, None]:
 
 
 def _wrapped(url: str, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
-    """The pieces, with each failure as the DownloadError that python-tuf expects; it looks at the first step only."""
+    """The pieces, with each failure as the DownloadError that python-tuf expects."""
     try:
         with contextlib.closing(chunks):
             yield from chunks
@@ -215,7 +229,7 @@ class Client:
     """
 
     def __init__(
-        self, location: str, root: bytes, state: str, *, fetcher: FetcherInterface | None = None, tls: Tls | None = None
+        self, location: str, root: bytes, state: str, *, fetcher: Fetcher | None = None, tls: Tls | None = None
     ) -> None:
         self.location = location
         self._base = base_url(location)
@@ -233,7 +247,7 @@ class Client:
             updater = Updater(
                 metadata_dir=self._state,
                 metadata_base_url=f"{self._base}{METADATA}/",
-                fetcher=self._fetcher,
+                fetcher=cast("FetcherInterface", self._fetcher),
                 config=UpdaterConfig(
                     root_max_length=metadata.ROOT_BYTES_MAX,
                     timestamp_max_length=metadata.TIMESTAMP_BYTES_MAX,
@@ -343,56 +357,57 @@ def base_url(location: str) -> str:
 
 
 # From the narrower to the wider kind of error: what it means, and what to do.
-_REFUSALS: tuple[tuple[type[Exception], str, str], ...] = (
-    (
-        exceptions.ExpiredMetadataError,
-        "expired",
+def _refusals() -> tuple[tuple[type[Exception], str, str], ...]:
+    return (
         (
-            "the metadata is no longer valid: somebody replays an old state (freeze), its renewal has stopped, or this "
-            "clock is wrong. See edgeml-publish status, renew, and compare clocks"
+            exceptions.ExpiredMetadataError,
+            "expired",
+            (
+                "the metadata is no longer valid: somebody replays an old state (freeze), its renewal has stopped, or "
+                "this clock is wrong. See edgeml-publish status, renew, and compare clocks"
+            ),
         ),
-    ),
-    (
-        exceptions.BadVersionNumberError,
-        "rollback",
         (
-            "the metadata is older than what was seen before, or does not fit together (rollback). Find out who "
-            "brought it back; do not delete what the controller has seen"
+            exceptions.BadVersionNumberError,
+            "rollback",
+            (
+                "the metadata is older than what was seen before, or does not fit together (rollback). Find out who "
+                "brought it back; do not delete what the controller has seen"
+            ),
         ),
-    ),
-    (
-        exceptions.UnsignedMetadataError,
-        "signature",
         (
-            "too few of the trusted keys have signed (wrong key). Find out who wrote it; compare the pinned root with "
-            "the repository's"
+            exceptions.UnsignedMetadataError,
+            "signature",
+            (
+                "too few of the trusted keys have signed (wrong key). Find out who wrote it; compare the pinned root "
+                "with the repository's"
+            ),
         ),
-    ),
-    (
-        exceptions.LengthOrHashMismatchError,
-        "mismatch",
         (
-            "the bytes are not those that were signed (arbitrary file, or files of different states mixed). Publish "
-            "again from a copy that you trust"
+            exceptions.LengthOrHashMismatchError,
+            "mismatch",
+            (
+                "the bytes are not those that were signed (arbitrary file, or files of different states mixed). "
+                "Publish again from a copy that you trust"
+            ),
         ),
-    ),
-    (
-        exceptions.DownloadLengthMismatchError,
-        "too_long",
-        "the file is longer than it may be (endless data, or a file of another state). Find out who wrote it",
-    ),
-    (
-        exceptions.SlowRetrievalError,
-        "slow",
-        "the repository answers too slowly (slow retrieval). See its server and link",
-    ),
-    (
-        exceptions.DownloadError,
-        "unreachable",
-        "the file cannot be read. See that the address, the path and the server are right",
-    ),
-    (exceptions.RepositoryError, "invalid", "the metadata breaks its format. Find out who wrote it"),
-)
+        (
+            exceptions.DownloadLengthMismatchError,
+            "too_long",
+            "the file is longer than it may be (endless data, or a file of another state). Find out who wrote it",
+        ),
+        (
+            exceptions.SlowRetrievalError,
+            "slow",
+            "the repository answers too slowly (slow retrieval). See its server and link",
+        ),
+        (
+            exceptions.DownloadError,
+            "unreachable",
+            "the file cannot be read. See that the address, the path and the server are right",
+        ),
+        (exceptions.RepositoryError, "invalid", "the metadata breaks its format. Find out who wrote it"),
+    )
 
 
 def _refusal(location: str, error: Exception) -> TrustError:
@@ -402,7 +417,7 @@ def _refusal(location: str, error: Exception) -> TrustError:
             "(edgeml-publish status), and its copy complete?",
             kind="missing",
         )
-    kind, what = next((kind, what) for cause, kind, what in _REFUSALS if isinstance(error, cause))
+    kind, what = next((kind, what) for cause, kind, what in _refusals() if isinstance(error, cause))
     return TrustError(f"{location}: {error}: {what}", kind=kind)
 
 

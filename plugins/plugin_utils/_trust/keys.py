@@ -8,19 +8,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from securesystemslib.signer import CryptoSigner, SSlibKey
-from tuf.api.metadata import Key
 
 from .metadata import TrustError
+
+with contextlib.suppress(ImportError):
+    from securesystemslib.signer import CryptoSigner, SSlibKey
+if TYPE_CHECKING:
+    from tuf.api.metadata import Key
 
 PASSPHRASE_CHARACTERS_MIN = 12
 PASSPHRASE_VARIABLE = "EDGEML_PASSPHRASE"

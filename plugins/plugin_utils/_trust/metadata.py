@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import re
 from typing import Any, Mapping, NamedTuple
 
@@ -45,6 +46,17 @@ class SignedRelease(NamedTuple):
     version: str
     digest: str
     withdrawn: str | None
+
+
+def require_packages() -> None:
+    """Raise TrustError where the packages are missing that verify and sign."""
+    missing = [name for name in ("tuf", "securesystemslib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrustError(
+            f"the Python package {' and '.join(missing)} is missing, by which repositories are verified and signed. "
+            "Install the collection's requirements.txt for the Python that runs this",
+            kind="state",
+        )
 
 
 def target_name(model: str, version: str) -> str:

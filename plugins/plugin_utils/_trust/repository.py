@@ -28,7 +28,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest imp
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
-from .metadata import TrustError, target_name
+from .metadata import TrustError, require_packages, target_name
 
 if TYPE_CHECKING:
     from .client import Client
@@ -173,14 +173,9 @@ def open_repository(location: str, trust: Trust) -> OpenRepository:
             kind="unsigned",
         )
     root = _pinned(trust.root)
-    try:
-        from .client import Client, Tls
-    except ImportError as error:
-        raise TrustError(
-            f"{location}: a signed repository is verified by the Python package tuf, which {error.name or error} is "
-            "part of or needed by. Install the collection's requirements.txt for the Python that runs Ansible",
-            kind="state",
-        ) from error
+    require_packages()
+    from .client import Client, Tls
+
     # One state for each repository and pinned root: whoever pins another begins anew.
     digest = hashlib.sha256(location.rstrip("/").encode() + b"\0" + root).hexdigest()[:32]
     state = os.path.join(os.path.expanduser(trust.state), digest)

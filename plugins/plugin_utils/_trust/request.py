@@ -12,16 +12,18 @@ is for. Nothing of it is secret; a request that somebody changed fails where it 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets
-
 from .keys import PrivateKey, key_name
 from .metadata import TrustError, signed_release
 from .roots import verified
+
+with contextlib.suppress(ImportError):
+    from tuf.api.exceptions import RepositoryError
+    from tuf.api.metadata import Metadata, Root, Targets
 
 FORMAT = "edgeml-signing-request-1"
 REQUEST_BYTES_MAX = 16 << 20

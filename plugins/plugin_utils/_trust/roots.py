@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tuf.api.metadata import Metadata, Root
+from typing import TYPE_CHECKING, Any
 
 from .metadata import OFFLINE, TrustError
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Metadata, Root
 
 
 def verified(root: Root, role: str, document: Metadata[Any]) -> Any:

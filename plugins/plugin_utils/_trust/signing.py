@@ -23,9 +23,6 @@ import shutil
 import tempfile
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Key, Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
-
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory, write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import is_name
@@ -36,6 +33,10 @@ from .keys import PrivateKey, key_name
 from .metadata import LIFETIME_DAYS, METADATA, ONLINE, RESERVED, TrustError, target_name
 from .request import Request, changes
 from .roots import check_thresholds, is_development, verified
+
+with contextlib.suppress(ImportError):
+    from tuf.api.exceptions import RepositoryError
+    from tuf.api.metadata import Key, Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
 
 # Versions that are no longer in force stay for clients that are in the middle of an update.
 KEEP_SECONDS = 86_400

@@ -52,7 +52,7 @@ class LoadedModel:
     @functools.cached_property
     def calls(self) -> QuickCalls:
         """How long its calls take."""
-        return QuickCalls(self.backend.bounded)
+        return QuickCalls(self.backend.bounded and self.sequences is None)
 
 
 @dataclass(frozen=True)

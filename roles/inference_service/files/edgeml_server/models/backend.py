@@ -73,9 +73,9 @@ class Backend(ABC):
 
     @classmethod
     def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
-        """Other ways to load the model file at ``path`` than as it is; what they need is made in ``directory``, once.
+        """Other ways to load the model file at ``path`` than as it is, those first whose load has least to do.
 
-        Raises ModelError.
+        What they need is made in ``directory``, once. Raises ModelError.
         """
         return ()
 

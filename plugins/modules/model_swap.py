@@ -45,8 +45,10 @@ options:
     default: active
   repository:
     description:
-      - Path of the model repository on the controller.
+      - Path of the model repository on the controller, or its address on a web server.
       - Needed where the device does not hold the release yet.
+      - Without O(manifest), the release must be signed by the keys of the root in the variable C(model_repository_root),
+        unless C(model_repository_unsigned) is true.
     type: path
   manifest:
     description:

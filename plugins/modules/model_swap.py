@@ -47,8 +47,8 @@ options:
     description:
       - Path of the model repository on the controller, or its address on a web server.
       - Needed where the device does not hold the release yet.
-      - Without O(manifest), the release must be signed by the keys of the root in the variable C(model_repository_root),
-        unless C(model_repository_unsigned) is true.
+      - Without O(manifest), the release must be signed by the keys of the root in the variable
+        C(model_repository_root), unless C(model_repository_unsigned) is true.
     type: path
   manifest:
     description:

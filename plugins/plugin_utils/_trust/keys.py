@@ -16,12 +16,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from .metadata import TrustError
 
 with contextlib.suppress(ImportError):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
     from securesystemslib.signer import CryptoSigner, SSlibKey
 if TYPE_CHECKING:
     from tuf.api.metadata import Key

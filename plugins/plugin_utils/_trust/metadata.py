@@ -50,7 +50,7 @@ class SignedRelease(NamedTuple):
 
 def require_packages() -> None:
     """Raise TrustError where the packages are missing that verify and sign."""
-    missing = [name for name in ("tuf", "securesystemslib") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("tuf", "securesystemslib", "cryptography") if importlib.util.find_spec(name) is None]
     if missing:
         raise TrustError(
             f"the Python package {' and '.join(missing)} is missing, by which repositories are verified and signed. "

@@ -95,11 +95,11 @@ def test_a_controller_without_tuf(signed: Signed, trust: Trust, monkeypatch: pyt
         open_repository(str(signed.path), trust)
 
 
-def test_every_file_can_be_imported_without_tuf() -> None:
+def test_every_file_can_be_imported_without_what_signs() -> None:
     """As Ansible's sanity tests want it of what is in plugins/."""
     program = """
 import importlib, pkgutil, sys
-sys.modules.update(dict.fromkeys(("tuf", "securesystemslib")))
+sys.modules.update(dict.fromkeys(("tuf", "securesystemslib", "cryptography")))
 package = importlib.import_module("ansible_collections.edgeml.fleet.plugins.plugin_utils._trust")
 for module in pkgutil.iter_modules(package.__path__):
     importlib.import_module(f"{package.__name__}.{module.name}")

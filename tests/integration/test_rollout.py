@@ -56,7 +56,7 @@ def variables(version: str, ansible: Ansible, **changes: Any) -> dict[str, Any]:
         "model_version": version,
         "rollout_waves": WAVES,
         "rollout_soak_seconds": 0,
-        "rollout_device_silence_seconds": 10,
+        "rollout_device_silence_seconds": 3,
         "rollout_min_ready_seconds": 0.2,
         # Times are no measure on a machine that runs other tests.
         "rollout_limits": {"latency_ratio_max": 1000, **limits},

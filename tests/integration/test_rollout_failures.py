@@ -79,7 +79,7 @@ class Fleet:
             rollout_soak_seconds=0,
             rollout_min_ready_seconds=0,
             rollout_trial_seconds=0,
-            rollout_device_silence_seconds=10,
+            rollout_device_silence_seconds=3,
             rollout_limits={**UNMEASURED, **limits},
             rollout_ledger=str(self.directory / "ledger"),
         )

@@ -123,13 +123,37 @@ class ActionModule(DeviceAction):
         return open_repository(location, Trust.from_variables(read_from(task_vars, self._templar.template)))
 
     def _call(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        result = self.ask("model_swap", args, task_vars)
+        try:
+            result = self.ask("model_swap", args, task_vars)
+        except AnsibleConnectionFailure:
+            raise
+        except AnsibleError as error:
+            result = {"failed": True, "changed": False, "module_stdout": "", "msg": str(error)}
+        if "module_stdout" in result:
+            self._ask_instead(result, args, task_vars)
         self._reached = True
         # In every event of every device, in a log or in AWX, the model and the version say the same.
         shown = result.get("invocation", {}).get("module_args", {})
         for name in ("manifest", "inline_blobs"):
             shown.pop(name, None)
         return result
+
+    def _ask_instead(self, result: dict[str, Any], args: dict[str, Any], task_vars: dict[str, Any] | None) -> None:
+        """Complete the ``result`` of a call that ended without an answer.
+
+        A device that cannot be asked what it serves either was never begun: its Python, its shell or become fails.
+        """
+        names: dict[str, Any] = {name: args[name] for name in ("model", "version") if name in args}
+        result.update(names, refused=True, live=None)
+        asked: dict[str, Any] = {name: args[name] for name in ("model", "store", "server") if name in args}
+        try:
+            told = self.ask("model_info", asked, task_vars)
+        except AnsibleConnectionFailure:
+            raise
+        except AnsibleError:
+            return
+        if "module_stdout" not in told:
+            result.update(refused=False, live=(told.get("model") or {}).get("live"))
 
     def _refuse(self, args: dict[str, Any], message: str, task_vars: dict[str, Any] | None) -> NoReturn:
         """End the task where the controller itself refused, with the version that the device serves."""

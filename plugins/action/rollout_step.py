@@ -11,11 +11,11 @@ import os
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible import constants
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.registry import STEPS
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import FACT
@@ -81,8 +81,7 @@ class _AnsibleScene:
 
     def host_variables(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host, templated where they are read."""
-        found: Mapping[str, Any] = self._vars["hostvars"][host]
-        return found
+        return _HostVariables(host, self._vars["hostvars"][host])
 
     def registered(self, host: str, name: str) -> Mapping[str, Any]:
         """Return what a task registered for a host."""
@@ -97,6 +96,29 @@ class _AnsibleScene:
         if host not in self._raw:
             self._raw[host] = self._vars["hostvars"].raw_get(host)
         return self._raw[host]
+
+
+class _HostVariables(Mapping[str, Any]):
+    """The variables of a host. One that cannot be templated is an error that names it, and the host."""
+
+    def __init__(self, host: str, variables: Mapping[str, Any]) -> None:
+        self._host = host
+        self._variables = variables
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._variables[name]
+        except AnsibleError as error:
+            raise ArgumentError(f"{self._host}: {name}: {error}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._variables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
 
 
 class _Templated(Mapping[str, Any]):

@@ -141,9 +141,14 @@ options:
     type: int
     default: 20
   keep:
-    description: How many versions the device keeps beside the active and the previous one.
+    description: How many versions the device keeps beside the active and the previous one, and O(keep_versions).
     type: int
     default: 1
+  keep_versions:
+    description: Versions of the model that are not removed to make room, such as others that are staged with this one.
+    type: list
+    elements: str
+    default: []
   jitter_seconds:
     description:
       - Each host waits a part of this on the controller before it begins, in seconds; always the same part in one

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from certificates import Authority
 from controller import Ansible, Run
 from device import Device
@@ -40,6 +41,36 @@ TEXTS = {
     "inference_service_drift_psi": "0.5",
     "inference_service_runtimes": "onnxruntime,ai-edge-litert",
 }
+
+# Each variable of the role, with a value that is not its default.
+EVERY: dict[str, Any] = {
+    **TLS,
+    **CLIENT_CA,
+    **CREDENTIALS,
+    "inference_service_listen_address": "127.0.0.2",
+    "inference_service_listen_port": 8090,
+    "inference_service_allow_unprotected": True,
+    "inference_service_secure_logging": True,
+    "inference_service_runtimes": ["ai-edge-litert", "onnxruntime"],
+    "inference_service_threads": 2,
+    "inference_service_max_pending": 32,
+    "inference_service_max_request_bytes": 1 << 20,
+    "inference_service_max_connections": 100,
+    "inference_service_client_seconds": 10,
+    "inference_service_deadline_ms": 500,
+    "inference_service_prediction_log": True,
+    "inference_service_prediction_log_rows": 1000,
+    "inference_service_prediction_log_bytes": 1 << 22,
+    "inference_service_prediction_log_sample_percent": 2.5,
+    "inference_service_prediction_log_inputs": "full",
+    "inference_service_batch_rows": 4,
+    "inference_service_drift_window": 600,
+    "inference_service_drift_psi": 0.5,
+    "inference_service_memory_max": "50%",
+    "inference_service_watchdog_seconds": 90,
+    "inference_service_wheel_cache": "/var/cache/wheels",
+}
+EVERY_AS_TEXT = {name: value if isinstance(value, str) else json.dumps(value) for name, value in EVERY.items()}
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "open": (OPEN, "inference_service_allow_unprotected"),
@@ -69,6 +100,8 @@ TAKEN: dict[str, tuple[dict[str, Any], set[str]]] = {
     "allowed-text": ({**OPEN, "inference_service_allow_unprotected": "yes"}, set()),
     "allowed": ({**OPEN, "inference_service_allow_unprotected": True}, set()),
     "credentials": ({**OPEN, **TLS, **CREDENTIALS}, {"tls_certificate", "tls_key", "credentials"}),
+    "every": (EVERY, {"tls_certificate", "tls_key", "tls_client_ca", "credentials"}),
+    "every-text": (EVERY_AS_TEXT, {"tls_certificate", "tls_key", "tls_client_ca", "credentials"}),
     "clients": ({**OPEN, **TLS, **CLIENT_CA}, {"tls_certificate", "tls_key", "tls_client_ca"}),
 }
 
@@ -121,6 +154,20 @@ def test_the_server_takes_the_roles_configuration(run: Run, name: str) -> None:
     assert {key for key, value in found.items() if value} == TAKEN[name][1]
     assert {item["path"] for item in files["files"]} == {value for value in found.values() if value}
     assert "python -m edgeml_server.tools.reload /run/edgeml/server.sock $MAINPID\n" in files["unit"]
+
+
+def test_every_variable_reaches_the_device_alike_as_text_and_as_its_own_type(run: Run) -> None:
+    spec = yaml.safe_load((REPOSITORY / "roles/inference_service/meta/argument_specs.yml").read_text())
+    assert EVERY.keys() == spec["argument_specs"]["main"]["options"].keys()
+    typed, text = (run.results("Render")[name]["msg"] for name in ("every", "every-text"))
+    assert parsed(typed["config"]) == parsed(text["config"])
+    assert parsed(typed["config"])["prediction_log_sample_percent"] == 2.5
+    for name in ("unit", "files", "validate"):
+        assert typed[name] == text[name]
+    assert "MemoryMax=50%\n" in text["unit"]
+    assert "WatchdogSec=90\n" in text["unit"]
+    # The salt is another for each device.
+    assert parsed(typed["credentials"]).keys() == parsed(text["credentials"]).keys()
 
 
 # What an argument spec and the role's own checks let through, and the server does not.

@@ -168,6 +168,23 @@ def test_a_rollout_stops_where_ansible_goes_on(
     assert run.results("Fetch, verify and swap").keys() >= set(FIRST)
 
 
+def test_a_control_that_is_away_ends_nothing(tmp_path: Path) -> None:
+    """Controls are read by one task of the wave's first device, one after the other."""
+    controls = list(plan(read_hosts(dict.fromkeys(HOSTS, "small")), WAVES, "plain").controls[0].values())
+    fleet = Fleet(tmp_path, away(controls[0]))
+    run = fleet.rollout()
+    assert run.code == 0, run
+    for task in (
+        "Read the devices on the old version that the wave is compared with",
+        "Read the devices on the old version again",
+    ):
+        read = {item["item"]: bool(item.get("unreachable")) for item in run.results(task)[FIRST[0]]["results"]}
+        assert read[controls[0]] is True
+        assert set(controls) == read.keys()
+    assert sum(fleet.reached) == 11
+    assert run.custom_stats["rollout_outcomes"] == {"updated": 11, "away": 1}
+
+
 def test_a_configuration_with_another_strategy_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet(tmp_path, broken(FIRST[0]))
     (fleet.ansible.directory / "ansible.cfg").write_text("[defaults]\nstrategy = free\n")

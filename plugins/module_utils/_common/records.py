@@ -27,6 +27,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "Mapping[str, Any]": (dict,),
     "Mapping[str, str]": (dict,),
     "Mapping[str, Any] | None": (dict, type(None)),
+    "Sequence[str]": (list, tuple),
 }
 
 

@@ -126,6 +126,7 @@ class SwapCall:
         request = self.request
         return SwapOptions(
             keep=request.keep,
+            keep_versions=request.keep_versions,
             headroom_percent=request.headroom_percent,
             verify=request.verify == "full",
             retry=request.retry,

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from .._common.errors import (
     ArgumentError,
@@ -28,6 +28,7 @@ REVERTED_BY_REQUEST = "reverted by request"
 
 class _Options(NamedTuple):
     keep: int = 1
+    keep_versions: Sequence[str] = ()
     headroom_percent: int = 20
     verify: bool = False
     retry: bool = False
@@ -37,10 +38,10 @@ class _Options(NamedTuple):
 
 
 class SwapOptions(_Options):
-    """How a release is brought in: ``keep`` versions beside the needed ones, leave ``headroom_percent`` of disk
-    and memory to the device, ``verify`` in full what is held, ``retry`` what failed here before (not in the same
-    rollout), see it ready for ``min_ready_seconds``, and leave it on trial for ``trial_seconds`` (0: commit it)
-    within ``limits``."""
+    """How a release is brought in: ``keep`` versions beside the needed ones and ``keep_versions``, leave
+    ``headroom_percent`` of disk and memory to the device, ``verify`` in full what is held, ``retry`` what failed here
+    before (not in the same rollout), see it ready for ``min_ready_seconds``, and leave it on trial for
+    ``trial_seconds`` (0: commit it) within ``limits``."""
 
     __slots__ = ()
 
@@ -173,7 +174,7 @@ class Planning(Recovery):
                 self.store.check_sizes(version)
         else:
             missing = self.store.blobs.missing(release.files(variant))
-        needed = {*after.needed(), release.version}
+        needed = {*after.needed(), *options.keep_versions, release.version}
         if options.trial_seconds > 0:
             needed |= self.state.needed()
         # A version that is neither staged nor switched to makes nothing superfluous.

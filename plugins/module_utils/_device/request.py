@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Mapping, NamedTuple, TypedDict, Union
+from typing import Any, Mapping, NamedTuple, Sequence, TypedDict, Union
 
 from .._common.errors import ArgumentError
 from .._common.records import build, spelled_types
@@ -40,6 +40,7 @@ _SPECS: dict[str, dict[str, Any]] = {
     "strategy": {"choices": list(STRATEGIES)},
     "staged_blobs": {"type": "path"},
     "store": {"type": "path"},
+    "keep_versions": {"elements": "str"},
     # Not secret, but nothing for a log.
     "inline_blobs": {"no_log": True},
 }
@@ -53,6 +54,7 @@ _ANSIBLE_TYPES = {
     "int": "int",
     "float": "float",
     "Mapping[str, str]": "dict",
+    "Sequence[str]": "list",
     "Mapping[str, Any] | None": "dict",
     "Limits": "dict",
 }
@@ -87,6 +89,7 @@ class SwapRequest(NamedTuple):
     retry: bool = False
     headroom_percent: int = 20
     keep: int = 1
+    keep_versions: Sequence[str] = []
     rollout_id: str | None = None
     reason: str = ""
     store: str = STORE

@@ -77,6 +77,13 @@ class Made:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def known(self) -> Measured:
+        """What was measured. Raises ValueError for a variant that was not measured yet."""
+        if self.measured is None:
+            raise ValueError(f"{self.kind}: nothing was measured yet")
+        return self.measured
+
+    @property
     def memory_bytes(self) -> int:
         """What the manifest says that the variant needs."""
         measured = self.measured.memory_bytes if self.measured else 0
@@ -229,8 +236,7 @@ class _Publication:
 
         A converted file that computes something else is refused, with the rows that differ.
         """
-        measured = first.measured
-        assert measured is not None
+        measured = first.known
         reference = {**source.reference, **samples.reference}
         wanted = dict(measured.outputs)
         for name, values in reference.items():
@@ -386,15 +392,14 @@ class _Publication:
         item.measured = self.desk.measure(self._draft(item), self.samples_path)
 
     def _judge(self, item: Made, probe: Probe) -> None:
-        assert item.measured is not None
         before = len(self.reasons)
-        for name, values in item.measured.outputs.items():
+        for name, values in item.known.outputs.items():
             self._check_finite(name, values, item.model.name)
         if len(self.reasons) > before:
             item.refusal = "; ".join(self.reasons[before:])
             del self.reasons[before:]
             return
-        result, item.metric = probe.scores(item.measured.outputs)
+        result, item.metric = probe.scores(item.known.outputs)
         item.judgement = judge(
             self.source_result,
             result,

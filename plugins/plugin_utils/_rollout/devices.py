@@ -43,18 +43,24 @@ def describe(variables: Mapping[str, Any], class_variables: Sequence[str]) -> di
     Its class is the values of ``class_variables``, joined. A host without one of them belongs to the class of those
     without it.
     """
-    parts = [str(variables.get(name) or f"no {name}") for name in class_variables]
+    parts = [str(variables[name]) if _has(variables, name) else f"no {name}" for name in class_variables]
     found: dict[str, Any] = {"device_class": " / ".join(parts) or "all"}
     for word in ("pinned", "maintenance"):
         value = variables.get(f"rollout_{word}")
-        if value:
+        # As text it may come from an INI file or from -e.
+        if value and str(value).strip().lower() not in ("false", "no", "off", "0"):
             found[word] = value
     return found
 
 
 def without_class(fleet: Mapping[str, Mapping[str, Any]], class_variables: Sequence[str]) -> list[str]:
     """Return the hosts that lack one of the variables that give a device's class."""
-    return sorted(name for name, variables in fleet.items() if not all(variables.get(var) for var in class_variables))
+    return sorted(name for name, variables in fleet.items() if not all(_has(variables, var) for var in class_variables))
+
+
+def _has(variables: Mapping[str, Any], name: str) -> bool:
+    """Whether a variable is set; a class may be called 0."""
+    return variables.get(name) not in (None, "")
 
 
 # ---- what became of them ----

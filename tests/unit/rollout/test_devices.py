@@ -78,10 +78,22 @@ def test_a_host_is_described_by_its_variables() -> None:
     assert devices.describe(variables, ["device_class", "site"]) == {"device_class": "small / a", "pinned": "by hand"}
     assert devices.describe(variables, []) == {"device_class": "all", "pinned": "by hand"}
     assert devices.describe({}, ["device_class", "site"]) == {"device_class": "no device_class / no site"}
+    assert devices.describe({"device_class": 0}, ["device_class"]) == {"device_class": "0"}
+
+
+@pytest.mark.parametrize("text", ["false", "No", "off", "0", "", None, False])
+def test_a_reason_that_is_false_is_none_however_it_is_written(text: Any) -> None:
+    variables = {"rollout_pinned": text, "rollout_maintenance": text}
+    assert devices.describe(variables, []) == {"device_class": "all"}
 
 
 def test_hosts_without_a_class_are_named() -> None:
-    fleet = {"b": {"device_class": ""}, "a": {}, "c": {"device_class": "small"}}
+    fleet: dict[str, dict[str, Any]] = {
+        "b": {"device_class": ""},
+        "a": {},
+        "c": {"device_class": "small"},
+        "d": {"device_class": 0},
+    }
     assert devices.without_class(fleet, ["device_class"]) == ["a", "b"]
 
 

@@ -55,6 +55,9 @@ DEFAULT_LIMITS = Limits()
 
 BAD = (Outcome.REFUSED, Outcome.FAILED, Outcome.FAILED_BEFORE, Outcome.SILENT)
 
+# The analysis at which a silent device counts as failed, if there is none before: short soaks have many.
+SILENCE_ANALYSES = 5
+
 # Requests that a device needs in either period for a quantile of their latency.
 P50_REQUESTS_MIN = 20
 P95_REQUESTS_MIN = 100
@@ -88,7 +91,11 @@ def judge(
     """
     wave = by_name(devices)
     serving = [item for item in wave if item.outcome in ON_NEW_VERSION]
-    silent = [item for item in wave if item.outcome == Outcome.SILENT] if analysis < analyses_max else []
+    silent = (
+        [item for item in wave if item.outcome == Outcome.SILENT]
+        if analysis < min(analyses_max, SILENCE_ANALYSES)
+        else []
+    )
     findings = [_failed_devices([*wave, *earlier], silent, limits), *_coverage(wave, serving, earlier, limits=limits)]
     if serving:
         groups = Groups.of(serving, by_name(controls))

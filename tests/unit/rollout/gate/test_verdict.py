@@ -370,6 +370,8 @@ def test_a_silent_device_is_asked_again_before_it_counts_as_failed() -> None:
         assert judge(wave, analysis=analysis, analyses_max=3)[0] == verdict
     (found,) = [item for item in judge(wave, analyses_max=3)[1] if item.check is Check.FAILED_DEVICES]
     assert words.reason(found).endswith("c silent; the silent ones are asked again")
+    assert judge(wave, analysis=4, analyses_max=60)[0] == INCONCLUSIVE
+    assert judge(wave, analysis=5, analyses_max=60)[0] == FAIL
     # What a device reports itself does not wait, nor does a wave that was judged.
     assert judge([*wave, bad("d", Outcome.FAILED)], analyses_max=3)[0] == FAIL
     assert judge([good("a"), good("b")], earlier=[bad("c", Outcome.SILENT)], analyses_max=3)[0] == FAIL

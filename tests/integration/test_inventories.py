@@ -1,0 +1,224 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Inventories and configurations as people have them: each device is where the plan says, or it is said why not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from controller import Ansible, Run
+from releases import make_release, publish
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+
+# Nobody can be asked how these devices' models behave.
+UNMEASURED = dict.fromkeys(
+    [
+        "accuracy_drop_max",
+        "probe_error_ratio_max",
+        "live_accuracy_drop_max",
+        "error_rate_max",
+        "error_rate_rise_max",
+        "latency_ratio_max",
+    ]
+)
+
+
+class Site:
+    """Devices on this machine that hold a release and serve it with nobody to tell, in the reader's own inventory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        publish(make_release("1.0.0", model="plain", files={"model.bin": b"weights"}), directory / "repository")
+        self.ansible = Ansible(directory, [])
+        (self.ansible.directory / "hosts.json").unlink()
+
+    def write(self, name: str, content: str | Mapping[str, Any]) -> None:
+        """Write a file beside the inventory."""
+        path = self.ansible.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), newline="")
+
+    def variables(self, **more: Any) -> dict[str, Any]:
+        """Variables of every host: each has a store of its own, by its number."""
+        (self.directory / "stores").mkdir(exist_ok=True)
+        return {
+            "ansible_connection": "local",
+            "ansible_become": False,
+            "ansible_python_interpreter": sys.executable,
+            "model_repository": str(self.directory / "repository"),
+            "rollout_server": {"store": f"{self.directory}/stores/{{{{ number }}}}", "strategy": "none"},
+            "rollout_ledger": str(self.directory / "ledger"),
+            "rollout_soak_seconds": 0,
+            "rollout_min_ready_seconds": 0,
+            "rollout_trial_seconds": 0,
+            "rollout_device_silence_seconds": 0,
+            "rollout_limits": UNMEASURED,
+            **more,
+        }
+
+    def rollout(self, *options: str, **variables: Any) -> Run:
+        """Roll the release out by inventories that ``options`` name."""
+        for number in range(20):
+            (self.directory / "stores" / str(number)).mkdir(exist_ok=True)
+        return self.ansible.run(
+            "edgeml.fleet.rollout", *options, **{"model_name": "plain", "model_version": "1.0.0", **variables}
+        )
+
+    @property
+    def book(self) -> dict[str, Any]:
+        """What the ledger has of the rollout."""
+        found: dict[str, Any] = json.loads((self.directory / "ledger" / "plain-1.0.0-1.json").read_text())
+        return found
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """What became of each device, by the ledger."""
+        return {row["device"]: row["outcome"] for row in self.book["devices"]}
+
+    def active(self, number: int) -> str | None:
+        return Store(str(self.directory / "stores" / str(number))).state("plain").active
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+LONG = "plant-" + "a" * 240
+NAMES = [LONG, "fd00::7", "gerät-1", "localhost", "rack 1: left", "0", "all-of-it", "{{ no_template }}", "edge"]
+
+
+def test_names_of_every_kind(site: Site) -> None:
+    """Very long ones, addresses, words of Ansible's own, what looks like a template, a group's own name."""
+    hosts = {name: {"number": number} for number, name in enumerate(NAMES)}
+    site.write("hosts.json", {"all": {"children": {"edge-devices": {"hosts": hosts, "vars": site.variables()}}}})
+    run = site.rollout("-i", "hosts.json", rollout_hosts="edge-devices", rollout_waves=["30%", "100%"])
+    assert run.code == 0, run
+    assert site.outcomes == dict.fromkeys(NAMES, "updated")
+    assert [site.active(number) for number in range(len(NAMES))] == ["1.0.0"] * len(NAMES)
+
+
+# What a configuration of other playbooks may have. `free` and merged mappings change what a play means.
+CONFIGURATION = """\
+[defaults]
+any_errors_fatal = true
+fact_caching = jsonfile
+fact_caching_connection = facts
+gathering = implicit
+hash_behaviour = merge
+inject_facts_as_vars = false
+strategy = free
+vault_password_file = vault-password
+"""
+CONSTRUCTED = """\
+plugin: ansible.builtin.constructed
+strict: false
+keyed_groups:
+  - {key: device_class | string, prefix: class, separator: "_"}
+groups:
+  pilot: number | int == 3 or number | int == 1
+"""
+
+
+def vaulted(site: Site, value: str) -> str:
+    """A value as ``ansible-vault encrypt_string`` prints it."""
+    program = str(Path(sys.executable).with_name("ansible-vault"))
+    command = [program, "encrypt_string", value]
+    return subprocess.run(
+        command,
+        cwd=site.ansible.directory,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"HOME": str(site.directory)},
+    ).stdout.strip()
+
+
+def test_inventories_of_several_sources(site: Site) -> None:
+    """An INI file with the class of one host only, a second file that names a host again, constructed groups, files
+    with Windows' line ends, vaulted values, variables from a JSON file; and a host in two of the waves' groups."""
+    site.write("vault-password", "correct horse\n")
+    site.write("ansible.cfg", CONFIGURATION)
+    lines = [f"edge-{number} number={number}" for number in range(6)]
+    site.write("sources/1.ini", "\n".join(["[edge]", *lines, "", "[edge:vars]", "device_class=4", ""]))
+    site.write(
+        "sources/2.yml",
+        "canary: {hosts: {edge-1: , edge-9: {number: 9}}}\nedge: {hosts: {edge-0: {device_class: old}}}\n",
+    )
+    site.write("sources/3.constructed.yml", CONSTRUCTED)
+    variables = site.variables()
+    repository = variables.pop("model_repository")
+    site.write("sources/group_vars/all.json", variables)
+    site.write("sources/group_vars/edge/vault.yml", f"model_repository: {vaulted(site, repository)}\n")
+    # A reason that is false is none, however it is written.
+    site.write("sources/host_vars/edge-2.yml", "---\r\nrollout_pinned: 'false'\r\nrollout_maintenance: 'no'\r\n")
+    site.write("sources/host_vars/edge-5.yml", "rollout_pinned: at the fair\r\n")
+    site.write("rollout.json", {"rollout_waves": ["canary", "pilot", "class_4", "100%"], "rollout_keep": "2"})
+    run = site.rollout("-i", "sources", "-e", "@rollout.json")
+    assert run.code == 0, run
+    assert site.outcomes == {**{f"edge-{number}": "updated" for number in range(5)}, "edge-5": "pinned"}
+    waves = {wave["name"]: set(wave["hosts"]) for wave in site.book["plan"]["waves"]}
+    assert list(waves) == ["canary", "pilot", "class_4", "100%"], (waves, run)
+    assert waves["canary"] == {"edge-1"}, "of the fleet's canaries; one is of no other group"
+    assert waves["pilot"] == {"edge-3"}, "a host is in the first of its waves"
+    assert waves["class_4"] == {"edge-2", "edge-4"}
+    assert site.active(5) is None
+    again = site.rollout("-i", "sources", "-e", "@rollout.json")
+    assert again.code == 0, again
+    assert {host for host, counts in again.stats.items() if counts["changed"]} == set()
+
+
+def test_a_limit_leaves_everybody_in_their_wave(site: Site) -> None:
+    hosts = {f"edge-{number}": {"number": number} for number in range(6)}
+    site.write("hosts.json", {"all": {"vars": site.variables(), "children": {"edge": {"hosts": hosts}}}})
+    everybody = site.rollout("-i", "hosts.json", rollout_plan_only=True).results("Plan the rollout")
+    (planned,) = everybody.values()
+    last = planned["waves"][-1]["hosts"]
+    run = site.rollout("-i", "hosts.json", "--limit", ",".join([*last[:2], "not-there"]))
+    assert run.code == 0, run
+    assert site.outcomes == dict.fromkeys(last[:2], "updated")
+    assert [wave["number"] for wave in site.book["plan"]["waves"]] == [planned["waves"][-1]["number"]]
+
+
+# Of each of them nothing was begun, so nothing of it says anything of the version.
+TROUBLE: dict[str, tuple[dict[str, Any], str]] = {
+    "no-python": ({"ansible_python_interpreter": "/usr/bin/python-not-there"}, "refused"),
+    "no-name": ({"ansible_connection": "ssh", "ansible_host": "host.invalid"}, "away"),
+    "no-address": ({"ansible_connection": "ssh", "ansible_host": ""}, "away"),
+    # Ansible itself says so of these two, before anything of ours begins.
+    "wrong-connection": ({"ansible_connection": "carrier-pigeon"}, "failed"),
+    "wrong-become": ({"ansible_become": True, "ansible_become_method": "magic"}, "failed"),
+    "wrong-user": ({"ansible_become": True, "ansible_become_user": "nobody-there"}, "refused"),
+    "no-shell": ({"ansible_shell_executable": "/bin/shell-not-there"}, "refused"),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_a_device_in_trouble_keeps_no_other_from_its_place(site: Site, name: str) -> None:
+    variables, outcome = TROUBLE[name]
+    hosts = {"bad": {"number": 0, **variables}, **{f"edge-{number}": {"number": number} for number in (1, 2)}}
+    site.write("hosts.json", {"all": {"vars": site.variables(), "children": {"edge": {"hosts": hosts}}}})
+    limits = {**UNMEASURED, "max_failures": 1}
+    run = site.rollout("-i", "hosts.json", "-e", json.dumps({"rollout_limits": limits}), rollout_waves=["100%"])
+    assert run.code == 0, run
+    assert site.outcomes == {"bad": outcome, "edge-1": "updated", "edge-2": "updated"}
+
+
+def test_a_variable_that_cannot_be_read_is_named_with_its_device(site: Site) -> None:
+    bad = {"number": 0, "rollout_server": {"store": "{{ nothing_of_that_name }}", "strategy": "none"}}
+    hosts = {"edge-1": {"number": 1}, "edge-2": bad}
+    site.write("hosts.json", {"all": {"vars": site.variables(), "children": {"edge": {"hosts": hosts}}}})
+    run = site.rollout("-i", "hosts.json")
+    assert run.code == 2, run
+    assert run.custom_stats["rollout_problem"].startswith("edge-2: rollout_server: "), run
+    assert "'nothing_of_that_name' is undefined" in run.custom_stats["rollout_problem"]
+    assert site.active(1) is None

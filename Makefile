@@ -136,6 +136,10 @@ molecule-arm: ## the same on emulated ARM devices
 inference-service: ## prove the server's access, log, shadow, swaps and units on emulated devices
 	$(MOLECULE) test --scenario-name inference_service
 
+.PHONY: recipes
+recipes: ## publish the models of examples/recipes with their own frameworks, and refuse wrong conversions
+	@tools/recipes
+
 .PHONY: armhf
 armhf: ## run the inference server on an emulated 32-bit ARM device
 	@tools/setup armhf

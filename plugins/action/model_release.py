@@ -65,7 +65,7 @@ def _run(command: list[str], options: str) -> tuple[Any, int]:
         try:
             with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=True) as process:
                 for line in process.stderr or ():
-                    display.display(f"    {line.rstrip()}")
+                    display.display(f"    {line.rstrip()}", stderr=True)
         except OSError as error:
             raise AnsibleActionFail(f"python: {command[0]}: cannot be started: {error}") from error
         stdout.seek(0)

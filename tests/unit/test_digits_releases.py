@@ -29,6 +29,7 @@ def file_entries(version: str) -> dict[str, dict[str, Any]]:
     document = manifest(version)
     entries = [document["golden"], document["probe"]]
     entries += [file for variant in document["variants"] for file in variant["files"]]
+    entries += [document["reference"], *document["documents"].values()]
     return {entry["path"]: entry for entry in entries}
 
 
@@ -61,7 +62,10 @@ def probe_accuracy(version: str) -> float:
 def test_manifest_names_itself_and_its_blobs(version: str) -> None:
     document = manifest(version)
     assert (document["schema"], document["model"], document["version"]) == (1, "digits", version)
-    assert set(file_entries(version)) == {"model.onnx", "golden.json", "probe.json"}
+    about = {"provenance.json", "measurements.json", "bom.cdx.json", "reference.json"}
+    smaller = {f"{variant['name']}.onnx" for variant in document["variants"][1:]}
+    assert set(file_entries(version)) == {"model.onnx", "golden.json", "probe.json", *smaller, *about}
+    assert [variant["name"] for variant in document["variants"]][:2] == ["onnx-fp32", "onnx-fp16"]
     for name, entry in file_entries(version).items():
         content = blob(version, name)
         assert (entry["size"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
@@ -89,7 +93,7 @@ def test_model_is_one_portable_file_with_a_dynamic_batch(version: str) -> None:
 def test_golden_outputs_reproduce(version: str) -> None:
     golden = json.loads(blob(version, "golden.json"))
     (images,), (expected,) = golden["inputs"], golden["outputs"]
-    tolerance = golden["tolerance"]
+    tolerance = manifest(version)["variants"][0]["tolerances"]["probabilities"]
     assert 4 <= images["shape"][0] <= 8
     np.testing.assert_allclose(
         run(version, array(images)), array(expected), rtol=tolerance["relative"], atol=tolerance["absolute"]

@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
@@ -91,7 +92,6 @@ class Desk:
         for name, parts in _PACKAGES.items():
             os.symlink(os.path.join(COLLECTION, *parts), os.path.join(self.code, name))
         self.here = Place(platform.machine(), [python, "-B"], self.code, "this machine")
-        self._runs = 0
 
     def elsewhere(self, python: str) -> Place:
         """The same machine, with another Python."""
@@ -111,53 +111,77 @@ class Desk:
             json.dump({"release": document, "variant": variant}, target)
         return directory
 
-    def measure(
-        self, directory: str, samples: str | None = None, *, place: Place | None = None, reference: str | None = None
-    ) -> Measured:
-        """Run the samples (a ``.npz`` file) through a version. Raises RunFailedError."""
+    def measure(self, directory: str, samples: str | None = None, *, reference: str | None = None) -> Measured:
+        """Run the samples (a ``.npz`` file) through a version on this machine. Raises RunFailedError."""
+        (found,) = self.measure_all([directory], samples, self.here, reference=reference)
+        if isinstance(found, RunFailedError):
+            raise found
+        return found
+
+    def measure_all(
+        self, directories: Sequence[str], samples: str | None, place: Place, *, reference: str | None = None
+    ) -> list[Measured | RunFailedError]:
+        """Run the samples through versions, in one process: of each, what was measured, or why it does not run."""
         import numpy as np
 
-        arguments = [directory]
-        outputs = os.path.join(self.work, f"outputs-{self._runs}.npz")
-        self._runs += 1
-        if samples is not None:
-            arguments += ["--samples", samples, "--outputs", outputs]
-        if reference is not None:
-            arguments += ["--reference", reference]
-        said = self._run("measure", arguments, place or self.here)
-        if samples is None:
-            return Measured(said)
-        with np.load(outputs, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
-        os.unlink(outputs)
-        return Measured(said, found)
+        with tempfile.TemporaryDirectory(dir=self.work) as outputs:
+            arguments = [*directories]
+            if samples is not None:
+                arguments += ["--samples", samples, "--outputs", outputs]
+            if reference is not None:
+                arguments += ["--reference", reference]
+            results: list[Measured | RunFailedError] = []
+            for number, said in enumerate(self._run("measure", arguments, place, len(directories))):
+                if isinstance(said, RunFailedError):
+                    results.append(said)
+                    continue
+                found: dict[str, Array] = {}
+                if samples is not None:
+                    with np.load(os.path.join(outputs, f"{number}.npz"), allow_pickle=False) as archive:
+                        found = {name: archive[name] for name in archive.files}
+                results.append(Measured(said, found))
+        return results
 
     def smoke(self, directory: str, place: Place | None = None) -> Mapping[str, Any]:
         """Run the smoke test that a device runs. Raises RunFailedError with the reason that it would give."""
-        return self._run("smoke", [directory], place or self.here)
+        (said,) = self._run("smoke", [directory], place or self.here, 1)
+        if isinstance(said, RunFailedError):
+            raise said
+        return said
 
-    def _run(self, tool: str, arguments: Sequence[str], place: Place) -> Mapping[str, Any]:
+    def _run(
+        self, tool: str, arguments: Sequence[str], place: Place, count: int
+    ) -> list[Mapping[str, Any] | RunFailedError]:
+        """Start a tool, and return what it says of each of ``count`` versions; of the one that ended it, how."""
         command = [*place.python, "-m", f"{_TOOLS}.{tool}", *arguments]
         environment = {**os.environ, "PYTHONPATH": place.python_path}
         try:
             with ProcessGroup(command, env=environment, cwd=self.work) as process:
                 stdout, stderr = process.communicate(timeout=SECONDS_MAX)
                 code = process.returncode
-        except subprocess.TimeoutExpired as error:
-            raise RunFailedError(f"{place.what}: no result after {SECONDS_MAX} s") from error
+        except subprocess.TimeoutExpired:
+            return [RunFailedError(f"{place.what}: no result after {SECONDS_MAX} s")] * count
         except OSError as error:
-            raise RunFailedError(f"{place.what}: cannot be started: {error}") from error
-        try:
-            said = json.loads(stdout.decode("utf-8"))
+            return [RunFailedError(f"{place.what}: cannot be started: {error}")] * count
+        results: list[Mapping[str, Any] | RunFailedError] = []
+        for line in stdout.decode("utf-8", "replace").splitlines()[:count]:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                break
             if not isinstance(said, dict):
-                raise ValueError
-        except ValueError:
+                break
+            if "error" in said:
+                reason = str(said["error"]).replace(os.path.join(self.work, "versions", ""), "")
+                results.append(RunFailedError(reason))
+            else:
+                results.append(said)
+        if len(results) < count:
             ended = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with code {code}"
             lines = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
-            raise RunFailedError(f"{place.what}: the runtime ended {ended} and said: {lines[0][:300]}") from None
-        if "error" in said:
-            raise RunFailedError(str(said["error"]).replace(os.path.join(self.work, "versions", ""), ""))
-        return said
+            failure = RunFailedError(f"{place.what}: the runtime ended {ended} and said: {lines[0][:300]}")
+            results += [failure] * (count - len(results))
+        return results
 
 
 def _place(location: str, target: str, *, linked: bool) -> None:

@@ -67,8 +67,13 @@ def _dependency(name: str, file: ModelFile) -> dict[str, Any]:
     return {"name": name, "digest": {"sha256": file.sha256}, "annotations": {"file": file.path, "size": file.size}}
 
 
-def differences(published: bytes, options: Mapping[str, Any], given: Mapping[str, ModelFile | None]) -> list[str]:
-    """What differs between a published release's provenance and what is given now. Raises PublishError."""
+def differences(
+    published: bytes, options: Mapping[str, Any], defaults: Mapping[str, Any], given: Mapping[str, ModelFile | None]
+) -> list[str]:
+    """What differs between a published release's provenance and what is given now. Raises PublishError.
+
+    ``defaults`` stand for options that are newer than the release.
+    """
     try:
         definition = json.loads(published)["predicate"]["buildDefinition"]
         before = dict(definition["externalParameters"])
@@ -83,9 +88,10 @@ def differences(published: bytes, options: Mapping[str, Any], given: Mapping[str
         if was != now:
             found.append(f"{name}: expected SHA-256 {was or 'none'}; found {now or 'none'}")
     now_options = json.loads(json.dumps(options))
-    for name in sorted({*before, *now_options}):
-        if before.get(name) != now_options.get(name):
-            found.append(f"{name}: expected {before.get(name)!r}; found {now_options.get(name)!r}")
+    was_options = {**json.loads(json.dumps(defaults)), **before}
+    for name in now_options:
+        if was_options.get(name) != now_options[name]:
+            found.append(f"{name}: expected {was_options.get(name)!r}; found {now_options[name]!r}")
     return found
 
 

@@ -137,6 +137,7 @@ class _Publication:
         probe = self._probe(samples, wanted)
         self._judge_source(probe, wanted)
         made = list(self._variants(first, probe, wanted, samples))
+        self._run_emulated(made)
         self._require(made)
         passed = [item for item in made if item.refusal is None]
         if not passed or self.reasons:
@@ -179,7 +180,9 @@ class _Publication:
         before = release.documents.get("provenance")
         if before is None:
             raise RefusedError([f"{name} is published, by something else than this command; publish another version"])
-        differences = provenance.differences(repository.read_blob(before), self.options.to_dict(), given)
+        differences = provenance.differences(
+            repository.read_blob(before), self.options.to_dict(), ReleaseOptions().to_dict(), given
+        )
         if differences:
             reasons = [f"{name} is published, and a release never changes; publish another version", *differences]
             raise RefusedError(reasons)
@@ -328,7 +331,6 @@ class _Publication:
         for kind in self.options.variants:
             if kind == "fp32":
                 self._judge(first, probe)
-                self._run_emulated(first)
                 yield first
                 continue
             if first.model.format != "onnx" or not first.model.entrypoint.path.endswith(".onnx"):
@@ -340,8 +342,6 @@ class _Publication:
                 item = self._smaller(kind, first.model, directory, probe, samples)
             except (variants.NothingToDoError, RunFailedError) as error:
                 item = Made(kind, Model(f"onnx-{kind}", "onnx", ()), refusal=str(error))
-            if item.refusal is None:
-                self._run_emulated(item)
             yield item
 
     def _smaller(self, kind: str, source: Model, directory: str, probe: Probe, samples: Samples) -> Made:
@@ -409,14 +409,20 @@ class _Publication:
         if item.judgement.verdict is not Verdict.PASS:
             item.refusal = _words(item.judgement)
 
-    def _run_emulated(self, item: Made) -> None:
-        if self.emulated_place is None:
+    def _run_emulated(self, made: Sequence[Made]) -> None:
+        """Run the variants that pass as aarch64, in one process: it takes long to begin."""
+        passed = [item for item in made if item.refusal is None]
+        if self.emulated_place is None or not passed:
             return
-        self.progress.step(f"running {item.model.name} as aarch64, emulated")
-        try:
-            item.emulated = self.desk.measure(self._draft(item), self.samples_path, place=self.emulated_place)
-        except RunFailedError as error:
-            item.refusal = f"as aarch64: {error}"
+        self.progress.step(f"running {', '.join(item.model.name for item in passed)} as aarch64, emulated")
+        directories = [self._draft(item) for item in passed]
+        for item, found in zip(
+            passed, self.desk.measure_all(directories, self.samples_path, self.emulated_place), strict=True
+        ):
+            if isinstance(found, RunFailedError):
+                item.refusal = f"as aarch64: {found}"
+            else:
+                item.emulated = found
 
     def _require(self, made: Sequence[Made]) -> None:
         """Refuse the release where a variant that it needs does not pass."""
@@ -599,16 +605,22 @@ class _Publication:
     ) -> None:
         """Run the server's own smoke test on each variant, with the files that a device will have."""
         release = parse_release(document)
+        directories = []
         for item in passed:
             variant = next(found for found in release.variants if found.name == item.model.name)
             extra = {file.path: locations[file.sha256] for file in release.files(variant)[len(variant.files) :]}
             directory = self.desk.version(item.model.name, document, variant.name, item.model, **extra)
-            for place in filter(None, (self.desk.here, self.emulated_place)):
-                self.progress.step(f"smoke test of {variant.name} on {place.what}")
-                try:
-                    self.desk.smoke(directory, place)
-                except RunFailedError as error:
-                    self.reasons.append(f"{variant.name}: smoke test on {place.what}: {error}")
+            directories.append(directory)
+            self.progress.step(f"smoke test of {variant.name}")
+            try:
+                self.desk.smoke(directory)
+            except RunFailedError as error:
+                self.reasons.append(f"{variant.name}: smoke test: {error}")
+        if self.emulated_place is not None:
+            self.progress.step("golden tests as aarch64, emulated")
+            for item, found in zip(passed, self.desk.measure_all(directories, None, self.emulated_place), strict=True):
+                if isinstance(found, RunFailedError):
+                    self.reasons.append(f"{item.model.name}: as aarch64: {found}")
 
     def _count_bytes_to_fetch(self, document: Mapping[str, Any], passed: Sequence[Made]) -> None:
         """What a device with the newest other version of the model would fetch."""

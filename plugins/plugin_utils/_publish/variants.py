@@ -103,7 +103,6 @@ class StaticQuantiser:
 
     def __init__(self, source: Model, directory: str) -> None:
         import onnx
-        from onnxruntime.quantization.shape_inference import quant_pre_process
 
         self._directory = directory
         self._original = onnx.load(source.entrypoint.location)
@@ -113,12 +112,7 @@ class StaticQuantiser:
         if opset < _OPSET_OF_QDQ:
             raise NothingToDoError(f"int8 per channel takes opset {_OPSET_OF_QDQ}; the model has {opset}")
         self._path = os.path.join(directory, "prepared.onnx")
-        with _quiet():
-            # As a model and not as a path: it looks for weights in other files where it writes its own.
-            copied = onnx.ModelProto()
-            copied.CopyFrom(self._original)
-            quant_pre_process(copied, self._path, skip_symbolic_shape=True)
-        self._model = onnx.load(self._path)
+        self._model = _prepared(self._original, self._path)
         _name_nodes(self._model)
         onnx.save(self._model, self._path)
         self.calibration: Calibration | None = None
@@ -275,6 +269,28 @@ def _run(model: Any, names: Sequence[str], inputs: Mapping[str, Array]) -> dict[
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(shown.SerializeToString(), settings, providers=["CPUExecutionProvider"])
     return dict(zip(names, session.run(list(names), dict(inputs)))) if names else {}
+
+
+def _prepared(model: Any, path: str) -> Any:
+    """The model as the quantiser wants it: constants computed, normalisations part of the layers before them, shapes
+    known. ``path`` is for the runtime, which does that.
+
+    The quantiser's own preparation cannot read the weights of some models that it wrote itself (onnx 1.23).
+    """
+    import onnx
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    settings.optimized_model_filepath = path
+    onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    found = onnx.load(path)
+    used = {node.domain for node in found.graph.node}
+    kept = [item for item in found.opset_import if item.domain in used or item.domain in ("", "ai.onnx")]
+    del found.opset_import[:]
+    found.opset_import.extend(kept)
+    return onnx.shape_inference.infer_shapes(found)
 
 
 def _name_nodes(model: Any) -> None:

@@ -1,19 +1,21 @@
 # Copyright (c) 2026, The edgeml.fleet authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command line: ``python -m edgeml_server.tools.measure VERSION_DIRECTORY [--samples SAMPLES --outputs OUTPUTS]``.
+"""Command line: ``python -m edgeml_server.tools.measure VERSION_DIRECTORY… [--samples SAMPLES --outputs DIRECTORY]``.
 
-Runs a version as the server does, and says what that costs. Standard output is one line of JSON:
+Runs versions as the server does, golden test included, and says what that costs. Standard output is a line of JSON for
+each:
 
     {"runtime": "onnxruntime 1.32.0", "architecture": "aarch64", "load_seconds": 0.03, "memory_bytes": 1220608,
      "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8]}], "outputs": […],
      "latency_seconds": 0.0002, "batch_spread": {"probabilities": 1.2e-07}}               exit code 0
     {"error": "…"}                                                                        exit code 1
 
-SAMPLES is a ``.npz`` file with an array for each input, one row for each sample. Their outputs go to OUTPUTS, another
-one. ``memory_bytes`` is by how much the process grows, at its peak, from before the model is loaded until a batch has
-run; ``latency_seconds`` the median time of one sample; ``batch_spread`` by how much an output of a sample differs, at
-most, between a batch and the sample alone. ``--reference FILE`` also writes a drift reference of the samples.
+SAMPLES is a ``.npz`` file with an array for each input, one row for each sample. Their outputs go to ``0.npz``,
+``1.npz`` … in the directory. ``memory_bytes`` is by how much the process grows, at its peak, from before the model is
+loaded until a batch has run; ``latency_seconds`` the median time of one sample; ``batch_spread`` by how much an output
+of a sample differs, at most, between a batch and the sample alone. ``--reference FILE`` also writes a drift reference
+of the samples.
 """
 
 from __future__ import annotations
@@ -49,30 +51,39 @@ _STATUS = "/proc/self/status"
 
 
 def main() -> int:
-    """Measure one version. Exit code: 0, 1 with the reason as ``error``, 2 for a wrong command line."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.measure", description="Measure a version of a model.")
-    parser.add_argument("directory", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json")
+    """Measure versions. Exit code: 0, 1 if one has the reason as ``error``, 2 for a wrong command line."""
+    parser = argparse.ArgumentParser(prog="edgeml_server.tools.measure", description="Measure versions of models.")
+    parser.add_argument(
+        "directories", nargs="+", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json"
+    )
     parser.add_argument("--samples", metavar="FILE", help=".npz with an array for each input")
-    parser.add_argument("--outputs", metavar="FILE", help="where the samples' outputs are written")
+    parser.add_argument("--outputs", metavar="DIRECTORY", help="where the samples' outputs are written")
     parser.add_argument("--reference", metavar="FILE", help="where a drift reference of the samples is written")
     arguments = parser.parse_args()
     # What a runtime's native code prints must not come between: the result alone goes to the real standard output.
     result_file = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    result: dict[str, Any]
-    try:
-        result = measure(files_in(arguments.directory)[WHOLE], arguments)
-    except Exception as error:
-        result = {"error": str(error) if isinstance(error, (ModelError, EdgemlError, ValueError)) else repr(error)}
+    failed = False
     with result_file:
-        print(json.dumps(result), file=result_file)
-    return 1 if "error" in result else 0
+        for number, directory in enumerate(arguments.directories):
+            result: dict[str, Any]
+            try:
+                outputs = os.path.join(arguments.outputs, f"{number}.npz") if arguments.outputs else None
+                result = measure(files_in(directory)[WHOLE], arguments.samples, outputs, arguments.reference)
+            except Exception as error:
+                known = isinstance(error, (ModelError, EdgemlError, ValueError))
+                result = {"error": str(error) if known else repr(error)}
+                failed = True
+            print(json.dumps(result), file=result_file, flush=True)
+    return 1 if failed else 0
 
 
-def measure(files: ModelFiles, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    files: ModelFiles, samples_path: str | None, outputs_path: str | None, reference_path: str | None
+) -> dict[str, Any]:
     """Load the model, run the samples, and return what was measured. Raises ModelError, ValueError and OSError."""
     backend_for(files.format)
-    samples = _read(arguments.samples) if arguments.samples else {}
+    samples = _read(samples_path) if samples_path else {}
     trim_heap()
     before = _reset_peak()
     loaded = load(files, BackendOptions(threads=1))
@@ -94,10 +105,10 @@ def measure(files: ModelFiles, arguments: argparse.Namespace) -> dict[str, Any]:
         result["latency_seconds"] = _latency_seconds(backend, samples)
         outputs = run_rows(backend, samples, filled=True)
         result["batch_spread"] = {name: _spread(values, outputs[name]) for name, values in alone.items()}
-        if arguments.outputs:
-            _write(arguments.outputs, outputs)
-        if arguments.reference:
-            with open(arguments.reference, "w", encoding="utf-8") as file:
+        if outputs_path:
+            _write(outputs_path, outputs)
+        if reference_path:
+            with open(reference_path, "w", encoding="utf-8") as file:
                 json.dump(reference_of(samples, outputs), file)
     backend.close()
     return result

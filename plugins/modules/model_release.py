@@ -103,6 +103,10 @@ options:
     description: How many samples calibrate int8, at most.
     type: int
     default: 512
+  drift_reference:
+    description: Whether devices compare their requests with the holdout, and report drift.
+    type: bool
+    default: true
   golden_rows:
     description: How many samples the golden file has.
     type: int

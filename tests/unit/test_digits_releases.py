@@ -29,7 +29,7 @@ def file_entries(version: str) -> dict[str, dict[str, Any]]:
     document = manifest(version)
     entries = [document["golden"], document["probe"]]
     entries += [file for variant in document["variants"] for file in variant["files"]]
-    entries += [document["reference"], *document["documents"].values()]
+    entries += document["documents"].values()
     return {entry["path"]: entry for entry in entries}
 
 
@@ -62,7 +62,7 @@ def probe_accuracy(version: str) -> float:
 def test_manifest_names_itself_and_its_blobs(version: str) -> None:
     document = manifest(version)
     assert (document["schema"], document["model"], document["version"]) == (1, "digits", version)
-    about = {"provenance.json", "measurements.json", "bom.cdx.json", "reference.json"}
+    about = {"provenance.json", "measurements.json", "bom.cdx.json"}
     smaller = {f"{variant['name']}.onnx" for variant in document["variants"][1:]}
     assert set(file_entries(version)) == {"model.onnx", "golden.json", "probe.json", *smaller, *about}
     assert [variant["name"] for variant in document["variants"]][:2] == ["onnx-fp32", "onnx-fp16"]

@@ -80,7 +80,8 @@ def _add(parser: argparse.ArgumentParser, item: dataclasses.Field[Any]) -> None:
     flag = "--" + item.name.replace("_", "-")
     text = about["help"].replace("%", "%%")
     if about["kind"] == "bool":
-        parser.add_argument(flag, action="store_true", default=None, help=text)
+        text += f" (default: {str(item.default).lower()})"
+        parser.add_argument(flag, nargs="?", const="true", choices=("true", "false"), metavar="true|false", help=text)
         return
     default = (
         item.default if item.default_factory is dataclasses.MISSING else ",".join(map(str, item.default_factory()))

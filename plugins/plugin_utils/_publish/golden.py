@@ -123,12 +123,15 @@ def golden_rows(inputs: Mapping[str, Array], allowed: Sequence[int], count: int)
     return sorted(list(dict.fromkeys([*chosen, *others]))[:count])
 
 
-def golden_file(inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: Sequence[int]) -> bytes:
-    """The golden file of these rows. Its outputs are exact: what a variant may be off is in the manifest."""
+def golden_file(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: Sequence[int], *, absolute: float, relative: float
+) -> bytes:
+    """The golden file of these rows, with the tolerance of a conversion; what each variant may be off is in the
+    manifest."""
     document = {
         "inputs": [tensor(name, values[list(rows)]) for name, values in inputs.items()],
         "outputs": [tensor(name, values[list(rows)]) for name, values in outputs.items()],
-        "tolerance": {"absolute": 0, "relative": 0},
+        "tolerance": {"absolute": absolute, "relative": relative},
     }
     return compact(document)
 

@@ -95,6 +95,10 @@ class ReleaseOptions:
     calibration_samples: int = field(
         default=512, metadata=_is("int", "how many samples calibrate int8, at most", least=1)
     )
+    drift_reference: bool = field(
+        default=True,
+        metadata=_is("bool", "whether devices compare their requests with the holdout, and report drift"),
+    )
     golden_rows: int = field(default=8, metadata=_is("int", "how many samples the golden file has", least=1))
     runtime_minimum: str | None = field(
         default=None, metadata=_is("str", "the oldest runtime that devices have; a newer model is refused")
@@ -202,6 +206,8 @@ def _converted(name: str, about: Mapping[str, Any], value: Any) -> Any:
     if about["kind"] in ("int", "float"):
         return _number(name, about, value)
     if about["kind"] == "bool":
+        if value in ("true", "false"):
+            return value == "true"
         if not isinstance(value, bool):
             raise ArgumentError(f"{name}: expected true or false; found {value!r}")
         return value

@@ -534,8 +534,6 @@ class _Publication:
             entry["tolerances"] = self._tolerances(item, wanted, rows)
             locations.update({file.sha256: file.location for file in item.model.files})
             entries.append(entry)
-        with open(self.reference_path, "rb") as file:
-            reference = file.read()
         document: dict[str, Any] = {
             "schema": SCHEMA,
             "model": self.options.model,
@@ -543,10 +541,12 @@ class _Publication:
             "created": self.created,
             "description": self.options.description,
             "variants": entries,
-            "golden": blob("golden.json", golden.golden_file(samples.inputs, wanted, rows)),
+            "golden": blob("golden.json", self._golden_file(samples, wanted, rows)),
             "probe": blob(probe.path, probe.content),
-            "reference": blob("reference.json", reference),
         }
+        if self.options.drift_reference:
+            with open(self.reference_path, "rb") as file:
+                document["reference"] = blob("reference.json", file.read())
         subjects = [file for item in passed for file in item.model.files]
         statement = provenance.statement(
             self.options.to_dict(), given, source, subjects, started=self.started, finished=_now()
@@ -562,6 +562,15 @@ class _Publication:
         except ManifestError as error:
             raise PublishError(f"manifest: {error}") from error
         return document, locations
+
+    def _golden_file(self, samples: Samples, wanted: Mapping[str, Array], rows: Sequence[int]) -> bytes:
+        return golden.golden_file(
+            samples.inputs,
+            wanted,
+            rows,
+            absolute=self.options.conversion_absolute,
+            relative=self.options.conversion_relative,
+        )
 
     def _tolerances(self, item: Made, wanted: Mapping[str, Array], rows: Sequence[int]) -> dict[str, dict[str, Any]]:
         """What the golden test allows each output: by the spread that was measured on the golden samples."""

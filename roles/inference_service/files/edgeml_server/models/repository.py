@@ -86,7 +86,7 @@ class ServedModel:
             if name == WHOLE:
                 raise InvalidRequestError(f"model {self.name!r} is a pipeline: expected one of its parts, {known}")
             raise NotFoundError(f"model {full_name(self.name, name)!r} is not served; {known} are")
-        raise NotFoundError(f"model {self.name!r} has no parts; found the part {name!r}")
+        raise NotFoundError(f"no such URL: model {self.name!r} has no parts; found the part {name!r}")
 
     def is_same(self, version: Version) -> bool:
         """Whether this is the same release and variant."""

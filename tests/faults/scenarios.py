@@ -17,6 +17,7 @@ from typing import Any
 
 from releases import Made, make_release
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import with_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import processor_id
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.prepared import PreparedModel
 
@@ -140,7 +141,8 @@ def _prepare(content: bytes) -> Callable[[Path], object]:
         version = store.version(subject.MODEL, OLD)
         with store.work_directory() as work:
             for name in ("model.onnx", "model.onnx.data"):
-                Path(work, name).write_bytes(content)
+                with with_path(os.path.join(work, name)):
+                    Path(work, name).write_bytes(content)
             files = store.adopt_prepared(work, ("model.onnx", "model.onnx.data"))
         prepared = PreparedModel("runtime 1", processor_id(), files[0].path, {"prepacking": "no"}, files)
         store.keep_prepared(version, {"runtime_id": "venv app", "prepared": prepared.document}, files)

@@ -435,7 +435,7 @@ class Store:
     def _adopted(self, path: str, name: str) -> File:
         """Make a file that another user wrote the store's own, durably. Returns it with its digest under ``name``."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        with with_path(path), open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise IntegrityError(f"{path}: expected a file with one name; found a device, a link or the like")

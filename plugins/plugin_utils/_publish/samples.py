@@ -158,7 +158,10 @@ def _cast(path: str, spec: Mapping[str, Any], values: Array) -> Array:
     if datatype == TEXT:
         if values.dtype.kind not in "US":
             raise SamplesError(f"{path}: {spec['name']}: expected texts (dtype str); found {values.dtype}")
-        fit: Array = values.astype(np.str_)
+        try:
+            fit: Array = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        except UnicodeDecodeError as error:
+            raise SamplesError(f"{path}: {spec['name']}: expected texts in UTF-8: {error}") from error
     else:
         wanted = np.dtype(NUMBERS[datatype][0])
         if not np.can_cast(values.dtype, wanted, "same_kind") and not _is_exact(values, wanted):

@@ -14,7 +14,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import astuple
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from clone import REPOSITORY
 from conformance_cases import Case, Pin, download, installed_cases, pins, wheel_cases
 from conformance_page import FAULTS, make_page, render
 from conformance_reference import Judge
-from conformance_serving import Found, Kind, ServedModels
+from conformance_serving import Form, Found, Kind, ServedModels
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
 PAGE = REPOSITORY / "docs" / "conformance.md"
@@ -47,9 +46,11 @@ def main() -> int:
     pinned = pins()
     cases = all_cases(pinned, DIRECTORY)
     chosen = (case for case in cases if re.search(arguments.only, f"{case.source} {case.name}"))
-    now = {(each.source, each.name, each.with_golden): each for each in run(chosen)}
+    now = {(each.source, each.name, each.form): each for each in run(chosen)}
     found = list({**(read_results() if arguments.only else {}), **now}.values())
-    RESULTS.write_text(json.dumps([[*astuple(each)[:3], each.kind.name, each.detail] for each in found]))
+    RESULTS.write_text(
+        json.dumps([[each.source, each.name, each.form.name, each.kind.name, each.detail] for each in found])
+    )
     versions = [("Python", platform.python_version()), *((name, version(name)) for name in _PACKAGES)]
     PAGE.write_text(render(make_page(found, [("machine", platform.machine()), *versions], pinned)))
     faults = [each for each in now.values() if each.kind in FAULTS]
@@ -59,13 +60,13 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def read_results() -> dict[tuple[str, str, bool], Found]:
+def read_results() -> dict[tuple[str, str, Form], Found]:
     """What the last run found, if there was one."""
     if not RESULTS.exists():
         return {}
     return {
-        (source, name, with_golden): Found(source, name, with_golden, Kind[kind], detail)
-        for source, name, with_golden, kind, detail in json.loads(RESULTS.read_text())
+        (source, name, Form[form]): Found(source, name, Form[form], Kind[kind], detail)
+        for source, name, form, kind, detail in json.loads(RESULTS.read_text())
     }
 
 
@@ -77,23 +78,26 @@ def all_cases(pinned: list[Pin], wheels: Path) -> Iterator[Case]:
 
 
 def run(cases: Iterator[Case]) -> Iterator[Found]:
-    """Ask each model, the backend tests also without golden inputs."""
+    """Ask each model, the backend tests also without golden inputs, the others also in batches."""
     judge = Judge()
     try:
         with tempfile.TemporaryDirectory() as directory:
             for part in iter(lambda: list(itertools.islice(cases, _MODELS_PER_SERVER)), []):
-                served = ServedModels(Path(directory))
+                servers = [ServedModels(Path(directory), form) for form in Form]
                 try:
                     for case in part:
                         reference = judge.ask(case)
                         print(f"{case.source} {case.name}", end="", file=sys.stderr, flush=True)
-                        for with_golden in (True, False) if case.requests else (True,):
-                            each = served.ask(case, reference, with_golden)
-                            yield each
-                            print(f": {each.kind.value}", end="", file=sys.stderr, flush=True)
+                        skipped = Form.BATCHED if case.requests else Form.WITHOUT_GOLDEN
+                        for served in servers:
+                            if served.form is not skipped:
+                                each = served.ask(case, reference)
+                                yield each
+                                print(f": {each.kind.value}", end="", file=sys.stderr, flush=True)
                         print(file=sys.stderr)
                 finally:
-                    served.close()
+                    for served in servers:
+                        served.close()
     finally:
         judge.close()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from conformance_cases import Pin
-from conformance_serving import Found, Kind
+from conformance_serving import Form, Found, Kind
 
 _INTRODUCTION = """\
 # Conformance
@@ -24,6 +24,7 @@ the backend tests of the ONNX project, and the models inside wheels on PyPI. Eac
 file (the runtime's first answer), is verified as the controller does it, installed into a device's store and loaded;
 then it is asked over HTTP, in JSON and with the binary extension. *Served right* means the same bits, in the protocol's
 types and shapes; NaN and infinities are `null` in JSON. Models that draw random numbers are compared by type and shape.
+In a batch numbers are added in another order: there a relative difference of 0.001 is within tolerance.
 
 `make conformance` downloads the wheels, whose digests are below, asks everything and writes this page again.
 """
@@ -42,7 +43,11 @@ _COLUMNS = {
 REFUSED = (Kind.RUNTIME, Kind.PROTOCOL, Kind.SIZES, Kind.OTHER)
 FAULTS = (Kind.OTHER, Kind.WRONG, Kind.CRASHED)
 FAULT_COLUMNS = ("refused otherwise", "wrong values", "server ended")
-ALL, WITHOUT = "all", "onnx again, without golden inputs"
+ALL = "all"
+AGAIN = {
+    Form.WITHOUT_GOLDEN: "onnx again, without golden inputs",
+    Form.BATCHED: "wheels again, eight requests at once, in batches",
+}
 _REASON_CHARACTERS_MAX = 110
 
 
@@ -73,9 +78,9 @@ def make_page(found: Sequence[Found], versions: Sequence[tuple[str, str]], pins:
     """The page of a run."""
     published: dict[str, Counter[Kind]] = {}
     for each in sorted(found, key=lambda each: each.source):
-        published.setdefault(each.source if each.with_golden else WITHOUT, Counter())[each.kind] += 1
-    without = published.pop(WITHOUT, Counter())
-    rows = {**published, ALL: sum(published.values(), Counter()), WITHOUT: without}
+        published.setdefault(AGAIN.get(each.form, each.source), Counter())[each.kind] += 1
+    again = {name: published.pop(name) for name in AGAIN.values() if name in published}
+    rows = {**published, ALL: sum(published.values(), Counter()), **again}
     results = [_row(source, counts) for source, counts in rows.items()]
     return Page(versions, results, _refusals(found), [(pin.package, pin.version, pin.sha256) for pin in pins])
 

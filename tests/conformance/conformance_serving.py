@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import enum
 import http.client
+import importlib.metadata
 import json
 import math
 import re
 import struct
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +33,14 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer import publish
 
-_OK, _BAD_REQUEST = 200, 400
+_OK = 200
+_RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 # 64 million numbers in JSON; the largest input here has 150 thousand.
 _REQUEST_BYTES_MAX = 256 << 20
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-7
+# In a batch, numbers are added in another order; the absolute difference grows with the largest of the outputs.
+_BATCHED_RELATIVE, _BATCHED_ABSOLUTE = 1e-3, 1e-5
+_BATCH_ROWS, _AT_ONCE = 8, 8
 _TYPES: Mapping[str, str] = {
     "bool": "BOOL",
     "uint8": "UINT8",
@@ -84,13 +90,21 @@ ORDER = (
 )
 
 
+class Form(enum.Enum):
+    """How a model is published and asked."""
+
+    PUBLISHED = "with golden inputs, one request after the other"
+    WITHOUT_GOLDEN = "without golden inputs"
+    BATCHED = "with golden inputs, many requests at once, in batches where the server has proved that it may"
+
+
 @dataclass(frozen=True)
 class Found:
-    """What became of a model, published with golden inputs (where it has an answer) or without, and why."""
+    """What became of a model in one form, and why."""
 
     source: str
     name: str
-    with_golden: bool
+    form: Form
     kind: Kind
     detail: str
 
@@ -113,7 +127,7 @@ class ServedModels:
     """A server and its device below a directory, started anew after its end: it takes one model after the other."""
 
     directory: Path
-    batch_rows: int = 1
+    form: Form = Form.PUBLISHED
     _device: Device | None = None
     _count: int = 0
     _repositories: list[tempfile.TemporaryDirectory[str]] = field(default_factory=list)
@@ -127,15 +141,15 @@ class ServedModels:
             each.cleanup()
         self._repositories = []
 
-    def ask(self, case: Case, reference: Reference, with_golden: bool) -> Found:
+    def ask(self, case: Case, reference: Reference) -> Found:
         """Publish and load a model, ask it everything that the reference was asked, and compare."""
         outcome = Outcome()
         try:
-            self._ask(case, reference, _golden(reference) if with_golden else None, outcome)
+            self._ask(case, reference, None if self.form is Form.WITHOUT_GOLDEN else _golden(reference), outcome)
         except (ConnectionError, http.client.HTTPException) as error:
             outcome.note(Kind.CRASHED, repr(error))
             self.close()
-        return Found(case.source, case.name, with_golden, outcome.kind, outcome.detail)
+        return Found(case.source, case.name, self.form, outcome.kind, outcome.detail)
 
     def _ask(self, case: Case, reference: Reference, golden: bytes | None, outcome: Outcome) -> None:
         device = self._running()
@@ -153,9 +167,12 @@ class ServedModels:
         if reference.error:
             outcome.note(Kind.OTHER, f"the server loads it, the runtime by itself does not: {reference.error}")
             return
-        for answer in reference.answers:
-            for binary in (False, True):
-                outcome.note(*_ask_once(device, model, answer, binary))
+        batched = self.form is Form.BATCHED
+        requests = [(answer, binary) for answer in reference.answers for binary in (False, True)]
+        with ThreadPoolExecutor(_AT_ONCE if batched else 1) as clients:
+            asked = [clients.submit(_ask_once, device, model, answer, binary, batched) for answer, binary in requests]
+        for each in asked:
+            outcome.note(*each.result())
         device.post(f"/v2/repository/models/{model}/unload", local=True)
         device.activate(model, None)
 
@@ -163,13 +180,20 @@ class ServedModels:
         if self._device is None:
             self._repositories.append(tempfile.TemporaryDirectory(dir=self.directory))
             self._device = Device(Path(self._repositories[-1].name))
-            self._device.start(max_request_bytes=_REQUEST_BYTES_MAX, workers=1, batch_rows=self.batch_rows)
+            batch_rows = _BATCH_ROWS if self.form is Form.BATCHED else 1
+            self._device.start(max_request_bytes=_REQUEST_BYTES_MAX, workers=1, batch_rows=batch_rows)
         return self._device
 
     def _publish(self, device: Device, model: str, case: Case, golden: bytes | None) -> None:
         """Publish the release, which verifies it as the controller does, and install what the repository has."""
         root = device.directory / "repository"
-        variant = releases.variant_entry(case.files, name=case.format, format=case.format)
+        runtime = _RUNTIMES[case.format]
+        variant = releases.variant_entry(
+            case.files,
+            name=case.format,
+            format=case.format,
+            runtime={"name": runtime, "minimum": importlib.metadata.version(runtime)},
+        )
         made = releases.make_release(
             model=model, files=case.files, golden=golden, variants=[variant], description=f"{case.source} {case.name}"
         )
@@ -183,7 +207,7 @@ class ServedModels:
             releases.activate(store, model, "1.0.0")
 
 
-def _ask_once(device: Device, model: str, answer: Answer, binary: bool) -> tuple[Kind, str]:
+def _ask_once(device: Device, model: str, answer: Answer, binary: bool, batched: bool) -> tuple[Kind, str]:
     try:
         body, headers = request_of(answer.inputs, binary)
     except InfinityError:
@@ -197,7 +221,7 @@ def _ask_once(device: Device, model: str, answer: Answer, binary: bool) -> tuple
         return _refusal(reason, answer.error)
     if answer.error:
         return Kind.OTHER, f"the server answers, the runtime by itself does not: {answer.error}"
-    return _compare(reply, answer)
+    return _compare(reply, answer, batched)
 
 
 def _refusal(reason: str, by_itself: str) -> tuple[Kind, str]:
@@ -210,13 +234,13 @@ def _refusal(reason: str, by_itself: str) -> tuple[Kind, str]:
     return Kind.OTHER, reason
 
 
-def _compare(reply: Reply, answer: Answer) -> tuple[Kind, str]:
+def _compare(reply: Reply, answer: Answer, batched: bool) -> tuple[Kind, str]:
     actual = outputs_of(reply)
     if list(actual) != list(answer.outputs):
         return Kind.WRONG, f"outputs: expected {list(answer.outputs)}; found {list(actual)}"
     worst = Kind.SAME
     for name, expected in answer.outputs.items():
-        kind, detail = _compare_values(actual[name], _as_carried(expected, reply), answer.exact)
+        kind, detail = _compare_values(actual[name], _as_carried(expected, reply), answer.exact, batched)
         if kind is Kind.WRONG:
             return kind, f"output {name!r}: {detail}"
         if kind is not Kind.SAME:
@@ -224,7 +248,7 @@ def _compare(reply: Reply, answer: Answer) -> tuple[Kind, str]:
     return worst, ""
 
 
-def _compare_values(actual: Array, expected: Array, exact: bool) -> tuple[Kind, str]:
+def _compare_values(actual: Array, expected: Array, exact: bool, batched: bool) -> tuple[Kind, str]:
     if (actual.dtype, actual.shape) != (expected.dtype, expected.shape):
         return Kind.WRONG, (
             f"expected {expected.dtype} {list(expected.shape)}; found {actual.dtype} {list(actual.shape)}"
@@ -233,8 +257,13 @@ def _compare_values(actual: Array, expected: Array, exact: bool) -> tuple[Kind, 
         return Kind.SAME, ""
     if not exact:
         return Kind.RANDOM, ""
-    if expected.dtype.kind == "f" and np.allclose(actual, expected, _RELATIVE, _ABSOLUTE, equal_nan=True):
-        return Kind.CLOSE, ""
+    if expected.dtype.kind == "f":
+        relative, absolute = _RELATIVE, _ABSOLUTE
+        if batched:
+            largest = np.abs(expected[np.isfinite(expected)].astype(np.float64)).max(initial=1.0)
+            relative, absolute = _BATCHED_RELATIVE, _BATCHED_ABSOLUTE * float(largest)
+        if np.allclose(actual, expected, relative, absolute, equal_nan=True):
+            return Kind.CLOSE, ""
     places = np.argwhere(~np.asarray(actual == expected))
     first = tuple(int(index) for index in places[0]) if len(places) else ()
     return Kind.WRONG, f"{len(places)} of {actual.size} values differ, at {list(first)}: expected {expected[first]!r}"

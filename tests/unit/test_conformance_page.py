@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 from conformance_cases import pins
-from conformance_page import ALL, FAULT_COLUMNS, WITHOUT, make_page, parse, render
-from conformance_serving import Found, Kind
+from conformance_page import AGAIN, ALL, FAULT_COLUMNS, make_page, parse, render
+from conformance_serving import Form, Found, Kind
 from links import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "conformance.md").read_text()
 
 
-def found(name: str, kind: Kind, detail: str = "", with_golden: bool = True) -> Found:
-    return Found("a source", name, with_golden, kind, detail)
+def found(name: str, kind: Kind, detail: str = "", form: Form = Form.PUBLISHED) -> Found:
+    return Found("a source", name, form, kind, detail)
 
 
 def test_the_page_has_the_form_that_the_command_writes() -> None:
@@ -41,13 +41,13 @@ def test_counts_and_reasons_of_a_run() -> None:
         found("third", Kind.PROTOCOL, "400: input 'x': expected one of a|b; found tensor(bfloat16) of 12"),
         found("fourth", Kind.PROTOCOL, "400: input 'y': expected one of a|b; found tensor(bfloat16) of 9"),
         found("fifth", Kind.WRONG, "output 'y': 3 of 4 values differ"),
-        found("first", Kind.SIZES, "400: shape: expected 1 or more", with_golden=False),
+        found("first", Kind.SIZES, "400: shape: expected 1 or more", Form.WITHOUT_GOLDEN),
     ]
     page = make_page(run, [("machine", "any")], [])
-    assert page.counts("models") == {"a source": 5, ALL: 5, WITHOUT: 1}
-    assert page.counts("served right") == {"a source": 2, ALL: 2, WITHOUT: 0}
-    assert page.counts("of these within tolerance") == {"a source": 1, ALL: 1, WITHOUT: 0}
-    assert page.counts("wrong values") == {"a source": 1, ALL: 1, WITHOUT: 0}
+    assert page.counts("models") == {"a source": 5, ALL: 5, AGAIN[Form.WITHOUT_GOLDEN]: 1}
+    assert page.counts("served right") == {"a source": 2, ALL: 2, AGAIN[Form.WITHOUT_GOLDEN]: 0}
+    assert page.counts("of these within tolerance") == {"a source": 1, ALL: 1, AGAIN[Form.WITHOUT_GOLDEN]: 0}
+    assert page.counts("wrong values") == {"a source": 1, ALL: 1, AGAIN[Form.WITHOUT_GOLDEN]: 0}
     assert page.refusals == [
         (
             "a type that the protocol cannot carry",

@@ -21,7 +21,7 @@ def test_models_of_others_are_served_as_their_runtime_answers(tmp_path: Path) ->
     cases = [case for kind in KINDS for case in list(installed_cases([kind]))[::EACH]]
     judge, served = Judge(), ServedModels(tmp_path)
     try:
-        found = [served.ask(case, judge.ask(case), with_golden=True) for case in cases]
+        found = [served.ask(case, judge.ask(case)) for case in cases]
     finally:
         served.close()
         judge.close()

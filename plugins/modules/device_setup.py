@@ -320,8 +320,8 @@ missing:
   sample: [app-0123456789abcdef]
 ansible_facts:
   description:
-    - C(architecture), C(userspace_bits), C(python_version), C(pkg_mgr) and C(service_mgr), by the names that
-      M(ansible.builtin.setup) has for them.
+    - C(architecture), C(userspace_bits), C(python_version), C(pkg_mgr) and C(service_mgr), by the names of
+      Ansible's own facts.
   returned: success
   type: dict
 """

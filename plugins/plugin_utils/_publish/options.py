@@ -202,7 +202,7 @@ def _converted(name: str, about: Mapping[str, Any], value: Any) -> Any:
                 raise ArgumentError(f"{name}: expected some of {', '.join(about['choices'])}; found {item!r}")
             if about.get("elements") == "dict":
                 _check_device(f"{name}[{index}]", item)
-        return [os.path.expanduser(str(item)) if about["elements"] == "path" else item for item in items]
+        return [_path(str(item)) if about["elements"] == "path" else item for item in items]
     if about["kind"] in ("int", "float"):
         return _number(name, about, value)
     if about["kind"] == "bool":
@@ -213,7 +213,13 @@ def _converted(name: str, about: Mapping[str, Any], value: Any) -> Any:
         return value
     if not isinstance(value, str):
         raise ArgumentError(f'{name}: expected a text; found {value!r}. Quote it: {name}: "{value}"')
-    return os.path.expanduser(value) if about["kind"] == "path" else value
+    return _path(value) if about["kind"] == "path" else value
+
+
+def _path(value: str) -> str:
+    """A path that holds in another directory, too; a program's bare name is looked for as a shell does."""
+    value = os.path.expanduser(value)
+    return os.path.abspath(value) if os.sep in value else value
 
 
 def _items(name: str, value: Any) -> list[Any]:

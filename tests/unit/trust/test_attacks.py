@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -364,9 +365,33 @@ def test_a_redirection_to_a_file_of_the_controller(tmp_path: Path) -> None:
         refused(signed.client(tmp_path / "state", url), "unreachable")
 
 
-def test_a_pipe_in_the_place_of_a_file(tmp_path: Path) -> None:
-    import os
+def moved(handler: BaseHTTPRequestHandler) -> None:
+    """The same place again, for ever."""
+    handler.send_response(302)
+    handler.send_header("Location", handler.path)
+    handler.end_headers()
 
+
+def test_a_redirection_without_end(tmp_path: Path) -> None:
+    signed = Signed(tmp_path / "repository")
+    with served(signed.path, {"/metadata/timestamp.json": moved}) as url:
+        refused(signed.client(tmp_path / "state", url), "unreachable", "HTTP status 302")
+
+
+def test_a_redirection_within_the_server_is_followed(tmp_path: Path) -> None:
+    signed = Signed(tmp_path / "repository")
+    (signed.path / "elsewhere.json").write_bytes((signed.directory / "timestamp.json").read_bytes())
+
+    def elsewhere(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", "/elsewhere.json")
+        handler.end_headers()
+
+    with served(signed.path, {"/metadata/timestamp.json": elsewhere}) as url:
+        signed.client(tmp_path / "state", url).refresh()
+
+
+def test_a_pipe_in_the_place_of_a_file(tmp_path: Path) -> None:
     signed = Signed(tmp_path / "repository")
     (signed.directory / "timestamp.json").unlink()
     os.mkfifo(signed.directory / "timestamp.json")

@@ -217,6 +217,13 @@ class Device:
         self._process.send_signal(signal.SIGTERM)
 
     def reload(self) -> str:
+        """Send SIGHUP and return what the server logs about it."""
+        assert self._process is not None
+        count = len(self._reloads(self.log.all()))
+        self._process.send_signal(signal.SIGHUP)
+        return self._reloads(self.log.wait_for(lambda lines: len(self._reloads(lines)) > count))[-1]
+
+    def reload_as_unit(self) -> str:
         """Reload as its unit does, and return what the server logs about it: the command fails where it failed."""
         assert self._process is not None
         count = len(self._reloads(self.log.all()))

@@ -171,7 +171,7 @@ def test_a_new_certificate_is_used_after_a_reload(start: Callable[..., Device], 
         for path, content in zip((certificate, key), second.issue("server"), strict=True):
             path.write_bytes(content.read_bytes())
         assert not is_let_in(device, trusting(second))
-        assert device.reload() == "info reloaded"
+        assert device.reload_as_unit() == "info reloaded"
         assert is_let_in(device, trusting(second))
         assert not is_let_in(device, trusting(first))
         last = infer(kept)
@@ -189,14 +189,14 @@ def test_a_bad_certificate_leaves_the_old_in_use(start: Callable[..., Device], t
             if path is authority.path and b"BEGIN" in bad:
                 continue
             path.write_bytes(bad)
-            assert str(path) in device.reload()
+            assert str(path) in device.reload_as_unit()
             assert is_let_in(device, client)
         path.unlink()
-        assert "reload failed" in device.reload()
+        assert "reload failed" in device.reload_as_unit()
         assert is_let_in(device, client)
         assert device.metric("edgeml_reload_successful") == 0
         path.write_bytes(good)
-    assert device.reload() == "info reloaded"
+    assert device.reload_as_unit() == "info reloaded"
     assert is_let_in(device, client)
     assert device.metric("edgeml_reload_successful") == 1
 

@@ -458,7 +458,7 @@ def test_wrong_binary_texts_are_400(shared_device: Device, data: bytes) -> None:
 # ---- what no handler sees ----
 
 
-@pytest.mark.parametrize("path", ["/", "/v3", "/v2x", "/v2/none", "/v2/models", "/v2/models/plus/none", "/%ff"])
+@pytest.mark.parametrize("path", ["/", "/v3", "/v2x", "/v2/none", "/v2/models", "/v2/models/plus/none/of/it", "/%ff"])
 def test_unknown_url_is_404(shared_device: Device, path: str) -> None:
     reply = shared_device.get(path)
     assert reply.status == 404

@@ -271,7 +271,7 @@ def test_series_leave_with_their_version(device: Device) -> None:
 @pytest.mark.parametrize(
     ("content", "golden_test", "expected"),
     [
-        (b"not a model", None, "ONNX Runtime 1.32.0 cannot load it"),
+        (b"not a model", None, "cannot load it: "),
         (onnx_models.sequence_output(), None, "output 'y': expected one of"),
         (onnx_models.plus(1), golden(10), "output 'sum' at [0, 0]: expected 11.0, found 2.0"),
         (onnx_models.plus(1), golden(1, data=[2, 3.1]), "output 'sum' at [0, 1]: expected 3.0999"),

@@ -73,4 +73,4 @@ def _needed(state: State) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

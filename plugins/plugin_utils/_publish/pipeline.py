@@ -148,8 +148,8 @@ def _renamed(file: Mapping[str, Any], part: str) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> tuple[str, str, str]:
-    name, _, release = text.partition("=")
-    model, _, version = release.partition("@")
+    name, _equals, release = text.partition("=")
+    model, _at, version = release.partition("@")
     if not (name and model and version):
         raise PublishError(f"--part: expected NAME=MODEL@VERSION; found {text!r}")
     return name, model, version

@@ -130,7 +130,8 @@ class _Watched(http.client.HTTPConnection):
     """A connection whose answer has to begin in time, however slowly its lines come."""
 
     def getresponse(self) -> http.client.HTTPResponse:
-        assert self.sock is not None
+        if self.sock is None:
+            raise AssertionError("expected a connection that has sent its request")
         late = threading.Event()
         current = self.sock
 
@@ -162,13 +163,13 @@ class _WatchedTls(_Watched, http.client.HTTPSConnection):
 
 
 class _Http(urllib.request.HTTPHandler):
-    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Watched, request)
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Watched, req)
 
 
 class _Https(urllib.request.HTTPSHandler):
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_WatchedTls, request, context=self._context)  # type: ignore[attr-defined]
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_WatchedTls, req, context=self._context)  # type: ignore[attr-defined]
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -243,6 +244,9 @@ class Client:
 
     def refresh(self) -> None:
         """Read the repository's newest metadata, and verify it. Raises TrustError, which names what is wrong."""
+        self._targets = self._read()
+
+    def _read(self) -> dict[str, TargetFile]:
         with self._refusing(), self._locked():
             updater = Updater(
                 metadata_dir=self._state,
@@ -259,8 +263,8 @@ class Client:
             updater.refresh()
             root: Metadata[Root] = Metadata.from_file(os.path.join(self._state, "root.json"))
             targets: Metadata[Targets] = Metadata.from_file(os.path.join(self._state, "targets.json"))
-            self._targets = targets.signed.targets
         self.warnings = _warnings(self.location, root.signed, targets.signed)
+        return targets.signed.targets
 
     def releases(self) -> list[SignedRelease]:
         """Every release that the metadata names. Raises TrustError."""
@@ -316,8 +320,7 @@ class Client:
 
     def _known(self) -> dict[str, TargetFile]:
         if self._targets is None:
-            self.refresh()
-        assert self._targets is not None
+            self._targets = self._read()
         return self._targets
 
     @contextlib.contextmanager

@@ -128,8 +128,7 @@ def changes(base: Targets | None, new: Targets) -> list[str]:
     lines = []
     for target in sorted({*before, *after}):
         old, now = before.get(target), after.get(target)
-        release = now or old
-        assert release is not None
+        release = now or before[target]
         name = f"{release.model} {release.version}"
         if now is None:
             lines.append(f"- {name} removed")

@@ -307,8 +307,8 @@ class SigningRepository:
 
     def _create(self, request: Request, online: Sequence[PrivateKey]) -> None:
         """Make the first metadata: beside its place, and put there by one rename."""
-        assert request.root
-        assert request.targets
+        if request.root is None or request.targets is None:
+            raise TrustError("the request: expected root and targets, the first of the repository", kind="request")
         files = {
             "1.root.json": _bytes(request.root),
             "1.targets.json": _bytes(request.targets),

@@ -247,7 +247,7 @@ def test_no_request_fails_while_certificates_are_replaced(start: Callable[..., D
     for _ in range(10):
         target = [count + 5 for count in answered]
         authority.issue("server")
-        assert device.reload() == "info reloaded"
+        assert device.reload_as_unit() == "info reloaded"
         while not wrong and any(count < least for count, least in zip(answered, target, strict=True)):
             pass
     stop.set()

@@ -62,9 +62,13 @@ class HttpServer(uvicorn.Server):
 
     async def listen_again(self, tls: ssl.SSLContext) -> None:
         """Use ``tls`` for every later TLS handshake, without interrupting the connections that are open or waiting."""
-        new = await self._listen(self._tcp, tls)
-        self.servers[1].close()
-        self.servers[1] = new
+        old, self.servers[1] = self.servers[1], await self._listen(self._tcp, tls)
+        for listener in old.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        # asyncio drops a connection that a server has accepted when the server is closed before the connection's
+        # task has begun, which it does in the loop's next iteration (Server._attach).
+        await asyncio.sleep(0)
+        old.close()
 
     async def _listen(self, listener: socket.socket, tls: ssl.SSLContext | None) -> asyncio.Server:
         # The asyncio.Server closes its socket; the duplicates share the kernel's queue of connections.

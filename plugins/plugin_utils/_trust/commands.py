@@ -52,6 +52,10 @@ def init(options: argparse.Namespace) -> int:
         raise TrustError(f"--keys: expected a directory outside of {repository.path}, which others read")
     if repository.is_signed:
         raise TrustError(f"{repository.metadata}: the repository has keys already. Change them with: rotate")
+    try:
+        os.makedirs(repository.path, exist_ok=True)
+    except OSError as error:
+        raise TrustError(f"{repository.path}: the repository cannot be made: {error.strerror}") from error
     holders: dict[str, RoleKeys] = {}
     own: list[PrivateKey] = []
     if options.dev:
@@ -130,7 +134,8 @@ def _finish(
 ) -> int:
     """Sign with the keys that are given; bring it into force if that is enough, else write it for the next person."""
     print("\n".join(request.summary()))
-    for key in _private(getattr(options, "key", []), options):
+    own = _private(getattr(options, "key", []), options)
+    for key in own:
         print(f"{key.name} signs {' and '.join(request.sign(key))}")
     missing = request.missing()
     if missing or repository is None:
@@ -140,7 +145,9 @@ def _finish(
             print(line)
         print(f"next: edgeml-publish sign --request {path}" + (" --key FILE" if missing else ""))
         return INCOMPLETE
-    repository.complete(request, online)
+    # A key for trying signs for every role.
+    everywhere = [key for key in own if any(key.id in request.effective.roles[role].keyids for role in ONLINE)]
+    repository.complete(request, [*online, *everywhere])
     if options.request and os.path.exists(options.request):
         os.unlink(options.request)
     root = repository.root()

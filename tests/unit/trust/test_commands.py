@@ -120,11 +120,19 @@ def test_a_development_key_says_so_everywhere(
         assert run(*arguments) == 0
         assert "DEVELOPMENT KEY" in capsys.readouterr().out, arguments
     publish(make_release("2.0.0"), repository)
-    assert run("sign", "--repository", repository, "--key", dev, "--online-key", dev) == 0
+    assert run("sign", "--repository", repository, "--key", dev) == 0
     assert "DEVELOPMENT KEY" in capsys.readouterr().out
     client = Client(str(repository), (held / "root.json").read_bytes(), str(tmp_path / "state"))
     client.refresh()
     assert "DEVELOPMENT KEY" in client.warnings[0]
+
+
+def test_keys_come_before_the_first_release(tmp_path: Path) -> None:
+    repository, held = tmp_path / "srv" / "models", tmp_path / "keys"
+    assert run("keys", "init", "--dev", "--repository", repository, "--keys", held) == 0
+    publish(make_release("1.0.0"), repository)
+    assert run("sign", "--repository", repository, "--key", held / "dev.pem") == 0
+    assert believed(repository, held) == ["1.0.0"]
 
 
 def test_a_withdrawn_release_is_named(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,10 +58,10 @@ def take(path: str, owner: int, note: str) -> None:
 
 def _read(descriptor: int) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(os.pread(descriptor, 65536, 0))
-        return found
+        found = json.loads(os.pread(descriptor, 65536, 0))
     except ValueError:
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _hold(descriptor: int, owner: int) -> None:

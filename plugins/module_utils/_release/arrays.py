@@ -16,6 +16,7 @@ import contextlib
 import math
 import struct
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from typing import IO, Any, ContextManager, Iterator, List, Mapping, Sequence, Union
 
@@ -43,6 +44,8 @@ _HEADER_MAX = 1 << 16
 _TEXT_MAX = 1 << 16
 ROW_BYTES_MAX = 64 << 20
 _DIMENSIONS_MAX = 32
+# What zipfile raises for a damaged archive, and for one that it cannot read.
+_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error)
 
 Rows = Union[bytes, List[Any]]
 
@@ -143,7 +146,7 @@ class NpyArray(Array):
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
                 yield stream, archive.getinfo(self._member).file_size
-        except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError, struct.error) as error:
+        except (*_DAMAGES, KeyError) as error:
             raise ArrayError(f"{self._member}: damaged: {error}") from error
 
 
@@ -175,13 +178,16 @@ def read_npz(path: str) -> dict[str, Array]:
     """Return the arrays of a ``.npz`` file by their names. Raises ArrayError and OSError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [item.filename for item in archive.infolist()]
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, ValueError) as error:
+            methods = {item.filename: item.compress_type for item in archive.infolist()}
+    except (*_DAMAGES, ValueError) as error:
         raise ArrayError(f"expected a .npz file; {error}") from error
-    others = [name for name in members if not name.endswith(".npy")]
-    if others or not members:
+    others = [name for name in methods if not name.endswith(".npy")]
+    if others or not methods:
         raise ArrayError(f"expected arrays (.npy) only; found {', '.join(others[:3]) or 'none'}")
-    return {member[: -len(".npy")]: NpyArray(path, member) for member in members}
+    for member, method in methods.items():
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ArrayError(f"{member}: expected numpy.savez's packing or savez_compressed's; found {method}")
+    return {member[: -len(".npy")]: NpyArray(path, member) for member in methods}
 
 
 def all_values(array: Array) -> list[Any]:
@@ -227,7 +233,7 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[dict[str, Any], int]:
         raise ArrayError(f"{name}: expected a header of at most {_HEADER_MAX} bytes; found {length}")
     try:
         header = ast.literal_eval(stream.read(length).decode("utf-8"))
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise ArrayError(f"{name}: expected NumPy's header; {error}") from error
     if not isinstance(header, dict):
         raise ArrayError(f"{name}: expected NumPy's header; found {type(header).__name__}")
@@ -240,14 +246,18 @@ def _datatype(descr: Any, name: str) -> tuple[str, int]:
     order, kind, size = text[:1], text[1:2], text[2:]
     if order in "<|" and text[1:] in _BY_NUMPY:
         return _BY_NUMPY[text[1:]], int(size)
-    if order in "<|" and kind in "US" and kind and size.isdigit() and 0 < int(size) <= _TEXT_MAX:
+    if order in "<|" and kind in "US" and kind and _is_text_size(size):
         return TEXT, int(size) * (4 if kind == "U" else 1)
     remedy = ""
     if "O" in text:
         remedy = ". Objects need pickle, which can run code; save texts as numpy.array(texts, dtype=str)"
     elif order == ">":
         remedy = ". Save it in little-endian order: array.astype(array.dtype.newbyteorder('<'))"
-    raise ArrayError(f"{name}: expected numbers, booleans or texts; found type {descr!r}{remedy}")
+    raise ArrayError(f"{name}: expected numbers, booleans or texts; found type {repr(descr)[:80]}{remedy}")
+
+
+def _is_text_size(size: str) -> bool:
+    return size.isdecimal() and len(size) <= len(str(_TEXT_MAX)) and 0 < int(size) <= _TEXT_MAX
 
 
 def _shape(value: Any, name: str) -> tuple[int, ...]:

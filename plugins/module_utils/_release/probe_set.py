@@ -186,10 +186,10 @@ class ProbeSet:
         if task is Task.REGRESSION and not all(_is_number(label) for label in self.labels):
             raise ProbeSetError("labels: expected finite numbers for the task regression")
         if task is Task.LABELS and output is not None:
-            texts = all(isinstance(label, str) for label in self.labels)
-            if texts != (output.datatype == TEXT):
+            texts = output.datatype == TEXT
+            if not all(isinstance(label, str) if texts else _is_number(label) for label in self.labels):
                 raise ProbeSetError(
-                    f"labels: expected {'texts' if output.datatype == TEXT else 'whole numbers'}, as the output "
+                    f"labels: expected {'texts' if texts else 'whole numbers'}, as the output "
                     f"{self.output!r} has {output.datatype}"
                 )
         if task in (Task.LABELS, Task.SCORE) and output is not None and sizes != 1:
@@ -236,7 +236,11 @@ def read_outputs(path: str | None) -> Mapping[str, Output]:
             for item in document[kind]:
                 shape, data = item["shape"], _flat(item["data"])
                 count = math.prod(shape)
-                if item["datatype"] not in (*NUMBERS, TEXT) or len(data) != count:
+                if item["datatype"] not in (*NUMBERS, TEXT):
+                    raise ProbeSetError(
+                        f"{kind}: {str(item['name'])[:80]!r}: unknown datatype {str(item['datatype'])[:80]!r}"
+                    )
+                if len(data) != count:
                     raise ProbeSetError(
                         f"{kind}: {str(item['name'])[:80]!r}: expected {count} values for shape {shape}"
                     )
@@ -340,8 +344,8 @@ def _checked(
         declared_metric=_member(Metric, metric, "metric"),
         top=_top(document.get("top", 1)),
         threshold=_threshold(document.get("threshold", 0.5)),
-        absolute=_tolerance(tolerance or {}, "absolute"),
-        relative=_tolerance(tolerance or {}, "relative"),
+        absolute=_tolerance({} if tolerance is None else tolerance, "absolute"),
+        relative=_tolerance({} if tolerance is None else tolerance, "relative"),
     )
 
 
@@ -370,7 +374,7 @@ def _flat(data: Any) -> list[Any]:
     if not isinstance(data, list):
         raise ProbeSetError(f"data: expected a list; found {type(data).__name__}")
     values: list[Any] = data
-    while values and isinstance(values[0], list):
+    while any(isinstance(row, list) for row in values):
         if not all(isinstance(row, list) for row in values):
             raise ProbeSetError("data: expected lists of one depth")
         values = [value for row in values for value in row]
@@ -418,7 +422,10 @@ def _tolerance(value: Any, part: str) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond the greatest float
+        return False
 
 
 def _all_whole(labels: Sequence[Any]) -> bool:

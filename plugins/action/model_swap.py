@@ -142,9 +142,10 @@ class ActionModule(DeviceAction):
         """Complete the ``result`` of a call that ended without an answer.
 
         A device that cannot be asked what it serves either was never begun: its Python, its shell or become fails.
+        One whose command took the request was begun, whatever it says.
         """
         names: dict[str, Any] = {name: args[name] for name in ("model", "version") if name in args}
-        result.update(names, refused=True, live=None)
+        result.update(names, refused=not self.began, live=None)
         asked: dict[str, Any] = {name: args[name] for name in ("model", "store", "server") if name in args}
         try:
             told = self.ask("model_info", asked, task_vars)

@@ -58,6 +58,8 @@ class DeviceAction(ActionBase):
 
     # False once the device was seen not to take requests.
     _takes_requests = True
+    # True once the device's command has taken a request.
+    began = False
 
     def ask(self, module: str, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Return what ``module`` (``model_swap`` or ``model_info``) returns for ``arguments``.
@@ -118,6 +120,7 @@ class DeviceAction(ActionBase):
         if answer.code != CODE:
             Display().vvv(f"the module is sent: {COMMAND} ended with {done['rc']}, its code is {answer.code}")
             return None
+        self.began = True
         result = _parse_result(module, answer.result) if answer.result is not None else None
         if result is None:
             return _no_result(done)

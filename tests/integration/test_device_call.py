@@ -152,6 +152,12 @@ def test_neither_a_python_for_modules_nor_a_temporary_directory_is_needed(asked:
     assert not (ansible.directory / "remote-tmp").exists()
 
 
+def _device_files(version: str) -> set[str]:
+    """The digests of the files that a device holds of a version of the digits."""
+    release = read_release(DIGITS, "digits", version).release
+    return {file.sha256 for file in release.files(release.variants[0])}
+
+
 def test_a_swap_sends_what_the_device_lacks_and_nothing_when_it_has_it(asked: Asked) -> None:
     log = asked.directory / "requests"
     asked.install(f"tee -a {log} | {Device.command()}")
@@ -159,11 +165,7 @@ def test_a_swap_sends_what_the_device_lacks_and_nothing_when_it_has_it(asked: As
     assert (first["live"], first["changed"], again["changed"]) == ("1.1.0", True, False)
     requests = [json.loads(line) for line in log.read_text().replace("}{", "}\n{").splitlines()]
     brought = [sorted(request["arguments"].get("inline_blobs", {})) for request in requests]
-    missing = sorted(
-        file.sha256
-        for file in read_release(DIGITS, "digits", "1.1.0").release.all_files()
-        if file not in read_release(DIGITS, "digits", "1.0.0").release.all_files()
-    )
+    missing = sorted(_device_files("1.1.0") - _device_files("1.0.0"))
     assert brought == [[], missing, []]
     assert asked.modules == 0
 
@@ -393,9 +395,11 @@ def test_an_answer_that_cannot_be_is_none(asked: Asked, lie: str) -> None:
     assert result["changed"] is False
     assert result["msg"].endswith("without a result that can be read; see module_stderr")
     # Ansible adds some of its own.
-    told = {"failed", "changed", "msg", "rc", "module_stdout", "module_stderr"}
+    told = {"failed", "changed", "msg", "rc", "module_stdout", "module_stderr", "model", "version", "live", "refused"}
     assert set(result) - {"action", "exception", "_ansible_no_log"} == told
     assert result["_ansible_no_log"] is False
+    # It took the request, so nobody knows what became of it.
+    assert (result["live"], result["refused"]) == (None, False)
     assert asked.modules == 0
 
 

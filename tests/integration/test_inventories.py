@@ -55,6 +55,7 @@ class Site:
             "ansible_become": False,
             "ansible_python_interpreter": sys.executable,
             "model_repository": str(self.directory / "repository"),
+            "model_repository_unsigned": True,
             "rollout_server": {"store": f"{self.directory}/stores/{{{{ number }}}}", "strategy": "none"},
             "rollout_ledger": str(self.directory / "ledger"),
             "rollout_soak_seconds": 0,

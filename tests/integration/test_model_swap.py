@@ -386,6 +386,8 @@ def test_what_would_fill_the_disk_or_the_memory_is_refused_with_numbers(
     big = manifest("1.1.0")
     big["variants"][0]["files"][0] = {"path": MODEL_FILE, "size": 1 << 40, "sha256": "0" * 64}
     greedy = manifest("1.1.0")
+    for document in (big, greedy):
+        del document["variants"][1:]
     greedy["variants"][0]["memory_bytes"] = int(serving_memory() * 0.9)
     before = serving.snapshot()
     disk, memory, more_room = ansible.tasks(
@@ -421,7 +423,7 @@ def test_a_release_that_fails_its_test_is_not_switched_to(ansible: Ansible, serv
     golden = blob("1.0.0", "golden.json").read_bytes()
     publish(make_release("2.3.0", files={MODEL_FILE: model["1.0.0"]}, golden=golden, variants=[slow]), repository)
     words = {
-        "2.0.0": "golden test: output 'probabilities' at [0, 1]: expected 0.000546",
+        "2.0.0": "golden test: output 'probabilities' at [0, 1]: expected 0.000547",
         "2.1.0": "cannot load it",
         "2.2.0": "golden",
         "2.3.0": "s; the release allows 1e-09 s",

@@ -116,7 +116,8 @@ def _packages(version: str, model_format: str) -> str:
                 PYTHON=sys.executable,
             )
             with tarfile.open(archive) as packed:
-                packed.extractall(part, filter="data")
+                # What pip has unpacked is packed again here. Debian 12's Python knows no filters.
+                packed.extractall(part)
             try:
                 os.rename(os.path.join(part, "site-packages"), found)
             except OSError:

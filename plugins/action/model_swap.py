@@ -29,7 +29,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 _NEVER_CONNECTED = re.compile(
     r"ssh: connect to host|Could not resolve hostname|Permission denied|Host key verification failed|"
     r"kex_exchange_identification|banner exchange|Too many authentication failures|"
-    r"REMOTE HOST IDENTIFICATION HAS CHANGED|"
+    r"REMOTE HOST IDENTIFICATION HAS CHANGED|ControlPath too long|"
     # Where become does not come to its end, no command begins.
     r"waiting for privilege escalation prompt|(Incorrect|Missing) \S+ password|"
     # Ansible's own word, if ssh, on a busy controller, has closed its input and not yet ended: what was sent is not

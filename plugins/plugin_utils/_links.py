@@ -21,6 +21,7 @@ PAUSE_SECONDS_MAX = 30.0
 _AWAY = re.compile(
     r"connect to (host|address) .*: (?!Connection reset)|Could not resolve hostname|Permission denied|"
     r"Host key verification failed|Too many authentication failures|REMOTE HOST IDENTIFICATION HAS CHANGED|"
+    r"ControlPath too long|"
     r"(Incorrect|Missing) \S+ password"
 )
 _Result = TypeVar("_Result")

@@ -68,7 +68,7 @@ class Fleet:
             (directory / name).mkdir()
         self.ansible = Ansible(directory, [], **hosts)
 
-    def rollout(self, **limits: Any) -> Run:
+    def rollout(self, silence_seconds: int = 3, **limits: Any) -> Run:
         """Roll the release out in three waves of four."""
         return self.ansible.run(
             "edgeml.fleet.rollout",
@@ -79,7 +79,7 @@ class Fleet:
             rollout_soak_seconds=0,
             rollout_min_ready_seconds=0,
             rollout_trial_seconds=0,
-            rollout_device_silence_seconds=3,
+            rollout_device_silence_seconds=silence_seconds,
             rollout_limits={**UNMEASURED, **limits},
             rollout_ledger=str(self.directory / "ledger"),
         )
@@ -215,7 +215,7 @@ def test_a_link_that_fails_now_and_then_is_no_silence(tmp_path: Path, monkeypatc
     ssh.chmod(0o755)
     link = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh), "ansible_ssh_retries": 0}
     fleet = Fleet(tmp_path, dict.fromkeys(HOSTS, link))
-    run = fleet.rollout()
+    run = fleet.rollout(silence_seconds=60)
     assert run.code == 0, run
     assert run.custom_stats["rollout_outcomes"] == {"updated": 5}
     failed = sum(int(path.read_text()) for path in tmp_path.glob("ssh.edge-*")) // 2

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +71,9 @@ class Ansible:
         self.directory = directory / "controller"
         self.directory.mkdir()
         self.devices = devices
+        # A Unix socket's path has at most 107 bytes.
+        self._control_paths = tempfile.mkdtemp(prefix="ssh-")
+        weakref.finalize(self, shutil.rmtree, self._control_paths, ignore_errors=True)
         hosts = {**hosts, **{device.name: device.inventory() for device in devices}}
         # A test of what is signed says so.
         variables = {"model_repository": str(DIGITS), "model_repository_unsigned": True}
@@ -89,6 +95,7 @@ class Ansible:
                 "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
                 "ANSIBLE_LOCALHOST_WARNING": "false",
                 "ANSIBLE_PIPELINING": "true",
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": self._control_paths,
                 "ANSIBLE_SHOW_CUSTOM_STATS": "true",
                 "ANSIBLE_REMOTE_TMP": str(self.directory / "remote-tmp"),
                 "LC_ALL": "C.UTF-8",

@@ -30,6 +30,7 @@ AWAY = (
     f"{FAILED}ssh: Could not resolve hostname edge-1: Name or service not known",
     f"{FAILED}ops@10.0.0.7: Permission denied (publickey).",
     f"{FAILED}Host key verification failed.",
+    f"{FAILED}ControlPath too long ('/home/ops/.ansible/cp/123c084d92' >= 108 bytes)",
     "Incorrect sudo password",
 )
 

@@ -137,7 +137,7 @@ class Device:
                 stderr=log,
             )
         deadline = time.monotonic() + GUARD_SECONDS
-        while not (self.server.has_started() and (model is None or self.server.serving_version(model))):
+        while not (self.server.is_live() and (model is None or self.server.serving_version(model))):
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)

@@ -8,6 +8,7 @@ and after the recovery the one that the store names."""
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def device(tmp_path: Path) -> Iterator[Device]:
         for made in (OLD, NEW):
             for digest, content in made.blobs.items():
                 (incoming / digest).write_bytes(content)
+        while not device.server.has_started():
+            time.sleep(0.02)
         _swap(device, OLD, trial_seconds=0)
         _swap(device, NEW, state="present")
         yield device

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from ansible.errors import AnsibleConnectionFailure
 from clone import REPOSITORY
+from rollouts import UNMEASURED
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.plugin_utils import _call
@@ -40,16 +41,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import
 
 OLD, NEW = "1.0.0", "1.1.0"
 WAVES = ["25%", "100%"]
-UNMEASURED = dict.fromkeys(
-    [
-        "accuracy_drop_max",
-        "probe_error_ratio_max",
-        "live_accuracy_drop_max",
-        "error_rate_max",
-        "error_rate_rise_max",
-        "latency_ratio_max",
-    ]
-)
 # OpenSSH as Ansible runs it gives the connection and the greeting so long.
 CONNECT_SECONDS = 10.0
 # Round trips before a command runs: TCP and the greeting, within CONNECT_SECONDS; then keys, login, channel.

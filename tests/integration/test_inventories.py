@@ -16,20 +16,9 @@ from typing import Any
 import pytest
 from controller import Ansible, Run
 from releases import make_release, publish
+from rollouts import UNMEASURED
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-
-# Nobody can be asked how these devices' models behave.
-UNMEASURED = dict.fromkeys(
-    [
-        "accuracy_drop_max",
-        "probe_error_ratio_max",
-        "live_accuracy_drop_max",
-        "error_rate_max",
-        "error_rate_rise_max",
-        "latency_ratio_max",
-    ]
-)
 
 
 class Site:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from controller import Ansible, Run
 from releases import make_release, publish
+from rollouts import UNMEASURED
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
@@ -27,17 +28,6 @@ HOSTS = [f"edge-{number:02}" for number in range(12)]
 WAVES: list[int | str] = [4, 8, "100%"]
 BATCHES = [wave.hosts for wave in plan(read_hosts(dict.fromkeys(HOSTS, "small")), WAVES, "plain").waves]
 AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
-# Nobody can be asked how these devices' models behave.
-UNMEASURED = dict.fromkeys(
-    [
-        "accuracy_drop_max",
-        "probe_error_ratio_max",
-        "live_accuracy_drop_max",
-        "error_rate_max",
-        "error_rate_rise_max",
-        "latency_ratio_max",
-    ]
-)
 # Nobody can make a store below a file.
 BROKEN = {"rollout_server": {"store": "/dev/null/store", "strategy": "none"}}
 

@@ -12,6 +12,17 @@ from typing import Any
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State, Wave
 
+# Limits for a fleet whose models nobody can ask: none on what is measured of them.
+UNMEASURED: dict[str, None] = dict.fromkeys(
+    [
+        "accuracy_drop_max",
+        "probe_error_ratio_max",
+        "live_accuracy_drop_max",
+        "error_rate_max",
+        "error_rate_rise_max",
+        "latency_ratio_max",
+    ]
+)
 HOSTS = ["a", "b", "c", "d"]
 WAVES = (PlannedWave(1, "canary", ("a",)), PlannedWave(2, "100%", ("b", "c")))
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from rollouts import UNMEASURED
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging
@@ -17,16 +18,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.judging import Judged, Measured
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 
-OFF = dict.fromkeys(
-    [
-        "accuracy_drop_max",
-        "probe_error_ratio_max",
-        "live_accuracy_drop_max",
-        "error_rate_max",
-        "error_rate_rise_max",
-        "latency_ratio_max",
-    ]
-)
 DONE = {"changed": True, "version": "1.1.0"}
 NEW = {"model": {"live": "1.1.0", "replaced": "1.0.0"}}
 OLD = {"model": {"live": "1.0.0"}}
@@ -43,7 +34,7 @@ def judge(wave: Mapping[str, Any], controls: Mapping[str, Any], **limits: Any) -
         before=dict.fromkeys(controls, OLD),
         after=controls,
     )
-    return judging.judge(measured, judging.read_limits({**OFF, **limits}), analysis=1, analyses_max=1)
+    return judging.judge(measured, judging.read_limits({**UNMEASURED, **limits}), analysis=1, analyses_max=1)
 
 
 def named(prefix: str, well: int, gone: int, read: Any) -> dict[str, Any]:

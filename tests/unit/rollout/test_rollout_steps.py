@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from links import REPOSITORY
+from rollouts import UNMEASURED
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import files
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
@@ -30,17 +31,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene 
 
 DIGITS = REPOSITORY / "examples" / "digits" / "repository"
 CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
-# No measurement has a limit: what the gate makes of measurements has tests of its own.
-OFF = dict.fromkeys(
-    [
-        "accuracy_drop_max",
-        "probe_error_ratio_max",
-        "live_accuracy_drop_max",
-        "error_rate_max",
-        "error_rate_rise_max",
-        "latency_ratio_max",
-    ]
-)
 DOWN = {"active": "1.0.0", "previous": None}
 UP = {"active": "1.1.0", "previous": "1.0.0"}
 DONE = {"changed": True, "version": "1.1.0", "before": DOWN, "after": UP, "live": "1.1.0", "active_seconds": 1.0}
@@ -70,7 +60,7 @@ class Stage:
             "rollout_ledger": str(directory / "ledger"),
             "rollout_waves": ["25%", "100%"],
             "rollout_soak_seconds": 0,
-            "rollout_limits": OFF,
+            "rollout_limits": UNMEASURED,
             **variables,
         }
         self.host: dict[str, dict[str, Any]] = {name: {"device_class": kind} for name, kind in CLASSES.items()}
@@ -268,7 +258,7 @@ def test_a_wave_that_says_too_little_soaks_again_and_then_pauses(stage: Stage, m
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     stage.variables.update(rollout_soak_seconds=60, rollout_soak_seconds_max=180)
-    stage.variables["rollout_limits"] = {**OFF, "reporting_share_min": 1}
+    stage.variables["rollout_limits"] = {**UNMEASURED, "reporting_share_min": 1}
     stage.step("plan")
     lost = stage.waves[0][0]
     judged = stage.wave(1, {lost: AWAY}, {lost: AWAY})

@@ -106,7 +106,8 @@ class Build:
         try:
             while not self._is_ready():
                 assert process.poll() is None, f"{self.name}: the server ended"
-                assert time.monotonic() < began + GUARD_SECONDS
+                if time.monotonic() > began + GUARD_SECONDS:
+                    raise TimeoutError(f"{self.name}: the server is not ready after {GUARD_SECONDS} s")
                 time.sleep(0.005)
             self.measured.start.append(time.monotonic() - began)
             yield process.pid

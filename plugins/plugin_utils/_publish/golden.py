@@ -216,7 +216,8 @@ def _as_archive(samples: Samples, values: Array, settings: Mapping[str, Any]) ->
     )
     arrays["probe"] = np.array(json.dumps(settings))
     target = io.BytesIO()
-    # The same arrays give the same bytes: NumPy writes no time into the archive.
+    # The same arrays give the same bytes: NumPy writes no time into the archive. NumPy's types take every name for
+    # that of its option allow_pickle, too.
     np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
     return target.getvalue()
 

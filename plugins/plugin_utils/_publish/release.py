@@ -40,7 +40,7 @@ from .golden import Probe, Spread, spreads
 from .judgement import Judgement, Verdict, interval, is_better_than_guessing, judge
 from .model import RUNTIMES, Model, ModelFile, Progress, PublishError, RefusedError, file_of
 from .options import ReleaseOptions
-from .samples import Samples, fitted, read_samples
+from .samples import Samples, fitted, read_samples, write_inputs
 from .source import RECIPE, Source, read_source, run_recipe
 from .writer import publish
 
@@ -194,12 +194,11 @@ class _Publication:
     def _source(self, raw: Samples) -> Source:
         if not self.options.source.endswith(RECIPE):
             return read_source(self.options.source)
-        import numpy as np
 
         self.progress.step(f"running the recipe {self.options.source}")
         directory = os.path.join(self.work, "recipe")
         inputs = os.path.join(self.work, "recipe-inputs.npz")
-        np.savez(inputs, **raw.inputs)  # type: ignore[arg-type]
+        write_inputs(inputs, raw.inputs)
         return run_recipe(self.options.source, directory, python=self.options.recipe_python, samples=inputs)
 
     def _find_emulation(self, model: Model) -> None:
@@ -213,7 +212,6 @@ class _Publication:
 
     def _run_source(self, source: Source, raw: Samples) -> tuple[Made, Samples]:
         """Run the source's own file on all samples: it is the first variant."""
-        import numpy as np
 
         model = source.model
         named = Model(f"{model.format}-fp32", model.format, model.files, model.notes)
@@ -224,7 +222,7 @@ class _Publication:
             described = self.desk.measure(directory)
             samples = fitted(raw, described.said["inputs"])
             self.samples_path = os.path.join(self.work, "samples.npz")
-            np.savez(self.samples_path, **samples.inputs)  # type: ignore[arg-type]
+            write_inputs(self.samples_path, samples.inputs)
             self.reference_path = os.path.join(self.work, "reference.json")
             item.measured = self.desk.measure(directory, self.samples_path, reference=self.reference_path)
         except RunFailedError as error:

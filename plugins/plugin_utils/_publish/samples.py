@@ -93,6 +93,14 @@ def fitted(samples: Samples, specs: Sequence[Mapping[str, Any]]) -> Samples:
     return Samples(samples.path, inputs, samples.labels, samples.reference, samples.settings)
 
 
+def write_inputs(path: str, inputs: Mapping[str, Array]) -> None:
+    """Write arrays by their names for a program that reads them again."""
+    import numpy as np
+
+    # NumPy's types take every name for that of its option allow_pickle, too.
+    np.savez(path, **inputs)  # type: ignore[arg-type]
+
+
 def _arrays(path: str) -> dict[str, Array]:
     import zipfile
 

@@ -428,7 +428,6 @@ def test_a_client_in_the_middle_sees_one_state(tmp_path: Path, change: str) -> N
     """Before any of its reads the repository changes, and the client reads the old state or the new one, whole."""
     for read in range(1, 6):
         signed = Signed(tmp_path / f"repository-{read}")
-        first, second, third = signed.holders.targets
 
         def change_now(number: int, signed: Signed = signed, read: int = read) -> None:
             if number != read:
@@ -436,8 +435,9 @@ def test_a_client_in_the_middle_sees_one_state(tmp_path: Path, change: str) -> N
             if change == "release":
                 signed.release("2.0.0")
             elif change == "rotate targets":
+                first, second, third = signed.holders.targets
                 new = keys.generate("targets-4")
-                signed.rotate("targets", second, third, new, threshold=2, also=(first, second, third))  # noqa: B023
+                signed.rotate("targets", second, third, new, threshold=2, also=(first, second, third))
             else:
                 signed.rotate("online", keys.generate("online-2"), threshold=1)
 

@@ -62,6 +62,7 @@ def _about(schema: dict[str, Any], description: str) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """The schema."""
+    digest = {"type": "string", "pattern": _pattern("[0-9a-f]{64}")}
     file = _object(
         {
             "path": _about(
@@ -73,7 +74,11 @@ def schema() -> dict[str, Any]:
                 "its name in the version's directory",
             ),
             "size": _about({**COUNT, "minimum": 1}, "bytes"),
-            "sha256": _about({"type": "string", "pattern": _pattern("[0-9a-f]{64}")}, "names the blob"),
+            "sha256": _about(digest, "names the blob"),
+            "blocks": _about(
+                _or_null({"type": "array", "items": digest, "minItems": 2, "maxItems": manifest.BLOCKS_MAX}),
+                "of a file above 1 MiB: the SHA-256 of each 1 MiB, the last may be smaller",
+            ),
         },
         ["path", "size", "sha256"],
     )

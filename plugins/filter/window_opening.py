@@ -11,7 +11,7 @@ from typing import Any, Callable, Sequence
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.window import next_opening, read_time
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.window import next_opening, read_time
 
 DOCUMENTATION = r"""
 name: window_opening

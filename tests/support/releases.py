@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BlockDigests
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release, parse_release
@@ -26,7 +27,10 @@ def sha256(content: bytes) -> str:
 
 def file_entry(path: str, content: bytes) -> dict[str, Any]:
     """A manifest's entry of a file."""
-    return {"path": path, "size": len(content), "sha256": sha256(content)}
+    blocks = BlockDigests()
+    blocks.write(content)
+    found = {"blocks": list(blocks.found())} if blocks.found() else {}
+    return {"path": path, "size": len(content), "sha256": sha256(content), **found}
 
 
 def variant_entry(files: Mapping[str, bytes], name: str = "onnx-fp32", **changes: Any) -> dict[str, Any]:

@@ -9,14 +9,49 @@
 from __future__ import annotations
 
 import hashlib
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from .errors import IntegrityError, with_path
 
 CHUNK_BYTES = 1 << 20
+# A file above this size is described block by block, so that a part of it can be verified.
+BLOCK_BYTES = 1 << 20
 
 
-def read_hashed(source: BinaryIO, size: int, origin: str, target: BinaryIO | None = None) -> str:
+class Target(Protocol):
+    """What takes bytes."""
+
+    def write(self, chunk: bytes) -> object:
+        """Take them."""
+
+
+class BlockDigests:
+    """The SHA-256 of each block of what is written to it."""
+
+    def __init__(self) -> None:
+        self._done: list[str] = []
+        self._hash = hashlib.sha256()
+        self._left = BLOCK_BYTES
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes, as many as there are."""
+        rest = memoryview(chunk)
+        while rest:
+            part, rest = rest[: self._left], rest[self._left :]
+            self._hash.update(part)
+            self._left -= len(part)
+            if self._left == 0:
+                self._done.append(self._hash.hexdigest())
+                self._hash, self._left = hashlib.sha256(), BLOCK_BYTES
+
+    def found(self) -> tuple[str, ...]:
+        """The digests; none for what is one block."""
+        last = () if self._left == BLOCK_BYTES else (self._hash.hexdigest(),)
+        found = (*self._done, *last)
+        return found if len(found) > 1 else ()
+
+
+def read_hashed(source: BinaryIO, size: int, origin: str, target: Target | None = None) -> str:
     """Read ``source`` to its end, copying it to ``target`` if given; return its SHA-256. ``origin`` names it in errors.
 
     Raises IntegrityError as soon as there are more than ``size`` bytes, or at the end when there are fewer.

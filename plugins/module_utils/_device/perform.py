@@ -143,7 +143,7 @@ class SwapCall:
         make_plan = swap.plan_present if request.state == "present" else swap.plan_active
         plan = make_plan(release, device_facts(), options)
         result["variant"] = plan.variant.name if plan.variant else None
-        result["missing_blobs"] = [file._asdict() for file in plan.missing]
+        result["missing_blobs"] = [file.entry for file in plan.missing]
         for file in plan.missing:
             if file.sha256 in request.unavailable_blobs:
                 path = request.unavailable_blobs[file.sha256]

@@ -42,7 +42,7 @@ class PreparedModel(NamedTuple):
         return {
             **self._asdict(),
             "settings": dict(self.settings),
-            "files": [file._asdict() for file in self.files],
+            "files": [file.entry for file in self.files],
         }
 
 

@@ -366,7 +366,9 @@ class Store:
         good = self.blobs.path(file)
         staged = os.path.join(self._tree.staging, "healed")
         for version in self._readable_versions():
-            for path in (os.path.join(version.directory, item.path) for item in version.files if item == file):
+            for path in (
+                os.path.join(version.directory, item.path) for item in version.files if item.sha256 == file.sha256
+            ):
                 status = file_status(path)
                 if status is not None and os.path.samestat(status, os.lstat(good)):
                     continue

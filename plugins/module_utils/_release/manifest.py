@@ -15,11 +15,13 @@ import re
 from typing import Any, Callable, Mapping, NamedTuple
 
 from .._common.errors import IncompatibleError, ManifestError
+from .._common.hashing import BLOCK_BYTES
 from .._common.records import is_number, is_whole
 
 SCHEMA = 1
 MANIFEST_BYTES_MAX = 1 << 20
 FILE_BYTES_MAX = 1 << 40
+BLOCKS_MAX = FILE_BYTES_MAX // BLOCK_BYTES
 VARIANTS_MAX = 64
 FILES_MAX = 1024
 CLASSES_MAX = 65536
@@ -46,11 +48,20 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class File(NamedTuple):
-    """One file of a release: its name, its size in bytes and its SHA-256 in lower-case hexadecimal."""
+    """One file of a release: its name, its size in bytes and its SHA-256 in lower-case hexadecimal.
+
+    ``blocks`` are the SHA-256 of each of its blocks of 1 MiB, where the manifest has them; the last may be smaller.
+    """
 
     path: str
     size: int
     sha256: str
+    blocks: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What names the file in a result and in the store's records: without its blocks."""
+        return {"path": self.path, "size": self.size, "sha256": self.sha256}
 
 
 class Tolerance(NamedTuple):
@@ -484,20 +495,36 @@ def _classes(value: Any, field: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def _file(value: Any, field: str) -> File:
-    item = _fields(value, field, required=("path", "size", "sha256"))
+    item = _fields(value, field, required=("path", "size", "sha256"), optional=("blocks",))
     path = item["path"]
     if not is_file_name(path) or path in RESERVED_NAMES:
         raise ManifestError(
             f"{field}.path: expected a plain file name (no directory, no leading dot or dash, "
             f"not {', '.join(sorted(RESERVED_NAMES))}); found {_shown(path)}"
         )
-    sha256 = item["sha256"]
-    if not isinstance(sha256, str) or not _SHA256.match(sha256):
-        raise ManifestError(f"{field}.sha256: expected 64 lower-case hexadecimal digits; found {_shown(sha256)}")
+    sha256 = _sha256(item["sha256"], f"{field}.sha256")
     size = _count(item["size"], f"{field}.size")
     if size == 0:
         raise ManifestError(f"{field}.size: expected at least 1 byte; found 0")
-    return File(path=path, size=size, sha256=sha256)
+    return File(path, size, sha256, _blocks(item.get("blocks"), f"{field}.blocks", size))
+
+
+def _blocks(value: Any, field: str, size: int) -> tuple[str, ...]:
+    """The digests of a file's blocks."""
+    if value is None:
+        return ()
+    count = -(-size // BLOCK_BYTES)
+    if not isinstance(value, list) or len(value) != count or count == 1:
+        found = f"{len(value)} entries" if isinstance(value, list) else _shown(value)
+        expected = f"{count} entries, one for each {BLOCK_BYTES} bytes" if count > 1 else "none for a file of one block"
+        raise ManifestError(f"{field}: expected {expected}; found {found}")
+    return tuple(_sha256(digest, f"{field}[{index}]") for index, digest in enumerate(value))
+
+
+def _sha256(value: Any, field: str) -> str:
+    if not isinstance(value, str) or not _SHA256.match(value):
+        raise ManifestError(f"{field}: expected 64 lower-case hexadecimal digits; found {_shown(value)}")
+    return value
 
 
 def _fields(value: Any, field: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ import json
 import os
 
 from .._common.errors import IntegrityError, ManifestError
-from .._common.hashing import read_hashed
+from .._common.hashing import BlockDigests, read_hashed
 from .manifest import MANIFEST_BYTES_MAX, File, Part, Release, Variant, check_name, parse_release_json
 from .onnx_check import check_onnx
 from .probe_set import ProbeSetError, read_outputs, read_probe_set
@@ -112,8 +112,13 @@ class Repository:
                 size = os.fstat(source.fileno()).st_size
                 if size != file.size:
                     raise IntegrityError(f"{origin}: expected {file.size} bytes; found {size}")
-                actual = read_hashed(source, file.size, origin)
+                blocks = BlockDigests()
+                actual = read_hashed(source, file.size, origin, blocks)
         except OSError as error:
             raise IntegrityError(f"{origin}: expected {file.size} bytes; {error.strerror}") from error
         if actual != file.sha256:
             raise IntegrityError(f"{origin}: expected SHA-256 {file.sha256}; found {actual}")
+        # A device would fetch block after block, and keep none of it.
+        for number, (expected, found) in enumerate(zip(file.blocks, blocks.found()), 1):
+            if found != expected:
+                raise IntegrityError(f"{origin}: block {number}: expected SHA-256 {expected}; found {found}")

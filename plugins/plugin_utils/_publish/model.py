@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import CHUNK_BYTES
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BlockDigests, read_hashed
 
 # The directory of the collection: plugins/plugin_utils/_publish/ is three levels below it.
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -44,10 +43,12 @@ class ModelFile:
     path: str
     size: int
     sha256: str
+    blocks: tuple[str, ...] = ()
 
     def entry(self) -> dict[str, Any]:
         """The file's entry in the manifest."""
-        return {"path": self.path, "size": self.size, "sha256": self.sha256}
+        blocks = {"blocks": list(self.blocks)} if self.blocks else {}
+        return {"path": self.path, "size": self.size, "sha256": self.sha256, **blocks}
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,11 @@ class Model:
 
 def file_of(location: str, path: str | None = None) -> ModelFile:
     """Describe the file at ``location``, read once; ``path`` is its name in the release. Raises OSError."""
-    digest, size = hashlib.sha256(), 0
+    blocks = BlockDigests()
     with open(location, "rb") as source:
-        while chunk := source.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return ModelFile(location, path or os.path.basename(location), size, digest.hexdigest())
+        size = os.fstat(source.fileno()).st_size
+        digest = read_hashed(source, size, location, blocks)
+    return ModelFile(location, path or os.path.basename(location), size, digest, blocks.found())
 
 
 class Progress:

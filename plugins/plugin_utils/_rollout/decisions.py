@@ -12,7 +12,8 @@ import datetime
 from dataclasses import dataclass
 from typing import Iterable, Sequence
 
-from . import window
+from ansible_collections.edgeml.fleet.plugins.module_utils._common import window
+
 from .gate.checks import Verdict
 from .options import RolloutOptions
 from .outcome import Outcome

@@ -19,9 +19,8 @@ from typing import Any, Callable, Mapping, NoReturn, Sequence, TypeVar
 import yaml
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common import window
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-
-from . import window
 
 PREFIX = "rollout_"
 Self = TypeVar("Self", bound="_Options")

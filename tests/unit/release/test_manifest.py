@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from releases import file_entry, make_pipeline, make_release, variant_entry
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError, ManifestError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import (
     FILE_BYTES_MAX,
     FILES_MAX,
@@ -348,6 +349,31 @@ def test_the_name_of_an_unknown_field_is_cut_short() -> None:
     with pytest.raises(ManifestError) as caught:
         parse_release({**GOOD, **{f"{index}" * 10_000: 1 for index in range(100)}})
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("size", "blocks", "message"),
+    [
+        (BLOCK_BYTES, ["0" * 64], "expected none for a file of one block; found 1 entries"),
+        (BLOCK_BYTES + 1, ["0" * 64], "expected 2 entries, one for each 1048576 bytes; found 1 entries"),
+        (2 * BLOCK_BYTES, ["0" * 64] * 3, "expected 2 entries, one for each 1048576 bytes; found 3 entries"),
+        (2 * BLOCK_BYTES, "0" * 128, "expected 2 entries"),
+        (2 * BLOCK_BYTES, ["0" * 64, "0" * 63], "expected 64 lower-case hexadecimal digits"),
+    ],
+)
+def test_a_list_of_blocks_has_one_digest_for_each_block(size: int, blocks: Any, message: str) -> None:
+    document = copy.deepcopy(GOOD)
+    document["variants"][0]["files"][0].update(size=size, blocks=blocks)
+    with pytest.raises(ManifestError, match=rf"^variants\[0\]\.files\[0\]\.blocks.*{re.escape(message)}"):
+        parse_release(document)
+
+
+def test_a_file_above_one_block_may_have_no_list() -> None:
+    document = copy.deepcopy(GOOD)
+    document["variants"][0]["files"][0].update(size=2 * BLOCK_BYTES)
+    assert parse_release(document).variants[0].files[0].blocks == ()
+    document["variants"][0]["files"][0].update(blocks=["1" * 64, "2" * 64])
+    assert parse_release(document).variants[0].files[0].blocks == ("1" * 64, "2" * 64)
 
 
 def test_variants_have_different_names() -> None:

@@ -33,13 +33,18 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 DIGEST = "0123456789abcdef" * 4
 # What the parser says of fields that do not fit each other: a schema compares no two fields.
 BETWEEN_FIELDS = re.compile(
-    "expected each once|expected the path of one of the variant's files|expected the size|expected one probe set"
+    "entries, one for each|none for a file of one block"
+    "|expected each once|expected the path of one of the variant's files|expected the size|expected one probe set"
     r"|variants\[\d\]\.parts: expected"
 )
 
 
 def file(path: str, digest: str = DIGEST) -> dict[str, Any]:
     return {"path": path, "size": 10, "sha256": digest}
+
+
+def large_file(path: str) -> dict[str, Any]:
+    return {"path": path, "size": (1 << 20) + 1, "sha256": "f" * 64, "blocks": [DIGEST, DIGEST]}
 
 
 ONE_MODEL: dict[str, Any] = {
@@ -84,7 +89,7 @@ PARTS: dict[str, Any] = {
             "architectures": ["aarch64"],
             "runtime": {"name": "onnxruntime", "minimum": "1"},
             "memory_bytes": 0,
-            "files": [file("finder.onnx"), file("recogniser.onnx")],
+            "files": [file("finder.onnx"), large_file("recogniser.onnx")],
             "parts": {
                 "finder": {"entrypoint": "finder.onnx"},
                 "recogniser": {"entrypoint": "recogniser.onnx", "tolerances": None},

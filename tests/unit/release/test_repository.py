@@ -37,6 +37,15 @@ def test_a_release_is_read_and_verified(root: Path) -> None:
     assert repository.verify(release) == len(CONTENT) + len(GOLDEN) + len(PROBE)
 
 
+def test_a_wrong_block_in_the_manifest_is_named(tmp_path: Path) -> None:
+    made = make_release(files={"model.onnx": CONTENT})
+    made.document["variants"][0]["files"][0]["blocks"][1] = "0" * 64
+    publish(made, tmp_path)
+    repository = Repository(str(tmp_path))
+    with pytest.raises(IntegrityError, match=f"model.onnx: block 2: expected SHA-256 {'0' * 64}; found "):
+        repository.verify(repository.release("digits", "1.0.0"))
+
+
 def test_a_blob_that_several_files_share_is_read_once(tmp_path: Path) -> None:
     publish(make_release(files={"a": CONTENT, "b": CONTENT}), tmp_path)
     repository = Repository(str(tmp_path))

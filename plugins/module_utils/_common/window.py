@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""Maintenance windows: times of the week, by the clock of a time zone. Runs on the controller."""
+"""Windows: times of the week, by the clock of a time zone. For maintenance, and for what a link costs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import re
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple, Sequence
 
-from zoneinfo import ZoneInfo
-
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from .errors import ArgumentError
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(
@@ -132,8 +130,11 @@ def _read_zone(text: str | None, whole: str) -> tzinfo:
     if text is None:
         return timezone.utc
     try:
+        # Python 3.8 has none.
+        from zoneinfo import ZoneInfo
+
         return ZoneInfo(text)
-    except (OSError, ValueError, LookupError) as error:
+    except (ImportError, OSError, ValueError, LookupError) as error:
         raise ArgumentError(
             f"window: expected a zone like Europe/Berlin that this machine knows (package tzdata);"
             f" found {text!r} in {whole!r}"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.filter import window_open, window_opening
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.window import is_open, next_opening, read_time
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.window import is_open, next_opening, read_time
 
 # 2026-11-20 is a Friday. Berlin is one hour ahead of UTC in winter; its clocks go from 02:00 to 03:00 on 2026-03-29,
 # a Sunday, at 01:00 UTC, and from 03:00 back to 02:00 on 2026-10-25, a Sunday, at 01:00 UTC.

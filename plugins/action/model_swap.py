@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import time
 from typing import Any, Iterable, NoReturn, Sequence
 
@@ -16,25 +15,14 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File, parse_release
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction, without_answer
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import never_connected
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import position
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import (
     OpenRepository,
     Trust,
     open_repository,
     read_from,
-)
-
-# What OpenSSH says before a connection stands (ssh.c, sshconnect.c, kex.c); one that broke later says other things.
-_NEVER_CONNECTED = re.compile(
-    r"ssh: connect to host|Could not resolve hostname|Permission denied|Host key verification failed|"
-    r"kex_exchange_identification|banner exchange|Too many authentication failures|"
-    r"REMOTE HOST IDENTIFICATION HAS CHANGED|ControlPath too long|"
-    # Where become does not come to its end, no command begins.
-    r"waiting for privilege escalation prompt|(Incorrect|Missing) \S+ password|"
-    # Ansible's own word, if ssh, on a busy controller, has closed its input and not yet ended: what was sent is not
-    # whole, so it did not run, wherever it came to.
-    r"\[Errno 32\] Broken pipe"
 )
 
 # How much of what a device lacks comes with the second call: the files beside a model, and the smallest models. A
@@ -62,10 +50,16 @@ class ActionModule(DeviceAction):
         except AnsibleConnectionFailure as error:
             self.connection_failed(str(error))
             return {"unreachable": True, "started": self._reached, "msg": str(error)}
+        except AnsibleActionFail:
+            raise
+        except Exception as error:
+            # A result without `refused` is one that Ansible gave before this action began.
+            result = {"model": args.get("model"), "version": args.get("version"), "refused": not self._reached}
+            raise AnsibleActionFail(str(error), result=result) from error
 
     def connection_failed(self, message: str) -> None:
         """Note whether the device may have begun; a later attempt that does not reach it says nothing of that."""
-        if self._connection.transport == "ssh" and not _NEVER_CONNECTED.search(message):
+        if self._connection.transport == "ssh" and not never_connected(message):
             self._reached = True
 
     def _wait(self, args: dict[str, Any], task_vars: dict[str, Any]) -> None:
@@ -141,11 +135,13 @@ class ActionModule(DeviceAction):
     def _ask_instead(self, result: dict[str, Any], args: dict[str, Any], task_vars: dict[str, Any] | None) -> None:
         """Complete the ``result`` of a call that ended without an answer.
 
-        A device that cannot be asked what it serves either was never begun: its Python, its shell or become fails.
-        One whose command took the request was begun, whatever it says.
+        A device that cannot be asked what it serves either was never begun: its Python, its shell or become fails, and
+        what it printed says why. One whose command took the request was begun, whatever it says.
         """
         names: dict[str, Any] = {name: args[name] for name in ("model", "version") if name in args}
         result.update(names, refused=not self.began, live=None)
+        if not self.began:
+            result["msg"] = without_answer(result)
         asked: dict[str, Any] = {name: args[name] for name in ("model", "store", "server") if name in args}
         try:
             told = self.ask("model_info", asked, task_vars)

@@ -13,7 +13,7 @@ from typing import Any, Iterator, Mapping, Sequence
 from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import lookup_loader
+from ansible.plugins.loader import become_loader, connection_loader, lookup_loader, shell_loader
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, Any] = {
     "step": {"type": "str", "required": True, "choices": list(STEPS)},
     "answer": {"type": "str"},
 }
+_LOADERS = {"become": become_loader, "connection": connection_loader, "shell": shell_loader}
 # The steps whose message is for the person who runs the playbook.
 _SHOWN = ("judge", "close", "wanted")
 
@@ -78,6 +79,13 @@ class _AnsibleScene:
             "ansible.builtin.inventory_hostnames", loader=self._action._loader, templar=self._action._templar
         )
         return [str(host) for host in lookup.run([pattern], variables=self._vars)]
+
+    def has_plugin(self, kind: str, name: str) -> bool:
+        """Return whether Ansible finds the plugin, under its own name or one that it had before."""
+        try:
+            return bool(_LOADERS[kind].find_plugin(name, check_aliases=True))
+        except AnsibleError:
+            return False
 
     def host_variables(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host, templated where they are read."""

@@ -135,6 +135,17 @@ class DeviceAction(ActionBase):
         )
 
 
+def without_answer(result: Mapping[str, Any]) -> str:
+    """Return in one line why a module ended without an answer, by what was printed in its place.
+
+    Of a traceback the last line has it, of a shell or of sudo every line may.
+    """
+    printed = (str(result.get(stream) or "").strip() for stream in ("module_stderr", "module_stdout", "msg"))
+    lines = [line.strip() for line in next(filter(None, printed), "nothing says why").splitlines() if line.strip()]
+    traced = any(line.startswith("Traceback ") for line in lines)
+    return f"nothing was begun: {lines[-1] if traced else '; '.join(lines)}"
+
+
 def away_seconds(module: str, seconds: float) -> float:
     """Return for how many of the ``seconds`` a call is tried again where nobody answers, or nobody is let in.
 

@@ -17,13 +17,27 @@ from ansible.utils.display import Display
 
 PAUSE_SECONDS = 2.0
 PAUSE_SECONDS_MAX = 30.0
-# Nobody is there, or who is there lets nobody in: OpenSSH's words (ssh.c, sshconnect.c), and sudo's.
-_AWAY = re.compile(
-    r"connect to (host|address) .*: (?!Connection reset)|Could not resolve hostname|Permission denied|"
+# Nobody is there, or who is there lets nobody in, or this machine's own ssh cannot begin: OpenSSH's words (ssh.c,
+# sshconnect.c, readconf.c), and sudo's. A key file that cannot be read is not yet the end: another one may do.
+_AWAY = (
+    r"connect to (host|address) .*: (?!Connection reset)|Could not resolve hostname|(?<!\": )Permission denied|"
     r"Host key verification failed|Too many authentication failures|REMOTE HOST IDENTIFICATION HAS CHANGED|"
-    r"ControlPath too long|"
-    r"(Incorrect|Missing) \S+ password"
+    r"Unable to negotiate with|"
+    # A jump host, or another ProxyCommand, ended before the device spoke; with ControlPersist its own words are lost.
+    r"stdio forwarding failed|Connection closed by UNKNOWN port|"
+    r"ControlPath too long|Bad configuration option|Bad owner or permissions on|Can't open user config file|"
+    r"^usage: ssh|(Incorrect|Missing) \S+ password"
 )
+# What may pass, but came before there was a connection, or before become came to its end: no command began.
+_BEFORE = (
+    r"connect to (host|address) .*: Connection reset|kex_exchange_identification|banner exchange|"
+    r"waiting for privilege escalation prompt|"
+    # Ansible's own word, if ssh, on a busy controller, has closed its input and not yet ended: what was sent is not
+    # whole, so it did not run, wherever it came to.
+    r"\[Errno 32\] Broken pipe"
+)
+_IS_AWAY = re.compile(_AWAY, re.MULTILINE)
+_IS_BEFORE = re.compile(f"{_AWAY}|{_BEFORE}", re.MULTILINE)
 _Result = TypeVar("_Result")
 
 
@@ -32,7 +46,15 @@ def is_away(message: str) -> bool:
 
     All else may pass: ``become`` or the greeting took too long, the connection broke or was reset.
     """
-    return bool(_AWAY.search(message))
+    return bool(_IS_AWAY.search(message))
+
+
+def never_connected(message: str) -> bool:
+    """Whether a connection's failure says that no command began on the device.
+
+    A connection that broke later says other things, and what is not known is taken for one.
+    """
+    return bool(_IS_BEFORE.search(message))
 
 
 def patiently(

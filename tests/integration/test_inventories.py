@@ -6,76 +6,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from controller import Ansible, Run
-from releases import make_release, publish
-from rollouts import UNMEASURED
-
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-
-
-class Site:
-    """Devices on this machine that hold a release and serve it with nobody to tell, in the reader's own inventory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        publish(make_release("1.0.0", model="plain", files={"model.bin": b"weights"}), directory / "repository")
-        self.ansible = Ansible(directory, [])
-        (self.ansible.directory / "hosts.json").unlink()
-
-    def write(self, name: str, content: str | Mapping[str, Any]) -> None:
-        """Write a file beside the inventory."""
-        path = self.ansible.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else json.dumps(content), newline="")
-
-    def variables(self, **more: Any) -> dict[str, Any]:
-        """Variables of every host: each has a store of its own, by its number."""
-        (self.directory / "stores").mkdir(exist_ok=True)
-        return {
-            "ansible_connection": "local",
-            "ansible_become": False,
-            "ansible_python_interpreter": sys.executable,
-            "model_repository": str(self.directory / "repository"),
-            "model_repository_unsigned": True,
-            "rollout_server": {"store": f"{self.directory}/stores/{{{{ number }}}}", "strategy": "none"},
-            "rollout_ledger": str(self.directory / "ledger"),
-            "rollout_soak_seconds": 0,
-            "rollout_min_ready_seconds": 0,
-            "rollout_trial_seconds": 0,
-            "rollout_device_silence_seconds": 0,
-            "rollout_limits": UNMEASURED,
-            **more,
-        }
-
-    def rollout(self, *options: str, **variables: Any) -> Run:
-        """Roll the release out by inventories that ``options`` name."""
-        for number in range(20):
-            (self.directory / "stores" / str(number)).mkdir(exist_ok=True)
-        return self.ansible.run(
-            "edgeml.fleet.rollout", *options, **{"model_name": "plain", "model_version": "1.0.0", **variables}
-        )
-
-    @property
-    def book(self) -> dict[str, Any]:
-        """What the ledger has of the rollout."""
-        found: dict[str, Any] = json.loads((self.directory / "ledger" / "plain-1.0.0-1.json").read_text())
-        return found
-
-    @property
-    def outcomes(self) -> dict[str, str]:
-        """What became of each device, by the ledger."""
-        return {row["device"]: row["outcome"] for row in self.book["devices"]}
-
-    def active(self, number: int) -> str | None:
-        return Store(str(self.directory / "stores" / str(number))).state("plain").active
+from sites import Site
 
 
 @pytest.fixture
@@ -179,28 +116,19 @@ def test_a_limit_leaves_everybody_in_their_wave(site: Site) -> None:
     assert [wave["number"] for wave in site.book["plan"]["waves"]] == [planned["waves"][-1]["number"]]
 
 
-# Of each of them nothing was begun, so nothing of it says anything of the version.
-TROUBLE: dict[str, tuple[dict[str, Any], str]] = {
-    "no-python": ({"ansible_python_interpreter": "/usr/bin/python-not-there"}, "refused"),
-    "no-name": ({"ansible_connection": "ssh", "ansible_host": "host.invalid"}, "away"),
-    "no-address": ({"ansible_connection": "ssh", "ansible_host": ""}, "away"),
-    # Ansible itself says so of these two, before anything of ours begins.
-    "wrong-connection": ({"ansible_connection": "carrier-pigeon"}, "failed"),
-    "wrong-become": ({"ansible_become": True, "ansible_become_method": "magic"}, "failed"),
-    "wrong-user": ({"ansible_become": True, "ansible_become_user": "nobody-there"}, "refused"),
-    "no-shell": ({"ansible_shell_executable": "/bin/shell-not-there"}, "refused"),
-}
-
-
-@pytest.mark.parametrize("name", TROUBLE)
-def test_a_device_in_trouble_keeps_no_other_from_its_place(site: Site, name: str) -> None:
-    variables, outcome = TROUBLE[name]
-    hosts = {"bad": {"number": 0, **variables}, **{f"edge-{number}": {"number": number} for number in (1, 2)}}
+@pytest.mark.parametrize(
+    "variables",
+    [{"ansible_connection": "carrier-pigeon"}, {"ansible_become": True, "ansible_become_method": "magic"}],
+    ids=["connection", "become"],
+)
+def test_a_plugin_that_the_controller_lacks_is_named_at_the_plan(site: Site, variables: dict[str, Any]) -> None:
+    hosts = {"edge-1": {"number": 1}, "edge-2": {"number": 2, **variables}}
     site.write("hosts.json", {"all": {"vars": site.variables(), "children": {"edge": {"hosts": hosts}}}})
-    limits = {**UNMEASURED, "max_failures": 1}
-    run = site.rollout("-i", "hosts.json", "-e", json.dumps({"rollout_limits": limits}), rollout_waves=["100%"])
-    assert run.code == 0, run
-    assert site.outcomes == {"bad": outcome, "edge-1": "updated", "edge-2": "updated"}
+    run = site.rollout("-i", "hosts.json")
+    assert run.code == 2, run
+    (wrong,) = (name for name, value in variables.items() if value is not True)
+    assert run.custom_stats["rollout_problem"].startswith(f"edge-2: {wrong}: expected a "), run
+    assert site.active(1) is None
 
 
 def test_a_variable_that_cannot_be_read_is_named_with_its_device(site: Site) -> None:

@@ -19,8 +19,10 @@ from typing import Any
 from links import REPOSITORY
 
 _UNPACKED = REPOSITORY / ".cache" / "sshd"
-_PACKAGES = ("openssh-server", "libwrap0")
-_SECONDS = 20
+_SECONDS = 60
+
+# A user that exists for this server alone: it is one without rights while nobody has logged in.
+_WITH_ITS_USER = 'mount --bind "$1" /etc/passwd && shift && exec "$@"'
 
 _CONFIG = """\
 AuthorizedKeysFile {directory}/key.pub
@@ -29,6 +31,7 @@ PasswordAuthentication no
 PermitRootLogin prohibit-password
 PidFile none
 StrictModes no
+Port {port}
 Subsystem sftp internal-sftp
 # Hundreds of devices answer here, each with its own.
 MaxStartups 1000
@@ -37,27 +40,22 @@ UsePAM no
 
 
 def find_sshd() -> tuple[Path, Path]:
-    """OpenSSH's server and the directory of its libraries; from Debian's packages where it is not installed."""
+    """OpenSSH's server and the directory of its libraries; as make setup unpacks it, where it is not installed."""
     libraries = _UNPACKED / "usr" / "lib" / f"{platform.machine()}-linux-gnu"
     installed = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
     if installed:
         return Path(installed), libraries
     program = _UNPACKED / "usr" / "sbin" / "sshd"
-    if not program.exists():
-        shutil.rmtree(_UNPACKED, ignore_errors=True)
-        _UNPACKED.mkdir(parents=True)
-        subprocess.run(["apt-get", "download", *_PACKAGES], cwd=_UNPACKED, check=True, capture_output=True)
-        for package in _UNPACKED.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", str(package), str(_UNPACKED)], check=True)
+    assert program.exists(), f"{program} is not there: make setup unpacks it"
     return program, libraries
 
 
 class Sshd:
-    """Listens on port 22 of every address of a network that this process has for itself, and lets root in by a key.
+    """Lets root in by a key, on port 22 of every address of a network that this process has for itself.
 
     As a context manager it runs; its files are below ``directory``. ``enter`` is the command that starts another one in
     its network, where that is not this process's own; ``address`` one of its addresses there. Needs
-    ``simulated_fleet.leave_the_machine``.
+    ``simulated_fleet.leave_the_machine``; with another ``port`` it listens on ``address`` only, and needs nothing.
     """
 
     def __init__(
@@ -67,10 +65,14 @@ class Sshd:
         libraries: Path,
         enter: Sequence[str] = (),
         address: str = "127.0.0.1",
+        port: int = 22,
     ) -> None:
         self._directory = directory / "ssh"
-        self._command = [*enter, str(program), "-D", "-e", "-f", str(self._directory / "sshd_config")]
+        own_mounts = [*enter, "unshare", "--mount", "--propagation", "private", "sh", "-c", _WITH_ITS_USER, "sh"]
+        server = [str(program), "-D", "-e", "-f", str(self._directory / "sshd_config")]
+        self._command = [*own_mounts, str(self._directory / "passwd"), *server]
         self._address = address
+        self._port = port
         self._libraries = libraries
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -82,15 +84,19 @@ class Sshd:
             )
         host_key = (self._directory / "host_key.pub").read_text()
         (self._directory / "known_hosts").write_text(f"* {host_key}")
-        (self._directory / "sshd_config").write_text(_CONFIG.format(directory=self._directory))
-        self._add_user()
+        config = _CONFIG.format(directory=self._directory, port=self._port)
+        if self._port != 22:
+            config += f"ListenAddress {self._address}\n"
+        (self._directory / "sshd_config").write_text(config)
+        user = "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
+        (self._directory / "passwd").write_text(Path("/etc/passwd").read_text() + user)
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 self._command, stderr=log, env={"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self._libraries)}
             )
         deadline = time.monotonic() + _SECONDS
-        while not _answers(self._address):
+        while not self._answers():
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
@@ -100,7 +106,6 @@ class Sshd:
         assert self._process is not None
         self._process.terminate()
         self._process.wait()
-        subprocess.run(["umount", "/etc/passwd"], check=True)
 
     @property
     def log(self) -> str:
@@ -111,18 +116,12 @@ class Sshd:
         """The variables for Ansible of a host that is reached at ``address``."""
         return {
             "ansible_host": address,
+            "ansible_port": self._port,
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(self._directory / "key"),
             "ansible_ssh_common_args": f"-F none -o UserKnownHostsFile={self._directory}/known_hosts",
         }
 
-    def _add_user(self) -> None:
-        """The user without rights that the server is while nobody has logged in."""
-        passwd = self._directory / "passwd"
-        passwd.write_text(Path("/etc/passwd").read_text() + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
-        subprocess.run(["mount", "--bind", str(passwd), "/etc/passwd"], check=True)
-
-
-def _answers(address: str) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex((address, 22)) == 0
+    def _answers(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex((self._address, self._port)) == 0

@@ -46,21 +46,26 @@ wanted_packages() {
 
 is_installed() { dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 
-# unpack_nginx: have nginx in .cache/nginx, for the tests. It is not installed: the package would begin to listen on port 80.
-unpack_nginx() {
-    local target=.cache/nginx
-    if [ -x "$target/usr/sbin/nginx" ]; then
+# unpack_program PROGRAM PACKAGE...: have a server's PROGRAM (usr/sbin/nginx) in .cache/NAME, for the tests. Its packages are
+# not installed: they would begin to listen.
+unpack_program() {
+    local program=$1 target package
+    shift
+    target=.cache/$(basename "$program")
+    if [ -x "$target/$program" ]; then
         say "there"
         return
     fi
     rm -rf "$target"
     mkdir -p "$target"
-    (cd "$target" && apt-get download --quiet=2 -o APT::Sandbox::User=root nginx) ||
+    (cd "$target" && apt-get download --quiet=2 -o APT::Sandbox::User=root "$@") ||
         { watched "$logs/apt-update.log" apt-get update -o Acquire::Retries=5 &&
-            (cd "$target" && apt-get download --quiet=2 -o APT::Sandbox::User=root nginx); }
-    dpkg-deb --extract "$target"/nginx_*.deb "$target"
-    rm "$target"/nginx_*.deb
-    say "$("$target/usr/sbin/nginx" -v 2>&1) is in $target"
+            (cd "$target" && apt-get download --quiet=2 -o APT::Sandbox::User=root "$@"); }
+    for package in "$target"/*.deb; do
+        dpkg-deb --extract "$package" "$target"
+        rm "$package"
+    done
+    say "in $target"
 }
 
 install_packages() {

@@ -11,15 +11,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from .outcome import Outcome, first_line, swap_outcome
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+
+from .options import BOOLEAN, whole
+from .outcome import Outcome, one_line, swap_outcome
 from .plan import PlannedWave
 from .waves import LeftOut
 
 # A host whose name is such a word is named by it in a play; any other name would be taken apart.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", re.ASCII)
 _DEVICE_CLASS = "device_class"
+
+# Variables by which Ansible reaches a device, and the kind of plugin that the first ones name.
+PLUGINS = {"ansible_connection": "connection", "ansible_shell_type": "shell", "ansible_become_method": "become"}
+CONNECTION_VARIABLES = (*PLUGINS, "ansible_become", "ansible_port")
 
 Row = dict[str, Any]
 Result = Mapping[str, Any]
@@ -51,6 +58,25 @@ def describe(variables: Mapping[str, Any], class_variables: Sequence[str]) -> di
         if value and str(value).strip().lower() not in ("false", "no", "off", "0"):
             found[word] = value
     return found
+
+
+def check_connection(variables: Mapping[str, Any], has_plugin: Callable[[str, str], bool]) -> None:
+    """Raise ArgumentError where Ansible could not even try to reach a device: it names the variable.
+
+    ``has_plugin`` tells of a kind and a name whether the controller has that plugin.
+    """
+    if _has(variables, "ansible_port"):
+        whole(1).convert("ansible_port", variables["ansible_port"])
+    becomes = BOOLEAN.convert("ansible_become", variables.get("ansible_become", True))
+    for variable, kind in PLUGINS.items():
+        name = str(variables.get(variable) or "")
+        # "smart" is a choice between plugins, and none itself.
+        if name in ("", "smart") or (kind == "become" and not becomes) or has_plugin(kind, name):
+            continue
+        raise ArgumentError(
+            f"{variable}: expected a {kind} plugin that this controller has; found {name!r}. "
+            f"ansible-doc --type {kind} --list names them"
+        )
 
 
 def without_class(fleet: Mapping[str, Mapping[str, Any]], class_variables: Sequence[str]) -> list[str]:
@@ -100,9 +126,9 @@ def _became(results: DeviceResults, judged: Outcome | None) -> Row:
     swap, revert = results.swap, results.revert
     outcome = judged or (Outcome.PLANNED if _is_planned(swap) else Outcome.NOT_STARTED)
     before, after = _versions(swap)
-    detail = first_line(swap) if swap.get("failed") or swap.get("unreachable") else ""
+    detail = one_line(swap) if swap.get("failed") or swap.get("unreachable") else ""
     if (revert.get("unreachable") and outcome is not Outcome.AWAY) or revert.get("failed"):
-        outcome, detail = Outcome.NOT_REVERTED, first_line(revert)
+        outcome, detail = Outcome.NOT_REVERTED, one_line(revert)
     elif revert.get("changed"):
         outcome, after = Outcome.REVERTED, _active(revert, "after")
     return {"before": before, "after": after, "outcome": outcome.value, "detail": detail}
@@ -139,7 +165,7 @@ def reconcile_rows(results: Mapping[str, DeviceResults]) -> list[Row]:
                     "version": item["version"] if item["state"] == "active" else "-",
                     "live": str(result.get("live") or "-"),
                     "outcome": swap_outcome(result).value,
-                    "detail": first_line(result) if bad else "",
+                    "detail": one_line(result) if bad else "",
                 }
             )
     return rows
@@ -159,7 +185,7 @@ def rollback_rows(results: Mapping[str, DeviceResults]) -> list[Row]:
         else:
             outcome = Outcome.REVERTED.value if result.get("changed") else "unchanged"
         row = {"device": host, "before": before, "after": after, "outcome": outcome}
-        rows.append({**row, "detail": first_line(result) if bad else ""})
+        rows.append({**row, "detail": one_line(result) if bad else ""})
     return rows
 
 

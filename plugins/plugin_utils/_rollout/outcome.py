@@ -40,6 +40,9 @@ class Outcome(Word):
     NOT_REVERTED = "not reverted"
 
 
+# Of a message in a table.
+_LINE_MAX = 300
+
 # The new version serves on a device with one of these outcomes.
 ON_NEW_VERSION = (Outcome.UPDATED, Outcome.ALREADY_THERE)
 # A device with one of these outcomes may serve the new version, or hold it as its active one.
@@ -55,7 +58,8 @@ def swap_outcome(swap: Mapping[str, Any]) -> Outcome:
             return Outcome.SILENT
         if swap.get("failure"):
             return Outcome.FAILED_BEFORE
-        return Outcome.REFUSED if swap.get("refused") else Outcome.FAILED
+        # Without a word of the device Ansible itself ended the task before it began: no connection could be set up.
+        return Outcome.REFUSED if swap.get("refused", "live" not in swap) else Outcome.FAILED
     return Outcome.UPDATED if swap.get("changed") else Outcome.ALREADY_THERE
 
 
@@ -87,6 +91,12 @@ def outcome(swap: Mapping[str, Any], read: Mapping[str, Any]) -> Outcome:
     return Outcome.AWAY if reported is Outcome.AWAY else Outcome.FAILED
 
 
-def first_line(result: Mapping[str, Any]) -> str:
-    """Return what a module's result says in its first line, shortened for a table."""
-    return str(result.get("msg") or "").strip().partition("\n")[0][:300]
+def one_line(result: Mapping[str, Any]) -> str:
+    """Return what a result says in one line, shortened for a table.
+
+    That is its first line; but all lines of ssh, which puts the reason last, without those that only adorn.
+    """
+    lines = [line.strip("@ \r") for line in str(result.get("msg") or "").strip().splitlines()]
+    if not result.get("unreachable"):
+        lines = lines[:1]
+    return "; ".join(line for line in lines if line).replace(":; ", ": ")[:_LINE_MAX]

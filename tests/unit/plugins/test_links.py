@@ -11,7 +11,7 @@ import itertools
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import is_away, patiently
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import is_away, never_connected, patiently
 
 FAILED = "Failed to connect to the host via ssh: "
 # As Ansible and OpenSSH 9 say it.
@@ -21,6 +21,9 @@ SLOW = (
     f"{FAILED}kex_exchange_identification: Connection closed by remote host\nConnection closed by 127.0.0.1 port 2201",
     f"{FAILED}ssh: connect to host 10.0.0.7 port 22: Connection reset by peer",
     f"{FAILED}client_loop: send disconnect: Broken pipe",
+    # A key that cannot be read, beside one that was taken.
+    f'{FAILED}Load key "/home/ops/.ssh/old": Permission denied\r\nclient_loop: send disconnect: Broken pipe',
+    f"{FAILED}Connection to 10.0.0.7 closed by remote host.",
     f"{FAILED}Shared connection to 10.0.0.7 closed.",
 )
 AWAY = (
@@ -30,6 +33,16 @@ AWAY = (
     f"{FAILED}ssh: Could not resolve hostname edge-1: Name or service not known",
     f"{FAILED}ops@10.0.0.7: Permission denied (publickey).",
     f"{FAILED}Host key verification failed.",
+    f"{FAILED}No ED25519 host key is known for edge-1 and you have asked\r\nHost key verification failed.",
+    f'{FAILED}Load key "/home/ops/.ssh/id": error in libcrypto\r\nops@10.0.0.7: Permission denied (publickey).',
+    f"{FAILED}Unable to negotiate with 10.0.0.7 port 22: no matching host key type found. Their offer: ssh-rsa",
+    # Behind a jump host, with ControlPersist and without.
+    f"{FAILED}kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535",
+    f"{FAILED}channel 0: open failed: connect failed: No route to host\r\nstdio forwarding failed",
+    # The controller's own ssh.
+    f"{FAILED}command-line: line 0: Bad configuration option: nosuchoption",
+    f"{FAILED}Bad owner or permissions on /home/ops/.ssh/config",
+    f"{FAILED}Can't open user config file /home/ops/ssh_config: No such file or directory",
     f"{FAILED}ControlPath too long ('/home/ops/.ansible/cp/123c084d92' >= 108 bytes)",
     "Incorrect sudo password",
 )
@@ -67,6 +80,15 @@ def test_a_slow_device_is_tried_again_for_a_bounded_time(message: str) -> None:
     assert not is_away(message)
     # At 0, 2, 6, 14, 30, 60 and 90 s.
     assert fail((message,)) == [message] * 7
+
+
+# The connection stood, so a command may have begun.
+BROKEN = [message for message in SLOW if "Broken pipe" in message or "closed." in message or "remote host." in message]
+
+
+@pytest.mark.parametrize("message", [*SLOW, *AWAY, "[Errno 32] Broken pipe", f"{FAILED}something new"])
+def test_a_command_may_have_begun_where_a_connection_stood(message: str) -> None:
+    assert never_connected(message) != (message in BROKEN or "new" in message)
 
 
 @pytest.mark.parametrize("message", AWAY)

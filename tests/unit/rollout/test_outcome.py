@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import outcome, swap_outcome
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import one_line, outcome, swap_outcome
 
 NEW = {"model": {"live": "1.1.0"}}
 OLD = {"model": {"live": "1.0.0"}}
@@ -24,6 +24,8 @@ LOST = {"unreachable": True, "started": True, "version": "1.1.0"}
 LATE = {"failed": True, "timedout": {"period": 900}, "version": "1.1.0"}
 REFUSED = {"failed": True, "refused": True, "version": "1.1.0"}
 FAILED = {"failed": True, "refused": False, "version": "1.1.0"}
+# Of Ansible itself, before the task began.
+NOT_BEGUN = {"failed": True, "changed": False, "msg": "the connection plugin was not found"}
 BEFORE = {"failed": True, "refused": True, "failure": {"reason": "crashed"}, "version": "1.1.0"}
 
 
@@ -70,8 +72,29 @@ def test_outcome(swap: dict[str, Any], read: dict[str, Any], expected: str) -> N
         (LATE, "silent"),
         (REFUSED, "refused"),
         (FAILED, "failed"),
+        (NOT_BEGUN, "refused"),
         (BEFORE, "failed before"),
     ],
 )
 def test_swap_outcome(swap: dict[str, Any], expected: str) -> None:
     assert swap_outcome(swap) == expected
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ({"msg": "no room\nTraceback"}, "no room"),
+        ({}, ""),
+        ({"unreachable": True, "msg": "by ssh: a@b: Permission denied.\r\n"}, "by ssh: a@b: Permission denied."),
+        (
+            {
+                "unreachable": True,
+                "msg": "by ssh: @@@@@@\r\n@   WARNING: OPEN!   @\r\n@@@@@@\r\nLoad key: bad\r\na@b: no",
+            },
+            "by ssh: WARNING: OPEN!; Load key: bad; a@b: no",
+        ),
+        ({"failed": True, "msg": "x" * 1000}, "x" * 300),
+    ],
+)
+def test_a_message_in_a_table_has_one_line_with_the_reason(result: dict[str, Any], expected: str) -> None:
+    assert one_line(result) == expected

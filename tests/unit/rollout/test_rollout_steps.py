@@ -71,6 +71,9 @@ class Stage:
     def matching(self, pattern: str) -> list[str]:
         return list(self.groups.get(pattern, []))
 
+    def has_plugin(self, kind: str, name: str) -> bool:
+        return name in {"connection": ("local", "ssh"), "become": ("sudo",), "shell": ("sh",)}[kind]
+
     def host_variables(self, host: str) -> Mapping[str, Any]:
         return self.host.get(host, {})
 
@@ -185,6 +188,31 @@ def test_what_is_wrong_with_one_device_is_said_at_the_plan_by_its_name(stage: St
     stage.host["edge-l1"]["rollout_trial_limits"] = {"crash_max": 1}
     with pytest.raises(ArgumentError, match=r"^edge-l1: rollout_trial_limits: crash_max: no such option"):
         stage.step("plan")
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"ansible_connection": "sssh"}, "ansible_connection: expected a connection plugin that this controller has"),
+        ({"ansible_become_method": "sodo"}, "ansible_become_method: expected a become plugin that this controller has"),
+        ({"ansible_shell_type": "fishy"}, "ansible_shell_type: expected a shell plugin that this controller has"),
+        ({"ansible_port": "twenty-two"}, "ansible_port: expected a whole number from 1; found 'twenty-two'"),
+        ({"ansible_become": "perhaps"}, "ansible_become: expected true or false; found 'perhaps'"),
+        # What Ansible takes, the plan takes.
+        ({"ansible_connection": "smart", "ansible_port": "22", "ansible_shell_type": ""}, None),
+        ({"ansible_become": "no", "ansible_become_method": "sodo"}, None),
+    ],
+)
+def test_a_device_that_ansible_could_not_even_try_is_said_at_the_plan(
+    stage: Stage, variables: dict[str, Any], problem: str | None
+) -> None:
+    stage.host["edge-l1"].update(variables)
+    if problem is None:
+        assert stage.step("plan")["next"] == "roll_out"
+        return
+    with pytest.raises(ArgumentError) as caught:
+        stage.step("plan")
+    assert str(caught.value).startswith(f"edge-l1: {problem}")
 
 
 def test_groups_and_classes_that_are_misspelt_are_said_at_the_plan(stage: Stage) -> None:

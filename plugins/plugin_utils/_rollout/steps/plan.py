@@ -38,7 +38,7 @@ def plan(scene: Scene) -> Result:
     # From here on the files of this run are those that were verified.
     options = dataclasses.replace(options, repository=repository.root)
     fleet = {host: scene.host_variables(host) for host in names}
-    _check_devices(fleet, scene.hosts)
+    _check_devices(fleet, scene)
     described = {host: devices.describe(found, options.device_class_variables) for host, found in fleet.items()}
     planned = _waves(scene, options, described)
     shown = [PlannedWave(wave["number"], wave["name"], tuple(wave["hosts"])) for wave in planned.document()["waves"]]
@@ -111,18 +111,19 @@ def _waves(scene: Scene, options: RolloutOptions, described: Mapping[str, Any]) 
         raise ArgumentError(f"rollout_{error}") from None
 
 
-def _check_devices(fleet: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> None:
-    """Raise ArgumentError where a device's own options are wrong; most devices share theirs with many others."""
+def _check_devices(fleet: Mapping[str, Mapping[str, Any]], scene: Scene) -> None:
+    """Raise ArgumentError where a device's own variables are wrong; most devices share theirs with many others."""
     names = [name for alternatives in DeviceOptions.names().values() for name in alternatives]
     right = set()
-    for host in hosts:
+    for host in scene.hosts:
         found = fleet.get(host, {})
-        values = {name: found[name] for name in names if name in found}
+        values = {name: found[name] for name in (*names, *devices.CONNECTION_VARIABLES) if name in found}
         key = repr(sorted(values.items()))
         if key in right:
             continue
         try:
             DeviceOptions.from_variables(values)
+            devices.check_connection(values, scene.has_plugin)
         except ArgumentError as error:
             raise ArgumentError(f"{host}: {error}") from None
         right.add(key)

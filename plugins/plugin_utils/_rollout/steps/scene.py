@@ -64,6 +64,9 @@ class Scene(Protocol):
     def matching(self, pattern: str) -> list[str]:
         """Return all hosts of the inventory that match, also those that are not played."""
 
+    def has_plugin(self, kind: str, name: str) -> bool:
+        """Return whether the controller has a plugin of this kind: connection, become or shell."""
+
     def host_variables(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host."""
 

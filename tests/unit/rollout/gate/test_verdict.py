@@ -154,7 +154,9 @@ def finding(check: Check, wave: list[DeviceObservation], limits: Limits | None =
         ({"unreachable": True, "changed": False}, {}, Outcome.AWAY),
         ({"failed": True, "refused": True}, {"skipped": True}, Outcome.REFUSED),
         ({"failed": True, "refused": False}, {"skipped": True}, Outcome.FAILED),
-        ({"failed": True}, {"skipped": True}, Outcome.FAILED),
+        ({"failed": True, "live": "1.0.0"}, {"skipped": True}, Outcome.FAILED),
+        # Ansible's own, before the task began.
+        ({"failed": True}, {"skipped": True}, Outcome.REFUSED),
         ({"failed": True, "refused": True}, {"model": model()}, Outcome.REFUSED),
         (SWAPPED, {"unreachable": True}, Outcome.SILENT),
         (SWAPPED, {"failed": True}, Outcome.SILENT),

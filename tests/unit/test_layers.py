@@ -25,7 +25,8 @@ STANDARD_LIBRARY = sys.stdlib_module_names
 LAYERS: dict[str, tuple[str, ...]] = {
     "module_utils._common": (),
     "module_utils._release": ("module_utils._common",),
-    "module_utils._device": ("module_utils._common", "module_utils._release"),
+    "module_utils._fetch": ("module_utils._common", "module_utils._release"),
+    "module_utils._device": ("module_utils._common", "module_utils._release", "module_utils._fetch"),
     # What a device is asked and what it answers is the contract of both programs.
     "plugin_utils._call": ("module_utils._common", "module_utils._device.request", "plugin_utils._links"),
     # The desk scores answers as a device does, and ends what it started as a device does.

@@ -1,0 +1,313 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Objects from a web server: one GET with at most one range for each try, and nothing believed of the reply."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.utils
+import http.client
+import re
+import socket
+import ssl
+import threading
+import time
+from email.message import Message
+from typing import Mapping
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+from .._release.manifest import File
+from .failures import Kind, SourceError
+from .options import FetchOptions
+from .pace import Pace, Patience
+from .sources import Stream
+
+_REDIRECTS_MAX = 5
+_TOKEN_BYTES_MAX = 16 << 10
+_WAIT_SECONDS_MAX = 86400.0
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_TRIED_AGAIN = frozenset((408, 425, 429))
+
+
+class WebServer:
+    """A web server, or a path on one. It keeps its connection from one object to the next."""
+
+    def __init__(self, location: str, options: FetchOptions, pace: Pace, patience: Patience) -> None:
+        parts = urlsplit(location)
+        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        self._options = options
+        self._pace = pace
+        self._patience = patience
+        self._connection: http.client.HTTPConnection | None = None
+        self._origin = ("", "")
+        self._user = _credentials(parts)
+
+    def open(self, file: File, start: int, fresh: bool) -> Stream:
+        """The bytes of ``file`` from ``start`` on. Raises SourceError."""
+        url = home = f"{self.name}/blobs/sha256/{file.sha256}"
+        for _redirect in range(_REDIRECTS_MAX + 1):
+            response = self._get(url, self._headers(file, start, fresh, own=_origin(url) == _origin(home)))
+            if response.status not in (301, 302, 303, 307, 308):
+                return self._checked(response, url, file, start)
+            url = self._redirected(response, url)
+        raise SourceError(Kind.REDIRECTED, f"{home}: expected at most {_REDIRECTS_MAX} redirects; found more")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # ---- the parts ----
+
+    def _headers(self, file: File, start: int, fresh: bool, own: bool) -> Mapping[str, str]:
+        """The request's headers. ``own``: it goes to the source itself, which may see what the device is let in by."""
+        headers = {
+            # One range, written anew for each try.
+            "Range": f"bytes={start}-{file.size - 1}",
+            "Accept-Encoding": "identity",
+            "User-Agent": "edgeml",
+        }
+        if fresh:
+            headers["Cache-Control"] = "no-cache"
+        if own and self._options.token_file is not None:
+            headers["Authorization"] = f"Bearer {_token(self._options.token_file)}"
+        elif own and self._user:
+            headers["Authorization"] = self._user
+        return headers
+
+    def _get(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        if self._connection is not None and self._origin == _origin(url):
+            try:
+                return self._send(url, headers)
+            except SourceError as error:
+                # A server may close what was idle, at any moment.
+                if error.kind is not Kind.INTERRUPTED:
+                    raise
+        self.close()
+        self._connect(url)
+        return self._send(url, headers)
+
+    def _send(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        connection = self._connection
+        if connection is None:
+            raise SourceError(Kind.INTERRUPTED, f"{url}: there is no connection")
+        parts = urlsplit(url)
+        target = url if self._options.proxy and parts.scheme == "http" else parts.path
+        if parts.query:
+            target = target if target == url else f"{target}?{parts.query}"
+        # A time-out of a socket begins anew with every byte; this one does not.
+        watchdog = threading.Timer(2 * self._patience.stall, _hang_up, (connection,))
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            connection.request("GET", target, headers=dict(headers))
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise SourceError(Kind.INTERRUPTED, f"{url}: no reply: {_told(error)}") from error
+        finally:
+            watchdog.cancel()
+
+    def _connect(self, url: str) -> None:
+        """Connect within the patience for it: a time-out of a socket does not cover the resolution of a name."""
+        connection = self._prepare(url)
+        found: list[BaseException] = []
+        done = threading.Event()
+        abandoned = threading.Event()
+
+        def connect() -> None:
+            try:
+                connection.connect()
+            except BaseException as error:
+                found.append(error)
+            done.set()
+            if abandoned.is_set():
+                connection.close()
+
+        threading.Thread(target=connect, daemon=True).start()
+        if not done.wait(self._patience.connect):
+            abandoned.set()
+            raise SourceError(Kind.UNREACHABLE, f"{url}: no connection within {self._patience.connect:g} s")
+        if found:
+            connection.close()
+            untrusted = isinstance(found[0], ssl.SSLCertVerificationError)
+            raise SourceError(
+                Kind.UNTRUSTED if untrusted else Kind.UNREACHABLE, f"{url}: no connection: {_told(found[0])}"
+            ) from found[0]
+        # It connects here, and nowhere else.
+        connection.auto_open = 0
+        connection.sock.settimeout(self._patience.stall)
+        buffer = self._pace.receive_buffer_bytes
+        if buffer is not None:
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self._connection, self._origin = connection, _origin(url)
+
+    def _prepare(self, url: str) -> http.client.HTTPConnection:
+        """A connection to the server or the proxy that does not stand yet."""
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        proxy = urlsplit(self._options.proxy) if self._options.proxy else None
+        host, port = (parts if proxy is None else proxy).hostname or "", (parts if proxy is None else proxy).port
+        patience = self._patience.connect
+        if not secure:
+            return http.client.HTTPConnection(host, port, timeout=patience)
+        connection = http.client.HTTPSConnection(host, port, timeout=patience, context=self._context(url))
+        if proxy is not None:
+            user = _credentials(proxy)
+            connection.set_tunnel(parts.hostname or "", parts.port, {"Proxy-Authorization": user} if user else {})
+        return connection
+
+    def _context(self, url: str) -> ssl.SSLContext:
+        options = self._options
+        try:
+            context = ssl.create_default_context(cafile=options.ca_file)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if options.certificate_file is not None:
+                context.load_cert_chain(options.certificate_file, options.key_file)
+        except (OSError, ValueError) as error:
+            names = ", ".join(filter(None, (options.ca_file, options.certificate_file, options.key_file)))
+            raise SourceError(
+                Kind.UNTRUSTED, f"{url}: {names}: expected certificates and a key in PEM: {_told(error)}"
+            ) from error
+        return context
+
+    def _redirected(self, response: http.client.HTTPResponse, url: str) -> str:
+        """Where a redirect leads to."""
+        response.close()
+        self.close()
+        target = urljoin(url, response.headers.get("Location") or "")
+        if urlsplit(target).scheme != urlsplit(url).scheme or not target.isascii() or not target.isprintable():
+            raise SourceError(
+                Kind.REDIRECTED,
+                f"{url}: expected the object, or a redirect to {urlsplit(url).scheme}://; found one to {target!r:.200}",
+            )
+        return target
+
+    def _checked(self, response: http.client.HTTPResponse, url: str, file: File, start: int) -> Stream:
+        """The body of a reply that is, by its headers, what was asked for. Raises SourceError."""
+        try:
+            return _Reply(self, response, url, *_extent(response, url, file, start))
+        except SourceError:
+            response.close()
+            self.close()
+            raise
+
+
+class _Reply:
+    """The body of a reply that was checked."""
+
+    def __init__(self, server: WebServer, response: http.client.HTTPResponse, url: str, start: int, end: int) -> None:
+        self.start = start
+        self._server, self._response, self._url = server, response, url
+        self._left = end - start
+
+    def read(self, count: int) -> bytes:
+        if self._left == 0:
+            return b""
+        try:
+            chunk = self._response.read1(min(count, self._left))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise SourceError(Kind.INTERRUPTED, f"{self._url}: {_told(error)}") from error
+        if not chunk:
+            raise SourceError(Kind.INTERRUPTED, f"{self._url}: the connection ended {self._left} bytes too early")
+        self._left -= len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        self._response.close()
+        # What was not read would be taken for the next reply.
+        if self._left or self._response.chunked or self._response.will_close:
+            self._server.close()
+
+
+def _extent(response: http.client.HTTPResponse, url: str, file: File, start: int) -> tuple[int, int]:
+    """First byte of the object in the reply, and the end."""
+    status, headers = response.status, response.headers
+    if status >= 500 or status in _TRIED_AGAIN:
+        raise SourceError(Kind.BUSY, f"{url}: the server answers {status} {response.reason}", _wait(headers))
+    if 400 <= status < 500 and status != 416:
+        raise SourceError(Kind.REFUSED, f"{url}: the server answers {status} {response.reason}")
+    if status not in (200, 206):
+        raise SourceError(Kind.MISMATCH, f"{url}: expected 200 or 206; found {status} {response.reason}")
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise SourceError(Kind.MISMATCH, f"{url}: expected no Content-Encoding; found {encoding!r:.80}")
+    kind = headers.get_content_type()
+    if kind.startswith("multipart/"):
+        raise SourceError(Kind.MISMATCH, f"{url}: expected one range; found {kind}")
+    begin, end = (0, file.size) if status == 200 else _range(headers, url, file, start)
+    length = headers.get("Content-Length")
+    if length is not None and length.strip() != str(end - begin):
+        raise SourceError(
+            Kind.MISMATCH, f"{url}: expected {end - begin} bytes; found a Content-Length of {length!r:.80}"
+        )
+    if status == 200 and length is None and kind in ("text/html", "application/xhtml+xml"):
+        raise SourceError(Kind.MISMATCH, f"{url}: expected {file.size} bytes; found a page ({kind})")
+    if begin != start:
+        raise SourceError(
+            Kind.NO_RANGES, f"{url}: expected the bytes from {start} on; the server sends whole files only"
+        )
+    return begin, end
+
+
+def _range(headers: Message, url: str, file: File, start: int) -> tuple[int, int]:
+    found = headers.get("Content-Range") or "none"
+    match = _RANGE.fullmatch(found.strip())
+    if match is not None:
+        first, last, size = int(match[1]), int(match[2]), match[3]
+        if first == start <= last < file.size and size in ("*", str(file.size)):
+            return first, last + 1
+    raise SourceError(
+        Kind.MISMATCH, f"{url}: expected the range bytes {start}-{file.size - 1}/{file.size}; found {found!r:.80}"
+    )
+
+
+def _wait(headers: Message) -> float:
+    """The seconds of Retry-After, which may also name a time."""
+    text = (headers.get("Retry-After") or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:10]), _WAIT_SECONDS_MAX)
+    try:
+        when = email.utils.parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return 0.0
+    return min(max(when - time.time(), 0.0), _WAIT_SECONDS_MAX)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _credentials(parts: SplitResult) -> str | None:
+    """What an address says of who asks, for Authorization."""
+    if parts.username is None:
+        return None
+    both = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return f"Basic {base64.b64encode(both.encode()).decode()}"
+
+
+def _token(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            token = file.read(_TOKEN_BYTES_MAX).strip()
+    except (OSError, ValueError) as error:
+        raise SourceError(Kind.REFUSED, f"{path}: expected a bearer token: {_told(error)}") from error
+    if not token or any(not letter.isprintable() or letter == " " for letter in token):
+        raise SourceError(Kind.REFUSED, f"{path}: expected a bearer token in one line; found something else")
+    return token
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _told(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

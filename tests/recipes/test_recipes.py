@@ -16,7 +16,8 @@ from links import REPOSITORY
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Progress, PublishError, RefusedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import read_options
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import Published, publish_release
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.publication import Published
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import publish_release
 
 RECIPES = REPOSITORY / "examples" / "recipes"
 ENVIRONMENTS = REPOSITORY / ".cache" / "recipes"

@@ -16,7 +16,8 @@ from links import REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Progress
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import ReleaseOptions, read_options
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import Published, publish_release
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.publication import Published
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import publish_release
 
 DIGITS = REPOSITORY / "examples" / "digits" / "repository"
 

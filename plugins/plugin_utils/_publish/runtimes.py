@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_check import (
     IR_VERSIONS,
@@ -17,9 +17,58 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_check i
     first_runtime,
 )
 
-from .model import Model
+from . import emulation
+from .candidate import Candidate, draft
+from .desk import RunFailedError
+from .model import RUNTIMES, Model, PublishError
+from .publication import Publication
 
 LITERT_MINIMUM = "1.2.0"
+
+
+def find_minimum(publication: Publication, candidate: Candidate) -> list[str]:
+    """Note the oldest runtime of a variant: by its file, and by each runtime that can be tried.
+
+    Return why the variant is refused: its runtime is newer than devices have, or a Python has no runtime.
+    """
+    candidate.minimum, candidate.minimum_why = declared_minimum(candidate.model)
+    tried, reasons = _tried(publication, candidate)
+    for version in sorted(tried, key=version_key, reverse=True):
+        if not tried[version]:
+            later = [other for other in tried if version_key(other) > version_key(version)]
+            if version_key(candidate.minimum) <= version_key(version) and later:
+                candidate.minimum = min(later, key=version_key)
+                candidate.minimum_why = f"{version} was tried and does not load it"
+            break
+        if version_key(version) < version_key(candidate.minimum):
+            candidate.minimum, candidate.minimum_why = version, "tried"
+    oldest = publication.options.runtime_minimum
+    if candidate.minimum.startswith("above") or (
+        oldest is not None and version_key(candidate.minimum) > version_key(oldest)
+    ):
+        reasons.append(
+            f"{candidate.model.name}: needs {RUNTIMES[candidate.model.format]} {candidate.minimum} "
+            f"({candidate.minimum_why}); expected {oldest or 'a version that is known'} or earlier. "
+            "Export it with an older opset and IR version"
+        )
+    return reasons
+
+
+def _tried(publication: Publication, candidate: Candidate) -> tuple[Mapping[str, bool], list[str]]:
+    """Whether each runtime loads the variant, by its version; and which Pythons have no runtime."""
+    directory = draft(publication, candidate)
+    tried: dict[str, bool] = {}
+    reasons: list[str] = []
+    for python in publication.options.runtime_pythons:
+        try:
+            said = publication.desk.smoke(directory, publication.desk.elsewhere(python))
+            tried[str(said["runtime"]).split()[-1]] = True
+        except RunFailedError:
+            try:
+                tried[emulation.runtime_version(python, RUNTIMES[candidate.model.format])] = False
+            except PublishError as unknown:
+                reasons.append(f"runtime_pythons: {unknown}")
+    return tried, reasons
 
 
 def declared_minimum(model: Model) -> tuple[str, str]:

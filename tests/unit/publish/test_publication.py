@@ -20,7 +20,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest imp
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import RefusedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import read_options
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import Published
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.publication import Published
 
 VARIANTS = ["int8", "fp16", "fp32", "int8-dynamic"]
 

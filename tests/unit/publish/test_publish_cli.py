@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import cli, release
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Progress
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import ReleaseOptions
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import Published
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.publication import Published
 
 OPTIONS = {"model": "digits", "version": "1", "source": "a.onnx", "samples": "a.npz", "repository": "models"}
 

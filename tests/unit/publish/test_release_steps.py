@@ -18,7 +18,14 @@ import releases
 from publications import Case, answers, digits_holdout, digits_model
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import emulation, judgement, release, variants
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import (
+    emulation,
+    holdout,
+    judgement,
+    publication,
+    variants,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.candidate import Candidate
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.desk import Desk, Measured, Place, RunFailedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.judgement import Judgement, Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import (
@@ -27,7 +34,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import
     PublishError,
     RefusedError,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import Made, newest_release
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.published import newest_release
 
 RIGHT = answers(digits_model(), digits_holdout()[0])
 LABELS = digits_holdout()[1]
@@ -89,7 +96,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Answers:
                 raise answer
             return {"runtime": answer}
 
-    monkeypatch.setattr(release, "Desk", Told)
+    monkeypatch.setattr(publication, "Desk", Told)
     return found
 
 
@@ -386,7 +393,7 @@ def test_how_many_layers_go_back_to_float(
             return super().quantise(layers)
 
     monkeypatch.setattr(variants, "StaticQuantiser", Noted)
-    monkeypatch.setattr(release, "judge", told)
+    monkeypatch.setattr(holdout, "judge", told)
     case = Case(tmp_path)
     case.options["variants"] = ["fp32", "int8"]
     published = case.publish(check=True)
@@ -397,7 +404,7 @@ def test_how_many_layers_go_back_to_float(
 
 
 def test_what_was_not_measured_is_not_known() -> None:
-    made = Made("fp16", Model("onnx-fp16", "onnx", (ModelFile("/model.onnx", "model.onnx", 1, "0" * 64),)))
+    made = Candidate("fp16", Model("onnx-fp16", "onnx", (ModelFile("/model.onnx", "model.onnx", 1, "0" * 64),)))
     with pytest.raises(ValueError, match=r"^fp16: nothing was measured yet$"):
         _ = made.known
     assert made.memory_bytes == 1 << 20

@@ -1,0 +1,133 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Whether the source's file computes what its framework does: the proof of a conversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Mapping
+
+from .candidate import Candidate, draft, not_finite
+from .desk import RunFailedError
+from .model import Model, RefusedError
+from .publication import Publication
+from .samples import Samples, fitted, write_inputs
+from .source import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+_ROWS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """The source's own file, run on all samples: the first variant.
+
+    ``samples_path`` is a ``.npz`` file with the inputs as the model takes them, ``reference_path`` the drift reference.
+    """
+
+    candidate: Candidate
+    samples: Samples
+    samples_path: str
+    reference_path: str
+
+
+def run_source(publication: Publication, source: Source, raw: Samples) -> SourceRun:
+    """Run the source's file. Raises RefusedError where it does not run, or answers no finite numbers."""
+    model = source.model
+    named = Model(f"{model.format}-fp32", model.format, model.files, model.notes)
+    publication.progress.step(f"running the source on {raw.rows} samples")
+    candidate = Candidate("fp32", named)
+    directory = draft(publication, candidate)
+    samples_path, reference_path = publication.path("samples.npz"), publication.path("reference.json")
+    try:
+        described = publication.desk.measure(directory)
+        samples = fitted(raw, described.said["inputs"])
+        write_inputs(samples_path, samples.inputs)
+        candidate.measured = publication.desk.measure(directory, samples_path, reference=reference_path)
+    except RunFailedError as error:
+        raise RefusedError([f"the source does not run: {error}"]) from error
+    reasons = not_finite(candidate.measured.outputs, "the source")
+    if reasons:
+        raise RefusedError(reasons)
+    return SourceRun(candidate, samples, samples_path, reference_path)
+
+
+def right_outputs(publication: Publication, source: Source, run: SourceRun) -> dict[str, Array]:
+    """The right outputs: those of the source framework where they are known, else of the source's file.
+
+    Raises RefusedError for a converted file that computes something else, with the rows that differ.
+    """
+    measured = run.candidate.known
+    reference = {**source.reference, **run.samples.reference}
+    right = dict(measured.outputs)
+    reasons: list[str] = []
+    for name, values in reference.items():
+        if not name and len(right) == 1:
+            name = next(iter(right))
+        if name not in right:
+            raise RefusedError([f"reference: expected outputs of the model, {', '.join(right)}; found {name!r}"])
+        reason = _difference(publication, name, values, right[name], measured.said["batch_spread"].get(name, 0.0))
+        if reason is not None:
+            reasons.append(reason)
+        else:
+            right[name] = _like(values, right[name])
+    if reasons:
+        raise RefusedError(reasons)
+    if not reference:
+        publication.notes.append("no reference outputs: nothing says that the source's file computes what was trained")
+    return right
+
+
+def _difference(publication: Publication, name: str, expected: Array, found: Array, batch_spread: float) -> str | None:
+    """How the outputs differ from those of the source framework, or None where they are the same."""
+    import numpy as np
+
+    if expected.shape != found.shape:
+        if expected.size != found.size or len(expected) != len(found):
+            return f"conversion: output {name!r}: expected the shape {list(expected.shape)}; found {list(found.shape)}"
+        expected = expected.reshape(found.shape)
+    if found.dtype.kind == "f" and expected.dtype.kind in "fiu":
+        wide = expected.astype(np.float64)
+        options = publication.options
+        allowed = options.conversion_absolute + options.conversion_relative * np.abs(wide)
+        allowed = np.maximum(allowed, 10 * batch_spread)
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(found.astype(np.float64) - wide)
+        same = (difference <= allowed) | (np.isnan(wide) & np.isnan(found))
+    else:
+        same = np.asarray(expected.astype(str) == found.astype(str))
+    if same.all():
+        return None
+    rows = sorted({int(place[0]) for place in np.argwhere(~same)})
+    return (
+        f"conversion: output {name!r} is not what the source framework computes, in {len(rows)} of {len(same)} "
+        f"samples: {'; '.join(_example(row, expected, found, same) for row in rows[:_ROWS_SHOWN])}"
+    )
+
+
+def _example(row: int, expected: Array, found: Array, same: Array) -> str:
+    """The first value of a sample that differs."""
+    import numpy as np
+
+    at = (row, *(int(index) for index in np.argwhere(~same[row])[0])) if same.ndim > 1 else (row,)
+    return f"sample {row}: expected {expected[at]!s}, found {found[at]!s}"
+
+
+def _like(values: Array, other: Array) -> Array:
+    """The source's outputs in the type and the shape of the model's."""
+    shaped = values.reshape(other.shape)
+    found: Array = shaped.astype(other.dtype) if other.dtype.kind in "fiub" else shaped.astype(str)
+    return found
+
+
+def outputs_shapes(right: Mapping[str, Array]) -> dict[str, list[int]]:
+    """The shape of one sample of each output."""
+    return {name: list(values.shape[1:]) for name, values in right.items()}

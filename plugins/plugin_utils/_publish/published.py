@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What a repository holds of a model already: the same release, and the ones before it."""
+
+from __future__ import annotations
+
+import os
+from typing import Mapping, Sequence
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+
+from . import provenance
+from .candidate import Candidate
+from .model import ModelFile, RefusedError
+from .options import ReleaseOptions
+from .writer import MANIFEST
+
+
+def published_release(options: ReleaseOptions, given: Mapping[str, ModelFile | None]) -> Release | None:
+    """The release, if it is published and was made from the same. Raises RefusedError if from something else."""
+    repository = Repository(options.repository)
+    if not os.path.exists(os.path.join(options.repository, options.model, options.version, MANIFEST)):
+        return None
+    release = repository.release(options.model, options.version)
+    repository.verify(release)
+    name = f"{release.model} {release.version}"
+    before = release.documents.get("provenance")
+    if before is None:
+        raise RefusedError([f"{name} is published, by something else than this command; publish another version"])
+    differences = provenance.differences(
+        repository.read_blob(before), options.to_dict(), ReleaseOptions().to_dict(), given
+    )
+    if differences:
+        raise RefusedError([f"{name} is published, and a release never changes; publish another version", *differences])
+    return release
+
+
+def newest_release(repository: str, model: str, *, other_than: str) -> Release | None:
+    """The release of a model that was created last, but for one version; None without any."""
+    found: list[Release] = []
+    directory = os.path.join(repository, model)
+    for version in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+        if version != other_than and os.path.exists(os.path.join(directory, version, MANIFEST)):
+            try:
+                found.append(Repository(repository).release(model, version))
+            except EdgemlError:
+                continue  # Damaged, or withdrawn: no device is on it.
+    return max(found, key=lambda release: str(release.document.get("created", "")), default=None)
+
+
+def count_bytes_to_fetch(options: ReleaseOptions, release: Release, passed: Sequence[Candidate]) -> None:
+    """Note of each variant what a device with the newest other version of the model would fetch."""
+    previous = newest_release(options.repository, options.model, other_than=options.version)
+    for candidate in passed:
+        variant = next(found for found in release.variants if found.name == candidate.model.name)
+        held: set[str] = set()
+        if previous is not None:
+            same = next((found for found in previous.variants if found.name == variant.name), previous.variants[0])
+            held = {file.sha256 for file in previous.files(same)}
+        candidate.fetched_bytes = sum(file.size for file in release.files(variant) if file.sha256 not in held)

@@ -13,7 +13,7 @@ from typing import Iterator
 
 from .._common.errors import ManifestError
 from .manifest import Variant
-from .onnx_file import ML_DOMAIN, TENSOR, OnnxFile, read_onnx
+from .onnx_file import ML_DOMAIN, TENSOR, OnnxFile, labels_beyond_utf8, read_onnx
 
 FORMAT, RUNTIME = "onnx", "onnxruntime"
 # The first ONNX Runtime that loads an IR version, or an opset of the standard operators, found by trying 18 versions:
@@ -65,6 +65,11 @@ def _reasons_against(found: OnnxFile, variant: Variant) -> Iterator[str]:
                 f"{name}: expected a tensor, which the protocol can carry; found a {kind}. Export the model with a "
                 f"tensor instead (scikit-learn's and LightGBM's converters: the option zipmap=False)"
             )
+    for name in labels_beyond_utf8(found):
+        yield (
+            f"{name}: expected class labels in UTF-8, because it is a dictionary of them; found others. Export the "
+            f"model with labels in UTF-8, or with a tensor instead (the option zipmap=False)"
+        )
     missing = sorted(found.locales - set(variant.locales))
     if missing:
         yield (

@@ -78,6 +78,11 @@ def read_onnx(path: str) -> OnnxFile:
         return _Reader(file).read()
 
 
+def labels_beyond_utf8(found: OnnxFile) -> list[str]:
+    """The outputs of dictionaries with class labels that are no UTF-8: ONNX Runtime cannot return them to Python."""
+    return [name for name, labels in found.class_labels.items() if not all(map(_is_utf8, labels))]
+
+
 class _Field(NamedTuple):
     """One field of a message: its number, and its value, or where its bytes begin and end."""
 
@@ -182,7 +187,7 @@ class _Reader:
             elif item.number == _ATTRIBUTE_TEXT:
                 value = self._text(item, "replace")
             elif item.number == _ATTRIBUTE_TEXTS:
-                texts.append(self._text(item, "replace"))
+                texts.append(self._text(item, "surrogateescape"))
             elif item.number == _ATTRIBUTE_INTS:
                 numbers += self._numbers(item)
             elif item.number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
@@ -243,6 +248,10 @@ class _Reader:
             if position > message.end:
                 raise ValueError("a field points behind the end of its message")
             yield _Field(number, value, start, end)
+
+
+def _is_utf8(label: str | int) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in str(label))
 
 
 def _short(domain: str) -> str:

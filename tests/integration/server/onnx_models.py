@@ -334,6 +334,7 @@ def model_of(
     constants: list[onnx.TensorProto] | None = None,
     doc_string: str | None = None,
     metadata: dict[str, str] | None = None,
+    opset: int = 17,
 ) -> bytes:
     graph = helper.make_graph(
         nodes,
@@ -343,11 +344,13 @@ def model_of(
         constants or [],
         doc_string,
     )
-    return _serialised(graph, metadata=metadata)
+    return _serialised(graph, metadata=metadata, opset=opset)
 
 
-def _serialised(graph: onnx.GraphProto, check: bool = True, metadata: dict[str, str] | None = None) -> bytes:
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+def _serialised(
+    graph: onnx.GraphProto, check: bool = True, metadata: dict[str, str] | None = None, opset: int = 17
+) -> bytes:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     helper.set_model_props(model, metadata or {})
     if check:
         onnx.checker.check_model(model)

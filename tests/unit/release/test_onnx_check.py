@@ -42,8 +42,8 @@ def model(body: onnx.GraphProto | None = None, opset: int = 17, ir_version: int 
 
 
 def zipmap(labels: Any = ("a", "b")) -> onnx.GraphProto:
-    name = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
-    key = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
+    name = "classlabels_int64s" if isinstance(labels[0], int) else "classlabels_strings"
+    key = TensorProto.INT64 if isinstance(labels[0], int) else TensorProto.STRING
     attributes: dict[str, Any] = {name: list(labels)}
     node = helper.make_node("ZipMap", ["x"], ["scores"], domain="ai.onnx.ml", **attributes)
     value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
@@ -164,6 +164,11 @@ def test_a_damaged_model_is_a_model_or_a_value_error(
             ),
             "1.17.0",
             "s: expected a tensor, which the protocol can carry; found a sequence",
+        ),
+        (
+            model(zipmap([b"caf\xe9", b"tea"])),
+            "1.17.0",
+            "scores: expected class labels in UTF-8, because it is a dictionary of them; found others. Export",
         ),
         (
             model(normalizer(case_change_action="LOWER")),

@@ -121,6 +121,17 @@ def test_the_codec_without_orjson_reads_and_writes_the_same(monkeypatch: pytest.
     monkeypatch.setattr(json_codec, "_orjson", None)
     assert json_codec.dumps(document) == fast
     assert json_codec.loads(memoryview(fast)) == {**document, "array": [0, 1, 2]}
-    for text in (b"{", b"[NaN]", b"\xff", b"[" * 100_000):
+    for text in (b"{", b"[NaN]", b"\xff", b"[" * 100_000, b'["\\udcff"]', b'{"\\ud800": 1}'):
         with pytest.raises(ValueError, match=r"."):
             json_codec.loads(text)
+
+
+def test_bytes_that_are_no_utf_8_are_the_same_bytes_again_with_either_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"caf\xe9 \xff\0 gr\xc3\xbc\xc3\x9fe"
+    values = np.array([tensors.text_from_bytes(content), "a"], object)
+    assert tensors.to_binary(values) == b"\x0f\0\0\0" + content + b"\x01\0\0\0a"
+    document = {"data": tensors.to_json(values), "numbers": np.array([0.5, math.nan])}
+    written = json_codec.dumps(document)
+    assert written == b'{"data":["caf\xe9 \xff\\u0000 gr\xc3\xbc\xc3\x9fe","a"],"numbers":[0.5,null]}'
+    monkeypatch.setattr(json_codec, "_orjson", None)
+    assert json_codec.dumps(document) == written

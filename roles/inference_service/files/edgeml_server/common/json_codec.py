@@ -27,19 +27,31 @@ def loads(text: bytes | bytearray | memoryview) -> Any:
     """Parse JSON in UTF-8. Raises ValueError."""
     if _orjson is not None:
         return _orjson.loads(text)
+    decoded = bytes(text).decode("utf-8")
     try:
-        return json.loads(bytes(text).decode("utf-8"), parse_constant=_refuse_constant)
+        found = json.loads(decoded, parse_constant=_refuse_constant)
+        if "\\u" in decoded:
+            # JSON can spell half a character, which UTF-8 cannot.
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    return found
 
 
 def dumps(document: Any) -> bytes:
-    """Write JSON in UTF-8. Takes contiguous numeric arrays; NaN and infinities become ``null``."""
+    """Write JSON in UTF-8. Takes contiguous numeric arrays; NaN and infinities become ``null``.
+
+    Texts that were made of bytes that are no UTF-8 become these bytes again, as in Triton's replies.
+    """
     if _orjson is not None:
-        written: bytes = _orjson.dumps(document, option=_orjson.OPT_SERIALIZE_NUMPY)
-        return written
+        try:
+            written: bytes = _orjson.dumps(document, option=_orjson.OPT_SERIALIZE_NUMPY)
+            return written
+        except _orjson.JSONEncodeError:
+            # It writes nothing else than UTF-8.
+            pass
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, default=_array_as_list)
-    return text.encode("utf-8", "replace")
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from .errors import InvalidRequestError
 
 Array = Any
-"""A NumPy array: of numbers, of booleans, or of objects that are all str (datatype BYTES)."""
+"""A NumPy array: of numbers, of booleans, or of objects that are all str (datatype BYTES; ``text_from_bytes``)."""
 
 DTYPES: dict[str, Any] = {
     "BOOL": np.dtype(np.bool_),
@@ -135,10 +135,20 @@ def to_json(values: Array) -> Any:
 def to_binary(values: Array) -> bytes:
     """Return the elements as the binary extension wants them."""
     if values.dtype == object:
-        texts = [text.encode("utf-8") for text in values.reshape(-1)]
+        texts = [text_to_bytes(text) for text in values.reshape(-1)]
         return b"".join(part for text in texts for part in (len(text).to_bytes(_LENGTH_BYTES, "little"), text))
     little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
     return bytes(little_endian.tobytes())
+
+
+def text_from_bytes(content: bytes) -> str:
+    """Return an element of the datatype BYTES: UTF-8; each other byte as half a character, which UTF-8 has none of."""
+    return content.decode("utf-8", "surrogateescape")
+
+
+def text_to_bytes(text: str) -> bytes:
+    """Return the bytes of which ``text_from_bytes`` made the text."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def datatype_of(values: Array) -> str:
@@ -184,11 +194,6 @@ def _texts(spec: TensorSpec, shape: Sequence[int], texts: list[Any]) -> Array:
     for text in texts:
         if not isinstance(text, str):
             raise InvalidRequestError(f"input {spec.name!r}: data: expected texts (BYTES); found {shown(text)}")
-    try:
-        # JSON can spell half a character, which UTF-8 cannot.
-        "".join(texts).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"input {spec.name!r}: data: expected Unicode characters; {error}") from error
     values = np.empty(len(texts), dtype=object)
     values[:] = texts
     return values.reshape(shape)
@@ -197,15 +202,12 @@ def _texts(spec: TensorSpec, shape: Sequence[int], texts: list[Any]) -> Array:
 def _binary_texts(spec: TensorSpec, data: memoryview) -> list[str]:
     texts = []
     position = 0
-    try:
-        while position < len(data):
-            start = position + _LENGTH_BYTES
-            position = start + int.from_bytes(data[position:start], "little")
-            if position > len(data):
-                raise InvalidRequestError(f"input {spec.name!r}: the length of an element points behind the end")
-            texts.append(bytes(data[start:position]).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"input {spec.name!r}: expected UTF-8 in each element; {error}") from error
+    while position < len(data):
+        start = position + _LENGTH_BYTES
+        position = start + int.from_bytes(data[position:start], "little")
+        if position > len(data):
+            raise InvalidRequestError(f"input {spec.name!r}: the length of an element points behind the end")
+        texts.append(text_from_bytes(bytes(data[start:position])))
     return texts
 
 

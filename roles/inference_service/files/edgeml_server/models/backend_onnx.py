@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from edgeml_device._release.onnx_file import ML_DOMAIN, OnnxFile, Operator, read_onnx
+from edgeml_device._release.onnx_file import ML_DOMAIN, OnnxFile, Operator, labels_beyond_utf8, read_onnx
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
 
 from .backend import Backend, BackendOptions, Form, RunError, first_line
+from .onnx_texts import run_with_any_texts
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -66,6 +68,9 @@ _UNBOUNDED = {
     *("Range", "RegexFullMatch", "Resize", "STFT", "StringSplit", "Tile", "Upsample"),
 }
 
+# Of several, the last that says something.
+_METADATA = {"producer": ["producer_name"], "description": ["graph_description", "description"]}
+
 _RUN_ERRORS = (
     runtime_errors.EPFail,
     runtime_errors.Fail,
@@ -87,6 +92,11 @@ class OnnxBackend(Backend):
         except Exception as error:
             raise ModelError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
         file = _read_file(path)
+        for name in labels_beyond_utf8(file):
+            raise ModelError(
+                f"{path}: output {name!r}: expected class labels in UTF-8; found others. Export the model with labels "
+                "in UTF-8, or with a tensor instead of the dictionary (the option zipmap=False)"
+            )
         self._labels = {name: list(labels) for name, labels in file.class_labels.items()}
         self.inputs = [
             _spec(path, "input", node, node.name in file.inputs_of_any_rank) for node in session.get_inputs()
@@ -120,14 +130,9 @@ class OnnxBackend(Backend):
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         try:
-            results: list[Array] = self._session.run(outputs, inputs)
+            results = self._run(inputs, outputs)
         except runtime_errors.InvalidArgument as error:
             raise InvalidRequestError(f"ONNX Runtime refuses the inputs: {_reason(error)}") from error
-        except UnicodeDecodeError as error:
-            raise RunError(
-                f"ONNX Runtime's Python interface returns texts in UTF-8 only, and the model has others (its labels?): "
-                f"{error}; expected a model whose texts are UTF-8, as ONNX demands"
-            ) from error
         except _RUN_ERRORS as error:
             raise RunError(f"ONNX Runtime: {_reason(error)}") from error
         if self._labels:
@@ -139,6 +144,13 @@ class OnnxBackend(Backend):
 
     def close(self) -> None:
         self._session = None
+
+    def _run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Any]:
+        try:
+            results: list[Any] = self._session.run(outputs, inputs)
+            return results
+        except UnicodeError:
+            return run_with_any_texts(self._session, inputs, outputs)
 
     def _output(self, path: str, node: Any) -> TensorSpec:
         """An output as clients see it: of the dictionaries that ZipMap makes, one for each row, they see the scores."""
@@ -166,8 +178,15 @@ def _session_options(options: BackendOptions) -> Any:
 
 
 def _metadata(found: Any) -> dict[str, str]:
-    named = {"producer": found.producer_name, "description": found.description or found.graph_description}
-    return {**dict(found.custom_metadata_map), **{key: value for key, value in named.items() if value}}
+    """What the file says about itself in UTF-8; nothing else can be read, or shown."""
+    named: dict[str, str] = {}
+    with contextlib.suppress(UnicodeDecodeError):
+        named.update(found.custom_metadata_map)
+    for key, attributes in _METADATA.items():
+        with contextlib.suppress(UnicodeDecodeError):
+            texts = [getattr(found, attribute) for attribute in attributes]
+            named.update((key, text) for text in texts if text)
+    return named
 
 
 def _read_file(path: str) -> OnnxFile:

@@ -130,7 +130,12 @@ def _compare(name: str, expected: Array, actual: Array, tolerance: Tolerance) ->
     if not same.all():
         first = tuple(int(index) for index in np.argwhere(~same)[0])
         raise ModelError(
-            f"golden test: output {name!r} at {list(first)}: expected {expected[first]}, found {actual[first]} "
-            f"(tolerance {allowed}); "
+            f"golden test: output {name!r} at {list(first)}: expected {_printed(expected[first])}, "
+            f"found {_printed(actual[first])} (tolerance {allowed}); "
             f"{int(np.count_nonzero(~same))} of {same.size} values differ"
         )
+
+
+def _printed(value: Any) -> str:
+    """A value for an error, which is UTF-8 whatever a text of the model is."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")

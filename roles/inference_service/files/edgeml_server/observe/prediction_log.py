@@ -337,7 +337,7 @@ def _tensor(values: Array, full: bool) -> dict[str, Any]:
 
 
 def _json(document: Any) -> str:
-    return json_codec.dumps(document).decode("utf-8")
+    return json_codec.dumps(document).decode("utf-8", "replace")
 
 
 def _json_value(value: Any) -> Any:

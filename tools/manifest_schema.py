@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import manifest
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.fields import FILE_BYTES_MAX, SECONDS_MAX
 
 ROOT = Path(__file__).resolve().parents[1]
 ID = "https://github.com/edgeml/fleet/blob/main/docs/manifest.schema.json"
@@ -31,8 +32,8 @@ def _pattern(text: str) -> str:
 
 NAME = {"type": "string", "pattern": _pattern("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")}
 TEXT = {"type": "string", "maxLength": 4096}
-COUNT = {"type": "integer", "minimum": 0, "maximum": manifest.FILE_BYTES_MAX}
-SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": manifest.SECONDS_MAX}
+COUNT = {"type": "integer", "minimum": 0, "maximum": FILE_BYTES_MAX}
+SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": SECONDS_MAX}
 
 
 def _ref(name: str) -> dict[str, Any]:

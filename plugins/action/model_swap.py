@@ -14,7 +14,8 @@ from typing import Any, Iterable, NoReturn, Sequence
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File, parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction, without_answer
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import never_connected
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import position

@@ -16,7 +16,7 @@ from links import REPOSITORY
 from onnx import TensorProto, helper, numpy_helper
 from releases import Made, make_release, read_release, variant_entry
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import WHOLE
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import WHOLE
 
 WIDTH = 512
 INPUTS, OUTPUTS = 64, 10

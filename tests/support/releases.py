@@ -17,7 +17,8 @@ from typing import Any
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BlockDigests
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release, parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
 
 
 def sha256(content: bytes) -> str:

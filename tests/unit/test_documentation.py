@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import (
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release_json
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import (
     Entry,
     File,
     Part,
-    Sequences,
+    SequenceLimits,
     Variant,
-    parse_release_json,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import words
 
@@ -87,7 +87,7 @@ def test_the_collection_names_its_pages() -> None:
 
 def test_the_release_page_names_each_field_of_a_manifest() -> None:
     page = (DOCS / "release.md").read_text()
-    fields = {*Variant._fields, *Entry._fields, *Part._fields, *Sequences._fields, *File._fields}
+    fields = {*Variant._fields, *Entry._fields, *Part._fields, *SequenceLimits._fields, *File._fields}
     fields = fields - {"runtime_minimum", "entries", "inputs", "outputs"} | {"tensors"}
     fields |= {"schema", "model", "version", "created", "description", "variants", "parts", "documents"}
     assert [name for name in sorted(fields) if f"`{name}`" not in page] == []

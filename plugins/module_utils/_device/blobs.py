@@ -15,7 +15,7 @@ from typing import BinaryIO, Iterable
 from .._common.errors import IntegrityError, with_path
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
 from .._common.hashing import read_hashed
-from .._release.manifest import File
+from .._release.release import File
 
 CONTENT_MODE = 0o440
 

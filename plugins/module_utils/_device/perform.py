@@ -19,7 +19,9 @@ from .._common.errors import (
     StoreError,
     SwapError,
 )
-from .._release.manifest import Release, check_name, parse_release
+from .._release.manifest import parse_release
+from .._release.names import check_name
+from .._release.release import Release
 from .describe import active_seconds
 from .facts import device_facts
 from .plan import Plan, SwapOptions

@@ -18,7 +18,8 @@ from .._common.errors import (
     ServerError,
     StoreError,
 )
-from .._release.manifest import File, Release, Variant, choose_variant
+from .._release.release import File, Release, Variant
+from .._release.variant_choice import choose_variant
 from .facts import has_locale
 from .recovery import Recovery
 from .state import Failure, Limits, State, require

@@ -18,7 +18,8 @@ import pwd
 from typing import Any, Mapping
 
 from .._common.errors import EdgemlError, StoreError
-from .._release.manifest import WHOLE, File, is_file_name
+from .._release.names import is_file_name
+from .._release.release import WHOLE, File
 from .facts import processor_id
 from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel
 from .smoke_test import USER, Runtime, RuntimeTool

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping, NamedTuple
 
-from .._release.manifest import File, is_file_name
+from .._release.names import is_file_name
+from .._release.release import File
 
 PREFIX = "prepared-"
 # A smaller model is loaded within some tens of milliseconds as it is.

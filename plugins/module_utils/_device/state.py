@@ -15,7 +15,7 @@ from typing import Any, Mapping, NamedTuple, TypeVar
 
 from .._common.errors import ManifestError, StoreError
 from .._common.records import as_document, build
-from .._release.manifest import check_name
+from .._release.names import check_name
 
 SCHEMA = 1
 FAILED_MAX = 32

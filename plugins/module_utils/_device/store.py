@@ -35,7 +35,9 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 from .._common.errors import IntegrityError, ManifestError, StoreError, with_path
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_tree
 from .._common.hashing import read_hashed
-from .._release.manifest import File, Release, Variant, check_name, is_name, parse_release
+from .._release.manifest import parse_release
+from .._release.names import check_name, is_name
+from .._release.release import File, Release, Variant
 from .blobs import CONTENT_MODE, Blobs
 from .facts import processor_id
 from .journal import Journal

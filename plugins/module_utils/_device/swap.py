@@ -19,7 +19,7 @@ import time
 from typing import Any, BinaryIO, Mapping
 
 from .._common.errors import CandidateError, IntegrityError, ServerError, SwapError
-from .._release.manifest import File, Release
+from .._release.release import File, Release
 from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare

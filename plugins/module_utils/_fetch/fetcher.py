@@ -16,7 +16,7 @@ from typing import Callable, NamedTuple
 from .._common.errors import with_path
 from .._common.files import DurableTree, file_status
 from .._common.window import is_open
-from .._release.manifest import File
+from .._release.release import File
 from .failures import FetchError, Kind, SourceError
 from .options import FetchOptions
 from .pace import Pace, Patience

@@ -20,7 +20,7 @@ from typing import BinaryIO, Callable
 from .._common.errors import with_path
 from .._common.files import DurableTree, file_status, fsync_directory, remove_file
 from .._common.hashing import BLOCK_BYTES, CHUNK_BYTES, read_hashed
-from .._release.manifest import File
+from .._release.release import File
 from .failures import FetchError, Kind
 
 CONTENT_MODE = 0o440

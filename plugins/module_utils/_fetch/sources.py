@@ -15,7 +15,7 @@ import stat
 from typing import BinaryIO, Callable, Protocol
 from urllib.parse import unquote, urlsplit
 
-from .._release.manifest import File
+from .._release.release import File
 from .failures import Kind, SourceError
 from .options import FetchOptions
 

@@ -21,7 +21,7 @@ from email.message import Message
 from typing import Mapping
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from .._release.manifest import File
+from .._release.release import File
 from .failures import Kind, SourceError
 from .options import FetchOptions
 from .pace import Pace, Patience

@@ -12,8 +12,8 @@ import re
 from typing import Iterator
 
 from .._common.errors import ManifestError
-from .manifest import Variant
 from .onnx_file import ML_DOMAIN, TENSOR, OnnxFile, labels_beyond_utf8, read_onnx
+from .release import Variant
 
 FORMAT, RUNTIME = "onnx", "onnxruntime"
 # The first ONNX Runtime that loads an IR version, or an opset of the standard operators, found by trying 18 versions:

@@ -16,9 +16,11 @@ import os
 
 from .._common.errors import IntegrityError, ManifestError
 from .._common.hashing import BlockDigests, read_hashed
-from .manifest import MANIFEST_BYTES_MAX, File, Part, Release, Variant, check_name, parse_release_json
+from .manifest import MANIFEST_BYTES_MAX, parse_release_json
+from .names import check_name
 from .onnx_check import check_onnx
 from .probe_set import ProbeSetError, read_outputs, read_probe_set
+from .release import File, Part, Release, Variant
 
 _WITHDRAWN_BYTES_MAX = 65536
 

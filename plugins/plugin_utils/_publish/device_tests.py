@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release, choose_variant
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.variant_choice import choose_variant
 
 from . import emulation
 from .candidate import Candidate, draft

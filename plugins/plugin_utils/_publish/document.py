@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ManifestError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import SCHEMA, Release, parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import SCHEMA, parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
 
 from . import provenance
 from .candidate import Candidate, manifest_entry

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, ManifestError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import check_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import check_name
 
 VARIANTS = ("fp32", "fp16", "int8", "int8-dynamic")
 ARCHITECTURES = ("aarch64", "x86_64")

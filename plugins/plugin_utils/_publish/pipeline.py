@@ -13,7 +13,7 @@ import json
 import os
 from typing import Any, Iterator, Mapping
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import WHOLE, Release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import WHOLE, Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from .model import PublishError

@@ -12,7 +12,7 @@ import os
 from typing import Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import Release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from . import provenance

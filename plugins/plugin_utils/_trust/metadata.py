@@ -14,7 +14,7 @@ import re
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import is_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_name
 
 METADATA = "metadata"
 # Directories of a repository that are no model.

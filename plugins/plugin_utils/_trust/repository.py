@@ -21,11 +21,8 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import (
-    File,
-    Release,
-    parse_release_json,
-)
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release_json
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File, Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from .metadata import TrustError, require_packages, target_name

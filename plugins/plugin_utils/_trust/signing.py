@@ -25,7 +25,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory, write_whole
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import is_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_name
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from . import metadata

@@ -29,7 +29,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store, Version
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import WHOLE
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import WHOLE
 
 MODEL = bytes(MODEL_BYTES_MIN)
 SMOKE = """*tools.smoke*) echo '{"latency_seconds": 0.1, "runtime": "shell 1"}' ;;"""

@@ -27,7 +27,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.failures impor
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.fetcher import Fetcher
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.pace import Pace, Patience
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import File
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 
 CONTENT = random.Random(1).randbytes(3 * BLOCK_BYTES + 1234)
 SMALL = random.Random(2).randbytes(5000)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from publications import Case, answers, digits_holdout, digits_model
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import WHOLE, Release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import WHOLE, Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import RefusedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import read_options

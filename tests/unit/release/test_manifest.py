@@ -19,23 +19,19 @@ from releases import file_entry, make_pipeline, make_release, variant_entry
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.fields import FILE_BYTES_MAX, SECONDS_MAX
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import (
-    FILE_BYTES_MAX,
     FILES_MAX,
     MANIFEST_BYTES_MAX,
     RESERVED_NAMES,
-    SECONDS_MAX,
     VARIANTS_MAX,
-    WHOLE,
-    Entry,
-    Release,
-    Sequences,
-    check_name,
-    choose_variant,
     document_digest,
     parse_release,
     parse_release_json,
 )
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import check_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import WHOLE, Entry, Release, SequenceLimits
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.variant_choice import choose_variant
 
 MODEL = {"model.onnx": b"model"}
 GOOD = make_release(
@@ -128,7 +124,7 @@ def test_a_variant_may_have_other_names_of_tensors_a_signature_libraries_and_loc
 
 def test_a_model_with_state_says_how_many_sequences_it_serves() -> None:
     release = parse_release({**GOOD, "sequences": {"most": 8, "idle_seconds": 30}})
-    assert release.parts[WHOLE].sequences == Sequences(8, 30.0)
+    assert release.parts[WHOLE].sequences == SequenceLimits(8, 30.0)
     assert parse_release(GOOD).parts[WHOLE].sequences is None
 
 

@@ -19,10 +19,10 @@ from releases import make_release, publish, variant_entry
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import has_locale
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import choose_variant
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_check import first_runtime
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import OnnxFile, Operator, read_onnx
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.variant_choice import choose_variant
 
 ABSENT_LOCALE = "tlh_QO.UTF-8"
 

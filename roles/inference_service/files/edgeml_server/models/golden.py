@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from edgeml_device._release.manifest import Tolerance
+from edgeml_device._release.release import Tolerance
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.tensors import DTYPES, Array, TensorSpec, datatype_of, from_json, is_whole

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from edgeml_device._device.prepared import PreparedModel
-from edgeml_device._release import manifest
-from edgeml_device._release.manifest import File, Release, Tolerance, Variant
+from edgeml_device._release.release import File, Release, SequenceLimits, Tolerance, Variant
 
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.log import Log
@@ -74,7 +73,7 @@ class ModelFiles:
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
-    sequences: manifest.Sequences | None = None
+    sequences: SequenceLimits | None = None
 
 
 def model_files(directory: str, release: Release, variant: Variant) -> dict[str, ModelFiles]:

@@ -17,7 +17,7 @@ from typing import Callable, NamedTuple
 
 from edgeml_device._common.errors import EdgemlError
 from edgeml_device._device.store import Store, Version
-from edgeml_device._release.manifest import WHOLE
+from edgeml_device._release.release import WHOLE
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError, NotFoundError, UnavailableError
 from edgeml_server.common.log import Log

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Callable, NamedTuple
 
-from edgeml_device._release import manifest
+from edgeml_device._release.release import SequenceLimits
 
 from edgeml_server.common.errors import InvalidRequestError, UnavailableError
 from edgeml_server.common.tensors import Array
@@ -45,7 +45,7 @@ class Sequences:
     ``begin`` returns the model with a state of its own; ``limits`` are the manifest's.
     """
 
-    def __init__(self, begin: Callable[[], Backend], limits: manifest.Sequences) -> None:
+    def __init__(self, begin: Callable[[], Backend], limits: SequenceLimits) -> None:
         self._begin = begin
         self._limits = limits
         self._lock = threading.Lock()

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from edgeml_device._common.errors import EdgemlError
-from edgeml_device._release.manifest import WHOLE
+from edgeml_device._release.release import WHOLE
 
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.memory import trim_heap

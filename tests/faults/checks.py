@@ -58,7 +58,7 @@ class Check:
         allowed = (self.scenario.old, self.scenario.new, self.left)
         assert active in allowed or self.scenario.old == self.scenario.new, active
         if active not in (None, self.scenario.damaged):
-            store.verify(store.version(subject.MODEL, active))
+            store.version(subject.MODEL, active).verify()
         link = directory / "store" / "models" / subject.MODEL / "active"
         assert link.exists() or not link.is_symlink(), "the link to the active version leads nowhere"
         return active
@@ -75,10 +75,10 @@ class Check:
             found = store.version(subject.MODEL, version)
             assert found.digest == release(version).release.digest
             if version != damaged:
-                store.verify(found)
+                found.verify()
             prepared = store.prepared(found)
             if prepared is not None:
-                store.verify_prepared(found, prepared)
+                found.verify_prepared(prepared)
             beside = {path.name for path in Path(found.directory).glob(f"{PREFIX}*")}
             used = {Path(file.path).parts[0] for file in prepared.files} if prepared is not None else set()
             assert beside <= used, f"{beside} are there; the record of {version} names {used}"

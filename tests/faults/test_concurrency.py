@@ -104,7 +104,7 @@ def test_three_swaps_at_once(device: Path) -> None:
         assert all(first["to"] == second["from"] for first, second in pairwise(came))
         assert subject.state_of(device).active == came[-1]["to"]
         for version in store.versions(subject.MODEL):
-            store.verify(store.version(subject.MODEL, version))
+            store.version(subject.MODEL, version).verify()
 
 
 def test_the_same_swap_twice_at_once(device: Path) -> None:

@@ -72,7 +72,7 @@ def test_killed_around_the_switch_with_a_server(
         subject.edgeml(device.root.parent, "recover", "--server", _address(device))
         live, active, _previous = device.versions()
         assert live == active, f"{live} is served, {active} is active"
-        device.store.verify(device.store.version(subject.MODEL, str(active)))
+        device.store.version(subject.MODEL, str(active)).verify()
         assert (device.store.journal(subject.MODEL).last_transition() or {}).get("to") == active, (
             "the journal says otherwise"
         )

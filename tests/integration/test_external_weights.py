@@ -116,4 +116,4 @@ def test_published_read_swapped_served_and_reverted_also_with_a_new_app(
     (back,) = ansible.tasks(swap(repository, "1.2.0", state="previous"))
     assert back["live"] == "1.1.0"
     assert_serves(device, network, "1.1.0")
-    device.store.verify(device.store.version(network.name, "1.1.0"))
+    device.store.version(network.name, "1.1.0").verify()

@@ -209,7 +209,7 @@ def test_old_versions_make_room(ansible: Ansible, device: Device, repository: Pa
     assert device.versions() == ("2.4.0", "2.4.0", "2.3.0")
     assert device.store.versions("digits") == ["2.3.0", "2.4.0"]
     for version in device.store.versions("digits"):
-        device.store.verify(device.store.version("digits", version))
+        device.store.version("digits", version).verify()
 
 
 # ---- what is refused changes nothing, and the old version serves on ----
@@ -376,7 +376,7 @@ def test_damage_that_versions_share_is_healed(ansible: Ansible, serving: Device)
     assert [item["path"] for item in healed.check["missing_blobs"]] == ["probe.json"]
     assert probes[0].samefile(probes[1])
     for version in ("1.0.0", "1.1.0"):
-        serving.store.verify(serving.store.version("digits", version))
+        serving.store.version("digits", version).verify()
     assert serving.versions() == ("1.1.0", "1.1.0", "1.0.0")
 
 

@@ -126,7 +126,7 @@ class Command:
         for name in [options.model] if options.model else self._existing():
             for number in self.store.versions(name):
                 try:
-                    self.store.verify(self.store.version(name, number))
+                    self.store.version(name, number).verify()
                     found = "good"
                 except (EdgemlError, OSError) as error:
                     found = str(error)

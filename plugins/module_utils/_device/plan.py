@@ -170,9 +170,9 @@ class Planning(Recovery):
                     f"{release.digest}. A release is immutable: publish the change as a new version"
                 )
             variant = version.chosen
-            missing = self.store.damaged(version) if options.verify else []
+            missing = version.damaged() if options.verify else []
             if not options.verify:
-                self.store.check_sizes(version)
+                version.check_sizes()
         else:
             missing = self.store.blobs.missing(release.files(variant))
         needed = {*after.needed(), *options.keep_versions, release.version}

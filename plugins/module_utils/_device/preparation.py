@@ -23,7 +23,8 @@ from .._release.release import WHOLE, File
 from .facts import processor_id
 from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel
 from .smoke_test import USER, Runtime, RuntimeTool
-from .store import Store, Version
+from .store import Store
+from .version import Version
 
 SECONDS = 180
 CONFIG = "/etc/edgeml/server.json"

@@ -132,11 +132,11 @@ class Recovery(Transitions):
         if active is None:
             return
         try:
-            self.store.check_sizes(self.store.version(self.model, active))
+            self.store.version(self.model, active).check_sizes()
         except (StoreError, OSError) as error:
             if previous is None:
                 raise
-            self.store.verify(self.store.version(self.model, previous))
+            self.store.version(self.model, previous).verify()
             without = self.state._replace(active=previous, previous=None, trial=None)
             after = without.with_failure(active, self._failure(active, str(error)))
             self._transition("fallback", after, cause=DEVICE, reason=str(error))

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from .._common.errors import CandidateError
 from .process import ProcessGroup
-from .store import Version
+from .version import Version
 
 SECONDS = 180
 ROOT = "/opt/edgeml"

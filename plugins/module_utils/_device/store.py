@@ -26,70 +26,29 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import stat
 import time
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple
+from typing import Any, Iterable, Iterator, Mapping
 
-from .._common.errors import IntegrityError, ManifestError, StoreError, with_path
+from .._common.errors import IntegrityError, StoreError, with_path
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_tree
 from .._common.hashing import read_hashed
-from .._release.manifest import parse_release
 from .._release.names import check_name, is_name
 from .._release.release import File, Release, Variant
 from .blobs import CONTENT_MODE, Blobs
+from .documents import document_bytes, read_document
 from .facts import processor_id
 from .journal import Journal
 from .prepared import PREFIX, PreparedModel, parse_prepared
-from .state import SCHEMA, State, parse_state, require, state_document
+from .state import SCHEMA, State, parse_state, state_document
+from .version import Version, read_version
 
 LOCK_SECONDS = 60
 # What going back writes: a state, the journal's entry, a link, and their directories. On a full disk they need it.
 RESERVE_BYTES = 64 << 10
 _STATE_MODE = 0o640
 _NO_STATE: Any = object()
-
-
-class ProbeFiles(NamedTuple):
-    """A probe set: the name of the model that it asks, as the server has it, its path, and that of the golden file."""
-
-    model: str
-    path: str
-    golden: str | None
-
-
-class Version(NamedTuple):
-    """A version that the store holds, complete with the variant that was chosen for this device."""
-
-    model: str
-    version: str
-    variant: str
-    format: str
-    digest: str
-    directory: str
-    release: Release
-    chosen: Variant
-
-    @property
-    def files(self) -> tuple[File, ...]:
-        """The files in the version's directory, beside version.json."""
-        return self.release.files(self.chosen)
-
-    @property
-    def entrypoint_path(self) -> str:
-        """Path of the file that the runtime opens, of a pipeline its first part's."""
-        return os.path.join(self.directory, next(iter(self.chosen.entries.values())).entrypoint)
-
-    @property
-    def probe(self) -> ProbeFiles | None:
-        """Where the probe set of the release is, if it has one."""
-        name = self.release.probed
-        if name is None:
-            return None
-        part = self.release.parts[name]
-        path, golden = (os.path.join(self.directory, file.path) if file else None for file in (part.probe, part.golden))
-        return ProbeFiles(f"{self.model}/{name}" if name else self.model, require(path), golden)
 
 
 class Store:
@@ -122,7 +81,7 @@ class Store:
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""
         path = self._state_path(model)
-        document = _read_json(path, missing=_NO_STATE)
+        document = read_document(path, missing=_NO_STATE)
         return State() if document is _NO_STATE else parse_state(document, path)
 
     def versions(self, model: str) -> list[str]:
@@ -142,7 +101,7 @@ class Store:
         written = (status.st_ino, status.st_size, status.st_mtime_ns)
         known = self._parsed.get(path)
         if known is None or known[0] != written:
-            known = self._parsed[path] = (written, _parse_version(model, version, directory))
+            known = self._parsed[path] = (written, read_version(model, version, directory))
         return known[1]
 
     def prunable(self, model: str, keep: int, needed: Iterable[str | None]) -> list[str]:
@@ -155,21 +114,11 @@ class Store:
         """The journal's entry that made the model's active version active; None if there is none."""
         return self.journal(model).activation(self.state(model).active)
 
-    def damaged(self, version: Version) -> list[File]:
-        """The files of the version that are not there with their promised SHA-256, each digest once. Reads all."""
-        found = {}
-        for file in version.files:
-            try:
-                self._verify_file(version, file)
-            except (OSError, IntegrityError):
-                found[file.sha256] = file
-        return list(found.values())
-
     def tested(self, version: Version) -> dict[str, Any] | None:
         """How the version did in its smoke test, as ``note_test`` noted it; None if it was not tested, or if that
         record is damaged: a test can be repeated."""
         with contextlib.suppress(StoreError):
-            document = _read_json(os.path.join(version.directory, "tested.json"))
+            document = read_document(os.path.join(version.directory, "tested.json"))
             return document if isinstance(document, dict) else None
         return None
 
@@ -180,7 +129,7 @@ class Store:
             return None
         try:
             for file in found.files:
-                self._check_size(version, file)
+                version.check_size(file)
         except IntegrityError:
             return None
         return found
@@ -199,27 +148,6 @@ class Store:
             for directory in self._prepared_directories(model, version)
             for name in os.listdir(directory)
         )
-
-    def check_sizes(self, version: Version) -> None:
-        """Raise IntegrityError unless each file of the version is there with its promised size. Reads no content."""
-        for file in version.files:
-            self._check_size(version, file)
-
-    def verify(self, version: Version) -> None:
-        """Read every file of the version and raise IntegrityError unless all have their promised SHA-256."""
-        self.check_sizes(version)
-        for file in version.files:
-            self._verify_file(version, file)
-
-    def verify_prepared(self, version: Version, prepared: PreparedModel) -> None:
-        """As ``verify``, but of the model's own files only those that are prepared are read, in place of the release's.
-
-        That is what is loaded.
-        """
-        self.check_sizes(version)
-        extra = [file for file in version.files if file not in version.chosen.files]
-        for file in (*(prepared.files or version.chosen.files), *extra):
-            self._verify_file(version, file)
 
     def free_bytes(self) -> int:
         """What is free on the store's disk; where there is no store yet, on the disk that it would be made on."""
@@ -315,7 +243,7 @@ class Store:
         for file in release.files(variant):
             os.link(self.blobs.path(file), os.path.join(staged, file.path))
         record = {"schema": SCHEMA, "variant": variant.name, "release": release.document}
-        self._tree.write(os.path.join(staged, "version.json"), _json_bytes(record), CONTENT_MODE)
+        self._tree.write(os.path.join(staged, "version.json"), document_bytes(record), CONTENT_MODE)
         fsync_directory(staged)
         parent = os.path.dirname(directory)
         self._tree.directory(parent)
@@ -325,7 +253,7 @@ class Store:
 
     def note_test(self, version: Version, result: Mapping[str, Any]) -> None:
         """Keep the result of the version's smoke test with it."""
-        self._tree.replace(os.path.join(version.directory, "tested.json"), _json_bytes(result), CONTENT_MODE)
+        self._tree.replace(os.path.join(version.directory, "tested.json"), document_bytes(result), CONTENT_MODE)
 
     def adopt_prepared(self, source: str, names: Iterable[str]) -> tuple[File, ...]:
         """Take the named files out of ``source``, a directory on the store's disk, into staging as a prepared model.
@@ -392,7 +320,7 @@ class Store:
     def update(self, model: str, state: State) -> None:
         """Make ``state`` the model's state in one atomic step; the link to the active version follows."""
         self._tree.directory(self._model_path(model))
-        self._tree.replace(self._state_path(model), _json_bytes(state_document(state)), _STATE_MODE)
+        self._tree.replace(self._state_path(model), document_bytes(state_document(state)), _STATE_MODE)
         self.link_active(model, state)
 
     def link_active(self, model: str, state: State) -> bool:
@@ -460,26 +388,6 @@ class Store:
                 with contextlib.suppress(StoreError):
                     yield self.version(model, name)
 
-    def _check_size(self, version: Version, file: File) -> None:
-        path = os.path.join(version.directory, file.path)
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError as error:
-            raise IntegrityError(f"{path}: expected {file.size} bytes; the file is missing") from error
-        # What a link leads to can change without the store.
-        if not stat.S_ISREG(status.st_mode):
-            raise IntegrityError(f"{path}: expected a file of {file.size} bytes; found none, but a link or the like")
-        if status.st_size != file.size:
-            raise IntegrityError(f"{path}: expected {file.size} bytes; found {status.st_size}")
-
-    def _verify_file(self, version: Version, file: File) -> None:
-        self._check_size(version, file)
-        path = os.path.join(version.directory, file.path)
-        with open(path, "rb") as source:
-            actual = read_hashed(source, file.size, path)
-        if actual != file.sha256:
-            raise IntegrityError(f"{path}: expected SHA-256 {file.sha256}; found {actual}")
-
     def _model_path(self, model: str) -> str:
         return os.path.join(self._models, check_name(model, "model"))
 
@@ -493,44 +401,6 @@ class Store:
         return os.path.join(self._model_path(model), "journal.jsonl")
 
 
-def _parse_version(model: str, version: str, directory: str) -> Version:
-    path = os.path.join(directory, "version.json")
-    document = _read_json(path)
-    try:
-        release = parse_release(document["release"])
-        chosen = next(variant for variant in release.variants if variant.name == document["variant"])
-    except (KeyError, TypeError, StopIteration, ManifestError) as error:
-        raise StoreError(f"{path}: damaged: {error!r}") from error
-    if (release.model, release.version) != (model, version):
-        raise StoreError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
-    return Version(
-        model=model,
-        version=version,
-        variant=chosen.name,
-        format=chosen.format,
-        digest=release.digest,
-        directory=directory,
-        release=release,
-        chosen=chosen,
-    )
-
-
 def _names(path: str) -> list[str]:
     """The directory's entries that are named as a model or a version, sorted; what somebody else put there is not."""
     return sorted(filter(is_name, os.listdir(path))) if is_directory(path) else []
-
-
-def _json_bytes(document: Any) -> bytes:
-    return json.dumps(document, sort_keys=True).encode("utf-8") + b"\n"
-
-
-def _read_json(path: str, missing: Any = None) -> Any:
-    try:
-        with with_path(path), open(path, "rb") as file:
-            return json.loads(file.read().decode("utf-8"))
-    except FileNotFoundError as error:
-        if missing is not None:
-            return missing
-        raise StoreError(f"{path}: missing") from error
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: damaged: {error}") from error

@@ -25,8 +25,8 @@ from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
 from .smoke_test import SmokeTest, runtime_id
 from .state import SWITCHING, WATCHING, State, Trial, require
-from .store import Version
 from .systemd import start_watching
+from .version import Version
 
 SERVER_RETURN_SECONDS = 90.0
 HEALTH_INTERVAL_SECONDS = 0.5
@@ -185,7 +185,7 @@ class Swap(Planning):
     def _smoke_test(self, version: Version, verify: bool) -> None:
         with SmokeTest(version) as test:
             if verify:
-                self.store.verify(version)
+                version.verify()
             try:
                 result = test.result()
             except CandidateError as error:
@@ -208,13 +208,13 @@ class Swap(Planning):
         tested, prepared = self.store.tested(version), self.store.prepared(version)
         if tested is not None and prepared is not None and tested.get("runtime_id") == runtime_id():
             try:
-                self.store.verify_prepared(version, prepared)
+                version.verify_prepared(prepared)
                 return
             except (OSError, IntegrityError):
                 without = {name: value for name, value in tested.items() if name != "prepared"}
                 self.store.note_test(version, without)
                 self.store.drop_prepared(version.model, version.version)
-        self.store.verify(version)
+        version.verify()
 
     def _notify_active(self, min_ready_seconds: float) -> None:
         """Have a server that lost the active version serve it again; nothing is switched."""

@@ -26,9 +26,10 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.prepared impo
     parse_prepared,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store, Version
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.version import Version
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import WHOLE
 
 MODEL = bytes(MODEL_BYTES_MIN)
@@ -113,7 +114,7 @@ def test_what_the_runtime_makes_becomes_the_stores_own(opt: Path, store: Store) 
     assert prepared.entrypoint == str(graph.relative_to(version.directory))
     assert stat.S_IMODE(weights.stat().st_mode) == 0o440
     assert os.listdir(Path(store.root, "staging")) == []
-    store.verify_prepared(version, prepared)
+    version.verify_prepared(prepared)
 
 
 def test_a_second_call_does_nothing(opt: Path, store: Store) -> None:
@@ -155,7 +156,7 @@ def test_settings_alone_need_no_files(opt: Path, store: Store) -> None:
     Path(version.entrypoint_path).chmod(0o600)
     Path(version.entrypoint_path).write_bytes(b"!" * len(MODEL + b"1.0.0"))
     with pytest.raises(IntegrityError):
-        store.verify_prepared(version, prepared)
+        version.verify_prepared(prepared)
 
 
 # ---- what is not ----

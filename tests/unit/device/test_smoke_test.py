@@ -22,7 +22,8 @@ from releases import make_release, put, read_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import CandidateError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import smoke_test
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.smoke_test import SmokeTest, runtime_id
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store, Version
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.version import Version
 
 GOOD = """echo '{"latency_seconds": 0.25, "load_seconds": 0.1, "runtime": "shell 1"}'"""
 # A user that every Linux has; on a device it is the service's own.

@@ -186,7 +186,7 @@ def test_a_release_installs_over_what_an_interrupted_write_left(store: Store) ->
     (staging / "digits@1.0.0" / "m").write_bytes(b"half")
     (staging / sha256(CONTENT)).write_bytes(b"half, and longer than what comes" * len(CONTENT))
     put(store, made)
-    store.verify(store.version("digits", "1.0.0"))
+    store.version("digits", "1.0.0").verify()
 
 
 # ---- versions ----
@@ -294,16 +294,16 @@ def damage_flip(path: Path) -> None:
 def test_a_damaged_version_is_found(store: Store, damage: Any, message: str, size_tells: bool) -> None:
     put(store, make_release(files={"model.onnx": CONTENT}))
     version = store.version("digits", "1.0.0")
-    store.check_sizes(version)
-    store.verify(version)
+    version.check_sizes()
+    version.verify()
     damage(Path(version.entrypoint_path))
     with pytest.raises(IntegrityError, match=f"^{version.entrypoint_path}: {message}"):
-        store.verify(version)
+        version.verify()
     if size_tells:
         with pytest.raises(IntegrityError, match=f"^{version.entrypoint_path}: {message}"):
-            store.check_sizes(version)
+            version.check_sizes()
     else:
-        store.check_sizes(version)
+        version.check_sizes()
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_several_models_live_side_by_side(store: Store) -> None:
     for version in store.prunable("faces", 0, []):
         store.remove("faces", version)
     assert store.versions("faces") == []
-    store.verify(store.version("digits", "1.0.0"))
+    store.version("digits", "1.0.0").verify()
 
 
 DAMAGED_STATES = [
@@ -462,7 +462,7 @@ def test_the_active_and_the_previous_version_are_never_removed(
     activate(store, "digits", active, previous)
     with pytest.raises(StoreError, match=r"digits 1.0.0 is the (active|previous) version on this device"):
         store.remove("digits", "1.0.0")
-    store.verify(store.version("digits", "1.0.0"))
+    store.version("digits", "1.0.0").verify()
 
 
 def test_removing_takes_the_blobs_that_no_other_version_uses(store: Store) -> None:
@@ -470,7 +470,7 @@ def test_removing_takes_the_blobs_that_no_other_version_uses(store: Store) -> No
     put(store, make_release("1.1.0", files={"m": b"other"}, probe=CONTENT))
     store.remove("digits", "1.0.0")
     assert store.versions("digits") == ["1.1.0"]
-    store.verify(store.version("digits", "1.1.0"))
+    store.version("digits", "1.1.0").verify()
     assert sorted(os.listdir(Path(store.root, "blobs", "sha256"))) == sorted([sha256(b"other"), sha256(CONTENT)])
 
 
@@ -506,7 +506,7 @@ def test_removing_the_surplus_leaves_what_is_needed_whole(
     assert needed <= held
     assert len(held - needed) == min(keep, len(set(versions) - needed))
     for version in held:
-        store.verify(store.version("digits", version))
+        store.version("digits", version).verify()
 
 
 def test_removing_for_a_release_leaves_the_blobs_that_it_needs(store: Store) -> None:
@@ -518,7 +518,7 @@ def test_removing_for_a_release_leaves_the_blobs_that_it_needs(store: Store) -> 
     store.remove("digits", "1.0.0", needed=files)
     assert store.blobs.missing(files) == []
     store.install(coming, coming.variants[0])
-    store.verify(store.version("digits", "1.1.0"))
+    store.version("digits", "1.1.0").verify()
 
 
 # ---- modes ----
@@ -640,7 +640,7 @@ for number in itertools.count() if point else range(len(releases)):
         for file in store.blobs.missing(release.files(variant)):
             store.blobs.add(file, io.BytesIO(blobs[file.sha256].encode()), "test")
         store.install(release, variant)
-        store.verify(store.version("digits", release.version))
+        store.version("digits", release.version).verify()
         store.transition("digits", State(release.version, before.active), {"event": "activate", "to": release.version})
 print(next(calls) - 1)
 """
@@ -675,7 +675,7 @@ def test_a_killed_swap_leaves_a_store_whose_active_version_is_whole(store: Store
         assert swap(store.root, points.randint(1, calls)).returncode == -signal.SIGKILL
         state = store.state("digits")
         for version in store.versions("digits"):
-            store.verify(store.version("digits", version))
+            store.version("digits", version).verify()
         assert {state.active, state.previous} - {None} <= set(store.versions("digits"))
         transitions += state.active is not None
         blobs = Path(store.root, "blobs", "sha256")
@@ -743,15 +743,15 @@ def test_a_file_of_a_version_that_is_a_link_is_damaged_and_healed(store: Store, 
     for target in (outside(tmp_path, content), blob, tmp_path / "nowhere"):
         path.unlink()
         path.symlink_to(target)
-        assert store.damaged(version) == [file]
-        for check in (store.check_sizes, store.verify):
+        assert version.damaged() == [file]
+        for check in (version.check_sizes, version.verify):
             with pytest.raises(
                 IntegrityError, match=f"^{path}: expected a file of {file.size} bytes; found none, but a"
             ):
-                check(version)
+                check()
         store.blobs.add(file, io.BytesIO(content), "here")
         store.relink(file)
-        store.verify(version)
+        version.verify()
         assert path.samefile(blob)
         assert not path.is_symlink()
 

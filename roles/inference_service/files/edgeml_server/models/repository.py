@@ -16,7 +16,8 @@ from contextlib import AbstractContextManager
 from typing import Callable, NamedTuple
 
 from edgeml_device._common.errors import EdgemlError
-from edgeml_device._device.store import Store, Version
+from edgeml_device._device.store import Store
+from edgeml_device._device.version import Version
 from edgeml_device._release.release import WHOLE
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError, NotFoundError, UnavailableError
@@ -313,7 +314,7 @@ class ModelRepository:
             raise NotFoundError(f"model {model!r} is not served")
         try:
             found = self._store.version(model, version)
-            self._store.check_sizes(found)
+            found.check_sizes()
         except EdgemlError as error:
             raise ModelError(str(error)) from error
         if active.is_same(found):
@@ -397,7 +398,7 @@ class ModelRepository:
             if active is None:
                 raise NotFoundError(f"model {model!r}: the store has no active version of it")
             version = self._store.version(model, active)
-            self._store.check_sizes(version)
+            version.check_sizes()
         except EdgemlError as error:
             raise ModelError(str(error)) from error
         return version

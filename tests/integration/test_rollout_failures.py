@@ -212,6 +212,50 @@ def test_a_link_that_fails_now_and_then_is_no_silence(tmp_path: Path, monkeypatc
     assert failed >= 2 * len(HOSTS), "the link of every device failed, in the swap and in the read"
 
 
+# As ssh, with the device on this machine: once a device has the release, nobody reaches it without a file `back`.
+GONE_LINK = """\
+#!/bin/sh
+for last; do :; done
+case "$last" in /bin/sh*) ;; *) exit 0 ;; esac
+for word; do case "$word" in edge-*) host=$word ;; esac; done
+directory=$(dirname "$0")
+if [ -e "$directory/$host/models/plain/state.json" ] && [ ! -e "$directory/back" ]; then
+    echo "ssh: connect to host $host port 22: No route to host" >&2
+    exit 255
+fi
+exec /bin/sh -c "$last"
+"""
+
+
+def test_devices_that_are_gone_for_good_go_back_when_they_are_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link of a wave is gone beyond its last analysis, and its controls are there: that may be harm."""
+    monkeypatch.setattr(f"{__name__}.HOSTS", HOSTS[:5])
+    ssh = tmp_path / "ssh"
+    ssh.write_text(GONE_LINK)
+    ssh.chmod(0o755)
+    link = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh), "ansible_ssh_retries": 0}
+    fleet = Fleet(tmp_path, dict.fromkeys(HOSTS, link))
+    run = fleet.rollout(silence_seconds=0)
+    assert run.code == 2, run
+    book = json.loads((tmp_path / "ledger" / "plain-1.0.0-1.json").read_text())
+    gone = book["plan"]["waves"][0]["hosts"]
+    assert book["state"] == "failed"
+    assert {row["device"] for row in book["devices"] if row["outcome"] == "not reverted"} == set(gone)
+    (summary,) = run.results("Fail unless all is well").values()
+    still = f"Still on 1.0.0: {', '.join(gone)}. edgeml.fleet.reconcile reverts them when they can be reached"
+    assert still in summary["msg"]
+    ledger = {"rollout_ledger": str(tmp_path / "ledger"), "model_repository": str(tmp_path / "repository")}
+    away = fleet.ansible.run("edgeml.fleet.reconcile", rollout_device_silence_seconds=0, **ledger)
+    assert (away.code, away.custom_stats["reconcile_outcomes"]) == (0, {"away": len(gone)}), away
+    assert sum(fleet.reached) == len(gone)
+    (tmp_path / "back").touch()
+    back = fleet.ansible.run("edgeml.fleet.reconcile", **ledger)
+    assert back.code == 0, back
+    assert fleet.reached == [0, 0, 0]
+
+
 # Names that are no pattern of themselves.
 ODD = ["Hall 3, gateway", "rack1:cam2", "~edge", "!edge-03"]
 

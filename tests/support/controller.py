@@ -71,6 +71,8 @@ class Ansible:
         self.directory = directory / "controller"
         self.directory.mkdir()
         self.devices = devices
+        # Settings of Ansible by its variables of the environment, beside those that every test has.
+        self.environment: dict[str, str] = {}
         # A Unix socket's path has at most 107 bytes.
         self._control_paths = tempfile.mkdtemp(prefix="ssh-")
         weakref.finalize(self, shutil.rmtree, self._control_paths, ignore_errors=True)
@@ -99,6 +101,7 @@ class Ansible:
                 "ANSIBLE_SHOW_CUSTOM_STATS": "true",
                 "ANSIBLE_REMOTE_TMP": str(self.directory / "remote-tmp"),
                 "LC_ALL": "C.UTF-8",
+                **self.environment,
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -27,6 +27,8 @@ class Site:
         publish(make_release("1.0.0", model="plain", files={"model.bin": b"weights"}), directory / "repository")
         self.ansible = Ansible(directory, [])
         (self.ansible.directory / "hosts.json").unlink()
+        for number in range(40):
+            (directory / "stores" / str(number)).mkdir(parents=True)
 
     def write(self, name: str, content: str | Mapping[str, Any]) -> None:
         """Write a file beside the inventory."""
@@ -36,7 +38,6 @@ class Site:
 
     def variables(self, **more: Any) -> dict[str, Any]:
         """Variables of every host: each has a store of its own, by its number."""
-        (self.directory / "stores").mkdir(exist_ok=True)
         return {
             "ansible_connection": "local",
             "ansible_become": False,
@@ -55,8 +56,6 @@ class Site:
 
     def rollout(self, *options: str, **variables: Any) -> Run:
         """Roll the release out by inventories that ``options`` name."""
-        for number in range(40):
-            (self.directory / "stores" / str(number)).mkdir(exist_ok=True)
         return self.ansible.run(
             "edgeml.fleet.rollout", *options, **{"model_name": "plain", "model_version": "1.0.0", **variables}
         )

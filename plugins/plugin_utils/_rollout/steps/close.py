@@ -84,5 +84,6 @@ def _problem(rollout: Rollout, run: Run) -> str:
         what = "paused; nothing was reverted, and the same command goes on from here"
         return f"{rollout.id}: {what}. {rollout.why}"
     left = [row["device"] for row in rollout.devices if row["after"] == rollout.version]
-    still = f"Still on {rollout.version}: {', '.join(left)}. " if left else ""
+    later = "edgeml.fleet.reconcile reverts them when they can be reached"
+    still = f"Still on {rollout.version}: {', '.join(left)}. {later}. " if left else ""
     return f"{rollout.id}: failed, and was reverted where it had been activated. {still}{rollout.why}"

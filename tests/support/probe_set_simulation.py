@@ -22,11 +22,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import Limits
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import (
-    DeviceObservation,
-    Observation,
-    ProbeResult,
-)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import Observation, ProbeResult
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import DeviceObservation
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 

@@ -16,7 +16,8 @@ from typing import Any, Mapping
 
 from .._common.errors import EdgemlError, ServerError, StoreError
 from .._release.arrays import ArrayError, RowReader, Rows, unpacked
-from .._release.probe_set import Output, ProbeSet, ProbeSetError, read_outputs, read_probe_set
+from .._release.probe_set import Output, ProbeSet, ProbeSetError
+from .._release.probe_set_file import read_outputs, read_probe_set
 from .client import Server
 from .probe_scores import ProbeScores
 from .state import require

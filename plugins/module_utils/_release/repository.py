@@ -19,7 +19,8 @@ from .._common.hashing import BlockDigests, read_hashed
 from .manifest import MANIFEST_BYTES_MAX, parse_release_json
 from .names import check_name
 from .onnx_check import check_onnx
-from .probe_set import ProbeSetError, read_outputs, read_probe_set
+from .probe_set import ProbeSetError
+from .probe_set_file import read_outputs, read_probe_set
 from .release import File, Part, Release, Variant
 
 _WITHDRAWN_BYTES_MAX = 65536

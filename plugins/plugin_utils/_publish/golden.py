@@ -22,9 +22,10 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set im
     ProbeSet,
     ProbeSetError,
     Task,
-    read_probe_set,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import ProbeResult, Reader
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_probe_set
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import ProbeResult
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.reader import Reader
 
 from .samples import Samples
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import ProbeSetError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import ProbeResult
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import ProbeResult
 
 from .candidate import Candidate, not_finite
 from .conversion import SourceRun

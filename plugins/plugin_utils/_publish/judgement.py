@@ -21,7 +21,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.estimat
     proportion_lower,
     proportion_upper,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import ProbeResult
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import ProbeResult
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.paired import PairedProportion, paired
 
 ALPHA = 0.05

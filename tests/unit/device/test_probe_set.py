@@ -22,7 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.probe_set imp
     plan_batches,
     probe_result,
 )
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import read_probe_set
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_probe_set
 
 
 def write_probe(path: Path, rows: list[list[float]], labels: list[int], **changes: Any) -> str:

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import FLAGS_MAX, NUMBERS_MAX
-from ansible_collections.edgeml.fleet.plugins.module_utils._release import probe_set
+from ansible_collections.edgeml.fleet.plugins.module_utils._release import probe_set_file
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import NUMBERS, TEXT, ListArray, all_values
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import (
     METRICS,
@@ -29,9 +29,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set im
     ProbeSet,
     ProbeSetError,
     Task,
-    read_outputs,
-    read_probe_set,
 )
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_outputs, read_probe_set
 
 X = {"name": "x", "datatype": "FP32", "shape": [2, 3], "data": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
 EXPECTED = {"datatype": "FP32", "shape": [2, 2], "data": [0.5, 1.5, 2.5, None]}
@@ -194,9 +193,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_json_has_a_greatest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "probe.json", GOOD)
     size = Path(path).stat().st_size
-    monkeypatch.setattr(probe_set, "JSON_BYTES_MAX", size)
+    monkeypatch.setattr(probe_set_file, "JSON_BYTES_MAX", size)
     assert read_probe_set(path).samples == 2
-    monkeypatch.setattr(probe_set, "JSON_BYTES_MAX", size - 1)
+    monkeypatch.setattr(probe_set_file, "JSON_BYTES_MAX", size - 1)
     assert refused(path) == f"expected at most {size - 1} bytes of JSON. Use .npz for more"
 
 

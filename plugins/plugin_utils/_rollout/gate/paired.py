@@ -27,7 +27,7 @@ from typing import Callable, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 
 from .estimates import Effect, MeanEffect, Proportion, ProportionEffect, proportion_lower
-from .observations import ProbeResult, sample_results
+from .measurements import ProbeResult, sample_results
 
 # A mean error is taken as no smaller than this part of the largest one: 16-bit floats carry nothing below.
 LEAST_ERROR = 1e-6

@@ -19,8 +19,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set im
 
 from .checks import Bounds, Cause, Check, DeviceNote, ErrorProbabilities, Finding, Verdict
 from .limits import Limits
+from .measurements import ProbeResult
 from .numerics import rounded
-from .observations import DeviceObservation, Groups, ProbeResult
+from .observations import DeviceObservation, Groups
 from .paired import Paired, PairedProportion, paired
 from .proportions import skipped_classes
 

@@ -22,7 +22,8 @@ from typing import Callable, Mapping, NamedTuple, Sequence
 
 from .checks import Cause, Check, ComparedWith, Comparison, Finding, Result, Verdict
 from .estimates import Proportion, ProportionEffect, dispersion
-from .observations import Device, Groups, Observation, has_past
+from .measurements import Observation
+from .observations import Device, Groups, has_past
 
 # Degrees of freedom of the assumption that devices differ as chance explains.
 DISPERSION_DEGREES_OF_FREEDOM = 10

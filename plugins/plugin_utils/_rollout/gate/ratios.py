@@ -20,7 +20,8 @@ from typing import Callable, Collection, Mapping, Sequence
 
 from .checks import Cause, Check, ComparedWith, Comparison, Finding, Result
 from .estimates import MeanEffect, Trimmed, trimmed
-from .observations import Device, Groups, Observation, has_past
+from .measurements import Observation
+from .observations import Device, Groups, has_past
 from .proportions import skipped_classes
 
 # Assumptions before any device was seen, and how many degrees of freedom they are worth. A fleet that varies more

@@ -25,14 +25,13 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.estimat
     proportion_upper,
     trimmed,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.numerics import beta_cdf, t_quantile
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import (
-    Control,
-    DeviceObservation,
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import (
     Observation,
     ProbeResult,
     Requests,
 )
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.numerics import beta_cdf, t_quantile
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import Control, DeviceObservation
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 

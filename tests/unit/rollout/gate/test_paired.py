@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import pack_flags, pack_numbers
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import Reader, sample_results
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import sample_results
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.paired import PairedProportion, paired
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.reader import Reader
 
 
 def read(metric: str, **document: Any) -> Any:

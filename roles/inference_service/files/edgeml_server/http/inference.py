@@ -15,7 +15,8 @@ from edgeml_server.common.errors import InvalidRequestError, RequestError, Unava
 from edgeml_server.common.tensors import Array, shown
 from edgeml_server.models.executor import InferenceExecutor
 from edgeml_server.models.inference import Answer, infer
-from edgeml_server.models.repository import ModelRepository, ServedModel
+from edgeml_server.models.repository import ModelRepository
+from edgeml_server.models.served import ServedModel
 from edgeml_server.observe.metrics import Metrics
 from edgeml_server.observe.observer import Observer
 from edgeml_server.observe.prediction_log import Record

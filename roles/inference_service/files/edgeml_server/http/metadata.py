@@ -14,7 +14,8 @@ from edgeml_server import __version__
 from edgeml_server.common.errors import NotFoundError, UnavailableError
 from edgeml_server.common.tensors import TensorSpec
 from edgeml_server.models.loading import LoadedModel
-from edgeml_server.models.repository import ModelRepository, ServedModel, full_name
+from edgeml_server.models.repository import ModelRepository
+from edgeml_server.models.served import ServedModel, full_name
 from edgeml_server.observe.metrics import CONTENT_TYPE, Metrics
 
 from .lifecycle import Lifecycle, Phase

@@ -249,6 +249,21 @@ options:
         type: list
         elements: str
         default: []
+      way_back:
+        description:
+          - Directory on the device that keeps the way back to the installation before until O(bundle.trial) has ended
+            and removes it. Its program C(go-back) puts the files back with C(files), and removes the new installation
+            with C(names).
+          - As long as it is there, nothing outdated is removed.
+        type: str
+        default: ""
+      trial:
+        description:
+          - A command that begins the trial of what was installed, when the units run from it. Not run where nothing
+            was replaced.
+        type: list
+        elements: str
+        default: []
   retry_seconds:
     description:
       - How long the call is tried again, with pauses of 2 to 30 seconds, while the connection fails though somebody

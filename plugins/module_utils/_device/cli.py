@@ -28,6 +28,7 @@ from .store import Store
 from .swap import Swap
 from .systemd import rescue_service, stop_watching
 from .transitions import DEVICE, Cause
+from .upgrade_trial import UpgradeTrial
 
 # Whoever holds the lock recovers what there is to settle; systemd must not wait for it.
 UNATTENDED_LOCK_SECONDS = 3
@@ -164,8 +165,13 @@ class Command:
             reverted.append(swap.model)
             return "reverted"
 
+        def look_at_upgrade() -> None:
+            outcome = UpgradeTrial(self.store).look(given_up=options.service_failed)
+            if outcome != "no trial":
+                sys.stderr.write(f"edgeml: installation: {outcome}\n")
+
         try:
-            return self._each_model(give_up if options.service_failed else look)
+            return self._each_model(give_up if options.service_failed else look, before=look_at_upgrade)
         finally:
             if reverted:
                 rescue_service(ModelServer().unit)
@@ -181,6 +187,13 @@ class Command:
             return "no trial" if swap.state.trial is None and before == swap.state.active else "counted"
 
         return self._each_model(count)
+
+    def upgraded(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Begin the trial of what was installed; the installer calls this when the service runs from it."""
+        if not self.store.exists():
+            return {}, "no store yet"
+        with self.store.lock():
+            return {}, UpgradeTrial(self.store).begin()
 
     # ---- the parts ----
 
@@ -215,7 +228,11 @@ class Command:
                 stack.enter_context(self.store.lock(UNATTENDED_LOCK_SECONDS))
             except StoreError as error:
                 return {"models": {}, "busy": str(error)}, f"left alone: {error}"
-            before()
+            try:
+                before()
+                on_trial = UpgradeTrial(self.store).is_on
+            except (EdgemlError, OSError) as error:
+                errors.append(str(error))
             for name in self.store.models():
                 try:
                     swap = Swap(self.store, name, DEVICE, self._serving(name))
@@ -266,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     recover.add_argument("--before-start", action="store_true", help="the service starts next: do not tell it")
     watch = add("watch", Command.watch, "look at the trials once, as the timer does")
     watch.add_argument("--service-failed", action="store_true", help="systemd gave the service up: revert the trials")
+    add("upgraded", Command.upgraded, "begin the trial of a new installation, as the installer does")
     add("crashed", Command.crashed, "count a crash of the service, as its unit does")
     return parser
 

@@ -157,7 +157,7 @@ def parse_state(document: Any, origin: str) -> State:
         state = State(
             active=_version(document["active"], "active"),
             previous=_version(document["previous"], "previous"),
-            trial=_trial(trial) if trial is not None else None,
+            trial=parse_trial(trial) if trial is not None else None,
             failed={
                 check_name(entry["version"], "failed"): build(
                     Failure, {name: value for name, value in entry.items() if name != "version"}
@@ -173,7 +173,8 @@ def parse_state(document: Any, origin: str) -> State:
     return state
 
 
-def _trial(document: Mapping[str, Any]) -> Trial:
+def parse_trial(document: Mapping[str, Any]) -> Trial:
+    """Read a trial from JSON values. Raises KeyError, TypeError, ValueError or ManifestError for others."""
     baseline, begun = document["baseline"], document.get("begun")
     trial: Trial = build(
         Trial,

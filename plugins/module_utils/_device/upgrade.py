@@ -22,6 +22,7 @@ from .smoke_test import Runtime, SmokeTest
 from .state import State
 from .store import Store
 from .transitions import DEVICE, Transitions
+from .upgrade_trial import UpgradeTrial
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,19 +32,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if store.exists():
             with store.lock():
-                prove_runtime(store, Runtime(" ".join(names), python, app))
+                trial = UpgradeTrial(store)
+                trial.refuse_failed(" ".join(names))
+                trial.note(" ".join(names), prove_runtime(store, Runtime(" ".join(names), python, app)))
     except (EdgemlError, OSError) as error:
         sys.stderr.write(f"edgeml: {error}\n")
         return 1
     return 0
 
 
-def prove_runtime(store: Store, runtime: Runtime) -> None:
+def prove_runtime(store: Store, runtime: Runtime) -> list[tuple[str, str]]:
     """Smoke-test what serves with ``runtime``, and have it prepared for it. Hold the lock.
 
-    Raises CandidateError for a version that serves now and would not with it. What does not serve as it is, is no
-    reason against a runtime: it may be the remedy.
+    Returns the models that serve now and passed, with their versions. Raises CandidateError for a version that serves
+    now and would not with it. What does not serve as it is, is no reason against a runtime: it may be the remedy.
     """
+    passed = []
     for model in store.models():
         served = Transitions(store, model, DEVICE)
         if served.serving.strategy != "load":
@@ -64,6 +68,9 @@ def prove_runtime(store: Store, runtime: Runtime) -> None:
             if result is not None:
                 note_smoke_test(store, version, result)
                 prepare(store, version, runtime)
+            if live == name:
+                passed.append((model, name))
+    return passed
 
 
 def _needed(state: State) -> Iterator[str]:

@@ -69,6 +69,8 @@ _BUNDLE = {
     "names": {"type": "list", "elements": "str", "required": True},
     "archives": {"type": "list", "elements": "path", "default": []},
     "arguments": {"type": "list", "elements": "str", "default": []},
+    "way_back": {"type": "str", "default": ""},
+    "trial": {"type": "list", "elements": "str", "default": []},
 }
 _OUTDATED = {
     "directory": _TEXT,

@@ -53,6 +53,28 @@ UNIT_PROPERTIES = ("ActiveState", "UnitFileState", "NeedDaemonReload")
 DONE = {"start": "started", "restart": "restarted", "reload": "reloaded"}
 
 
+_GO_BACK = """#!/bin/sh
+# Puts back what was installed before. Written by the module edgeml.fleet.device_setup.
+set -eu
+put() {{
+    cp "$1" "$2.part"
+    chown "$3" "$2.part"
+    chmod "$4" "$2.part"
+    sync "$2.part"
+    mv "$2.part" "$2"
+}}
+case $1 in
+files)
+    {files}
+    systemctl daemon-reload
+    ;;
+names)
+    {names}
+    ;;
+esac
+"""
+
+
 class SetupError(Exception):
     """The device cannot be made what it should be; the text says what was expected and what was found."""
 
@@ -94,14 +116,23 @@ class Setup:
             self.set_file(**{name: value for name, value in file.items() if name != "validate"})
         for command in request["commands"]:
             self.run_command(**command)
+        bundle, way_back = request["bundle"], ""
+        if missing and self._replaced:
+            way_back = bundle.get("way_back") or self._pending + ".way-back"
+            self._save_way_back(way_back, bundle, missing)
         try:
             self.run_units(request["units"])
+            if way_back and self._ran and bundle.get("trial"):
+                _run(bundle["trial"])
+            elif way_back:
+                _remove_tree(way_back)
         except SetupError as error:
-            if not missing or not self._replaced:
+            if not way_back:
                 raise
-            raise SetupError(f"{error}\n{self._go_back(request['bundle'], missing)}") from None
-        for outdated in request["outdated"]:
-            self.remove_outdated(**outdated)
+            raise SetupError(f"{error}\n{self._go_back(way_back)}") from None
+        if not os.path.exists(bundle.get("way_back") or ""):
+            for outdated in request["outdated"]:
+                self.remove_outdated(**outdated)
         return []
 
     def note(self, subject: str, before: str, after: str, **more: Any) -> None:
@@ -283,21 +314,34 @@ class Setup:
                     continue
             self.note(path, "outdated", "absent")
 
-    def _go_back(self, bundle: Mapping[str, Any], missing: Sequence[str]) -> str:
+    def _save_way_back(self, directory: str, bundle: Mapping[str, Any], missing: Sequence[str]) -> None:
+        """Write what puts back what a new installation replaced: a program, and the contents of the files.
+
+        It outlives this run and a restart of the device. ``go-back files`` puts the files back, and ``go-back names``
+        removes the new installation, when the units run from the old one again.
+        """
+        _remove_tree(directory)
+        os.makedirs(directory, 0o700)
+        files = [_quoted(command) for command in reversed(self._undo)]
+        for number, (path, content, before) in enumerate(reversed(self._replaced)):
+            _kind, owners, mode = before.split()
+            saved = os.path.join(directory, str(number))
+            _write(saved, content, "root", "root", "0600")
+            files.append(_quoted(["put", saved, path, owners, mode]))
+        names = _quoted(["rm", "-rf", "--", *(os.path.join(bundle["directory"], name) for name in missing)])
+        program = _GO_BACK.format(files="\n    ".join(files), names=names)
+        _write(os.path.join(directory, "go-back"), program.encode(), "root", "root", "0700")
+
+    def _go_back(self, way_back: str) -> str:
         """Put back what a new installation replaced, and have the units run that did. Returns what became of that."""
+        program = os.path.join(way_back, "go-back")
         try:
-            for command in reversed(self._undo):
-                _run(command)
-            for path, content, before in reversed(self._replaced):
-                _kind, owners, mode = before.split()
-                owner, group = owners.split(":")
-                _write(path, content, owner, group, mode)
-            _run(["systemctl", "daemon-reload"])
+            _run(["sh", program, "files"])
             for name in self._ran:
                 _run(["systemctl", "reset-failed", name], check=False)
                 _control_unit("restart", name, "active")
-            for name in missing:
-                _run(["rm", "-rf", "--", os.path.join(bundle["directory"], name)])
+            _run(["sh", program, "names"])
+            _remove_tree(way_back)
         except (SetupError, OSError) as error:
             return f"What was installed before could not be put back: {error}"
         return "What was installed before is in place again" + (f", and runs: {', '.join(self._ran)}" * bool(self._ran))
@@ -485,6 +529,15 @@ def _give(path: str | int, owner: str, group: str, mode: str) -> None:
     # The mode last: a change of the owner takes some of its bits away.
     os.chown(path, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
     os.chmod(path, int(mode, 8))
+
+
+def _remove_tree(path: str) -> None:
+    _run(["rm", "-rf", "--", path])
+
+
+def _quoted(command: Sequence[str]) -> str:
+    """A command for a shell's program."""
+    return " ".join("'" + word.replace("'", "'\\''") + "'" for word in command)
 
 
 def _make_directories(path: str) -> None:

@@ -15,11 +15,13 @@ from typing import Any
 
 import onnx_models
 import pytest
-from edgeml_device._common.errors import CandidateError
-from edgeml_device._device import upgrade
+from edgeml_device._common.errors import CandidateError, StoreError
+from edgeml_device._device import facts, upgrade, upgrade_trial
 from edgeml_device._device.smoke_test import Runtime
 from edgeml_device._device.state import ModelServer, State
+from edgeml_device._device.trial import BOOTS_MAX, UNREADY_MAX
 from edgeml_device._device.upgrade import main, prove_runtime
+from edgeml_device._device.upgrade_trial import UpgradeTrial
 from links import PYTHON_PATH
 from server_process import Device, plus_input
 
@@ -54,7 +56,7 @@ def noted(device: Device) -> dict[str, Any] | None:
 def test_what_serves_passes_and_the_result_is_kept(device: Device, tmp_path: Path) -> None:
     publish(device, "1.0.0")
     device.start()
-    prove_runtime(device.store, runtime(tmp_path))
+    assert prove_runtime(device.store, runtime(tmp_path)) == [("plus", "1.0.0")]
     found = noted(device)
     assert found is not None
     assert found["runtime_id"] == "venv-new app-new"
@@ -81,6 +83,100 @@ def test_what_another_server_serves_is_not_asked(device: Device, tmp_path: Path)
     device.store.update("plus", State("1.0.0", None, serving=ModelServer(strategy="none")))
     prove_runtime(device.store, runtime(tmp_path, f"touch {tmp_path}/asked; {BROKEN}"))
     assert not (tmp_path / "asked").exists()
+
+
+# ---- the trial ----
+
+
+def way_back(device: Device) -> Path:
+    return Path(device.store.root) / "way-back"
+
+
+@pytest.fixture
+def upgraded(device: Device) -> UpgradeTrial:
+    """A device with a model that serves and the way back to an old installation, on trial with a new one."""
+    publish(device, "1.0.0")
+    device.start()
+    for _ in range(60):
+        device.infer("plus", [1, 2])
+    way_back(device).mkdir()
+    trial = UpgradeTrial(device.store)
+    trial.note("venv-new app-new", [("plus", "1.0.0")])
+    assert not trial.is_on
+    assert trial.begin() == "on trial: venv-new app-new"
+    assert trial.is_on
+    return trial
+
+
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 seconds later."""
+    now = facts.boot_seconds() + 300
+    monkeypatch.setattr(upgrade_trial, "boot_seconds", lambda: now)
+
+
+def test_an_installation_within_its_limits_stays(
+    device: Device, upgraded: UpgradeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert upgraded.look().startswith("wait: plus 1.0.0: ")
+    assert way_back(device).exists()
+    later(monkeypatch)
+    assert upgraded.look() == "commit: venv-new app-new"
+    assert (upgraded.is_on, way_back(device).exists()) == (False, False)
+    assert upgraded.look() == "no trial"
+    upgraded.refuse_failed("venv-new app-new")
+
+
+def test_an_installation_that_fails_after_it_became_ready_is_left(device: Device, upgraded: UpgradeTrial) -> None:
+    assert device.request("POST", "/v2/repository/models/plus/unload", local=True).status == 200
+    assert upgraded.look() == "revert: plus 1.0.0: the server answers, and the version is not ready there"
+    assert not upgraded.is_on
+    assert way_back(device).exists(), "it is taken then"
+    newest = device.store.journal("plus").history()[-1]
+    assert (newest["event"], newest["actor"]) == ("installation reverted", "device")
+    with pytest.raises(CandidateError, match=r"\(venv-new app-new\) failed its trial here .*not ready there\. To try"):
+        upgraded.refuse_failed("venv-new app-new")
+    upgraded.refuse_failed("venv-newer app-new")
+
+
+def test_a_server_that_answers_no_more_is_given_some_looks(device: Device, upgraded: UpgradeTrial) -> None:
+    device.stop()
+    outcomes = [upgraded.look() for _look in range(UNREADY_MAX + 1)]
+    assert outcomes[:-1] == ["wait: plus 1.0.0: the server does not answer"] * UNREADY_MAX
+    assert outcomes[-1].startswith("revert: plus 1.0.0: the server did not answer 4 times in a row")
+
+
+def test_a_service_that_systemd_gave_up_goes_back_at_once(upgraded: UpgradeTrial) -> None:
+    assert upgraded.look(given_up=True) == "revert: systemd gave the service up"
+
+
+def test_restarts_of_the_device_are_counted(upgraded: UpgradeTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = []
+    for number in range(BOOTS_MAX + 1):
+        monkeypatch.setattr(upgrade_trial, "boot_id", lambda number=number: f"boot {number}")
+        outcomes.append(upgraded.look().split(":")[0])
+    assert outcomes == ["wait"] * BOOTS_MAX + ["revert"]
+
+
+def test_a_version_that_was_swapped_in_since_has_a_trial_of_its_own(device: Device, upgraded: UpgradeTrial) -> None:
+    publish(device, "1.1.0", 2)
+    note_server(device, active="1.1.0")
+    assert upgraded.look() == "commit: venv-new app-new"
+
+
+def test_a_damaged_record_is_named(device: Device, upgraded: UpgradeTrial) -> None:
+    (Path(device.store.root) / "upgrade.json").write_text("{")
+    with pytest.raises(StoreError, match=r"upgrade\.json: damaged: .*; remove it, and install once more"):
+        upgraded.look()
+
+
+def test_where_nothing_served_there_is_no_trial(device: Device) -> None:
+    trial = UpgradeTrial(device.store)
+    trial.note("venv-new app-new", [])
+    assert trial.begin() == "no model served before: no trial"
+    assert trial.look() == "no trial"
+
+
+# ---- the installer ----
 
 
 def installers_call(device: Device, new: Runtime, names: tuple[str, str]) -> subprocess.CompletedProcess[str]:

@@ -393,6 +393,58 @@ def test_a_bundles_own_installer_puts_what_is_missing_in_place(place: Place) -> 
     assert [path.name for path in place.root.iterdir()] == ["app-1"]
 
 
+def test_the_way_back_stays_until_the_trial_has_ended(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("active", "enabled")
+    config = place.file("con fig's", "old", restarts="a.service", mode="0600")
+    place.run(files=[config], units=[UNIT])
+    (place.root / "app-1").mkdir()
+    way_back, begun = place.directory / "way-back", place.directory / "begun"
+    outdated = {"directory": str(place.root), "pattern": "app-.", "keep": ["app-2"], "lock": f"{place.directory}/lock"}
+    command = {
+        "name": "c",
+        "check": ["false"],
+        "run": ["true"],
+        "daemon_reload": False,
+        "undo": ["sh", "-c", 'echo undone >"$1"', "sh", f"{place.root}/undone"],
+    }
+    sections = {"files": [{**config, "content": "new"}], "units": [UNIT], "outdated": [outdated]}
+    bundle = {
+        "directory": str(place.root),
+        "names": ["app-2"],
+        "arguments": ["app-2"],
+        "archives": [installer(place)],
+        "way_back": str(way_back),
+        "trial": ["touch", str(begun)],
+    }
+    place.setup().run({**place.request(**sections, commands=[command]), "bundle": bundle})
+    assert begun.exists()
+    assert (place.root / "app-1").exists(), "what the way leads to"
+    assert stat.S_IMODE(way_back.stat().st_mode) == 0o700
+    place.setup().run({**place.request(**sections), "bundle": bundle})
+    assert (place.root / "app-1").exists(), "a later run keeps it as well"
+    systemctl.calls()
+    go_back = ["sh", str(way_back / "go-back")]
+    subprocess.run([*go_back, "files"], check=True)
+    assert Path(config["path"]).read_text() == "old"
+    assert stat.S_IMODE(Path(config["path"]).stat().st_mode) == 0o600
+    assert (place.root / "undone").read_text() == "undone\n"
+    assert systemctl.calls() == ["daemon-reload"]
+    assert (place.root / "app-2").exists(), "until the units run from the old one"
+    subprocess.run([*go_back, "names"], check=True)
+    assert not (place.root / "app-2").exists()
+
+
+def installer(place: Place) -> str:
+    """An archive that installs an empty directory."""
+    source = place.directory / "source"
+    source.mkdir()
+    (source / "install").write_text('#!/bin/sh\nmkdir "${0%/*}/../$1"\n')
+    (source / "install").chmod(0o755)
+    archive = place.directory / "bundle.tar.gz"
+    subprocess.run(["tar", "-czf", archive, "-C", source, "."], check=True)
+    return str(archive)
+
+
 @pytest.mark.parametrize("returns", [True, False])
 def test_a_new_installation_that_does_not_start_makes_way_for_the_one_before(
     place: Place, systemctl: Systemctl, returns: bool
@@ -401,13 +453,7 @@ def test_a_new_installation_that_does_not_start_makes_way_for_the_one_before(
     config, other = place.file("config", "old", restarts="a.service"), place.file("other", "old", mode="0600")
     place.run(files=[config, other], units=[UNIT])
     systemctl.calls()
-    source = place.directory / "source"
-    source.mkdir()
-    (source / "install").write_text('#!/bin/sh\nmkdir "${0%/*}/../$1"\n')
-    (source / "install").chmod(0o755)
-    archive = place.directory / "bundle.tar.gz"
-    subprocess.run(["tar", "-czf", archive, "-C", source, "."], check=True)
-    bundle = {"directory": str(place.root), "names": ["app-2"], "archives": [str(archive)], "arguments": ["app-2"]}
+    bundle = {"directory": str(place.root), "names": ["app-2"], "archives": [installer(place)], "arguments": ["app-2"]}
     systemctl.fail("restart a.service")
     undo = [
         "sh",

@@ -14,6 +14,7 @@ from typing import Any, Iterable, NoReturn, Sequence
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import tell_from_the_beginning
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction, without_answer
@@ -29,6 +30,8 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 # How much of what a device lacks comes with the second call: the files beside a model, and the smallest models. A
 # transfer is five commands more.
 _INLINE_BYTES = 64 * 1024
+# The states that need the release.
+_BRINGING = ("present", "staged", "active")
 
 
 class ActionModule(DeviceAction):
@@ -74,7 +77,7 @@ class ActionModule(DeviceAction):
         files: dict[str, File] = {}
         try:
             repository = self._repository(args, task_vars or {})
-            if repository and args.get("state", "active") in ("present", "active"):
+            if repository and args.get("state", "active") in _BRINGING:
                 files = _files(args, repository)
                 args["unavailable_blobs"] = repository.unavailable(files.values())
             result = self._call(args, task_vars)
@@ -91,7 +94,9 @@ class ActionModule(DeviceAction):
                 if large:
                     args["staged_blobs"] = self._send(repository, large)
                 result = self._call(args, task_vars)
-                _tell_from_the_beginning(result, first)
+                tell_from_the_beginning(result, first)
+                if "fetched" in first:
+                    result["fetched"] = first["fetched"]
         except EdgemlError as error:
             self._refuse(args, str(error), task_vars)
         except _TransferError as error:
@@ -104,7 +109,7 @@ class ActionModule(DeviceAction):
                 changed=False,
                 refused=True,
                 msg=f"The device lacks {len(missing)} blobs of {args.get('model')} {args.get('version')}: "
-                f"set 'repository'. Live now: {result.get('live') or 'no version'}",
+                f"set 'repository'.{_why_not_fetched(result)} Live now: {result.get('live') or 'no version'}",
             )
         return result
 
@@ -113,7 +118,7 @@ class ActionModule(DeviceAction):
         location = args.get("repository")
         if not location:
             return None
-        if args.get("manifest") is not None or args.get("state", "active") not in ("present", "active"):
+        if args.get("manifest") is not None or args.get("state", "active") not in _BRINGING:
             return OpenRepository(os.path.expanduser(location))
         return open_repository(location, Trust.from_variables(read_from(task_vars, self._templar.template)))
 
@@ -129,7 +134,8 @@ class ActionModule(DeviceAction):
         self._reached = True
         # In every event of every device, in a log or in AWX, the model and the version say the same.
         shown = result.get("invocation", {}).get("module_args", {})
-        for name in ("manifest", "inline_blobs"):
+        # An address may have a password in it.
+        for name in ("manifest", "inline_blobs", "fetch"):
             shown.pop(name, None)
         return result
 
@@ -199,6 +205,12 @@ def _asked_for(result: dict[str, Any]) -> set[str]:
     return {str(blob.get("sha256")) for blob in blobs}
 
 
+def _why_not_fetched(result: dict[str, Any]) -> str:
+    """Why the device could not fetch by itself, where it tried to."""
+    failure = (result.get("fetched") or {}).get("failure")
+    return f" It could not fetch them: {failure['message']}." if failure else ""
+
+
 def _smallest(files: Iterable[File]) -> list[File]:
     """The smallest of the files, which together have at most ``_INLINE_BYTES``."""
     found: list[File] = []
@@ -209,11 +221,3 @@ def _smallest(files: Iterable[File]) -> list[File]:
             break
         found.append(file)
     return found
-
-
-def _tell_from_the_beginning(result: dict[str, Any], first: dict[str, Any]) -> None:
-    """Have the last call's result speak of the time before the first one, which made room on the device."""
-    if "diff" in result and "diff" in first:
-        result.update(
-            before=first["before"], diff={"before": first["diff"]["before"], "after": result["diff"]["after"]}
-        )

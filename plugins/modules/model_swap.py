@@ -35,13 +35,17 @@ options:
   state:
     description:
       - V(present) stages the release in the store, verified, without serving it.
+      - V(staged) orders the device to fetch the release from O(fetch) by itself, in its own time, and returns at once.
+        The device fetches at idle priority, over as many days and connections as it takes, and never while a version
+        is on trial. A later call finds the bytes there. What was ordered and is held already is left alone.
       - V(active) makes it serve.
       - V(previous) goes back from O(version) to the version that was active before it, without any download.
         With none before it, the model is no longer served. A version that was reverted is not tried again without
         O(retry), so that no schedule brings it back.
-      - V(absent) removes the version from the store. The active and the previous version are never removed.
+      - V(absent) removes the version from the store, and the order to fetch it. The active and the previous version are
+        never removed.
     type: str
-    choices: [present, active, previous, absent]
+    choices: [present, staged, active, previous, absent]
     default: active
   repository:
     description:
@@ -55,6 +59,56 @@ options:
       - The release's manifest, as RV(edgeml.fleet.release_info#module:manifest) returns it.
       - Read from O(repository) if not given; without either, the release must be in the device's store.
     type: dict
+  fetch:
+    description:
+      - How the device fetches by itself what it lacks, in place of having it sent. Paths are those of the device.
+      - Where no source gives a file, the controller sends it from O(repository). It does not where no window is open,
+        or where the disk has no room.
+    type: dict
+    default: {}
+    suboptions:
+      sources:
+        description:
+          - Addresses that begin with V(https://), V(http://) or V(file://), the first one first, such as a cache of the
+            site and then the origin. Each has C(blobs/sha256/<digest>) below it.
+          - None of them has to be trusted. Each block of 1 MiB is compared with the manifest before it is kept.
+        type: list
+        elements: str
+        default: []
+      ca_file:
+        description: The authorities of the sources' certificates. Without it, those that the device trusts.
+        type: str
+      certificate_file:
+        description: The device's own certificate, with its key in the same file or in O(fetch.key_file).
+        type: str
+      key_file:
+        description: The key of O(fetch.certificate_file).
+        type: str
+      token_file:
+        description: A file with a bearer token. The token is sent to the sources, and nowhere that they redirect to.
+        type: str
+      proxy:
+        description: Address of a web proxy, which begins with V(http://). TLS goes through it end to end.
+        type: str
+      bytes_per_second:
+        description: How fast the device receives at most. V(0) means no limit.
+        type: int
+        default: 0
+      windows:
+        description:
+          - Times in which the device may fetch, such as V(Mon-Fri 22:00-05:00 Europe/Berlin). Without any, always.
+          - The clock is that of the device. A zone other than UTC needs Python 3.9 or later there.
+        type: list
+        elements: str
+        default: []
+      seconds_max:
+        description: How long one file may take, in seconds.
+        type: float
+        default: 86400.0
+      bytes_max_percent:
+        description: How many bytes may come for one file, as a percentage of what was missing of it.
+        type: int
+        default: 300
   staged_blobs:
     description:
       - Directory on the device that holds the release's blobs, each named by its SHA-256.
@@ -210,6 +264,26 @@ EXAMPLES = r"""
     state: present
     repository: /srv/models
 
+- name: Have the device fetch it by itself, from the cache of its site or else from the origin
+  edgeml.fleet.model_swap:
+    model: digits
+    version: 1.2.0
+    repository: /srv/models
+    fetch:
+      sources: [http://cache.site-7.example, https://models.example]
+      ca_file: /etc/edgeml/ca.pem
+
+- name: Order it a week ahead of its rollout, for nights and a metered link
+  edgeml.fleet.model_swap:
+    model: digits
+    version: 1.2.0
+    state: staged
+    repository: /srv/models
+    fetch:
+      sources: [https://models.example]
+      bytes_per_second: 32000
+      windows: [22:00-05:00 Europe/Berlin]
+
 - name: Make it serve, watched by the device for an hour, and committed if it never crashes
   edgeml.fleet.model_swap:
     model: digits
@@ -276,7 +350,7 @@ active_seconds:
   sample: 0.8
 variant:
   description: The variant of the release that was chosen for this device.
-  returned: when O(state) is V(present) or V(active)
+  returned: when O(state) is V(present), V(staged) or V(active)
   type: str
   sample: onnx-fp32
 trial:
@@ -300,6 +374,19 @@ missing_blobs:
   type: list
   elements: dict
   sample: [{path: model.onnx, size: 40518, sha256: 5f2c...}]
+fetched:
+  description:
+    - What the device fetched by itself. C(bytes) are those of the files, C(received_bytes) all that came for them.
+    - C(failure) is none, or has a C(kind) and a C(message). The kinds are C(unreachable), C(untrusted), C(interrupted),
+      C(busy), C(refused), C(mismatch), C(redirected), C(no_ranges), C(corrupt), C(exhausted), C(disk) and C(deferred).
+  returned: when the device tried to fetch
+  type: dict
+  sample: {bytes: 40518, received_bytes: 40518, seconds: 1.2, failure: null}
+order:
+  description: The order to fetch, and how far it has come; none where the device holds the version.
+  returned: when O(state) is V(staged)
+  type: dict
+  sample: {model: digits, version: 1.2.0, bytes: 97517568, held_bytes: 4194304, complete: false, last: null}
 baseline:
   description:
     - How the replaced version answered the new release's probe set, just before the switch. C(error) alone if it could

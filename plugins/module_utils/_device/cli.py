@@ -19,14 +19,17 @@ from typing import Any, Callable, Mapping, Sequence
 
 from .._common.errors import EdgemlError, StoreError
 from .._common.table import text_table
+from .._fetch.options import FetchOptions
+from .._release.manifest import MANIFEST_BYTES_MAX, parse_release_json
 from .describe import describe_model
 from .facts import device_facts
+from .orders import Orders
 from .plan import SwapOptions
-from .request import STORE
+from .request import STORE, SwapRequest
 from .state import ModelServer
 from .store import Store
 from .swap import Swap
-from .systemd import rescue_service, stop_watching
+from .systemd import rescue_service, stop_fetching, stop_watching
 from .transitions import DEVICE, Cause
 from .upgrade_trial import UpgradeTrial
 
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(json.dumps(result, sort_keys=True))
     elif text:
         _say(text)
-    return 1 if result.get("damaged") else 0
+    return 1 if result.get("damaged") or result.get("failed") else 0
 
 
 class Command:
@@ -73,7 +76,12 @@ class Command:
             }
             for model in models
         ]
-        return {"models": models}, "\n".join(text_table(rows)) or "no model"
+        orders = Orders(self.store)
+        fetching = [orders.describe(order) for order in orders.all()]
+        text = "\n".join(text_table(rows)) or "no model"
+        if fetching:
+            text += "\n\n" + "\n".join(text_table([_fetch_row(order) for order in fetching]))
+        return {"models": models, "fetching": fetching}, text
 
     def history(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Tell the transitions of one or all models, oldest first.
@@ -134,6 +142,23 @@ class Command:
                     damaged.append({"model": name, "version": number, "error": found})
                 rows.append({"model": name, "version": number, "found": found})
         return {"verified": rows, "damaged": damaged}, "\n".join(text_table(rows)) or "no version is held"
+
+    def fetch(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Fetch what was ordered, or a release by its manifest, into the store."""
+        if options.manifest is not None:
+            return self._fetch_release(options)
+        if not self.store.exists():
+            return {"fetched": []}, "no store yet"
+        # Imported here, because its own imports take time on a device that fetches nothing.
+        from .fetching import fetch_orders
+
+        results = fetch_orders(self.store, options.textfile)
+        with self.store.lock(UNATTENDED_LOCK_SECONDS):
+            if all(result["complete"] for result in results):
+                stop_fetching()
+        failed = [result for result in results if result["error"]]
+        text = "\n".join(text_table([_fetch_row(result) for result in results]))
+        return {"fetched": results, "failed": failed}, text or "no order"
 
     # ---- for systemd ----
 
@@ -196,6 +221,30 @@ class Command:
             return {}, UpgradeTrial(self.store).begin()
 
     # ---- the parts ----
+
+    def _fetch_release(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Hold a release whose manifest somebody brought, who answers for it, too."""
+        with open(options.manifest, "rb") as file:
+            release = parse_release_json(file.read(MANIFEST_BYTES_MAX + 1), options.manifest)
+        # A command that fetches a release does all that a module does.
+        from .perform import answer_swap
+
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+        request = SwapRequest(
+            model=release.model,
+            version=release.version,
+            state="present",
+            manifest=release.document,
+            fetch=FetchOptions(sources=options.source, bytes_per_second=options.bytes_per_second),
+            reason=f"{user} by edgeml fetch",
+            store=self.store.root,
+            server=self._serving(release.model).server,
+        )
+        result = answer_swap(request, check_mode=False)
+        failure = (result.get("fetched") or {}).get("failure")
+        if result.get("failed") or failure or result.get("missing_blobs"):
+            raise StoreError(str(result.get("msg") or (failure or {}).get("message") or "no source was given"))
+        return result, f"{release.model} {release.version}: {'held now' if result['changed'] else 'was held already'}"
 
     def _existing(self) -> list[str]:
         if not self.store.exists():
@@ -278,6 +327,13 @@ def _parser() -> argparse.ArgumentParser:
         "--trial-seconds", type=float, default=SwapOptions().trial_seconds, metavar="S", help="how long it is on trial"
     )
     add("revert", Command.revert, "go back to the version before").add_argument("model")
+    fetch = add("fetch", Command.fetch, "fetch what was ordered, or the release of a manifest")
+    fetch.add_argument("--manifest", metavar="FILE", help="the manifest of a release; you answer for where it is from")
+    fetch.add_argument(
+        "--source", action="append", default=[], metavar="URL", help="http://, https:// or file://, the first one first"
+    )
+    fetch.add_argument("--bytes-per-second", type=int, default=0, metavar="N", help="0: no limit")
+    fetch.add_argument("--textfile", metavar="FILE", help="write the progress for node_exporter's textfile collector")
     add("verify", Command.verify, "read every file and compare its SHA-256").add_argument("model", nargs="?")
     recover = add("recover", Command.recover, "settle what a crash or a power cut left")
     recover.add_argument("--before-start", action="store_true", help="the service starts next: do not tell it")
@@ -290,6 +346,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _trial_text(trial: Mapping[str, Any] | None) -> str:
     return f"{trial['seconds']:g} s, else {trial['returns_to'] or 'none'}" if trial else ""
+
+
+def _fetch_row(order: Mapping[str, Any]) -> dict[str, Any]:
+    percent = 100 * order["held_bytes"] // order["bytes"]
+    last = order["last"] or {}
+    return {
+        "fetches": f"{order['model']} {order['version']}",
+        "here": f"{order['held_bytes']} of {order['bytes']} bytes ({percent}%)",
+        "last": " ".join(filter(None, (last.get("time"), last.get("kind")))),
+        "message": last.get("message"),
+    }
 
 
 def _say(text: str) -> None:

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Iterable
 
 from .._common.errors import (
+    ArgumentError,
     EdgemlError,
     FailedBeforeError,
     IntegrityError,
@@ -21,14 +22,16 @@ from .._common.errors import (
 )
 from .._release.manifest import parse_release
 from .._release.names import check_name
-from .._release.release import Release
+from .._release.release import File, Release
 from .describe import active_seconds
 from .facts import device_facts
+from .orders import Orders
 from .plan import Plan, SwapOptions
-from .request import SwapRequest
+from .request import SwapRequest, tell_from_the_beginning
 from .state import ModelServer
 from .store import LOCK_SECONDS, Store
 from .swap import Swap
+from .systemd import start_fetching
 from .transitions import Cause
 
 REVERT_LOCK_SECONDS = 600
@@ -40,22 +43,24 @@ def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
     Returns the module's result; one with ``failed`` and ``msg`` where the request failed.
     """
     call = SwapCall(request)
-    try:
-        if check_mode:
-            call.run(act=False)
-        else:
-            # A way back is for what may still be at work, and then waits for its end.
-            with call.store.lock(REVERT_LOCK_SECONDS if request.state == "previous" else LOCK_SECONDS):
-                call.run(act=True)
-        return call.result
-    except SwapError as error:
-        return call.failed(error, error.live, refused=False)
-    except (EdgemlError, OSError) as error:
-        result = call.failed(error, call.live(), refused=not call.switched())
-        result["server_down"] = isinstance(error, ServerDownError)
-        if isinstance(error, FailedBeforeError):
-            result["failure"] = error.failure
+    result = call.answer(check_mode)
+    if not call.lacking or check_mode or not request.fetch.sources or result.get("failed"):
         return result
+    # Imported by a call that fetches, and no other: on a small board it takes its time.
+    from .fetching import fetch_files
+
+    # Without the store's lock: a fetch may take hours, and a way back waits for nobody.
+    try:
+        fetched = fetch_files(call.store, call.lacking, request.fetch, request.headroom_percent)
+    except (EdgemlError, OSError) as error:
+        return call.failed(error, call.live(), refused=True)
+    told = {"fetched": fetched.document()}
+    if fetched.failure is not None:
+        call.note_lacking(call.lacking)
+        return {**result, **told} if fetched.falls_back else {**call.failed(fetched.failure, call.live(), True), **told}
+    last = SwapCall(request).answer(check_mode)
+    tell_from_the_beginning(last, result)
+    return {**last, **told}
 
 
 class SwapCall:
@@ -65,8 +70,29 @@ class SwapCall:
         self.request = request
         self.store = Store(request.store)
         self.result: dict[str, Any] = {"changed": False, "model": request.model, "version": request.version}
+        # What has to be brought before the request can be done.
+        self.lacking: tuple[File, ...] = ()
         self._swap: Swap | None = None
         self._digest = ""
+
+    def answer(self, check_mode: bool) -> dict[str, Any]:
+        """Run, outside check mode under the store's lock, and return the result, also of a request that failed."""
+        try:
+            if check_mode:
+                self.run(act=False)
+            else:
+                # A way back is for what may still be at work, and then waits for its end.
+                with self.store.lock(REVERT_LOCK_SECONDS if self.request.state == "previous" else LOCK_SECONDS):
+                    self.run(act=True)
+            return self.result
+        except SwapError as error:
+            return self.failed(error, error.live, refused=False)
+        except (EdgemlError, OSError) as error:
+            result = self.failed(error, self.live(), refused=not self.switched())
+            result["server_down"] = isinstance(error, ServerDownError)
+            if isinstance(error, FailedBeforeError):
+                result["failure"] = error.failure
+            return result
 
     def run(self, act: bool) -> None:
         """Plan what O(state) asks for, describe it in ``result``, and do it if ``act``."""
@@ -74,6 +100,7 @@ class SwapCall:
         model, version, state = request.model, request.version, request.state
         check_name(model, "model")
         check_name(version, "version")
+        request.fetch.check()
         options = self._swap_options()
         swap = self._swap = self._open(prepared=act or self.store.exists())
         # Another version is asked for, or this one left: what the device knows of a trial until now decides it.
@@ -85,16 +112,25 @@ class SwapCall:
             plan = self._bring(swap, options, held, act)
             if plan is None:
                 return
+        elif state == "staged":
+            plan = self._order(swap, options, act)
         else:
             plan = swap.plan_revert(version) if state == "previous" else swap.plan_absent(version)
             if act and plan.notifies_server:
                 swap.revert(plan)
             elif act and plan.stages:
                 swap.remove(version)
+            if act and plan.changes_order:
+                Orders(self.store).end(model, version)
         self._describe(plan, held)
         if act:
             self.result["live"] = swap.live()
             self.result["active_seconds"] = active_seconds(self.store.state(model), self.store.activation(model) or {})
+
+    def note_lacking(self, files: Iterable[File]) -> None:
+        """Say in the result which of ``files`` have to be brought: those that were not fetched."""
+        self.lacking = tuple(file for file in files if not self.store.fetched.has(file))
+        self.result["missing_blobs"] = [file.entry for file in self.lacking]
 
     def live(self) -> str | None:
         """The version that serves now; None also when that is unknown."""
@@ -145,9 +181,9 @@ class SwapCall:
         make_plan = swap.plan_present if request.state == "present" else swap.plan_active
         plan = make_plan(release, device_facts(), options)
         result["variant"] = plan.variant.name if plan.variant else None
-        result["missing_blobs"] = [file.entry for file in plan.missing]
-        for file in plan.missing:
-            if file.sha256 in request.unavailable_blobs:
+        self.note_lacking(plan.missing)
+        for file in self.lacking:
+            if file.sha256 in request.unavailable_blobs and not request.fetch.sources:
                 path = request.unavailable_blobs[file.sha256]
                 raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing")
         if not act:
@@ -155,18 +191,37 @@ class SwapCall:
         if plan.stages:
             swap.prune(release, plan)
         sent = request.inline_blobs
-        if request.staged_blobs is None and any(file.sha256 not in sent for file in plan.missing):
+        if request.staged_blobs is None and any(file.sha256 not in sent for file in self.lacking):
             self._describe(plan, held)
             result["changed"] = False
             return None
         if plan.stages:
             swap.stage(release, plan, request.staged_blobs, sent)
-            result["missing_blobs"] = []
+            self.note_lacking(())
+            Orders(self.store).end(request.model, request.version)
         if request.state == "active" and plan.notifies_server:
             result["baseline"] = swap.activate(plan, options)
             swap.make_room(plan)
         result["tested"] = self.store.tested(self.store.version(request.model, request.version))
         return plan
+
+    def _order(self, swap: Swap, options: SwapOptions, act: bool) -> Plan:
+        """Have the device fetch the release by itself, unless it holds it."""
+        request, orders = self.request, Orders(self.store)
+        if not request.fetch.sources:
+            raise ArgumentError("fetch.sources: expected where the device fetches from; found nothing")
+        release = self._release()
+        plan = swap.plan_present(release, device_facts(), options)
+        self.result["variant"] = plan.variant.name if plan.variant else None
+        changes = orders.is_new(request) if plan.stages else orders.find(request.model, request.version) is not None
+        if act and changes and plan.stages:
+            orders.give(request)
+            start_fetching()
+        elif act and changes:
+            orders.end(request.model, request.version)
+        order = orders.find(request.model, request.version)
+        self.result["order"] = orders.describe(order) if order is not None else None
+        return plan._replace(stages=False, missing=(), prunable=(), changes_order=changes)
 
     def _release(self) -> Release:
         request = self.request

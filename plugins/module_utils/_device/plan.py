@@ -21,6 +21,7 @@ from .._common.errors import (
 from .._release.release import File, Release, Variant
 from .._release.variant_choice import choose_variant
 from .facts import has_locale
+from .orders import Orders
 from .recovery import Recovery
 from .state import Failure, Limits, State, require
 
@@ -71,7 +72,8 @@ _MOST = {
 class Plan(NamedTuple):
     """What a call would do: the states before and after, what is served now, the blobs that must come first, and the
     versions that make room. ``recovers``: an interrupted swap or a trial comes to its end first. ``drops_prepared``:
-    the prepared models of versions that are not active make room, too."""
+    the prepared models of versions that are not active make room, too. ``ordered``: what is fetched for other versions,
+    and stays; ``changes_order``: an order to fetch is given, or ends."""
 
     before: State
     after: State
@@ -84,11 +86,14 @@ class Plan(NamedTuple):
     notifies_server: bool = False
     recovers: bool = False
     drops_prepared: bool = False
+    ordered: tuple[File, ...] = ()
+    changes_order: bool = False
 
     @property
     def changed(self) -> bool:
         """Whether anything is to do."""
-        return self.stages or self.switches or self.notifies_server or self.recovers or bool(self.missing)
+        acts = self.stages or self.switches or self.notifies_server or self.recovers or self.changes_order
+        return acts or bool(self.missing)
 
 
 class Planning(Recovery):
@@ -146,7 +151,9 @@ class Planning(Recovery):
         if version in self.state.needed():
             raise StoreError(f"{self.model} {version} is active or previous on this device: revert it first")
         held = version in self.store.versions(self.model)
-        return Plan(self.initial_state, self.state, self.live(), stages=held, recovers=self._recovers)
+        ordered = Orders(self.store).find(self.model, version) is not None
+        plan = Plan(self.initial_state, self.state, self.live(), stages=held, recovers=self._recovers)
+        return plan._replace(changes_order=ordered)
 
     # ---- the parts ----
 
@@ -180,7 +187,8 @@ class Planning(Recovery):
             needed |= self.state.needed()
         # A version that is neither staged nor switched to makes nothing superfluous.
         prunable = [] if held and after == self.state else self.store.prunable(self.model, options.keep, needed)
-        drops_prepared = self._check_disk(release, missing, prunable, options.headroom_percent)
+        ordered = tuple(Orders(self.store).files())
+        drops_prepared = self._check_disk(release, missing, prunable, options.headroom_percent, ordered)
         return Plan(
             self.initial_state,
             after,
@@ -191,6 +199,7 @@ class Planning(Recovery):
             stages=not held or bool(missing),
             recovers=self._recovers,
             drops_prepared=drops_prepared,
+            ordered=ordered,
         )
 
     def idle_versions(self) -> list[tuple[str, str]]:
@@ -202,13 +211,22 @@ class Planning(Recovery):
             if version != self.store.state(model).active
         ]
 
-    def _check_disk(self, release: Release, missing: list[File], prunable: list[str], headroom_percent: int) -> bool:
+    def _check_disk(
+        self,
+        release: Release,
+        missing: list[File],
+        prunable: list[str],
+        headroom_percent: int,
+        ordered: Sequence[File],
+    ) -> bool:
         """Whether prepared models have to make room, too. Raises StoreError where not even that is enough."""
         if not missing:
             return False
-        needed, free = sum(file.size for file in missing), self.store.free_bytes()
+        fetched = self.store.fetched
+        needed, free = sum(file.size - fetched.bytes_of(file) for file in missing), self.store.free_bytes()
         removable = [version for version in prunable if version not in self.state.needed()]
         freed = sum(self.store.unique_bytes(self.model, version) for version in removable)
+        freed += fetched.superfluous_bytes((*missing, *ordered))
         if needed <= (free + freed) * (100 - headroom_percent) // 100:
             return False
         freed += sum(

@@ -26,6 +26,7 @@ from typing import Any, Mapping, NamedTuple, Sequence, TypedDict, Union
 
 from .._common.errors import ArgumentError
 from .._common.records import build, spelled_types
+from .._fetch.options import FetchOptions
 from .state import STRATEGIES, Limits, ModelServer
 
 STORE = "/var/lib/edgeml/store"
@@ -35,7 +36,13 @@ REQUEST_BYTES_MAX = 4 << 20
 _SERVER = ModelServer()
 # What Ansible's argument spec says of an option beside its type and its default.
 _SPECS: dict[str, dict[str, Any]] = {
-    "state": {"choices": ["present", "active", "previous", "absent"]},
+    "state": {"choices": ["present", "staged", "active", "previous", "absent"]},
+    "sources": {"elements": "str"},
+    "windows": {"elements": "str"},
+    # A path, and nothing secret.
+    "token_file": {"no_log": False},
+    # It may have a password in it.
+    "proxy": {"no_log": True},
     "verify": {"choices": ["quick", "full"]},
     "strategy": {"choices": list(STRATEGIES)},
     "staged_blobs": {"type": "path"},
@@ -57,7 +64,10 @@ _ANSIBLE_TYPES = {
     "Sequence[str]": "list",
     "Mapping[str, Any] | None": "dict",
     "Limits": "dict",
+    "FetchOptions": "dict",
 }
+# Options that are records themselves.
+_RECORDS: dict[str, Any] = {"Limits": Limits, "FetchOptions": FetchOptions}
 
 
 class InfoRequest(NamedTuple):
@@ -77,6 +87,7 @@ class SwapRequest(NamedTuple):
     version: str
     state: str = "active"
     manifest: Mapping[str, Any] | None = None
+    fetch: FetchOptions = FetchOptions()
     staged_blobs: str | None = None
     inline_blobs: Mapping[str, str] = {}
     unavailable_blobs: Mapping[str, str] = {}
@@ -142,6 +153,8 @@ class SwapResult(TypedDict, total=False):
     trial: dict[str, Any] | None
     tested: dict[str, Any] | None
     missing_blobs: list[Blob]
+    fetched: dict[str, Any] | None
+    order: dict[str, Any] | None
     baseline: dict[str, Any] | None
     refused: bool
     failure: dict[str, Any]
@@ -179,8 +192,8 @@ def _options(kind: Any) -> dict[str, dict[str, Any]]:
 
 def _option(kind: Any, name: str, annotation: str) -> dict[str, Any]:
     option: dict[str, Any] = {"type": _ANSIBLE_TYPES[annotation], **_SPECS.get(name, {})}
-    if annotation == "Limits":
-        return {**option, "default": {}, "options": _options(Limits)}
+    if annotation in _RECORDS:
+        return {**option, "default": {}, "options": _options(_RECORDS[annotation])}
     if name not in kind._field_defaults:
         return {**option, "required": True}
     default = kind._field_defaults[name]
@@ -190,9 +203,10 @@ def _option(kind: Any, name: str, annotation: str) -> dict[str, Any]:
 def make_request(kind: Any, arguments: Mapping[str, Any]) -> Any:
     """The request that a module's arguments make, whatever else is among them. Raises TypeError for a wrong type."""
     values = {name: value for name, value in arguments.items() if name in kind._fields}
-    if "trial_limits" in values:
-        limits = {name: value for name, value in values["trial_limits"].items() if value is not None}
-        values["trial_limits"] = build(Limits, limits, finite=False)
+    for name, annotation in spelled_types(kind).items():
+        if annotation in _RECORDS and name in values:
+            given = {option: value for option, value in values[name].items() if value is not None}
+            values[name] = build(_RECORDS[annotation], given, finite=False)
     return build(kind, values, finite=False)
 
 
@@ -231,6 +245,12 @@ def read_call(text: bytes, own_code: str | None) -> Call:
         return Call(code, check_mode, make_request(kind, arguments))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArgumentError(f"the request: expected a call of edgeml; found {error!r}") from error
+
+
+def tell_from_the_beginning(last: dict[str, Any], first: Mapping[str, Any]) -> None:
+    """Have the last call's result speak of the time before the first one, which made room on the device."""
+    if "diff" in last and "diff" in first:
+        last.update(before=first["before"], diff={"before": first["diff"]["before"], "after": last["diff"]["after"]})
 
 
 def write_code(code: str | None) -> str:

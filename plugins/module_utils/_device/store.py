@@ -15,6 +15,8 @@
     models/<model>/versions/<version>/         version.json and hard links to the blobs, under their own names;
                                                tested.json: how it did in its smoke test, and its prepared model
                      prepared-<random>/        the files of that: what this device's runtime loads best
+    fetched/                                   what fetches have brought, in part or whole, until a swap takes it
+    orders/                                    what is to be fetched ahead of its rollout
     staging/                                   what is being written; on the same filesystem, never read
     reserve                                    bytes set aside: no disk is too full for going back
 
@@ -39,6 +41,7 @@ from .._release.release import File, Release, Variant
 from .blobs import CONTENT_MODE, Blobs
 from .documents import document_bytes, read_document
 from .facts import processor_id
+from .fetched import Fetched
 from .journal import Journal
 from .prepared import PREFIX, PreparedModel, parse_prepared
 from .state import SCHEMA, State, parse_state, state_document
@@ -58,6 +61,7 @@ class Store:
         self.root = root
         self._tree = DurableTree(root)
         self.blobs = Blobs(self._tree)
+        self.fetched = Fetched(self._tree)
         self._models = os.path.join(root, "models")
         self._reserve = os.path.join(root, "reserve")
         # A version's directory never changes: what was parsed once stays true while the file is the same.
@@ -307,6 +311,11 @@ class Store:
                 os.link(good, staged)
                 os.rename(staged, path)
                 fsync_directory(version.directory)
+
+    def write_document(self, path: str, document: Any, mode: int) -> None:
+        """Put a JSON document in place of what is at ``path`` in the store, in one atomic step."""
+        self._tree.directory(os.path.dirname(path))
+        self._tree.replace(path, document_bytes(document), mode)
 
     def transition(self, model: str, state: State, entry: Mapping[str, Any]) -> None:
         """Append ``entry`` to the model's journal, then make ``state`` its state in one atomic step.

@@ -44,6 +44,7 @@ class Swap(Planning):
         files = release.files(require(plan.variant))
         self.store.clean_staging()
         self.store.blobs.remove_unused(needed=files)
+        self.store.fetched.remove(needed=(*files, *plan.ordered))
         for version in plan.prunable:
             if version not in self.state.needed():
                 self.store.remove(self.model, version, needed=files)
@@ -52,14 +53,16 @@ class Swap(Planning):
                 self.store.drop_prepared(model, version)
 
     def stage(self, release: Release, plan: Plan, blobs: str | None, inline: Mapping[str, str]) -> None:
-        """Bring ``release`` into the store and test it. What it lacks comes from ``blobs``, a directory of files named
-        by their digest, or stands in ``inline``, in base64 by its digest.
+        """Bring ``release`` into the store and test it. What it lacks was fetched, comes from ``blobs``, a directory of
+        files named by their digest, or stands in ``inline``, in base64 by its digest.
 
         Raises IntegrityError before anything of the release is visible if a byte
         is wrong, StoreError if the disk cannot hold it, CandidateError if it fails its smoke test.
         """
         for file in plan.missing:
-            if file.sha256 in inline:
+            if self.store.fetched.move(file, self.store.blobs):
+                pass
+            elif file.sha256 in inline:
                 self.store.blobs.add(file, _decoded(inline[file.sha256]), _INLINE)
             else:
                 self._add_staged(file, os.path.join(blobs or self.store.root, file.sha256))

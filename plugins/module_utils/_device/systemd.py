@@ -13,6 +13,8 @@ import os
 from .._common.errors import ServerError
 
 TIMER = "edgeml-trial.timer"
+FETCH_TIMER = "edgeml-fetch.timer"
+FETCH_UNIT = "edgeml-fetch.service"
 # A unit may take its time to start: the server's own limit is 180 s.
 SECONDS = 300
 
@@ -22,14 +24,27 @@ def start_watching() -> None:
 
     Raises ServerError when systemd does not start it: a version that nobody watches must not be switched to.
     """
-    if _known():
+    if _known(TIMER):
         systemctl("start", TIMER)
 
 
 def stop_watching() -> None:
     """No more looks until the next switch. Hold the lock: a swap that waits for it starts them again."""
-    if _known():
+    if _known(TIMER):
         systemctl("stop", "--no-block", TIMER)
+
+
+def start_fetching() -> None:
+    """Have systemd work on the orders now, and regularly. Raises ServerError when it does not."""
+    if _known(FETCH_TIMER):
+        systemctl("start", FETCH_TIMER)
+        systemctl("start", "--no-block", FETCH_UNIT)
+
+
+def stop_fetching() -> None:
+    """No more fetches until the next order. Hold the lock."""
+    if _known(FETCH_TIMER):
+        systemctl("stop", "--no-block", FETCH_TIMER)
 
 
 def rescue_service(unit: str) -> None:
@@ -67,5 +82,5 @@ def systemctl(*arguments: str) -> str:
     return stdout.strip()
 
 
-def _known() -> bool:
-    return systemd_runs() and os.path.exists(f"/etc/systemd/system/{TIMER}")
+def _known(unit: str) -> bool:
+    return systemd_runs() and os.path.exists(f"/etc/systemd/system/{unit}")

@@ -11,16 +11,15 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime, timezone
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Sequence
 
-from .._common.errors import with_path
-from .._common.files import DurableTree, file_status
+from .._common.files import DurableTree
 from .._common.window import is_open
 from .._release.release import File
 from .failures import FetchError, Kind, SourceError
 from .options import FetchOptions
 from .pace import Pace, Patience
-from .partial import CorruptBlockError, Partial, held_bytes
+from .partial import CorruptBlockError, Partial, held_bytes, is_fetched
 from .sources import Source, Stream, open_sources
 
 # What a fetch may use beyond its percentage: a block that was wrong, and what was on the way when it was dropped.
@@ -94,9 +93,9 @@ class Fetcher:
         deadline = began + self._options.seconds_max
         partial = Partial(self._tree, self._directory, file)
         try:
-            while not self._is_there(partial):
+            while not is_fetched(self._directory, file):
                 if partial.open():
-                    self._check_space(file)
+                    self._check_space((file,))
                     return self._bring(partial, deadline)
                 if time.monotonic() >= deadline:
                     raise self._exhausted(file, "another process fetches it")
@@ -106,6 +105,12 @@ class Fetcher:
         finally:
             partial.close()
             self.tally = self.tally._replace(seconds=self.tally.seconds + time.monotonic() - began)
+
+    def fetch_all(self, files: Sequence[File]) -> None:
+        """Fetch objects one after the other, if there is room for all of them. Raises as ``fetch`` does."""
+        self._check_space(files)
+        for file in files:
+            self.fetch(file)
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -153,7 +158,7 @@ class Fetcher:
             # A block of one source alone says who is wrong.
             partial.drop_block()
             start = partial.size
-        self._check_space(partial.file)
+        self._check_space((partial.file,))
         stream = offer.source.open(partial.file, start, offer.fresh)
         try:
             self._read(run, offer, stream)
@@ -235,26 +240,20 @@ class Fetcher:
         if time.monotonic() >= run.deadline:
             raise self._exhausted(file, run.told())
 
-    def _check_space(self, file: File) -> None:
-        """Raise FetchError unless the rest of the object fits on the disk, with headroom."""
-        status = os.statvfs(self._directory)
+    def _check_space(self, files: Sequence[File]) -> None:
+        """Raise FetchError unless what is missing of the objects fits on the disk, with headroom."""
+        status = os.statvfs(self._tree.root)
         free = status.f_bavail * status.f_frsize
-        needed = file.size - held_bytes(self._directory, file)
+        needed = sum(file.size - held_bytes(self._directory, file) for file in files)
         if needed > free * (100 - self._headroom_percent) // 100:
             raise FetchError(
                 Kind.DISK,
-                f"{self._directory}: {file.path} needs {needed} bytes more; {free} are free, of which "
-                f"{self._headroom_percent}% are to stay free",
+                f"{self._directory}: {', '.join(file.path for file in files[:3])} need {needed} bytes more; {free} are "
+                f"free, of which {self._headroom_percent}% are to stay free",
             )
 
     def _exhausted(self, file: File, why: str) -> FetchError:
         return FetchError(Kind.EXHAUSTED, f"{file.path}: not there after {self._options.seconds_max:g} s: {why}")
-
-    def _is_there(self, partial: Partial) -> bool:
-        """Whether the object is there, verified."""
-        with with_path(partial.path):
-            status = file_status(partial.path)
-        return status is not None and status.st_size == partial.file.size
 
 
 class _Run:

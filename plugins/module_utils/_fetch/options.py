@@ -24,14 +24,14 @@ class FetchOptions(NamedTuple):
     object, ``bytes_max_percent`` how many bytes may come for one, as a percentage of its size.
     """
 
-    sources: Sequence[str] = ()
+    sources: Sequence[str] = []
     ca_file: str | None = None
     certificate_file: str | None = None
     key_file: str | None = None
     token_file: str | None = None
     proxy: str | None = None
     bytes_per_second: int = 0
-    windows: Sequence[str] = ()
+    windows: Sequence[str] = []
     seconds_max: float = 86400.0
     bytes_max_percent: int = 300
 

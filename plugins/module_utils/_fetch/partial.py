@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -57,7 +58,9 @@ class Partial:
 
     def open(self) -> bool:
         """Take what is there of the object; False while another process has it."""
-        self._tree.directory(self._directory)
+        # Another fetch may make it at the same time.
+        with contextlib.suppress(FileExistsError):
+            self._tree.directory(self._directory)
         descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -215,10 +218,15 @@ class Partial:
         return self._target
 
 
+def is_fetched(directory: str, file: File) -> bool:
+    """Whether all of ``file`` is in ``directory``, verified."""
+    status = file_status(os.path.join(directory, file.sha256))
+    return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size
+
+
 def held_bytes(directory: str, file: File) -> int:
     """How many bytes of ``file`` have come, whole or in part."""
-    for name in (file.sha256, file.sha256 + PART):
-        status = file_status(os.path.join(directory, name))
-        if status is not None and stat.S_ISREG(status.st_mode):
-            return min(status.st_size, file.size)
-    return 0
+    if is_fetched(directory, file):
+        return file.size
+    status = file_status(os.path.join(directory, file.sha256 + PART))
+    return min(status.st_size, file.size) if status is not None else 0

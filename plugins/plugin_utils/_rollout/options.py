@@ -184,6 +184,20 @@ SERVER = {
 }
 
 
+# How a device fetches by itself: the sub-options of model_swap's fetch.
+FETCH = {
+    "sources": Kind("list", _list(_text), elements="str"),
+    "ca_file": TEXT,
+    "certificate_file": TEXT,
+    "key_file": TEXT,
+    "token_file": TEXT,
+    "proxy": TEXT,
+    "bytes_per_second": whole(0),
+    "windows": Kind("list", _list(_text, separator=None), elements="str"),
+    "seconds_max": number(1),
+    "bytes_max_percent": whole(100),
+}
+
 # Lists as they are given, and their elements.
 TEXTS = Kind("list", _list(_text), elements="str")
 NUMBERS = Kind("list", _list(_number(1, whole=True)), elements="int")
@@ -254,6 +268,7 @@ class DeviceOptions(_Options):
     trial_seconds: float = field(default=300, metadata=_is(number(0)))
     trial_limits: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(TRIAL_LIMITS)))
     server: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(SERVER)))
+    fetch: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(FETCH)))
     keep: int = field(default=1, metadata=_is(whole(0)))
 
 

@@ -152,7 +152,7 @@ def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert edgeml.text("status") == "no model\n"
     assert edgeml.text("history") == "no transition\n"
     assert edgeml.text("verify") == "no version is held\n"
-    assert edgeml.json("status") == {"models": []}
+    assert edgeml.json("status") == {"models": [], "fetching": []}
     assert edgeml.json("recover") == {"models": {}}
     assert edgeml.error("revert", "digits") == "digits: no version is active: there is nothing to go back from"
     assert edgeml.error("activate", "digits", "1.0.0").endswith("does not hold digits 1.0.0; it holds none")

@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,14 @@ def test_the_documentation_has_each_option_with_its_type_default_and_choices(mod
         assert facts == {key: option[key] for key in ("type", "default", "choices", "required") if key in option}, name
         if "options" in option:
             suboptions = documented[name]["suboptions"]
-            kept = {key: {"type": value["type"], "default": value["default"]} for key, value in suboptions.items()}
-            assert kept == option["options"]
+            assert _kept(suboptions) == _kept(option["options"])
+
+
+def _kept(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {key: option[key] for key in ("type", "default", "elements") if key in option}
+        for name, option in options.items()
+    }
 
 
 def test_a_request_has_the_defaults_of_the_argument_spec() -> None:
@@ -77,6 +84,14 @@ ARGUMENTS = st.fixed_dictionaries(
         "inline_blobs": st.dictionaries(st.text(), st.text()),
         "min_ready_seconds": st.floats(allow_nan=False) | st.integers(),
         "trial_limits": st.fixed_dictionaries({}, optional={"crashes_max": st.none() | st.integers()}),
+        "fetch": st.fixed_dictionaries(
+            {},
+            optional={
+                "sources": st.lists(st.text()),
+                "proxy": st.none() | st.text(),
+                "bytes_per_second": st.integers(),
+            },
+        ),
         "retry": st.booleans(),
         "keep": st.integers(),
         "keep_versions": st.lists(st.text()),
@@ -127,6 +142,8 @@ def test_the_request_of_other_code_is_not_even_read() -> None:
         {"arguments": {**SWAP, "manifest": []}},
         {"arguments": {**SWAP, "trial_limits": {"crashes_max": "2"}}},
         {"arguments": {**SWAP, "trial_limits": {"unheard": 2}}},
+        {"arguments": {**SWAP, "fetch": {"sources": "http://cache"}}},
+        {"arguments": {**SWAP, "fetch": {"unheard": 2}}},
     ],
     ids=str,
 )

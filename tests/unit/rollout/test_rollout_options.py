@@ -96,6 +96,10 @@ AS_TEXT: dict[str, tuple[Any, str]] = {
     "rollout_trial_seconds": (600.0, "600"),
     "rollout_trial_limits": ({"crashes_max": 1}, "{crashes_max: 1}"),
     "rollout_server": ({"strategy": "none"}, "{strategy: none}"),
+    "rollout_fetch": (
+        {"sources": ["http://cache"], "bytes_per_second": 9},
+        "{sources: 'http://cache', bytes_per_second: '9'}",
+    ),
     "rollout_keep": (2, "2"),
     "rollout_model": ("faces", "faces"),
     "rollout_version": ("2.0", "2.0"),

@@ -1,0 +1,124 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Fetching what a version needs and the device lacks: within a call, and for the orders."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Mapping
+
+from .._common.errors import EdgemlError
+from .._common.files import DurableTree, write_whole
+from .._fetch.failures import FetchError, Kind
+from .._fetch.fetcher import Fetcher, Tally
+from .._fetch.options import FetchOptions
+from .._release.release import File
+from .orders import Order, Orders, trial_running
+from .store import Store
+
+
+class FetchResult:
+    """What a fetch came to: what it cost, and the ``failure`` that ended it, if one did."""
+
+    def __init__(self, tally: Tally, failure: FetchError | None) -> None:
+        self.tally = tally
+        self.failure = failure
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether somebody else may bring the bytes: not where now is no time for them, or where there is no room."""
+        return self.failure is not None and self.failure.kind not in (Kind.DEFERRED, Kind.DISK)
+
+    def document(self) -> dict[str, Any]:
+        """The return value ``fetched``."""
+        failure = self.failure
+        return {
+            "bytes": self.tally.fetched,
+            "received_bytes": self.tally.received,
+            "seconds": round(self.tally.seconds, 3),
+            "failure": {"kind": failure.kind.value, "message": str(failure)} if failure is not None else None,
+        }
+
+
+def fetch_files(
+    store: Store,
+    files: Iterable[File],
+    options: FetchOptions,
+    headroom_percent: int,
+    may_go_on: Callable[[], str | None] = lambda: None,
+) -> FetchResult:
+    """Fetch the files that the store lacks into ``fetched``; the small ones first, which say the most about a source.
+
+    Raises ArgumentError for a wrong option, and OSError for a disk that fails.
+    """
+    fetcher = Fetcher(
+        DurableTree(store.root),
+        store.fetched.directory,
+        options,
+        headroom_percent=headroom_percent,
+        may_go_on=may_go_on,
+    )
+    try:
+        fetcher.fetch_all(sorted(store.blobs.missing(files), key=lambda file: (file.size, file.sha256)))
+    except FetchError as error:
+        return FetchResult(fetcher.tally, error)
+    finally:
+        fetcher.close()
+    return FetchResult(fetcher.tally, None)
+
+
+def fetch_order(store: Store, order: Order) -> FetchResult:
+    """Work on an order until it is complete, or cannot go on now, and note what it came to.
+
+    Raises IncompatibleError where no variant of the release runs on this device any more.
+    """
+    orders, request = Orders(store), order.request
+
+    def may_go_on() -> str | None:
+        if orders.find(request.model, request.version) is None:
+            return "the order was taken back"
+        return trial_running(store)
+
+    try:
+        result = fetch_files(store, orders.wanted(order), request.fetch, request.headroom_percent, may_go_on)
+    except (EdgemlError, OSError) as error:
+        orders.note(order, "error", str(error))
+        raise
+    failure = result.failure
+    orders.note(order, failure.kind.value if failure else "complete", str(failure or "all files are here"))
+    return result
+
+
+def fetch_orders(store: Store, textfile: str | None) -> list[dict[str, Any]]:
+    """Work on every order; return what each came to, as ``Orders.describe`` tells it, with ``error`` where nothing but
+    another order or another release would help. ``textfile`` gets the progress for node_exporter."""
+    orders, results = Orders(store), []
+    for order in orders.all():
+        error = None
+        try:
+            failure = fetch_order(store, order).failure
+            if failure is not None and failure.kind.permanent:
+                error = str(failure)
+        except (EdgemlError, OSError) as raised:
+            error = str(raised)
+        found = orders.find(order.request.model, order.request.version)
+        if found is not None:
+            results.append({**orders.describe(found), "error": error})
+            if textfile is not None:
+                write_whole(textfile, metrics_text(results))
+    return results
+
+
+def metrics_text(orders: Iterable[Mapping[str, Any]]) -> str:
+    """The progress of orders in Prometheus' text format."""
+    lines = []
+    for name, field, text in (
+        ("edgeml_fetch_bytes", "bytes", "Bytes of a release that is fetched ahead."),
+        ("edgeml_fetch_held_bytes", "held_bytes", "Bytes of it that the device holds."),
+    ):
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
+        lines += [f'{name}{{model="{order["model"]}",version="{order["version"]}"}} {order[field]}' for order in orders]
+    return "\n".join([*lines, ""])

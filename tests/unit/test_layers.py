@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from links import REPOSITORY
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.plan import PROGRAM
+
 PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.edgeml.fleet.plugins."
 STANDARD_LIBRARY = sys.stdlib_module_names
@@ -124,9 +126,14 @@ def test_the_layers_are_those_of_the_tree() -> None:
     assert shared == {layer.split(".")[1] for layer in LAYERS if layer.startswith("module_utils.")}
 
 
-def test_what_is_sent_to_a_device_as_one_file_imports_no_other() -> None:
-    found = {name.split(".")[0] for name in imports(PLUGINS / "plugin_utils/_setup/program.py")}
-    assert found - set(STANDARD_LIBRARY) == set()
+def test_what_is_sent_to_a_device_as_text_imports_only_what_is_sent_before_it() -> None:
+    directory = PLUGINS / "plugin_utils/_setup/device"
+    assert {path.stem for path in directory.glob("*.py")} == {"__init__", *PROGRAM}
+    sent = set(STANDARD_LIBRARY)
+    for name in PROGRAM:
+        found = {imported.removeprefix("plugin_utils._setup.device.") for imported in imports(directory / f"{name}.py")}
+        assert {imported.split(".")[0] for imported in found} <= sent, name
+        sent.add(name)
 
 
 def test_no_import_goes_round_in_a_circle() -> None:

@@ -13,11 +13,13 @@ import shlex
 from pathlib import Path
 from typing import Any, Collection, Iterable, Mapping, Sequence
 
-from . import program
+from .device.facts import REQUIRED
 
 # The interpreter that the device's own command uses as well.
 PYTHON = "/usr/bin/python3"
 MINIMUM_PYTHON = (3, 8)
+# The files of the program, each after those that it imports; the last one has ``main``.
+PROGRAM = ("commands", "files", "facts", "units", "program")
 # Reads the program and the request from standard input. An older Python than the program's can run this much.
 _BOOTSTRAP = f"""
 import json, sys
@@ -27,9 +29,12 @@ if sys.version_info < {MINIMUM_PYTHON}:
     print(json.dumps({{"failed": True, "msg": message}}))
 else:
     call = json.load(sys.stdin)
-    space = {{"__name__": "device_setup"}}
-    exec(compile(call["program"], "device_setup", "exec"), space)
-    print(json.dumps(space["main"](call["request"])))
+    for name, text in call["program"]:
+        module = type(sys)("device_setup." + name)
+        module.__package__ = "device_setup"
+        sys.modules[module.__name__] = module
+        exec(compile(text, name + ".py", "exec"), module.__dict__)
+    print(json.dumps(module.main(call["request"])))
 """
 # Isolated, and without the site's packages: that is the quickest start.
 COMMAND = shlex.join([PYTHON, "-I", "-S", "-c", _BOOTSTRAP.strip()])
@@ -103,7 +108,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "requires": {
         "type": "dict",
         "default": {},
-        "options": {name: {"type": "list", "elements": "str"} for name in program.REQUIRED},
+        "options": {name: {"type": "list", "elements": "str"} for name in REQUIRED},
     },
     "parts": {
         "type": "list",
@@ -152,8 +157,9 @@ def make_request(
 
 def make_input(request: Mapping[str, Any]) -> bytes:
     """What ``COMMAND`` reads: the program, and the request to it."""
-    text = Path(program.__file__).read_text(encoding="utf-8")
-    return json.dumps({"program": text, "request": request}).encode()
+    directory = Path(__file__).parent / "device"
+    program = [(name, (directory / f"{name}.py").read_text(encoding="utf-8")) for name in PROGRAM]
+    return json.dumps({"program": program, "request": request}).encode()
 
 
 def parse_output(output: str) -> dict[str, Any] | None:

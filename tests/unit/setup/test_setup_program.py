@@ -24,7 +24,11 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play import Play
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup import program
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device import program
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.commands import SetupError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.facts import require
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.program import Setup
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.units import unit_verb
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.plan import (
     COMMAND,
     chosen_parts,
@@ -33,7 +37,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.plan import (
     make_result,
     parse_output,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.program import Setup, SetupError, require, unit_verb
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name

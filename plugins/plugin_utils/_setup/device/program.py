@@ -6,8 +6,9 @@
 
 """The device's side of ``device_setup``: compares what the device has with what it should have, and makes it so.
 
-The action plugin sends this file's text with each call, and the device's Python runs it as root. So it is one file, has
-Python 3.8's syntax, and imports little: on a small board an import costs more than the work.
+The action plugin sends the text of this package's files with each call, and the device's Python runs them as root. So
+they have Python 3.8's syntax, need only the standard library, and import little: on a small board an import costs more
+than the work.
 
 Everything is compared before it is changed, and by the same code in check mode, which then changes nothing. A file is
 replaced whole. A restart that a changed file asks for is noted in ``/run`` before the file is replaced, so that the
@@ -21,10 +22,12 @@ import grp
 import os
 import pwd
 import re
-import stat
-import subprocess
-import sys
 import time
+
+from .commands import SetupError, call, ends_well, execute, quoted
+from .facts import device_facts, require
+from .files import describe, give, group_name, make_directories, read_file, remove_tree, sync_directory, write_file
+from .units import DONE, control_unit, show_unit, unit_verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,17 +43,6 @@ LOCK_SECONDS = 60
 # Another run's, for example of one whose connection broke.
 RUN_SECONDS = 600
 APT = ["apt-get", "--quiet", "--yes", f"--option=DPkg::Lock::Timeout={APT_LOCK_SECONDS}"]
-PACKAGE_MANAGERS = {
-    "apt-get": "apt",
-    "dnf": "dnf",
-    "apk": "apk",
-    "opkg": "opkg",
-    "pacman": "pacman",
-    "zypper": "zypper",
-}
-REQUIRED = {"service_mgr": "init system", "pkg_mgr": "package manager", "architecture": "architecture"}
-UNIT_PROPERTIES = ("ActiveState", "UnitFileState", "NeedDaemonReload")
-DONE = {"start": "started", "restart": "restarted", "reload": "reloaded"}
 
 
 _GO_BACK = """#!/bin/sh
@@ -73,10 +65,6 @@ names)
     ;;
 esac
 """
-
-
-class SetupError(Exception):
-    """The device cannot be made what it should be; the text says what was expected and what was found."""
 
 
 class Setup:
@@ -123,9 +111,9 @@ class Setup:
         try:
             self.run_units(request["units"])
             if way_back and self._ran and bundle.get("trial"):
-                _run(bundle["trial"])
+                call(bundle["trial"])
             elif way_back:
-                _remove_tree(way_back)
+                remove_tree(way_back)
         except SetupError as error:
             if not way_back:
                 raise
@@ -145,21 +133,21 @@ class Setup:
             return
         query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n", *names]
         # It fails where one of them is unknown, and lists the others.
-        listed = _run(query, check=False).split("\n")
+        listed = call(query, check=False).split("\n")
         missing = [name for name in names if name + " installed" not in listed]
         for name in missing:
             self.note("package " + name, "absent", "installed")
         if missing and not self.check_mode:
             _update_package_lists()
             keep = ["--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"]
-            _run([*APT, "install", "--no-install-recommends", *keep, *missing])
+            call([*APT, "install", "--no-install-recommends", *keep, *missing])
 
     def make_user(self, name: str, group: str, home: str, shell: str) -> None:
         """Have a system user with this group of its own, without a password. The home directory is not made."""
         before = "absent"
         try:
             entry = pwd.getpwnam(name)
-            before = f"group {_group_name(entry.pw_gid)}, home {entry.pw_dir}, shell {entry.pw_shell}"
+            before = f"group {group_name(entry.pw_gid)}, home {entry.pw_dir}, shell {entry.pw_shell}"
         except KeyError:
             pass
         after = f"group {group}, home {home}, shell {shell}"
@@ -169,21 +157,21 @@ class Setup:
         if self.check_mode:
             return
         if group not in (entry.gr_name for entry in grp.getgrall()):
-            _run(["groupadd", "--system", group])
+            call(["groupadd", "--system", group])
         settings = ["--gid", group, "--home-dir" if before == "absent" else "--home", home, "--shell", shell, name]
-        _run(["useradd", "--system", "--no-create-home", *settings] if before == "absent" else ["usermod", *settings])
+        call(["useradd", "--system", "--no-create-home", *settings] if before == "absent" else ["usermod", *settings])
 
     def make_directory(self, path: str, owner: str, group: str, mode: str) -> None:
         """Have a directory with this owner, group and mode (in octal). A link to a directory is one."""
-        before, after = _describe(path, follow=True), f"directory {owner}:{group} {mode}"
+        before, after = describe(path, follow=True), f"directory {owner}:{group} {mode}"
         if before == after:
             return
         if before != "absent" and not os.path.isdir(path):
             raise SetupError(f"{path}: expected a directory, but found a {before}")
         self.note(path, before, after)
         if not self.check_mode:
-            _make_directories(path)
-            _give(path, owner, group, mode)
+            make_directories(path)
+            give(path, owner, group, mode)
 
     def set_file(
         self,
@@ -201,9 +189,9 @@ class Setup:
 
         If it changed, the units named are restarted, or reloaded, when their turn comes.
         """
-        before = _describe(path)
+        before = describe(path)
         after = f"file {owner}:{group} {mode}" if present else "absent"
-        old = _read(path) if before.startswith("file ") else None
+        old = read_file(path) if before.startswith("file ") else None
         new = content.encode() if present else None
         if before == after and old == new:
             return
@@ -225,21 +213,21 @@ class Setup:
             self._replaced.append((path, old, before))
         if new is None:
             os.unlink(path)
-            _sync_directory(os.path.dirname(path))
+            sync_directory(os.path.dirname(path))
         else:
-            _write(path, new, owner, group, mode)
+            write_file(path, new, owner, group, mode)
 
     def run_command(
         self, name: str, check: Sequence[str], run: Sequence[str], undo: Sequence[str], daemon_reload: bool
     ) -> None:
         """Run a command where another one, which changes nothing, does not end with 0. ``undo`` takes it back."""
-        if _ends_well(check):
+        if ends_well(check):
             return
         self.note(name, "not done", "done")
         if daemon_reload:
             self._mark("daemon-reload")
         if not self.check_mode:
-            _run(run)
+            call(run)
             if undo:
                 self._undo.append(undo)
 
@@ -256,16 +244,16 @@ class Setup:
         if self.check_mode:
             return
         unpacked = os.path.join(directory, "bundle.part")
-        _run(["sh", "-c", 'rm -rf -- "$1"/*.part', "sh", directory])
+        call(["sh", "-c", 'rm -rf -- "$1"/*.part', "sh", directory])
         os.mkdir(unpacked, 0o755)
         for archive in bundle["archives"]:
-            _run(["tar", "--extract", "--gzip", "--no-same-owner", "--file", archive, "--directory", unpacked])
-        _run([os.path.join(unpacked, "install"), *bundle["arguments"]])
-        _run(["rm", "-rf", unpacked])
+            call(["tar", "--extract", "--gzip", "--no-same-owner", "--file", archive, "--directory", unpacked])
+        call([os.path.join(unpacked, "install"), *bundle["arguments"]])
+        call(["rm", "-rf", unpacked])
 
     def run_units(self, units: Sequence[Mapping[str, Any]]) -> None:
         """Have each unit enabled, running, restarted or reloaded as it should be."""
-        shown = [_show_unit(unit["name"]) for unit in units]
+        shown = [show_unit(unit["name"]) for unit in units]
         self._ran = [unit["name"] for unit, found in zip(units, shown) if found["ActiveState"] == "active"]
         for unit, properties in zip(units, shown):
             if properties["NeedDaemonReload"] == "yes":
@@ -276,10 +264,10 @@ class Setup:
                 self.note(unit["name"], properties["UnitFileState"] or "absent", "enabled")
                 self._mark("daemon-reload")
                 if not self.check_mode:
-                    _run(["systemctl", "--quiet", "--no-reload", "enable", unit["name"]])
+                    call(["systemctl", "--quiet", "--no-reload", "enable", unit["name"]])
         if "daemon-reload" in self._marks:
             if not self.check_mode:
-                _run(["systemctl", "daemon-reload"])
+                call(["systemctl", "daemon-reload"])
             self._unmark("daemon-reload")
         contained = os.path.exists("/run/systemd/container")
         for unit, properties in zip(units, shown):
@@ -293,7 +281,7 @@ class Setup:
             if verb:
                 self.note(name, properties["ActiveState"], DONE[verb])
                 if not self.check_mode:
-                    _control_unit(verb, name, properties["ActiveState"])
+                    control_unit(verb, name, properties["ActiveState"])
             self._unmark("restart " + name)
             self._unmark("reload " + name)
 
@@ -309,7 +297,7 @@ class Setup:
             path = os.path.join(directory, name)
             if not self.check_mode:
                 wait = ["flock", f"--timeout={LOCK_SECONDS}", "--conflict-exit-code=0", lock]
-                _run([*wait, "rm", "--recursive", "--force", path])
+                call([*wait, "rm", "--recursive", "--force", path])
                 if os.path.exists(path):
                     continue
             self.note(path, "outdated", "absent")
@@ -320,28 +308,28 @@ class Setup:
         It outlives this run and a restart of the device. ``go-back files`` puts the files back, and ``go-back names``
         removes the new installation, when the units run from the old one again.
         """
-        _remove_tree(directory)
+        remove_tree(directory)
         os.makedirs(directory, 0o700)
-        files = [_quoted(command) for command in reversed(self._undo)]
+        files = [quoted(command) for command in reversed(self._undo)]
         for number, (path, content, before) in enumerate(reversed(self._replaced)):
             _kind, owners, mode = before.split()
             saved = os.path.join(directory, str(number))
-            _write(saved, content, "root", "root", "0600")
-            files.append(_quoted(["put", saved, path, owners, mode]))
-        names = _quoted(["rm", "-rf", "--", *(os.path.join(bundle["directory"], name) for name in missing)])
+            write_file(saved, content, "root", "root", "0600")
+            files.append(quoted(["put", saved, path, owners, mode]))
+        names = quoted(["rm", "-rf", "--", *(os.path.join(bundle["directory"], name) for name in missing)])
         program = _GO_BACK.format(files="\n    ".join(files), names=names)
-        _write(os.path.join(directory, "go-back"), program.encode(), "root", "root", "0700")
+        write_file(os.path.join(directory, "go-back"), program.encode(), "root", "root", "0700")
 
     def _go_back(self, way_back: str) -> str:
         """Put back what a new installation replaced, and have the units run that did. Returns what became of that."""
         program = os.path.join(way_back, "go-back")
         try:
-            _run(["sh", program, "files"])
+            call(["sh", program, "files"])
             for name in self._ran:
-                _run(["systemctl", "reset-failed", name], check=False)
-                _control_unit("restart", name, "active")
-            _run(["sh", program, "names"])
-            _remove_tree(way_back)
+                call(["systemctl", "reset-failed", name], check=False)
+                control_unit("restart", name, "active")
+            call(["sh", program, "names"])
+            remove_tree(way_back)
         except (SetupError, OSError) as error:
             return f"What was installed before could not be put back: {error}"
         return "What was installed before is in place again" + (f", and runs: {', '.join(self._ran)}" * bool(self._ran))
@@ -359,47 +347,16 @@ class Setup:
         self._marks.discard(mark)
 
 
-def device_facts() -> dict[str, str]:
-    """What this device is, in Ansible's words and by the names of Ansible's facts."""
-    managers = [name for command, name in PACKAGE_MANAGERS.items() if os.path.exists("/usr/bin/" + command)]
-    return {
-        "architecture": os.uname().machine,
-        "userspace_bits": "64" if sys.maxsize > 1 << 32 else "32",
-        "python_version": ".".join(map(str, sys.version_info[:3])),
-        "pkg_mgr": managers[0] if managers else "unknown",
-        "service_mgr": "systemd" if os.path.isdir("/run/systemd/system") else _first_process(),
-    }
-
-
-def require(expected: Mapping[str, Sequence[str]], facts: Mapping[str, str]) -> None:
-    """Refuse a device of which a fact is none of those expected. Raises SetupError, which names both."""
-    for name, values in expected.items():
-        if facts[name] not in values:
-            raise SetupError(f"{REQUIRED[name]}: expected {' or '.join(values)}, but found {facts[name]}")
-
-
 def validate_files(files: Sequence[Mapping[str, Any]]) -> None:
     """Have each new content read by what will use it, before any file changes. Raises SetupError for one it refuses."""
     for file in files:
         content = file["content"].encode() if file["present"] else None
-        if not file["validate"] or content is None or _read(file["path"]) == content:
+        if not file["validate"] or content is None or read_file(file["path"]) == content:
             continue
-        done = _execute(file["validate"], content)
+        done = execute(file["validate"], content)
         if done.returncode != 0:
             said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
             raise SetupError(f"{file['path']}: the new content is refused, and no file was changed: {said}")
-
-
-def unit_verb(active_state: str, running: bool, restart: bool, reload: bool) -> str:
-    """What systemctl has to do to a unit: ``start``, ``restart``, ``reload``, or nothing (an empty text).
-
-    ``running``: it should run; one that is not to be started may run nevertheless, and then follows its files.
-    """
-    if active_state != "active":
-        return "start" if running else ""
-    if restart:
-        return "restart"
-    return "reload" if reload else ""
 
 
 def main(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -438,7 +395,7 @@ def _update_package_lists() -> None:
     deadline = time.monotonic() + APT_LOCK_SECONDS
     while True:
         try:
-            _run([*APT, "update"])
+            call([*APT, "update"])
             return
         except SetupError as error:
             if "Could not get lock" not in str(error) or time.monotonic() > deadline:
@@ -446,146 +403,8 @@ def _update_package_lists() -> None:
         time.sleep(5)
 
 
-def _show_unit(name: str) -> dict[str, str]:
-    """What systemd says of a unit, which need not exist."""
-    shown = _run(["systemctl", "show", "--property=" + ",".join(UNIT_PROPERTIES), "--", name])
-    return dict(line.split("=", 1) for line in shown.splitlines())
-
-
-def _control_unit(verb: str, name: str, active_state: str) -> None:
-    """Start, restart or reload a unit. Raises SetupError with the end of its log."""
-    if active_state == "failed":
-        # It may have been given up, and would be refused for as long as its limit says.
-        _run(["systemctl", "reset-failed", name])
-    try:
-        _run(["systemctl", verb, name])
-    except SetupError as error:
-        log = _run(["journalctl", "--unit=" + name, "--lines=10", "--output=cat", "--no-pager"], check=False)
-        raise SetupError(f"{error}. The end of its log:\n{log.strip()}") from None
-
-
 def _text(content: bytes | None, instead: str) -> str:
     """A file's content for a diff, or ``instead`` of it; nothing where there is no file."""
     if content is None:
         return ""
     return instead or content.decode("utf-8", "replace")
-
-
-def _first_process() -> str:
-    return (_read("/proc/1/comm") or b"unknown").decode().strip()
-
-
-def _describe(path: str, follow: bool = False) -> str:
-    """Kind, owner, group and mode of what is at a path, or ``absent``."""
-    try:
-        found = os.stat(path) if follow else os.lstat(path)
-    except FileNotFoundError:
-        return "absent"
-    kinds = ((stat.S_ISDIR, "directory"), (stat.S_ISREG, "file"), (stat.S_ISLNK, "link"))
-    kind = ([name for is_kind, name in kinds if is_kind(found.st_mode)] or ["special file"])[0]
-    owner = _user_name(found.st_uid)
-    return f"{kind} {owner}:{_group_name(found.st_gid)} {stat.S_IMODE(found.st_mode):04o}"
-
-
-def _user_name(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def _group_name(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
-
-
-def _read(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-def _write(path: str, content: bytes, owner: str, group: str, mode: str) -> None:
-    """Put a file in place of what is at ``path``: as it was or as it shall be, whatever interrupts the writing."""
-    directory, name = os.path.split(path)
-    _make_directories(directory)
-    part = os.path.join(directory, "." + name + ".part")
-    if os.path.lexists(part):
-        os.unlink(part)
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(content)
-        _give(file.fileno(), owner, group, mode)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    _sync_directory(directory)
-
-
-def _give(path: str | int, owner: str, group: str, mode: str) -> None:
-    # The mode last: a change of the owner takes some of its bits away.
-    os.chown(path, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
-    os.chmod(path, int(mode, 8))
-
-
-def _remove_tree(path: str) -> None:
-    _run(["rm", "-rf", "--", path])
-
-
-def _quoted(command: Sequence[str]) -> str:
-    """A command for a shell's program."""
-    return " ".join("'" + word.replace("'", "'\\''") + "'" for word in command)
-
-
-def _make_directories(path: str) -> None:
-    """Make a directory and those above it that are missing, for everybody to read."""
-    if not os.path.isdir(path):
-        _make_directories(os.path.dirname(path))
-        os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)
-        _sync_directory(os.path.dirname(path))
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _ends_well(command: Sequence[str]) -> bool:
-    """Whether a command is there and ends with 0."""
-    nothing = subprocess.DEVNULL
-    try:
-        return subprocess.run(command, check=False, stdin=nothing, stdout=nothing, stderr=nothing).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-def _run(command: Sequence[str], check: bool = True) -> str:
-    """Run a command and return what it printed. Raises SetupError with the end of what it said when it fails."""
-    done = _execute(command)
-    if check and done.returncode != 0:
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
-        raise SetupError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
-    return done.stdout
-
-
-def _execute(command: Sequence[str], content: bytes = b"") -> subprocess.CompletedProcess[str]:
-    """Run a command with this content on its standard input, and wait for its end."""
-    # Not every way to become root leads to root's own path.
-    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
-    environment = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    return subprocess.run(
-        command,
-        env=environment,
-        input=content.decode(),
-        capture_output=True,
-        check=False,
-        encoding="utf-8",
-        errors="replace",
-    )

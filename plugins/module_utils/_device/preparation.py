@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from .._common.errors import EdgemlError, StoreError
 from .._release.names import is_file_name
 from .._release.release import WHOLE, File
 from .facts import processor_id
-from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel
+from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel, parse_prepared, prepared_pipeline
 from .smoke_test import USER, Runtime, RuntimeTool
 from .store import Store
 from .version import Version
@@ -44,13 +44,13 @@ def note_smoke_test(store: Store, version: Version, result: Mapping[str, Any]) -
 def prepare(store: Store, version: Version, runtime: Runtime | None = None) -> None:
     """Have the version's model prepared for the runtime that it was tested with, unless that was tried. Hold the lock.
 
-    ``runtime`` is that one, if it is not installed yet. Models of less than MODEL_BYTES_MIN, releases without golden
-    inputs, and pipelines are not.
+    ``runtime`` is that one, if it is not installed yet. Releases of less than MODEL_BYTES_MIN, and models without
+    golden inputs are not.
     """
     tested = store.tested(version)
     size = sum(file.size for file in version.chosen.files)
-    whole = version.release.parts.get(WHOLE)
-    if tested is None or size < MODEL_BYTES_MIN or whole is None or whole.golden is None:
+    names = [name for name, part in version.release.parts.items() if part.golden is not None]
+    if tested is None or size < MODEL_BYTES_MIN or not names:
         return
     noted = tested.get("prepared")
     if noted is not None and ("settings" not in noted or store.prepared(version) is not None):
@@ -61,22 +61,46 @@ def prepare(store: Store, version: Version, runtime: Runtime | None = None) -> N
         # As much again stays free.
         if store.free_bytes() < 2 * most:
             raise StoreError(f"{store.root}: expected {2 * most} free bytes; found {store.free_bytes()}")
-        record, files = _prepared(store, version, most, runtime)
+        if names == [WHOLE]:
+            record, files = _prepared(store, version, WHOLE, most, runtime)
+        else:
+            record, files = _prepared_parts(store, version, names, most, runtime)
     except (EdgemlError, OSError, ValueError, KeyError, TypeError) as error:
-        record = {"reason": (str(error) or repr(error))[:_REASON_CHARACTERS_MAX]}
+        record = _reason(error)
     # What cannot be kept now is rubbish in staging, and is made again after the next test.
     with contextlib.suppress(EdgemlError, OSError):
         store.keep_prepared(version, {**tested, "prepared": record}, files)
 
 
+def _prepared_parts(
+    store: Store, version: Version, names: Sequence[str], most: int, runtime: Runtime | None
+) -> tuple[dict[str, Any], tuple[File, ...]]:
+    """As ``_prepared``, of a pipeline: a part that cannot be prepared has its reason, and the others do not mind."""
+    records: dict[str, dict[str, Any]] = {}
+    found: dict[str, PreparedModel] = {}
+    for name in names:
+        try:
+            records[name], _files = _prepared(store, version, name, most, runtime)
+        except (EdgemlError, OSError, ValueError, KeyError, TypeError) as error:
+            records[name] = _reason(error)
+        prepared = parse_prepared(records[name])
+        if prepared is not None:
+            found[name] = prepared
+    if not found:
+        return {"reason": "no part loads quicker in another form", "parts": records}, ()
+    pipeline = prepared_pipeline(found)
+    return {**pipeline.document, "parts": records}, pipeline.files
+
+
 def _prepared(
-    store: Store, version: Version, most: int, runtime: Runtime | None
+    store: Store, version: Version, part: str, most: int, runtime: Runtime | None
 ) -> tuple[dict[str, Any], tuple[File, ...]]:
     """What the runtime found: the record of a prepared model with its files, or the reason why there is none."""
     with store.work_directory() as directory:
         with contextlib.suppress(KeyError, PermissionError):
             os.chown(directory, pwd.getpwnam(USER).pw_uid, -1)
         arguments = [directory, "--bytes-max", str(most), *(("--config", CONFIG) if os.path.exists(CONFIG) else ())]
+        arguments += ["--part", part] if part else []
         with RuntimeTool("preparation", "prepare", version, *arguments, runtime=runtime, gentle=True) as tool:
             told = tool.answer(SECONDS)
         if told is None or "settings" not in told:
@@ -94,3 +118,7 @@ def _prepared(
         files=files,
     )
     return {**told, **record.document}, files
+
+
+def _reason(error: Exception) -> dict[str, Any]:
+    return {"reason": (str(error) or repr(error))[:_REASON_CHARACTERS_MAX]}

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, Mapping, NamedTuple
 
 from .._release.names import is_file_name
-from .._release.release import File
+from .._release.release import WHOLE, File
 
 PREFIX = "prepared-"
 # A smaller model is loaded within some tens of milliseconds as it is.
@@ -28,7 +28,8 @@ class PreparedModel(NamedTuple):
     """How a version's model is loaded best. Valid for ``runtime`` (name and version) on ``processor`` only.
 
     ``settings`` are for the runtime. ``files`` are in a directory of their own in the version's directory, and
-    ``entrypoint`` is the one that the runtime opens, by its path there; without files it is the release's own.
+    ``entrypoint`` is the one that the runtime opens, by its path there; without files it is the release's own. Of a
+    pipeline, ``parts`` are those that have one, and ``files`` all of theirs.
     """
 
     runtime: str
@@ -36,6 +37,11 @@ class PreparedModel(NamedTuple):
     entrypoint: str
     settings: Mapping[str, str]
     files: tuple[File, ...]
+    parts: Mapping[str, PreparedModel] = {}
+
+    def part(self, name: str) -> PreparedModel | None:
+        """How the part of that name is loaded best (``WHOLE``: the only model); None: as it was published."""
+        return self.parts.get(name) if self.parts or name != WHOLE else self
 
     @property
     def document(self) -> dict[str, Any]:
@@ -44,7 +50,15 @@ class PreparedModel(NamedTuple):
             **self._asdict(),
             "settings": dict(self.settings),
             "files": [file.entry for file in self.files],
+            "parts": {name: part.document for name, part in self.parts.items()},
         }
+
+
+def prepared_pipeline(parts: Mapping[str, PreparedModel]) -> PreparedModel:
+    """What is prepared of a pipeline, from what is of its parts, one or more."""
+    one = next(iter(parts.values()))
+    files = tuple(file for part in parts.values() for file in part.files)
+    return PreparedModel(one.runtime, one.processor, "", {}, files, dict(parts))
 
 
 def parse_prepared(document: Any) -> PreparedModel | None:
@@ -53,6 +67,10 @@ def parse_prepared(document: Any) -> PreparedModel | None:
         if "settings" not in document:
             return None
         files = tuple(File(str(item["path"]), int(item["size"]), str(item["sha256"])) for item in document["files"])
+        parts = {str(name): parse_prepared(part) for name, part in document.get("parts", {}).items()}
+        if parts:
+            usable = {name: part for name, part in parts.items() if part is not None}
+            return prepared_pipeline(usable) if usable else None
         found = PreparedModel(
             runtime=str(document["runtime"]),
             processor=str(document["processor"]),

@@ -15,12 +15,13 @@ import onnx
 import pytest
 import tflite_models
 from edgeml_device._device.facts import processor_id
-from edgeml_device._device.prepared import PreparedModel
+from edgeml_device._device.prepared import PreparedModel, prepared_pipeline
 from edgeml_server.common.errors import ModelError
 from edgeml_server.models.backend import BackendOptions, Form
 from edgeml_server.models.backend_onnx import OnnxBackend
 from edgeml_server.tools import prepare as prepare_tool
 from networks import FILE, Network
+from releases import make_pipeline
 from server_process import Device, plus_input
 
 ONE = BackendOptions(threads=1)
@@ -79,6 +80,34 @@ def test_the_prepared_form_serves_and_is_mapped(device: Device, network: Network
     assert_serves(device, network, 1)
     if "prepacking" in form.settings:
         assert mapped(device) == {f"{FILE}.data"}
+
+
+def test_a_part_of_a_pipeline_is_prepared_for_itself_and_served_so(device: Device, network: Network) -> None:
+    made = network.release(1)
+    golden = made.blobs[made.document["golden"]["sha256"]]
+    models = {name: network.content(1) for name in ("first", "second")}
+    device.publish_release(make_pipeline("1.0.0", "both", models, {"first": golden, "second": golden}))
+    version = device.store.version("both", "1.0.0")
+    with device.store.work_directory() as work:
+        # Whichever form is quickest here: what is asked is that the part is found, and no other.
+        found = prepare_tool.prepare(version.directory, work, ONE, 1, "second")
+        assert found["published"]["load_cpu_seconds"] > 0
+        with pytest.raises(ModelError, match="part: expected one of 'first', 'second'; found ''"):
+            prepare_tool.prepare(version.directory, work, ONE, 1)
+    with device.store.work_directory() as work:
+        source = device.directory / "source.onnx"
+        source.write_bytes(network.content(1))
+        OnnxBackend.forms(str(source), work, ONE)
+        files = device.store.adopt_prepared(work, sorted(os.listdir(work)))
+    entrypoint = next(file.path for file in files if file.path.endswith(FILE))
+    part = PreparedModel(OnnxBackend.runtime, processor_id(), entrypoint, FORMS[0].settings, files)
+    device.store.keep_prepared(version, {"prepared": prepared_pipeline({"second": part}).document}, files)
+    device.start()
+    assert "prepared=True" in device.log.wait_for_text("info model loaded")
+    assert mapped(device) == {f"{FILE}.data"}
+    for name in models:
+        reply = device.post(f"/v2/models/both/{name}/infer", network.request).json()
+        np.testing.assert_allclose(reply["outputs"][0]["data"], network.answer(1), rtol=1e-3, atol=1e-4)
 
 
 def test_without_one_the_releases_file_serves(device: Device, network: Network) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from releases import activate, make_release, put
+from releases import activate, make_pipeline, make_release, put
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, StoreError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import preparation, smoke_test
@@ -143,6 +143,49 @@ def test_what_does_not_pay_or_cannot_be_tested_is_not_prepared(
     install(opt, RIGHT)
     version = hold(store, content=content, golden=golden)
     assert "prepared" not in prepare_tested(store, version)
+
+
+PIPELINE = {name: MODEL + name.encode() for name in ("detector", "reader", "speller")}
+# The name of the part is the last argument: one has a form, one settings, one fails.
+PARTS = f"""case "$*" in *detector) {RIGHT} ;;
+*reader) echo '{json.dumps({**ANSWER, "files": [], "entrypoint": ""})}' ;;
+*) echo '{{"error": "no memory"}}'; exit 1 ;; esac"""
+
+
+def hold_pipeline(store: Store) -> Version:
+    put(store, make_pipeline("1.0.0", "digits", PIPELINE, dict.fromkeys(PIPELINE, b"{}")))
+    return store.version("digits", "1.0.0")
+
+
+def test_each_part_of_a_pipeline_is_prepared_for_itself(opt: Path, store: Store) -> None:
+    install(opt, PARTS)
+    version = hold_pipeline(store)
+    noted = prepare_tested(store, version)["prepared"]
+    assert noted["parts"]["speller"] == {"reason": "digits 1.0.0: preparation: no memory"}
+    prepared = store.prepared(version)
+    assert prepared is not None
+    assert sorted(prepared.parts) == ["detector", "reader"]
+    detector, reader = (prepared.part(name) for name in ("detector", "reader"))
+    assert detector is not None
+    assert reader is not None
+    assert (prepared.part("speller"), prepared.part(WHOLE)) == (None, None)
+    assert detector.files == prepared.files != ()
+    assert Path(version.directory, detector.entrypoint).read_text() == "graph"
+    assert (reader.entrypoint, reader.settings) == ("", {"prepacking": "no"})
+    version.verify_prepared(prepared)
+    prepare(store, version)
+    assert store.tested(version) == {**(store.tested(version) or {}), "prepared": noted}, "it is tried once"
+    Path(version.directory, detector.entrypoint).unlink()
+    assert store.prepared(version) is None
+
+
+def test_a_pipeline_of_which_no_part_gains_is_loaded_as_it_is(opt: Path, store: Store) -> None:
+    install(opt, """echo '{"reason": "none is quicker"}'""")
+    version = hold_pipeline(store)
+    noted = prepare_tested(store, version)["prepared"]
+    assert noted["reason"] == "no part loads quicker in another form"
+    assert noted["parts"]["reader"] == {"reason": "none is quicker"}
+    assert store.prepared(version) is None
 
 
 def test_settings_alone_need_no_files(opt: Path, store: Store) -> None:
@@ -334,4 +377,5 @@ def test_a_record_can_be_read_again() -> None:
     prepared = PreparedModel("runtime 1", "0", "", {"delegate": "none"}, ())
     assert parse_prepared(json.loads(json.dumps(prepared.document))) == prepared
     assert parse_prepared({"reason": "none is quicker"}) is None
+    assert parse_prepared({**prepared.document, "parts": {"reader": {"reason": "none is quicker"}}}) is None
     assert parse_prepared(None) is None

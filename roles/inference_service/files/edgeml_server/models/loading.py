@@ -111,7 +111,7 @@ def load_parts(
     loaded: dict[str, LoadedModel] = {}
     try:
         for name, part in files.items():
-            loaded[name] = load_best(directory, part, options, prepared)
+            loaded[name] = load_best(directory, part, options, prepared.part(name) if prepared else None)
     except Exception as error:
         for other in loaded.values():
             other.backend.close()

@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("directory", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json")
     parser.add_argument("output", metavar="OUTPUT_DIRECTORY", help="an empty directory for what is made")
     parser.add_argument("--bytes-max", type=int, default=1 << 40, metavar="N", help="the largest file that is made")
+    parser.add_argument("--part", default=WHOLE, metavar="NAME", help="the part of a pipeline that is prepared")
     parser.add_argument("--config", metavar="FILE", help="the server's configuration: its threads and batches")
     arguments = parser.parse_args()
     # What a runtime's native code prints must not come between: the result alone goes to the real standard output.
@@ -78,7 +79,7 @@ def main() -> int:
         if arguments.config is not None:
             config = read_config(arguments.config)
             options, rows = BackendOptions(config.threads, runs=config.inference_workers), config.batch_rows
-        result = prepare(arguments.directory, arguments.output, options, rows)
+        result = prepare(arguments.directory, arguments.output, options, rows, arguments.part)
     except Exception as error:
         result = {"error": str(error) if isinstance(error, (ModelError, EdgemlError, ConfigError)) else repr(error)}
     with result_file:
@@ -86,15 +87,17 @@ def main() -> int:
     return 1 if "error" in result else 0
 
 
-def prepare(directory: str, output: str, options: BackendOptions, batch_rows: int) -> dict[str, Any]:
-    """Return the best form of the version in ``directory``. ``batch_rows``: how many rows the server runs together.
+def prepare(directory: str, output: str, options: BackendOptions, batch_rows: int, part: str = WHOLE) -> dict[str, Any]:
+    """Return the best form of the version in ``directory``, of a pipeline that of a ``part``.
+
+    ``batch_rows``: how many rows the server runs together.
 
     Raises ModelError, or ManifestError for a damaged version.json.
     """
     parts = files_in(directory)
-    if WHOLE not in parts:
-        raise ModelError("a pipeline: its parts are loaded as they are")
-    files = parts[WHOLE]
+    if part not in parts:
+        raise ModelError(f"part: expected one of {', '.join(map(repr, parts))}; found {part!r}")
+    files = parts[part]
     _check_memory(directory)
     runtime = backend_for(files.format)
     forms = runtime.forms(files.model, output, options_for(files, options))

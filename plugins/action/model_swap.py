@@ -191,7 +191,9 @@ class _TransferError(Exception):
 def _files(args: dict[str, Any], repository: OpenRepository) -> dict[str, File]:
     """The release's files by their digest. The manifest is put among the arguments, if it is not there."""
     if args.get("manifest") is None:
-        release = repository.release(str(args.get("model")), str(args.get("version")))
+        model = str(args.get("model"))
+        args["version"] = repository.version_of(model, str(args.get("version")))
+        release = repository.release(model, args["version"])
         args["manifest"] = dict(release.document)
     else:
         release = parse_release(args["manifest"])

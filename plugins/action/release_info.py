@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         try:
             trust = Trust.from_variables(read_from(task_vars or {}, self._templar.template))
             repository = open_repository(args["repository"], trust)
-            release = repository.release(args["model"], args["version"])
+            release = repository.release(args["model"], repository.version_of(args["model"], args["version"]))
             verified = repository.verify(release) if args["verify"] else 0
         except (EdgemlError, OSError) as error:
             raise AnsibleActionFail(str(error)) from None

@@ -38,6 +38,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._device.probe_scores",
         "module_utils._device.process",
         "plugin_utils._rollout.gate",
+        # What the ledger needs stays in the repository.
+        "plugin_utils._rollout.ledger",
         "plugin_utils._rollout.report",
         "plugin_utils._trust",
     ),

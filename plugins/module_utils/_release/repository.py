@@ -6,24 +6,29 @@
 
 """The model repository, as static files: ``<model>/<version>/manifest.json`` and ``blobs/sha256/<digest>``.
 
-``withdrawn.json`` beside a manifest says that nobody may run the release any more, and why.
+``withdrawn.json`` beside a manifest says that nobody may run the release any more, and why; ``channels.json`` beside a
+model's versions says which of them each channel stands for.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from typing import Mapping
 
 from .._common.errors import IntegrityError, ManifestError
 from .._common.hashing import BlockDigests, read_hashed
+from .channels import CHANNELS, CHANNELS_BYTES_MAX, channel_of, read_channels, version_on_channel
 from .manifest import MANIFEST_BYTES_MAX, parse_release_json
-from .names import check_name
+from .names import check_name, is_name
 from .onnx_check import check_onnx
 from .probe_set import ProbeSetError
 from .probe_set_file import read_outputs, read_probe_set
 from .release import File, Part, Release, Variant
 
 _WITHDRAWN_BYTES_MAX = 65536
+# Directories of a repository beside its models.
+NO_MODELS = frozenset({"blobs", "metadata"})
 
 
 class Repository:
@@ -43,6 +48,34 @@ class Repository:
         if (release.model, release.version) != (model, version):
             raise ManifestError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
         return release
+
+    def models(self) -> list[str]:
+        """The models of which releases are in the directory, by name. Raises ManifestError if it cannot be read."""
+        return [name for name in _directories(self.root) if name not in NO_MODELS and self.versions(name)]
+
+    def versions(self, model: str) -> list[str]:
+        """The versions of a model that are in the directory, by name. Raises ManifestError if it cannot be read."""
+        directory = os.path.join(self.root, check_name(model, "model"))
+        names = _directories(directory) if os.path.isdir(directory) else []
+        return [name for name in names if os.path.exists(os.path.join(directory, name, "manifest.json"))]
+
+    def channels(self, model: str) -> Mapping[str, str]:
+        """The version of each channel of a model. Raises ManifestError if that cannot be read."""
+        path = os.path.join(self.root, check_name(model, "model"), CHANNELS)
+        try:
+            with open(path, "rb") as file:
+                return read_channels(file.read(CHANNELS_BYTES_MAX + 1), path)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ManifestError(f"{path}: expected the channels of {model}; {error.strerror}") from error
+
+    def version_of(self, model: str, version: str) -> str:
+        """The version that ``channel:NAME`` stands for now; any other is its own. Raises ManifestError."""
+        channel = channel_of(version)
+        if channel is None:
+            return version
+        return version_on_channel(self.channels(model), model, channel, self.root)
 
     def withdrawn(self, model: str, version: str) -> str | None:
         """Why a release is withdrawn; None if it is not. Raises ManifestError if that cannot be read."""
@@ -125,3 +158,11 @@ class Repository:
         for number, (expected, found) in enumerate(zip(file.blocks, blocks.found()), 1):
             if found != expected:
                 raise IntegrityError(f"{origin}: block {number}: expected SHA-256 {expected}; found {found}")
+
+
+def _directories(path: str) -> list[str]:
+    """The directories in a directory that can name a model or a version."""
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if is_name(entry.name) and entry.is_dir())
+    except OSError as error:
+        raise ManifestError(f"{path}: expected a model repository; {error.strerror}") from error

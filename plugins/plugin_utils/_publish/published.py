@@ -44,9 +44,8 @@ def published_release(options: ReleaseOptions, given: Mapping[str, ModelFile | N
 def newest_release(repository: str, model: str, *, other_than: str) -> Release | None:
     """The release of a model that was created last, but for one version; None without any."""
     found: list[Release] = []
-    directory = os.path.join(repository, model)
-    for version in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
-        if version != other_than and os.path.exists(os.path.join(directory, version, MANIFEST)):
+    for version in Repository(repository).versions(model):
+        if version != other_than:
             try:
                 found.append(Repository(repository).release(model, version))
             except EdgemlError:

@@ -18,11 +18,15 @@ from typing import Any, Mapping
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import with_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from .model import PublishError
+from .repository_lock import writing
 
 MANIFEST = "manifest.json"
+# In the place of a manifest that gc has removed: no other release gets this version's name.
+REMOVED = "removed.json"
 _MODE = 0o644
 _PART = ".part-"
 
@@ -36,10 +40,10 @@ def publish(repository: str, document: Mapping[str, Any], locations: Mapping[str
     """Publish a release: its blobs first, its manifest last, in one step. Return whether it was not there before.
 
     ``locations`` has a path for the SHA-256 of each file that the manifest names. A reader sees the whole release or
-    nothing of it, whenever this process or the machine stops; ``gc`` collects what a stopped one left. Two at once
-    cannot both publish a version.
+    nothing of it, whenever this process or the machine stops; ``gc`` collects what a stopped one left, and waits for
+    one that runs. Two at once cannot both publish a version.
 
-    Raises PublishError if the version is there with other content, ManifestError for a document that is none,
+    Raises PublishError if the version is or was there with other content, ManifestError for a document that is none,
     IntegrityError for a file that is another than the manifest says, and OSError.
     """
     release = parse_release(document)
@@ -48,15 +52,24 @@ def publish(repository: str, document: Mapping[str, Any], locations: Mapping[str
     content = manifest_bytes(document)
     if _is_published(path, content):
         return False
+    _check_removed(directory, release.digest)
     blobs = os.path.join(repository, "blobs", "sha256")
     _make_directories(blobs)
+    with writing(repository):
+        return _write(Repository(repository), release, content, locations)
+
+
+def _write(repository: Repository, release: Release, content: bytes, locations: Mapping[str, str]) -> bool:
+    directory = os.path.join(repository.root, release.model, release.version)
+    path = os.path.join(directory, MANIFEST)
+    blobs = os.path.join(repository.root, "blobs", "sha256")
     for file in release.all_files():
         target = os.path.join(blobs, file.sha256)
         # A damaged blob is replaced: a file of that name has that content, or is of no use to anybody.
         if not _has_size(target, file.size):
             _copy(locations[file.sha256], target)
     fsync_directory(blobs)
-    Repository(repository).verify(release)
+    repository.verify(release)
     _make_directories(directory)
     part = os.path.join(directory, _PART + secrets.token_hex(8))
     try:
@@ -89,6 +102,23 @@ def _is_published(path: str, content: bytes) -> bool:
             "version"
         )
     return True
+
+
+def _check_removed(directory: str, digest: str) -> None:
+    """Refuse another release under the name of one that is no longer there."""
+    path = os.path.join(directory, REMOVED)
+    try:
+        with open(path, encoding="utf-8") as file:
+            removed = json.load(file)["digest"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PublishError(f'{path}: expected {{"digest": "…"}}; {error!r}') from error
+    if removed != digest:
+        raise PublishError(
+            f"{path}: another release of this version was published, and removed since; found the digest {digest}, "
+            f"expected {removed}. Devices may still have it: publish another version"
+        )
 
 
 def _has_size(path: str, size: int) -> bool:

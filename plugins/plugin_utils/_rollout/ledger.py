@@ -20,9 +20,11 @@ from typing import Any, Iterable, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 
-from .rollout import Rollout, RolloutError
+from .rollout import Rollout, RolloutError, State
 
 _SUFFIX = ".json"
+# Where a host is, and where it goes back to.
+_PLACES = 2
 
 
 class LedgerError(EdgemlError):
@@ -93,6 +95,25 @@ def write(path: str, rollout: Rollout) -> None:
 
 
 # ---- what the fleet should be on ----
+
+
+def needed(rollouts: Sequence[Rollout]) -> set[tuple[str, str]]:
+    """Return the releases, each a model and a version, that a device may have to be given by the rollouts.
+
+    They are those that a rollout is on its way to, and of each host the two newest that reached it and were not
+    stopped: where it is, and where it goes back to. ``rollouts`` are given oldest first.
+    """
+    found = {(rollout.model, rollout.version) for rollout in rollouts if rollout.state in (State.RUNNING, State.PAUSED)}
+    places: dict[tuple[str, str], list[str]] = {}
+    for rollout in reversed(rollouts):
+        if rollout.state.is_stopped:
+            continue
+        for host, number in rollout.plan.wave_numbers.items():
+            versions = places.setdefault((rollout.model, host), [])
+            if len(versions) < _PLACES and rollout.version not in versions and rollout.includes(number):
+                versions.append(rollout.version)
+                found.add((rollout.model, rollout.version))
+    return found
 
 
 def wanted(rollouts: Sequence[Rollout], hosts: Iterable[str]) -> dict[str, list[dict[str, Any]]]:

@@ -270,6 +270,10 @@ class Client:
         """Every release that the metadata names. Raises TrustError."""
         return [signed_release(name, target.custom) for name, target in sorted(self._known().items())]
 
+    def channels(self, model: str) -> dict[str, str]:
+        """The version of each channel of a model, as it is signed. Raises TrustError."""
+        return metadata.channels_of(self.releases(), model)
+
     def manifest(self, model: str, version: str) -> tuple[bytes, SignedRelease]:
         """The bytes of a release's manifest, verified, and what is signed of it.
 

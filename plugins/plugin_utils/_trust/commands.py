@@ -201,6 +201,9 @@ def withdraw(options: argparse.Namespace) -> int:
     path = os.path.join(repository.root, release.model, release.version, "withdrawn.json")
     write_whole(path, json.dumps({"reason": options.reason}) + "\n")
     print(f"{path}: {release.model} {release.version} is withdrawn: {options.reason}")
+    for channel, version in sorted(repository.channels(release.model).items()):
+        if version == release.version:
+            print(f"channel {channel} stands for it: edgeml-publish promote --to {channel} another version")
     if SigningRepository(options.repository).is_signed:
         print("next: edgeml-publish sign; until then, who verifies signatures does not know of it")
     return DONE

@@ -11,14 +11,13 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import re
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import NO_MODELS
 
 METADATA = "metadata"
-# Directories of a repository that are no model.
-RESERVED = frozenset({METADATA, "blobs"})
 OFFLINE = ("root", "targets")
 ONLINE = ("snapshot", "timestamp")
 LIFETIME_DAYS: Mapping[str, int] = {"root": 365, "targets": 180, "snapshot": 14, "timestamp": 14}
@@ -40,12 +39,14 @@ class TrustError(EdgemlError):
 
 
 class SignedRelease(NamedTuple):
-    """What the signed metadata says of a release. ``withdrawn`` is the reason why nobody may run it, or None."""
+    """What the signed metadata says of a release. ``withdrawn`` is the reason why nobody may run it, or None;
+    ``channels`` are those that stand for it."""
 
     model: str
     version: str
     digest: str
     withdrawn: str | None
+    channels: tuple[str, ...] = ()
 
 
 def require_packages() -> None:
@@ -68,7 +69,7 @@ def release_of(target: str) -> tuple[str, str]:
     """Return model and version by the name of a target. Raises TrustError for a name that leads elsewhere."""
     found = _TARGET.match(target)
     names = found.group("model", "version") if found else ("", "")
-    if not all(map(is_name, names)) or names[0] in RESERVED:
+    if not all(map(is_name, names)) or names[0] in NO_MODELS:
         raise TrustError(
             f"target {target!r}: expected <model>/<version>/manifest.json. The metadata names a file outside of the "
             "releases: find out who signed it",
@@ -81,13 +82,30 @@ def signed_release(target: str, custom: Mapping[str, Any] | None) -> SignedRelea
     """Read what the metadata says of one target. Raises TrustError."""
     model, version = release_of(target)
     said = custom or {}
-    withdrawn, digest = said.get("withdrawn"), said.get("digest")
-    if not isinstance(digest, str) or not (withdrawn is None or isinstance(withdrawn, str)):
+    withdrawn, digest, channels = said.get("withdrawn"), said.get("digest"), said.get("channels", [])
+    if (
+        not isinstance(digest, str)
+        or not (withdrawn is None or isinstance(withdrawn, str))
+        or not (isinstance(channels, list) and all(map(is_name, channels)))
+    ):
         raise TrustError(
-            f"target {target!r}: custom: expected a text 'digest' and, of a withdrawn release, a text 'withdrawn'; "
-            f"found {said!r:.200}"
+            f"target {target!r}: custom: expected a text 'digest', of a withdrawn release a text 'withdrawn', and a "
+            f"list of names 'channels', if any; found {said!r:.200}"
         )
-    return SignedRelease(model, version, digest, withdrawn)
+    return SignedRelease(model, version, digest, withdrawn, tuple(channels))
+
+
+def channels_of(releases: Iterable[SignedRelease], model: str) -> dict[str, str]:
+    """The version of each channel of a model. Raises TrustError where two versions are said to have one."""
+    found: dict[str, str] = {}
+    for release in releases:
+        for channel in release.channels if release.model == model else ():
+            if channel in found:
+                raise TrustError(
+                    f"{model}: channel {channel}: expected one version; found {found[channel]} and {release.version}"
+                )
+            found[channel] = release.version
+    return found
 
 
 def days_left(expires: datetime.datetime, now: datetime.datetime) -> int:

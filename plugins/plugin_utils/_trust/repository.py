@@ -119,6 +119,10 @@ class SignedRepository(OpenRepository):
             )
         return release
 
+    def channels(self, model: str) -> Mapping[str, str]:
+        """The version of each channel of a model, as it is signed. Raises TrustError."""
+        return self._client.channels(model)
+
     def unavailable(self, files: Iterable[File]) -> dict[str, str]:
         """None of a web server's, as far as it is known before they are asked for."""
         return {} if self._cache else super().unavailable(files)

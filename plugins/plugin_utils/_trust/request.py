@@ -15,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Collection, Mapping, Sequence
 
+from . import metadata
 from .keys import PrivateKey, key_name
-from .metadata import TrustError, signed_release
+from .metadata import SignedRelease, TrustError, signed_release
 from .roots import verified
 
 with contextlib.suppress(ImportError):
@@ -123,7 +124,7 @@ class Request:
 
 
 def changes(base: Targets | None, new: Targets) -> list[str]:
-    """What is released, withdrawn and removed, from ``base`` to ``new``, in lines."""
+    """What is released, promoted, withdrawn and removed, from ``base`` to ``new``, in lines."""
     before, after = _releases(base), _releases(new)
     lines = []
     for target in sorted({*before, *after}):
@@ -141,10 +142,22 @@ def changes(base: Targets | None, new: Targets) -> list[str]:
             lines.append(f"- {name} withdrawn: {now.withdrawn}")
         elif old is not None and old.withdrawn is not None and now.withdrawn is None:
             lines.append(f"+ {name} no longer withdrawn")
+    return [*lines, *_channel_changes(before.values(), after.values())]
+
+
+def _channel_changes(before: Collection[SignedRelease], after: Collection[SignedRelease]) -> list[str]:
+    """Which channels stand for another version."""
+    lines = []
+    for model in sorted({release.model for release in (*before, *after)}):
+        old, now = metadata.channels_of(before, model), metadata.channels_of(after, model)
+        for channel in sorted({*old, *now}):
+            if old.get(channel) != now.get(channel):
+                to = now.get(channel, "nothing")
+                lines.append(f"* {model}: channel {channel}: {to}, before {old.get(channel, 'nothing')}")
     return lines
 
 
-def _releases(targets: Targets | None) -> Mapping[str, Any]:
+def _releases(targets: Targets | None) -> Mapping[str, SignedRelease]:
     if targets is None:
         return {}
     return {name: signed_release(name, target.custom) for name, target in targets.targets.items()}

@@ -26,11 +26,11 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory, write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_name
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import NO_MODELS, Repository
 
 from . import metadata
 from .keys import PrivateKey, key_name
-from .metadata import LIFETIME_DAYS, METADATA, ONLINE, RESERVED, TrustError, target_name
+from .metadata import LIFETIME_DAYS, METADATA, ONLINE, TrustError, target_name
 from .request import Request, changes
 from .roots import check_thresholds, is_development, verified
 
@@ -115,7 +115,7 @@ class SigningRepository:
         repository, found = Repository(self.path), {}
         for path in sorted(glob.glob(os.path.join(self.path, "*", "*", "manifest.json"))):
             model, version = path.split(os.sep)[-3:-1]
-            if model in RESERVED or not (is_name(model) and is_name(version)):
+            if model in NO_MODELS or not (is_name(model) and is_name(version)):
                 raise TrustError(f"{path}: {model} {version} cannot name a release of a signed repository")
             name = target_name(model, version)
             known = base.targets.get(name) if base else None
@@ -135,8 +135,15 @@ class SigningRepository:
             withdrawn = repository.withdrawn(model, version)
             if withdrawn is not None:
                 custom["withdrawn"] = withdrawn
+            on = sorted(channel for channel, has in repository.channels(model).items() if has == version)
+            if on:
+                custom["channels"] = on
             target.unrecognized_fields["custom"] = custom
             found[name] = target
+        for model in {metadata.release_of(name)[0] for name in found}:
+            for channel, version in repository.channels(model).items():
+                if target_name(model, version) not in found:
+                    raise TrustError(f"{self.path}: {model}: channel {channel}: {version} is not in the repository")
         return found
 
     # ---- changes that people sign ----

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import threading
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
+from kills import killed_before_line
 from releases import Made, make_release
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import writer
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import PublishError
-
-KILLED = 137
 
 
 def locations(made: Made, directory: Path) -> dict[str, str]:
@@ -31,31 +29,6 @@ def locations(made: Made, directory: Path) -> dict[str, str]:
     for digest, content in made.blobs.items():
         (directory / digest).write_bytes(content)
     return {digest: str(directory / digest) for digest in made.blobs}
-
-
-def killed_at(line: int, repository: Path, made: Made, files: dict[str, str]) -> bool:
-    """Publish in a process that is ended before it runs the given line of writer.py; return whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        lines = 0
-
-        def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-            nonlocal lines
-            if frame.f_code.co_filename != writer.__file__:
-                return None
-            if event == "line":
-                lines += 1
-                if lines == line:
-                    os._exit(KILLED)
-            return trace
-
-        sys.settrace(trace)
-        try:
-            writer.publish(str(repository), made.document, files)
-        finally:
-            os._exit(0)
-    _child, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == KILLED
 
 
 def test_killed_before_any_line_the_repository_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
@@ -73,7 +46,7 @@ def test_killed_before_any_line_the_repository_is_the_old_one_or_the_new_one(tmp
             (old_repository / digest).write_bytes(content)
         (root / "digits" / "1.0.0").mkdir(parents=True)
         (root / "digits" / "1.0.0" / "manifest.json").write_bytes(writer.manifest_bytes(old.document))
-        killed = killed_at(line, root, new, new_files)
+        killed = killed_before_line(line, writer.__file__, partial(writer.publish, str(root), new.document, new_files))
         repository = Repository(str(root))
         assert repository.release("digits", "1.0.0").digest == old.release.digest
         try:

@@ -68,6 +68,28 @@ def test_what_each_device_should_be_on(rollouts: list[tuple[str, str, int]], exp
     assert versions(*(wanted_by(*each) for each in rollouts)) == expected
 
 
+@pytest.mark.parametrize(
+    ("rollouts", "expected"),
+    [
+        ([], set()),
+        ([("1.0.0", "passed", 2)], {"1.0.0"}),
+        # Where each host is, and where it goes back to.
+        ([("1.0.0", "passed", 2), ("1.1.0", "passed", 2), ("1.2.0", "passed", 2)], {"1.1.0", "1.2.0"}),
+        # One that has not begun is on its way; hosts of its last wave are still on the oldest.
+        (
+            [("1.0.0", "passed", 2), ("1.1.0", "passed", 2), ("1.2.0", "paused", 1)],
+            {"1.0.0", "1.1.0", "1.2.0"},
+        ),
+        ([("1.0.0", "passed", 2), ("1.1.0", "running", 0)], {"1.0.0", "1.1.0"}),
+        ([("1.0.0", "passed", 2), ("1.1.0", "failed", 1)], {"1.0.0"}),
+        ([("1.0.0", "passed", 2), ("1.1.0", "rolled back", 2), ("1.0.0", "passed", 2)], {"1.0.0"}),
+    ],
+)
+def test_which_releases_devices_may_have_to_be_given(rollouts: list[tuple[str, str, int]], expected: set[str]) -> None:
+    found = ledger.needed([wanted_by(*each) for each in rollouts])
+    assert found == {("digits", version) for version in expected}
+
+
 def test_what_was_stopped_is_named() -> None:
     (entry,) = ledger.wanted([wanted_by("1.0.0", "passed", 2), wanted_by("1.1.0", "failed", 1)], ["a"])["a"]
     assert entry["stopped_releases"] == [{"version": "1.1.0", "rollout_id": "digits-1.1.0-1", "why": "it was bad"}]

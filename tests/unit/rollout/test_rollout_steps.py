@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,11 @@ from links import REPOSITORY
 from rollouts import UNMEASURED
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import files
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import (
+    ArgumentError,
+    EdgemlError,
+    ManifestError,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
@@ -147,6 +152,20 @@ def test_the_plan_opens_the_ledger_and_says_what_comes(stage: Stage) -> None:
     assert stage.rollout().plan.device_classes == CLASSES
     assert (stage.noted["hosts"], stage.noted["sizes"]) == ([*first, *second], [2, 2])
     assert stage.noted["closing"] == first[:1]
+
+
+def test_a_channel_is_planned_as_the_version_that_it_has(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(DIGITS, repository)
+    stage = Stage(tmp_path, model_version="channel:production", model_repository=str(repository))
+    with pytest.raises(ManifestError, match=r"digits has no channel production; it has none\. Set it with: edgeml"):
+        stage.step("plan")
+    (repository / "digits" / "channels.json").write_text('{"channels": {"production": "1.1.0"}}')
+    planned = stage.step("plan")
+    # From here on nobody knows of the channel, which may stand for another version by then.
+    assert planned["msg"][0] == "digits 1.1.0"
+    assert stage.noted["options"]["version"] == planned["rollout"]["version"] == "1.1.0"
+    assert ledger.read(ledger.path_of(str(tmp_path / "ledger"), "digits-1.1.0-1")) is not None
 
 
 @pytest.mark.parametrize("changes", [{"check_mode": True}, {"rollout_plan_only": "true"}])

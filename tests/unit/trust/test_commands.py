@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 from releases import make_release, publish
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import cli, keys
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ManifestError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.garbage_collection import collect
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.promotion import promote
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import cli, keys, metadata
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.client import Client
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.keys import KeyFileError, Passphrases
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import TrustError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 PASSPHRASE = "correct horse battery"
 
@@ -146,6 +150,55 @@ def test_a_withdrawn_release_is_named(repository: Path, tmp_path: Path, capsys: 
     capsys.readouterr()
     assert run("status", "--repository", repository) == 0
     assert "withdrawn: digits 1.0.0: bad labels" in capsys.readouterr().out
+
+
+def test_a_channel_is_in_force_once_it_is_signed(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = tmp_path / "keys"
+    signing = ("sign", "--repository", repository, "--key", held / "dev.pem")
+    publish(make_release("1.1.0"), repository)
+    assert run("keys", "init", "--dev", "--repository", repository, "--keys", held) == 0
+    promote(str(repository), "digits", "production", version="1.0.0", source=None)
+    assert run("status", "--repository", repository) == 1
+    assert "* digits: channel production: 1.0.0, before nothing" in capsys.readouterr().err
+    assert run(*signing) == 0
+    believing = Trust(root=str(held / "root.json"), state=str(tmp_path / "state"))
+    assert open_repository(str(repository), believing).version_of("digits", "channel:production") == "1.0.0"
+
+    promote(str(repository), "digits", "production", version="1.1.0", source=None)
+    assert open_repository(str(repository), believing).version_of("digits", "channel:production") == "1.0.0"
+    # So gc keeps both: the one that is in force, and the one that will be.
+    publish(make_release("1.2.0", created="2026-11-02T00:00:00Z"), repository)
+    kept = collect(str(repository), keep_last=1, blob_age_seconds=0).kept
+    assert kept["digits", "1.0.0"] == ["channel production, as it is signed"]
+    assert kept["digits", "1.1.0"] == ["channel production"]
+    capsys.readouterr()
+    assert run(*signing) == 0
+    assert "* digits: channel production: 1.1.0, before 1.0.0" in capsys.readouterr().out
+    assert open_repository(str(repository), believing).version_of("digits", "channel:production") == "1.1.0"
+    with pytest.raises(ManifestError, match=r"digits has no channel beta; it has production\. Set it with"):
+        open_repository(str(repository), believing).version_of("digits", "channel:beta")
+
+    # What a channel stands for has to be there, and one channel stands for one version.
+    (repository / "digits" / "1.1.0" / "manifest.json").unlink()
+    with pytest.raises(TrustError, match=r"digits: channel production: 1\.1\.0 is not in the repository"):
+        run(*signing)
+    both = [metadata.SignedRelease("digits", version, "d", None, ("production",)) for version in ("1.0.0", "1.1.0")]
+    with pytest.raises(TrustError, match=r"channel production: expected one version; found 1\.0\.0 and 1\.1\.0"):
+        metadata.channels_of(both, "digits")
+
+
+def test_a_withdrawn_release_on_a_channel_is_refused(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote(str(repository), "digits", "production", version="1.0.0", source=None)
+    release = ("--model", "digits", "--version", "1.0.0")
+    assert run("withdraw", "--repository", repository, *release, "--reason", "bad labels") == 0
+    assert "channel production stands for it" in capsys.readouterr().out
+    found = open_repository(str(repository), Trust(unsigned=True))
+    with pytest.raises(TrustError, match=r"digits 1\.0\.0 is withdrawn: bad labels"):
+        found.release("digits", found.version_of("digits", "channel:production"))
 
 
 @pytest.mark.parametrize(

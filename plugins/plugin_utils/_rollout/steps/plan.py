@@ -33,6 +33,8 @@ def plan(scene: Scene) -> Result:
     judging.read_limits(options.limits)
     directory = absolute_path(options.ledger)
     repository = open_repository(options.repository, Trust.from_variables(scene.variables.get))
+    # The rollout, its ledger and its devices know the version, and not the channel that had it at this moment.
+    options = dataclasses.replace(options, version=repository.version_of(options.model, options.version))
     release = repository.release(options.model, options.version)
     repository.verify(release)
     # From here on the files of this run are those that were verified.

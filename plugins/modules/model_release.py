@@ -202,7 +202,7 @@ manifest:
   description: The release's manifest.
   returned: success
   type: dict
-  sample: {schema: 1, model: digits, version: 1.2.0, variants: []}
+  sample: {schema: 2, model: digits, version: 1.2.0, variants: []}
 digest:
   description: SHA-256 of the manifest's canonical JSON; it identifies the release.
   returned: success

@@ -271,7 +271,7 @@ def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository
         (swap("3.0.0", manifest=huge), "needs 1099511627776 bytes of memory; the device has"),
         (swap("1.0.0", manifest=changed), "A release is immutable: publish the change as a new version"),
         (swap("1.1.0", manifest=manifest("1.0.0")), "manifest: expected digits 1.1.0; found digits 1.0.0"),
-        (swap("1.1.0", manifest={"schema": 1}), "manifest: missing model, version, variants"),
+        (swap("1.1.0", manifest={"schema": 2}), "manifest: missing model, version, variants"),
         (swap("1.0.0", "absent"), "digits 1.0.0 is active or previous on this device: revert it first"),
         (swap("1.0.0\n", repository=None), "version: expected 1 to 64 of the characters"),
         (swap("../x", repository=None), "version: expected 1 to 64 of the characters"),

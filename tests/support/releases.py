@@ -72,7 +72,7 @@ def make_release(
 ) -> Made:
     """A release of one variant. Its content differs with its version, unless ``files`` are given."""
     files = files or {"model.onnx": f"{model} {version} ".encode() * 1000}
-    document: dict[str, Any] = {"schema": 1, "model": model, "version": version, "variants": [variant_entry(files)]}
+    document: dict[str, Any] = {"schema": 2, "model": model, "version": version, "variants": [variant_entry(files)]}
     contents = list(files.values())
     for name, content in (("golden", golden), ("probe", probe), ("reference", reference)):
         if content is not None:
@@ -102,7 +102,7 @@ def make_pipeline(
     variant = variant_entry(files, name=f"{model_format}-fp32", format=model_format, **changes)
     del variant["entrypoint"]
     variant["parts"] = {name: {"entrypoint": path} for name, path in zip(models, files, strict=True)}
-    document = {"schema": 1, "model": model, "version": version, "parts": parts, "variants": [variant]}
+    document = {"schema": 2, "model": model, "version": version, "parts": parts, "variants": [variant]}
     return Made(document, {sha256(content): content for content in contents})
 
 

@@ -61,7 +61,7 @@ def probe_accuracy(version: str) -> float:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_manifest_names_itself_and_its_blobs(version: str) -> None:
     document = manifest(version)
-    assert (document["schema"], document["model"], document["version"]) == (1, "digits", version)
+    assert (document["schema"], document["model"], document["version"]) == (2, "digits", version)
     about = {"provenance.json", "measurements.json", "bom.cdx.json"}
     smaller = {f"{variant['name']}.onnx" for variant in document["variants"][1:]}
     assert set(file_entries(version)) == {"model.onnx", "golden.json", "probe.json", *smaller, *about}

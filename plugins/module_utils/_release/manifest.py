@@ -16,6 +16,7 @@ from typing import Any, Mapping
 
 from .._common.errors import ManifestError
 from .._common.hashing import BLOCK_BYTES
+from .._common.records import is_whole
 from .fields import (
     FILE_BYTES_MAX,
     check_count,
@@ -30,7 +31,7 @@ from .fields import (
 from .names import check_name, is_file_name
 from .release import WHOLE, Entry, File, Part, Release, SequenceLimits, Tolerance, Variant
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST_BYTES_MAX = 1 << 20
 BLOCKS_MAX = FILE_BYTES_MAX // BLOCK_BYTES
 VARIANTS_MAX = 64
@@ -56,14 +57,13 @@ def parse_release(document: Any) -> Release:
 
     Raises ManifestError, which names the first field that is wrong, what was expected and what was found.
     """
+    _check_schema(document)
     top = check_fields(
         document,
         "manifest",
         required=("schema", "model", "version", "variants"),
         optional=("created", "description", "parts", "documents", *_PART_FIELDS),
     )
-    if isinstance(top["schema"], bool) or top["schema"] != SCHEMA or not isinstance(top["schema"], int):
-        raise ManifestError(f"schema: expected {SCHEMA}; found {shown(top['schema'])}")
     for field in ("created", "description"):
         check_text(top.get(field, ""), field)
     parts = _parts(top)
@@ -89,6 +89,24 @@ def parse_release(document: Any) -> Release:
             if file.size != size:
                 raise ManifestError(f"{file.path}: expected the size {size} that {file.sha256} has; found {file.size}")
     return release
+
+
+def _check_schema(document: Any) -> None:
+    """Refuse another form before its fields are looked at: they may mean something else."""
+    if not isinstance(document, Mapping) or "schema" not in document:
+        return  # What is missing is said with what else is.
+    schema = document["schema"]
+    if is_whole(schema) and schema == SCHEMA:
+        return
+    remedy = ""
+    if is_whole(schema) and schema < SCHEMA:
+        remedy = (
+            ": its repository was written before the first release of this collection. Publish the model again with "
+            "edgeml-publish"
+        )
+    elif is_whole(schema):
+        remedy = ": it was written by a newer version of this collection. Update this one"
+    raise ManifestError(f"schema: expected {SCHEMA}; found {shown(schema)}{remedy}")
 
 
 def parse_release_json(text: bytes, origin: str) -> Release:

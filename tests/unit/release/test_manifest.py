@@ -241,11 +241,12 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     ((), [], "manifest: expected an object; found []"),
     ((), None, "manifest: expected an object; found None"),
     ((), "x" * 10_000, "(10002 characters)"),
-    (("schema",), 2, "schema: expected 1; found 2"),
-    (("schema",), "1", "schema: expected 1; found '1'"),
-    (("schema",), True, "schema: expected 1; found True"),
-    (("schema",), 1.0, "schema: expected 1; found 1.0"),
-    (("schema",), None, "schema: expected 1; found None"),
+    (("schema",), 1, "schema: expected 2; found 1: its repository was written before the first release of this collec"),
+    (("schema",), 3, "schema: expected 2; found 3: it was written by a newer version of this collection. Update"),
+    (("schema",), "1", "schema: expected 2; found '1'"),
+    (("schema",), True, "schema: expected 2; found True"),
+    (("schema",), 1.0, "schema: expected 2; found 1.0"),
+    (("schema",), None, "schema: expected 2; found None"),
     (("model",), 7, "model: expected 1 to 64 of the characters"),
     (("version",), "../1.0.0", "version: expected 1 to 64 of the characters"),
     (("created",), 20261101, "created: expected a text"),
@@ -532,7 +533,14 @@ def test_a_truncated_manifest_is_refused(length: int) -> None:
         parse_release_json(json.dumps(GOOD).encode()[:length], "here")
 
 
-@pytest.mark.parametrize("text", [b"\xff{}", b"\xef\xbb\xbf{}", b"9" * 5000, b'{"schema": 1, "schema": 1}', b"NaN"])
+def test_another_form_is_refused_before_its_fields_are_read() -> None:
+    with pytest.raises(ManifestError, match=r"^schema: expected 2; found 3: it was written by a newer version"):
+        parse_release({"schema": 3, "what_may_come": {}})
+    with pytest.raises(ManifestError, match=r"^schema: .* Publish the model again with edgeml-publish$"):
+        parse_release({"schema": 1, "name": "digits"})
+
+
+@pytest.mark.parametrize("text", [b"\xff{}", b"\xef\xbb\xbf{}", b"9" * 5000, b'{"schema": 2, "schema": 2}', b"NaN"])
 def test_odd_json_is_refused(text: bytes) -> None:
     with pytest.raises(ManifestError, match=r"^here: "):
         parse_release_json(text, "here")

@@ -48,7 +48,7 @@ def large_file(path: str) -> dict[str, Any]:
 
 
 ONE_MODEL: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "model": "digits",
     "version": "1.0.0",
     "created": "2026-11-01T00:00:00Z",
@@ -78,7 +78,7 @@ ONE_MODEL: dict[str, Any] = {
     ],
 }
 PARTS: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "model": "reader",
     "version": "2",
     "parts": {"finder": {"golden": file("finder.json")}, "recogniser": {"probe": file("probe.json"), "classes": None}},

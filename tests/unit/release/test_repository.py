@@ -127,7 +127,7 @@ def test_a_manifest_in_the_wrong_place_is_refused(root: Path) -> None:
         Repository(str(root)).release("digits", "2.0.0")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"schema": 1}), " " * (2 << 20)])
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"schema": 2}), " " * (2 << 20)])
 def test_a_manifest_that_is_none_is_named(root: Path, text: str) -> None:
     path = root / "digits" / "1.0.0" / "manifest.json"
     path.write_text(text)

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
 
 from .model import Model, PublishError, file_of
 
@@ -57,6 +57,36 @@ class Calibration:
         return name, self.cut_off.get(name, 0.0)
 
 
+def calibrating(inputs: Mapping[str, Array], samples: int) -> dict[str, Array]:
+    """As many rows as ``samples``, shuffled with a fixed seed, in the order of the inputs."""
+    import numpy as np
+
+    rows = len(next(iter(inputs.values())))
+    chosen = np.sort(np.random.default_rng(SEED).permutation(rows)[:samples])
+    return {name: values[chosen] for name, values in inputs.items()}
+
+
+def batches_of(inputs: Mapping[str, Array], size: int | None = None) -> Iterator[dict[str, Array]]:
+    """The rows in batches: of a model's own size, where that is fixed; then a rest that does not fill one is left out."""
+    rows = len(next(iter(inputs.values())))
+    for start in range(0, rows if size is None else rows - size + 1, size or BATCH_ROWS):
+        yield {name: values[start : start + (size or BATCH_ROWS)] for name, values in inputs.items()}
+
+
+def cut_off(limits: Mapping[str, tuple[float, float]], batches: Iterable[Mapping[str, Array]]) -> dict[str, float]:
+    """The share of each tensor's values in the batches that are beyond its least and its largest value."""
+    import numpy as np
+
+    beyond: dict[str, int] = dict.fromkeys(limits, 0)
+    counted: dict[str, int] = dict.fromkeys(limits, 0)
+    for found in batches:
+        for name, (low, high) in limits.items():
+            slack = 1e-6 * max(abs(low), abs(high))
+            beyond[name] += int(np.count_nonzero((found[name] < low - slack) | (found[name] > high + slack)))
+            counted[name] += found[name].size
+    return {name: beyond[name] / counted[name] for name in limits if counted[name]}
+
+
 def float16(source: Model, directory: str) -> Model:
     """The model with float16 weights; its inputs and outputs stay as they are. Raises NothingToDoError."""
     import onnx
@@ -66,7 +96,7 @@ def float16(source: Model, directory: str) -> Model:
     before = _bytes_of_floats(model)
     if not before:
         raise NothingToDoError("the model has no float32 weights")
-    with _quiet():
+    with quiet():
         made = convert_float_to_float16(model, keep_io_types=True)
     return _saved(made, model, "onnx-fp16", directory, ("float16 weights, float32 inputs and outputs",))
 
@@ -81,7 +111,7 @@ def int8_dynamic(source: Model, directory: str) -> Model:
     if not kinds & set(DYNAMIC_OPERATORS):
         raise NothingToDoError(f"the model has no layer of {', '.join(DYNAMIC_OPERATORS)}")
     path = os.path.join(directory, "dynamic.onnx")
-    with _quiet():
+    with quiet():
         quantize_dynamic(
             model,
             path,
@@ -130,13 +160,8 @@ class StaticQuantiser:
         import numpy as np
         from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
 
-        rows = len(next(iter(inputs.values())))
-        chosen = np.sort(np.random.default_rng(SEED).permutation(rows)[:samples])
-        batches = [
-            {name: values[chosen[start : start + BATCH_ROWS]] for name, values in inputs.items()}
-            for start in range(0, len(chosen), BATCH_ROWS)
-        ]
-        batches = self._fixed(batches)
+        chosen = calibrating(inputs, samples)
+        batches = list(batches_of(chosen, self._size))
 
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             """The batches, one after the other."""
@@ -148,7 +173,7 @@ class StaticQuantiser:
                 """The next batch, or None."""
                 return next(self._left, None)
 
-        with _quiet():
+        with quiet():
             calibrator = create_calibrator(
                 self._path,
                 [*STATIC_OPERATORS],
@@ -158,8 +183,15 @@ class StaticQuantiser:
             )
             calibrator.collect_data(Reader())
             ranges = calibrator.compute_data()
-        self.calibration = Calibration(ranges, len(chosen))
-        self.calibration.cut_off = self._cut_off(ranges, holdout)
+        limits = {
+            name: (float(np.asarray(found.range_value[0]).item()), float(np.asarray(found.range_value[1]).item()))
+            for name, found in ranges.items()
+        }
+        names = [name for name in limits if name not in holdout]
+        shares = cut_off(
+            limits, ({**_run(self._model, names, batch), **batch} for batch in batches_of(holdout, self._size))
+        )
+        self.calibration = Calibration(ranges, len(next(iter(chosen.values()))), shares)
         return self.calibration
 
     def quantise(self, float_layers: Sequence[str] = ()) -> Model:
@@ -171,7 +203,7 @@ class StaticQuantiser:
         if self.calibration is None:
             raise PublishError("int8: calibrate comes first")
         model = onnx.load(self._path)
-        with _quiet():
+        with quiet():
             quantizer = QDQQuantizer(
                 model,
                 per_channel=True,
@@ -215,44 +247,15 @@ class StaticQuantiser:
                 added[node.name] = errors.get(node.output[0], 0.0) - earlier
         return sorted(added, key=lambda name: -added[name])
 
-    def _cut_off(self, ranges: Any, holdout: Mapping[str, Array]) -> dict[str, float]:
-        """The share of each tensor's values in the holdout that are beyond its range."""
-        import numpy as np
-
-        limits = {
-            name: tuple(float(np.asarray(value).item()) for value in found.range_value)
-            for name, found in ranges.items()
-        }
-        names = [name for name in limits if name not in holdout]
-        beyond: dict[str, int] = dict.fromkeys(limits, 0)
-        counted: dict[str, int] = dict.fromkeys(limits, 0)
-        rows = len(next(iter(holdout.values())))
-        for start in range(0, rows, BATCH_ROWS):
-            batch = {name: values[start : start + BATCH_ROWS] for name, values in holdout.items()}
-            for fixed in self._fixed([batch]):
-                found = {**_run(self._model, names, fixed), **fixed}
-                for name, (low, high) in limits.items():
-                    values = found[name]
-                    slack = 1e-6 * max(abs(low), abs(high))
-                    beyond[name] += int(np.count_nonzero((values < low - slack) | (values > high + slack)))
-                    counted[name] += values.size
-        return {name: beyond[name] / counted[name] for name in limits if counted[name]}
-
-    def _fixed(self, batches: list[dict[str, Array]]) -> list[dict[str, Array]]:
-        """The batches in the model's own size, where that is fixed; a rest that does not fill one is left out."""
+    @property
+    def _size(self) -> int | None:
+        """The number of rows that the model takes, where that is fixed."""
         sizes = {
             item.type.tensor_type.shape.dim[0].dim_value
             for item in self._model.graph.input
             if len(item.type.tensor_type.shape.dim)
         } - {0}
-        if not sizes:
-            return batches
-        (size,) = sizes
-        return [
-            {name: values[start : start + size] for name, values in batch.items()}
-            for batch in batches
-            for start in range(0, len(next(iter(batch.values()))) - size + 1, size)
-        ]
+        return sizes.pop() if sizes else None
 
 
 def _run(model: Any, names: Sequence[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -330,7 +333,7 @@ def _saved(made: Any, original: Any, name: str, directory: str, notes: tuple[str
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the tools' warnings and progress bars to themselves: what counts is measured afterwards."""
     import warnings
 

@@ -120,7 +120,7 @@ def schema() -> dict[str, Any]:
     }
     variant = {
         "name": _about(NAME, "names it in results and messages"),
-        "format": _about(NAME, "what the server reads: onnx, tflite"),
+        "format": _about(NAME, "what the server reads: onnx, tflite, ncnn"),
         "architectures": _about(_list(NAME, manifest.VARIANTS_MAX), "as uname -m says"),
         "runtime": _about(
             _object({"name": NAME, "minimum": _about(NAME, "the oldest version")}, ["name", "minimum"]),

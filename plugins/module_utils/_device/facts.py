@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any
 
-RUNTIMES = ("onnxruntime", "ai-edge-litert", "tflite-runtime")
+RUNTIMES = ("onnxruntime", "ai-edge-litert", "tflite-runtime", "ncnn")
 # In the words of x86-64 and of ARM. Which instructions a kernel lists changes with the kernel.
 _PROCESSOR = re.compile(r"(model name|CPU (implementer|architecture|variant|part))\s*:")
 SITE_PACKAGES = "/opt/edgeml/venv-*/lib/python3*/site-packages"

@@ -21,7 +21,7 @@ from edgeml_server.common.errors import ModelError
 from edgeml_server.common.tensors import Array, TensorSpec
 
 _REASON_CHARACTERS_MAX = 400
-_BACKENDS = {"onnx": "backend_onnx", "tflite": "backend_litert"}
+_BACKENDS = {"ncnn": "backend_ncnn", "onnx": "backend_onnx", "tflite": "backend_litert"}
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,13 @@ options:
     description: Variants in the order in which devices prefer them; those that do not pass are left out.
     type: list
     elements: str
-    choices: [fp32, fp16, int8, int8-dynamic]
+    choices: [fp32, fp16, int8, int8-dynamic, ncnn]
     default: [fp32]
   required_variants:
     description: Variants that have to pass, or nothing is published.
     type: list
     elements: str
-    choices: [fp32, fp16, int8, int8-dynamic]
+    choices: [fp32, fp16, int8, int8-dynamic, ncnn]
     default: []
   architectures:
     description: What the release is for.

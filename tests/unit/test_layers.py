@@ -56,7 +56,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 # What a package may import from outside the collection, beside the standard library.
 OUTSIDE: dict[str, tuple[str, ...]] = {
     # In functions only, where they are used: Ansible imports none of them.
-    "plugin_utils._publish": ("jinja2", "numpy", "onnx", "onnxruntime"),
+    "plugin_utils._publish": ("ai_edge_litert", "ai_edge_quantizer", "jinja2", "numpy", "onnx", "onnxruntime"),
     "module_utils": (),
     "modules": ("ansible.module_utils",),
     "doc_fragments": (),

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Iterable, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
@@ -23,12 +23,12 @@ from .options import ReleaseOptions
 from .publication import Publication
 
 
-def find_emulated_device(publication: Publication, model_format: str) -> Place | None:
+def find_emulated_device(publication: Publication, formats: Iterable[str]) -> Place | None:
     """Where variants run as aarch64, if the release is for it and this machine is another; None, and a note, if not."""
     if "aarch64" not in publication.options.architectures or publication.desk.here.architecture == "aarch64":
         return None
     publication.progress.step("looking for an emulated aarch64 device")
-    place, why = emulation.find(publication.options.device_image, publication.desk.work, model_format)
+    place, why = emulation.find(publication.options.device_image, publication.desk.work, formats)
     if place is None:
         publication.notes.append(f"not run as aarch64: {why}")
     return place

@@ -20,14 +20,14 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from typing import Iterable
 
 from .desk import SECONDS_MAX, Place
-from .model import COLLECTION, PublishError
+from .model import COLLECTION, RUNTIMES, PublishError
 
 IMAGES = "edgeml-fleet/device"
 _FILES = os.path.join(COLLECTION, "roles", "inference_service", "files")
 _PACKAGES = ("numpy", "orjson", "prometheus-client")
-_RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 # ONNX Runtime (from 1.28 on) and LiteRT read the processor's features there, and an emulated process sees the host's.
 _CPUINFO = """processor\t: 0
 BogoMIPS\t: 108.00
@@ -41,8 +41,9 @@ CPU revision\t: 3
 _COMMAND_SECONDS = 600
 
 
-def find(image: str | None, work: str, model_format: str) -> tuple[Place | None, str]:
-    """Return where a version can run as aarch64, or None and why it cannot. ``image`` None: one of this collection's.
+def find(image: str | None, work: str, formats: Iterable[str]) -> tuple[Place | None, str]:
+    """Return where versions of these formats can run as aarch64, or None and why they cannot. ``image`` None: one of
+    this collection's.
 
     Raises PublishError where an image that was named cannot be used.
     """
@@ -53,7 +54,7 @@ def find(image: str | None, work: str, model_format: str) -> tuple[Place | None,
         if chosen is None:
             return None, f"no image {IMAGES} for arm64 is in the Docker Engine"
         version = _output(_docker(chosen), "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-        packages = _packages(version, model_format)
+        packages = _packages(version, formats)
     except PublishError as error:
         if image:
             raise
@@ -96,10 +97,10 @@ def _docker(image: str, *options: str) -> list[str]:
     return ["docker", "run", "--rm", "--network", "none", "--platform", "linux/arm64", "--user", user, *options, image]
 
 
-def _packages(version: str, model_format: str) -> str:
-    """The directory with the runtime's packages for aarch64, fetched where it is not there yet."""
+def _packages(version: str, formats: Iterable[str]) -> str:
+    """The directory with the runtimes' packages for aarch64, fetched where it is not there yet."""
     lock = os.path.join(_FILES, "requirements", f"cp{version.replace('.', '')}.txt")
-    wanted = [*_PACKAGES, _RUNTIMES[model_format]]
+    wanted = [*_PACKAGES, *sorted(RUNTIMES[name] for name in set(formats))]
     try:
         with open(lock, "rb") as file:
             digest = hashlib.sha256(json.dumps(wanted).encode() + file.read()).hexdigest()[:16]

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import os
-from typing import Iterator
+from typing import Any, Iterator, Sequence
 
-from . import variants
+from . import ncnn_variant, tflite_variants, variants
 from .candidate import Candidate, draft
 from .conversion import SourceRun
 from .desk import RunFailedError
@@ -21,9 +21,16 @@ from .judgement import Verdict
 from .model import Model, RefusedError
 from .publication import Publication
 from .samples import fitted, read_samples
+from .source import FORMATS
 
 # How often layers go back to float, twice as many each time.
 RESCUES_MAX = 5
+# The modules that make smaller variants of a format.
+_TOOLS: dict[str, Any] = {"onnx": variants, "tflite": tflite_variants}
+_SMALLER = (".onnx", ".tflite")
+_MADE_FROM = {
+    "fp32": tuple(FORMATS), "fp16": _SMALLER, "int8": _SMALLER, "int8-dynamic": _SMALLER, "ncnn": (".onnx",),
+}  # fmt: skip
 
 
 def make_candidates(publication: Publication, run: SourceRun, holdout: Holdout) -> Iterator[Candidate]:
@@ -34,12 +41,14 @@ def make_candidates(publication: Publication, run: SourceRun, holdout: Holdout) 
     directory = publication.path("variants")
     os.mkdir(directory)
     source = run.candidate.model
-    impossible = [] if source.entrypoint.path.endswith(".onnx") else [
-        kind for kind in publication.options.variants if kind != "fp32"
-    ]  # fmt: skip
+    suffix = os.path.splitext(source.entrypoint.path)[1]
+    impossible = {kind: _MADE_FROM[kind] for kind in publication.options.variants if suffix not in _MADE_FROM[kind]}
     if impossible:
         raise RefusedError(
-            [f"{kind}: expected a source .onnx to make it from; found {source.entrypoint.path}" for kind in impossible]
+            [
+                f"{kind}: expected a source {' or '.join(suffixes)} to make it from; found {source.entrypoint.path}"
+                for kind, suffixes in impossible.items()
+            ]
         )
     for kind in publication.options.variants:
         if kind == "fp32":
@@ -52,13 +61,23 @@ def make_candidates(publication: Publication, run: SourceRun, holdout: Holdout) 
             else:
                 yield _of_weights(publication, kind, source, directory, holdout)
         except (variants.NothingToDoError, RunFailedError) as error:
-            yield Candidate(kind, Model(f"onnx-{kind}", "onnx", ()), refusal=str(error))
+            yield Candidate(kind, Model(_name_of(kind, source), source.format, ()), refusal=str(error))
+
+
+def formats_of(source: Model, kinds: Sequence[str]) -> set[str]:
+    """The formats of the variants that are asked for."""
+    return {source.format} | ({"ncnn"} & set(kinds))
+
+
+def _name_of(kind: str, source: Model) -> str:
+    return ncnn_variant.NAME if kind == "ncnn" else f"{source.format}-{kind}"
 
 
 def _of_weights(publication: Publication, kind: str, source: Model, directory: str, holdout: Holdout) -> Candidate:
     """A variant that takes no samples to make."""
     publication.progress.step(f"making {kind}")
-    make = variants.float16 if kind == "fp16" else variants.int8_dynamic
+    tools = _TOOLS[source.format]
+    make = {"fp16": tools.float16, "int8-dynamic": tools.int8_dynamic, "ncnn": ncnn_variant.convert}[kind]
     candidate = Candidate(kind, make(source, directory))
     _measure_and_judge(publication, candidate, holdout)
     return candidate
@@ -67,7 +86,7 @@ def _of_weights(publication: Publication, kind: str, source: Model, directory: s
 def _static_int8(publication: Publication, source: Model, directory: str, holdout: Holdout) -> Candidate:
     """Make int8 with as few layers in float as it takes."""
     options = publication.options
-    quantiser = variants.StaticQuantiser(source, directory)
+    quantiser = _TOOLS[source.format].StaticQuantiser(source, directory)
     calibrating = holdout.samples.inputs
     if options.calibration:
         raw = read_samples(options.calibration, missing_values=options.missing_values)

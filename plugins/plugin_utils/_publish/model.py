@@ -19,7 +19,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing impor
 
 # The directory of the collection: plugins/plugin_utils/_publish/ is three levels below it.
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
+RUNTIMES = {"ncnn": "ncnn", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 
 
 class RefusedError(EdgemlError):

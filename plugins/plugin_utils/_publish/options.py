@@ -18,7 +18,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import check_name
 
-VARIANTS = ("fp32", "fp16", "int8", "int8-dynamic")
+VARIANTS = ("fp32", "fp16", "int8", "int8-dynamic", "ncnn")
 ARCHITECTURES = ("aarch64", "x86_64")
 
 

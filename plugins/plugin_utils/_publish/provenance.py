@@ -21,7 +21,7 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md#provenance"
 BUILDER = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md"
-_TOOLS = ("numpy", "onnx", "onnxruntime", "ai-edge-litert")
+_TOOLS = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "ncnn", "pnnx")
 _NAMESPACE = uuid.UUID("6f0f4f0e-6f2b-5d1c-9f43-5f0d2f6f7a11")
 
 

@@ -25,7 +25,7 @@ from .device_tests import (
 )
 from .document import make_document
 from .holdout import Holdout, make_holdout, reasons_against_source
-from .make_variants import make_candidates
+from .make_variants import formats_of, make_candidates
 from .model import ModelFile, Progress, RefusedError, file_of
 from .options import ReleaseOptions
 from .publication import Publication, Published
@@ -53,7 +53,7 @@ def _run(publication: Publication, *, check: bool) -> Published:
         return Published(False, existing.document, existing.digest, [], {})
     raw = read_samples(options.samples, missing_values=options.missing_values)
     source = _source(publication, raw)
-    place = find_emulated_device(publication, source.model.format)
+    place = find_emulated_device(publication, formats_of(source.model, options.variants))
     run = run_source(publication, source, raw)
     holdout = make_holdout(publication, run, right_outputs(publication, source, run))
     reasons = reasons_against_source(holdout, options)

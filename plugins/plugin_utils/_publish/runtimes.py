@@ -24,6 +24,7 @@ from .model import RUNTIMES, Model, PublishError
 from .publication import Publication
 
 LITERT_MINIMUM = "1.2.0"
+NCNN_MINIMUM = "1.0.20230223"
 
 
 def find_minimum(publication: Publication, candidate: Candidate) -> list[str]:
@@ -32,6 +33,8 @@ def find_minimum(publication: Publication, candidate: Candidate) -> list[str]:
     Return why the variant is refused: its runtime is newer than devices have, or a Python has no runtime.
     """
     candidate.minimum, candidate.minimum_why = declared_minimum(candidate.model)
+    if candidate.kind == "ncnn":
+        return []  # What the options say is of the source's runtime.
     tried, reasons = _tried(publication, candidate)
     for version in sorted(tried, key=version_key, reverse=True):
         if not tried[version]:
@@ -75,6 +78,8 @@ def declared_minimum(model: Model) -> tuple[str, str]:
     """The oldest runtime by the model's file, and why: ``("1.17.0", "opset 20")``."""
     if model.format == "tflite":
         return LITERT_MINIMUM, "the oldest that is tested"
+    if model.format == "ncnn":
+        return NCNN_MINIMUM, "the oldest that was tried"
     if model.entrypoint.path.endswith(".ort"):
         return min(IR_VERSIONS.values(), key=version_key), "an .ort file says nothing of it"
     import onnx

@@ -227,6 +227,36 @@ def four() -> bytes:
     return graph.serialised([x], [y])
 
 
+def dense(layers: Sequence[tuple[Any, Any]], rows: int = -1) -> bytes:
+    """``probabilities`` of ``x``, both FP32: layers of weights and bias, with ReLU between them and Softmax at the end.
+
+    Weights are arrays [outputs, inputs]. ``rows``: the size of the batch, -1 for any.
+    """
+    graph = Graph()
+    float32 = schema.TensorType.FLOAT32
+    first = last = graph.tensor("x", float32, [rows, layers[0][0].shape[1]])
+    for number, (weights, bias) in enumerate(layers):
+        constants = [
+            graph.tensor(f"{name}{number}", float32, values.shape, values.astype("<f4").tobytes())
+            for name, values in (("weights", weights), ("bias", bias))
+        ]
+        result = graph.tensor(f"layer{number}", float32, [rows, len(bias)])
+        settings = schema.FullyConnectedOptionsT()
+        if number < len(layers) - 1:
+            settings.fusedActivationFunction = schema.ActivationFunctionType.RELU
+        options = (schema.BuiltinOptions.FullyConnectedOptions, settings)
+        graph.operator(schema.BuiltinOperator.FULLY_CONNECTED, [last, *constants], [result], options)
+        last = result
+    probabilities = graph.tensor("probabilities", float32, [rows, len(layers[-1][1])])
+    softmax = schema.SoftmaxOptionsT()
+    softmax.beta = 1.0
+    graph.operator(
+        schema.BuiltinOperator.SOFTMAX, [last], [probabilities], (schema.BuiltinOptions.SoftmaxOptions, softmax)
+    )
+    graph.signature({"x": first}, {"probabilities": probabilities})
+    return graph.serialised([first], [probabilities])
+
+
 MODELS = {
     "plus_one": plus_one,
     "identities": identities,

@@ -193,8 +193,11 @@ def test_a_variant_whose_outputs_are_no_numbers_is_left_out(
 def test_variants_of_a_source_that_none_are_made_of(tmp_path: Path, said: Answers) -> None:
     said.variants["tflite-fp32"] = measured(RIGHT)
     case = Case(tmp_path)
-    case.options.update(source=str(tmp_path / "digits.tflite"), variants=["fp32", "int8"])
-    assert refusal(case) == ["int8: expected a source .onnx to make it from; found model.tflite"]
+    case.options.update(source=str(tmp_path / "digits.tflite"), variants=["fp32", "ncnn"])
+    assert refusal(case) == ["ncnn: expected a source .onnx to make it from; found model.tflite"]
+    said.variants["onnx-fp32"] = measured(RIGHT)
+    case.options.update(source=str(tmp_path / "digits.ort"), variants=["int8"])
+    assert refusal(case) == ["int8: expected a source .onnx or .tflite to make it from; found model.ort"]
 
 
 def test_variants_that_agree_on_no_sample(tmp_path: Path, said: Answers, emulated: None) -> None:

@@ -6,83 +6,22 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
-import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from links import REPOSITORY
+from authorities import Authority
+from nginx import Nginx, defaults, rendered
 from releases import make_release
 from signed import Signed
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.client import Client, Tls
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
-
-# As `make setup` unpacks it: as an installed package it would begin to listen on port 80.
-NGINX = shutil.which("nginx") or str(REPOSITORY / ".cache/nginx/usr/sbin/nginx")
-ROLE = REPOSITORY / "roles/model_repository"
-CONFIGURATION = """
-user root root; worker_processes 1; error_log {directory}/error.log; pid {directory}/nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
-    include {directory}/server.conf;
-}}
-"""
-
-
-class Authority:
-    """A certificate authority of its own."""
-
-    def __init__(self, name: str) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self.certificate = self._sign(self._key, self._name, authority=True)
-
-    def _sign(self, key: ec.EllipticCurvePrivateKey, name: x509.Name, authority: bool = False) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    def issue(self, name: str, path: Path) -> Path:
-        """Write a certificate with its key to one file."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(key, x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
-        return path
-
-    def write(self, path: Path) -> Path:
-        """Write the authority's own certificate."""
-        path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
-        return path
 
 
 class Server:
@@ -91,16 +30,9 @@ class Server:
     def __init__(self, directory: Path, repository: Signed, tls: bool, **changes: Any) -> None:
         self.directory, self.repository = directory, repository
         directory.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        values = {**defaults("model_repository"), "directory": str(repository.path), **changes}
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{values['listen_port']}"
         self.ca: Path | None = None
-        defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-        values = {name.removeprefix("model_repository_"): value for name, value in defaults.items()}
-        values.update(
-            {"directory": str(repository.path), "listen_address": "127.0.0.1", "listen_port": self.port, **changes}
-        )
         if tls:
             authority = Authority("server's authority")
             self.ca = authority.write(directory / "ca.pem")
@@ -109,22 +41,17 @@ class Server:
             values["tls_certificate"] = both.read_text()
         if values["tls_client_ca"]:
             (directory / "client-ca.pem").write_text(values["tls_client_ca"])
-        template = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False).from_string(
-            (ROLE / "templates/edgeml-model-repository.conf").read_text()
-        )
-        (directory / "server.conf").write_text(
-            template.render(
+        self._nginx = Nginx(
+            directory,
+            rendered(
+                "model_repository",
+                "edgeml-model-repository.conf",
                 __model_repository_values=values,
                 __model_repository_tls=tls,
                 __model_repository_tls_directory=str(directory),
-            )
+            ),
         )
-        (directory / "nginx.conf").write_text(CONFIGURATION.format(directory=directory))
-        self._command = [NGINX, "-p", str(directory), "-c", str(directory / "nginx.conf")]
-        subprocess.run(self._command, check=True)
-
-    def stop(self) -> None:
-        subprocess.run([*self._command, "-s", "stop"], check=True)
+        self.stop = self._nginx.stop
 
     def curl(self, path: str, *options: str) -> tuple[int, dict[str, str], bytes]:
         """Ask as curl does: status, headers by their lower-case names, content."""

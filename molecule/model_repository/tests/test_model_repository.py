@@ -17,7 +17,7 @@ Host = Any  # pytest-testinfra has no types
 ASK = """
 import json, ssl, sys, urllib.error, urllib.request
 context = ssl.create_default_context(cafile="/etc/nginx/edgeml/certificate.pem")
-request = urllib.request.Request("https://127.0.0.1" + sys.argv[1], headers=json.loads(sys.argv[2]))
+request = urllib.request.Request("https://127.0.0.1:" + sys.argv[3] + sys.argv[1], headers=json.loads(sys.argv[2]))
 try:
     reply = urllib.request.urlopen(request, context=context, timeout=60)
 except urllib.error.HTTPError as error:
@@ -26,9 +26,11 @@ print(json.dumps([reply.status, dict(reply.headers), reply.read().decode()]))
 """
 
 
-def ask(host: Host, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+def ask(host: Host, path: str, port: int = 443, **headers: str) -> tuple[int, dict[str, str], str]:
     """The reply to a request: status, headers and content."""
-    status, found, content = json.loads(host.check_output("python3 -c %s %s %s", ASK, path, json.dumps(headers)))
+    status, found, content = json.loads(
+        host.check_output("python3 -c %s %s %s %s", ASK, path, json.dumps(headers), str(port))
+    )
     return status, found, content
 
 
@@ -53,6 +55,16 @@ def test_it_serves_parts(host: Host) -> None:
 @pytest.mark.parametrize("path", ["/", "/digits/", "/digits/1.0.0/withdrawn.json", "/metadata/2.root.json"])
 def test_it_serves_nothing_else(host: Host, path: str) -> None:
     assert ask(host, path)[0] == 404
+
+
+def test_the_cache_keeps_what_the_repository_serves(host: Host) -> None:
+    path = f"/blobs/sha256/{'0' * 64}"
+    for expected in ({"HIT", "MISS"}, {"HIT"}):
+        status, headers, content = ask(host, path, port=8443)
+        assert (status, content) == (200, f"{path[1:]}\n")
+        assert headers["X-Cache"] in expected
+        assert "ETag" not in headers
+    assert ask(host, "/metadata/timestamp.json", port=8443)[0] == 404
 
 
 def test_it_starts_with_the_machine_and_listens_on_one_port(host: Host) -> None:

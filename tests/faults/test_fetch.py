@@ -1,0 +1,191 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A fetch that is killed, or fails, at its system calls: nothing is lost, and the next one goes on and swaps."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.perform import answer_swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import SwapRequest
+from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
+
+from . import strace, subject
+from .checks import check_of
+from .loop_image import make_image, mounted
+from .scenarios import NEW, OLD, SWAP, Scenario, clone, release
+from .strace import Call
+from .sweep import Results, sweep
+
+WRITES = ("write", "pwrite64")
+# The largest file of the version: more than one block.
+LARGE: File = max(release(NEW).release.all_files(), key=lambda file: file.size)
+assert len(LARGE.blocks) == 2
+
+
+def fetch(directory: Path) -> dict[str, Any]:
+    """The module's O(state=active), which fetches from a stick. Return what it fetched."""
+    stick = directory / "stick" / "blobs" / "sha256"
+    made = release(NEW)
+    result = answer_swap(
+        SwapRequest(
+            model=subject.MODEL,
+            version=NEW,
+            manifest=made.document,
+            fetch=FetchOptions(sources=[stick.parents[1].as_uri()]),
+            strategy="none",
+            server="",
+            min_ready_seconds=0.0,
+            keep=0,
+            reason="a proof",
+            store=str(directory / "store"),
+        ),
+        check_mode=False,
+    )
+    fetched: dict[str, Any] = result.get("fetched") or {"received_bytes": 0, "failure": None}
+    if result.get("failed") or fetched["failure"]:
+        raise EdgemlError(str(result.get("msg") or fetched["failure"]["message"]))
+    return fetched
+
+
+def refused(directory: Path) -> str | None:
+    """Why a fetch is refused; None where it is not."""
+    try:
+        fetch(directory)
+    except (EdgemlError, OSError) as error:
+        return str(error)
+    return None
+
+
+def insert_stick(directory: Path) -> None:
+    """Have the release's blobs where the device fetches from, and nothing of it sent."""
+    stick = directory / "stick" / "blobs"
+    stick.mkdir(parents=True)
+    (directory / "incoming").rename(stick / "sha256")
+    (directory / "incoming").mkdir()
+
+
+FETCH = Scenario("fetch", OLD, NEW, (*SWAP.history, insert_stick), fetch)
+
+
+class Device:
+    """A device that is made anew for each point, in ``memory``."""
+
+    def __init__(self, memory: Path) -> None:
+        self.prepared, self.path, self.log = memory / "prepared", memory / "device", memory / "log"
+        FETCH.prepare(self.prepared)
+        self.check = check_of(FETCH, self.prepared)
+        # Once without strace, so that nothing is imported or cached for the first time later.
+        self.renew()
+        fetch(self.path)
+        self.renew()
+        self.calls = strace.calls(partial(fetch, self.path), self.log)
+
+    def renew(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        clone(self.prepared, self.path)
+
+    def finished(self) -> str:
+        """Recover, check that the old or the new version is whole, and fetch once more, but not what was there."""
+        subject.recover(self.path)
+        state = self.check.consistent(self.path)
+        kept = self._kept()
+        again = fetch(self.path)
+        if state.active == OLD:
+            assert again["received_bytes"] <= sum(file.size for file in release(NEW).release.all_files()) - kept
+        assert subject.state_of(self.path).active == NEW
+        self.check.consistent(self.path, settled=True)
+        assert list((self.path / "store" / "fetched").glob("*")) == []
+        if state.active == NEW:
+            return "swapped"
+        return f"{kept // BLOCK_BYTES} blocks were kept" if kept else "nothing had come"
+
+    def _kept(self) -> int:
+        """The bytes of whole blocks of the large file that are there, each as the manifest says."""
+        fetched = self.path / "store" / "fetched"
+        if (fetched / LARGE.sha256).exists():
+            return LARGE.size
+        part = fetched / f"{LARGE.sha256}.part"
+        return part.stat().st_size // BLOCK_BYTES * BLOCK_BYTES if part.exists() else 0
+
+
+def chosen(calls: Sequence[Call], all_points: bool, step: int) -> Sequence[Call]:
+    """Every call, or each ``step``-th of those that change something."""
+    changing = [call for call in calls if call.changes]
+    # The switch is near the end.
+    return calls if all_points else [*changing[:-2:step], *changing[-2:]]
+
+
+def test_killed_at_every_call(memory: Path, all_points: bool, results: Results) -> None:
+    device = Device(memory)
+
+    def killed(call: Call) -> str:
+        device.renew()
+        ended = strace.run(partial(fetch, device.path), device.log, strace.kill_at(call))
+        assert ended.killed, ended
+        return device.finished()
+
+    outcomes = sweep(results, "killed: fetch", chosen(device.calls, all_points, 8), killed)
+    assert outcomes.keys() >= {"nothing had come", "swapped"}
+    if all_points:
+        assert "1 blocks were kept" in outcomes
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+def test_a_disk_that_fails_from_some_call_on(memory: Path, all_points: bool, results: Results, error: str) -> None:
+    """As when somebody else fills the disk meanwhile."""
+    device = Device(memory)
+    fetched = device.path / "store" / "fetched"
+    writes = [call for call in device.calls if call.name in WRITES and call.concerns(fetched)]
+
+    def failed(call: Call) -> str:
+        device.renew()
+        options = strace.fail_from(call, device.calls, error, WRITES)
+        ended = strace.run(partial(fetch, device.path), device.log, options)
+        assert ended.unexpected is None, ended.unexpected
+        assert ended.error is not None
+        assert "the disk is full" in ended.error or "No space left" in ended.error or "put/output error" in ended.error
+        return device.finished()
+
+    outcomes = sweep(results, f"{error}: fetch", writes if all_points else [writes[0], writes[-1]], failed)
+    assert outcomes.keys() == {"nothing had come", "1 blocks were kept"}
+
+
+def test_a_disk_without_room_is_refused_before_the_first_byte(tmp_path: Path, results: Results) -> None:
+    """Whatever room there is, the release is fetched or refused, and fetched once there is room."""
+    image, mount = tmp_path / "image", tmp_path / "mount"
+
+    def with_free(kibibytes: int) -> str:
+        make_image(image, 12, "-b", "1024", "-m", "0")
+        with mounted(image, mount):
+            FETCH.prepare(mount / "device")
+            shutil.move(mount / "device" / "stick", tmp_path / "stick")
+            (mount / "device" / "stick").symlink_to(tmp_path / "stick")
+            store = subject.store_of(mount / "device")
+            ballast = mount / "ballast"
+            ballast.write_bytes(bytes(max(0, store.free_bytes() - (kibibytes << 10) - (20 << 10))))
+            refusal = refused(mount / "device")
+            if refusal is not None:
+                assert re.search("are free|disk is full|No space left", refusal), refusal
+                assert subject.state_of(mount / "device").active == OLD
+            ballast.unlink()
+            fetch(mount / "device")
+            assert subject.state_of(mount / "device").active == NEW
+        shutil.rmtree(tmp_path / "stick")
+        image.unlink()
+        return "fetched" if refusal is None else "refused"
+
+    outcomes = sweep(results, "full disk: fetch", (64, 600, 1200, 3000), with_free)
+    assert outcomes.keys() == {"refused", "fetched"}

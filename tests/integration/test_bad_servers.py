@@ -37,7 +37,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions i
 
 LOAD = "/v2/repository/models/digits/load"
 MODEL = "/v2/models/digits"
-GUARD_SECONDS = 60
+GUARD_SECONDS = 240
 
 
 @pytest.fixture(autouse=True)

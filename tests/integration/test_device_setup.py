@@ -126,7 +126,7 @@ def test_another_kind_of_device_is_refused_untouched(case: Case) -> None:
     assert case.files() == {}
 
 
-@pytest.mark.parametrize(("retry_seconds", "unreachable"), [(60, False), (0, True)])
+@pytest.mark.parametrize(("retry_seconds", "unreachable"), [(600, False), (0, True)])
 def test_a_device_whose_become_is_slow_is_tried_again(case: Case, retry_seconds: int, unreachable: bool) -> None:
     slow = case.directory / "slow-su"
     # Slower than Ansible waits, the first time.

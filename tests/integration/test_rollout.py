@@ -357,13 +357,12 @@ def test_a_server_that_dies_while_it_soaks_fails_the_wave(ansible: Ansible, flee
     victim = FIRST[0]
 
     def kill() -> None:
-        wait_for(lambda: all(fleet[name].live == "1.1.0" for name in FIRST))
-        time.sleep(0.5)
+        wait_for(lambda: all(fleet[name].soaks("1.1.0") for name in FIRST))
         fleet[victim].stop_server()
 
     accident = threading.Thread(target=kill)
     accident.start()
-    run = rollout(ansible, "1.1.0", rollout_soak_seconds=5)
+    run = rollout(ansible, "1.1.0", rollout_soak_seconds=10)
     accident.join()
     assert run.code == 2, run
     assert ledger(ansible)["state"] == "failed"
@@ -383,8 +382,7 @@ def interrupt(ansible: Ansible, fleet: Fleet, version: str) -> None:
     """Start a rollout and kill its controller while the first wave soaks."""
     process = ansible.start("edgeml.fleet.rollout", **variables(version, ansible, rollout_soak_seconds=GUARD_SECONDS))
     with process:
-        wait_for(lambda: all(fleet[name].live == version for name in FIRST))
-        time.sleep(1)
+        wait_for(lambda: all(fleet[name].soaks(version) for name in FIRST))
         os.killpg(process.pid, signal.SIGKILL)
 
 

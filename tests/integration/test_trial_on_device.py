@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from controller import DIGITS
-from device import Device
+from device import GUARD_SECONDS, Device
 from onnx_models import repeat, reshape
 from releases import Made, make_release, put, read_release
 from server_process import repeat_request
@@ -240,7 +240,7 @@ def test_a_swap_that_was_killed_after_its_switch_is_put_back(device: Device, set
     """The controller, its connection or the device's power failed while the new version was being watched."""
     command = [
         *("--store", str(device.root), "--server", device.server.address),
-        *("activate", "digits", "1.1.0"),
+        *("activate", "digits", "1.1.0", "--min-ready-seconds", str(GUARD_SECONDS)),
     ]
     process = device.start_edgeml(command[4], *command[5:], *command[:4])
     while device.live != "1.1.0":

@@ -25,9 +25,10 @@ from releases import Made, activate, put
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ServerError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import WATCHING
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
-GUARD_SECONDS = 60
+GUARD_SECONDS = 240
 APP = "/opt/edgeml/app-test"
 
 _NEW_NAMESPACE = ("unshare", "--mount", "--propagation", "private")
@@ -112,6 +113,21 @@ class Device:
         """Whether a process of this machine is one on the device."""
         assert self._holder is not None
         return os.readlink(f"/proc/{number}/ns/mnt") == os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+
+    def calls(self) -> list[int]:
+        """The processes of ``edgeml call`` that run on the device."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if entry.name.isdigit() and words[-2:-1] == [b"call"] and self.has_process(int(entry.name)):
+                    found.append(int(entry.name))
+        return found
+
+    def soaks(self, version: str) -> bool:
+        """Whether the swap to the version has ended well, and nothing is done with it any more."""
+        trial = self.store.state("digits").trial
+        return self.live == version and trial is not None and trial.phase == WATCHING and not self.calls()
 
     def reset(self) -> None:
         """Make the device pristine: an empty store, a server that serves nothing, the command, and a Python."""

@@ -27,10 +27,10 @@ from links import PYTHON_PATH
 from prometheus_client.parser import text_string_to_metric_families
 from releases import Made, make_release, variant_entry
 
-GUARD_SECONDS = 60
+GUARD_SECONDS = 240
+"""How long to wait for what must come, before the test is given up."""
 # Another Python than that of the tests, with the packages that a device with it gets (tools/matrix).
 SERVER_PYTHON = os.environ.get("EDGEML_TEST_SERVER_PYTHON") or sys.executable
-"""How long to wait for what must come, before the test is given up."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import http.client
 import json
 import resource
 import socket
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -333,7 +334,8 @@ def one_worker(device: Device) -> Device:
 
 
 def test_the_deadline_of_a_request_that_runs_or_waits_is_504(one_worker: Device) -> None:
-    reply = infer_repeat(one_worker, FOREVER, 100)
+    # A busy machine may take longer than 100 ms until it runs.
+    reply = infer_repeat(one_worker, FOREVER, 2000)
     assert (reply.status, reply.json()) == (504, {"error": "the deadline came while the request ran"})
     for _ in range(2):
         reply = infer_repeat(one_worker, 1, 100)
@@ -355,7 +357,11 @@ def test_the_servers_own_deadline(device: Device) -> None:
     device.start(workers=4, deadline_ms=100)
     assert infer_repeat(device, FOREVER).status == 504
     assert infer_repeat(device, FOREVER, 86_400_000).status == 504
-    assert infer_repeat(device, 1).status == 200
+    # What the first ones keep busy may have the next one late, too.
+    give_up = time.monotonic() + GUARD_SECONDS
+    while (status := infer_repeat(device, 1).status) == 504 and time.monotonic() < give_up:
+        pass
+    assert status == 200
 
 
 def test_a_request_that_waited_longer_than_its_parameter_timeout_is_504(one_worker: Device) -> None:

@@ -28,11 +28,11 @@ def endless() -> dict[str, Any]:
 
 def test_a_warm_up_that_does_not_end_is_given_up(device: Device) -> None:
     device.publish("repeat", "1.0.0", onnx_models.repeat())
-    device.start(load_seconds=1)
+    device.start(load_seconds=5)
     device.publish("repeat", "1.1.0", onnx_models.repeat(), endless())
     reply = device.load("repeat")
     assert reply.status == 400
-    assert "1.1.0 was not loaded and tested within 1 s; it was given up" in reply.json()["error"]
+    assert "1.1.0 was not loaded and tested within 5 s; it was given up" in reply.json()["error"]
     answer = device.post("/v2/models/repeat/infer", repeat_request(1)).json()
     assert (answer["model_version"], answer["outputs"][0]["data"]) == ("1.0.0", [1.0])
     # The same model can be loaded again.
@@ -60,13 +60,13 @@ def test_the_start_and_the_watchdog_wait_for_a_load_within_its_limit(device: Dev
     device.publish("plus", "1.0.0", onnx_models.plus(1), golden(1))
     notify = NotifySocket(str(tmp_path / "notify.sock"))
     try:
-        device.spawn({"NOTIFY_SOCKET": notify.address, "WATCHDOG_USEC": "30000000"}, load_seconds=2)
+        device.spawn({"NOTIFY_SOCKET": notify.address, "WATCHDOG_USEC": "30000000"}, load_seconds=5)
         device.wait_ready()
         messages = notify.messages.wait_for(lambda messages: any("READY=1" in message for message in messages))
     finally:
         notify.close()
     told = [message for message in messages if message != "WATCHDOG=1"]
-    assert told[:3] == ["EXTEND_TIMEOUT_USEC=92000000", "WATCHDOG_USEC=32000000", "WATCHDOG_USEC=30000000"]
+    assert told[:3] == ["EXTEND_TIMEOUT_USEC=95000000", "WATCHDOG_USEC=35000000", "WATCHDOG_USEC=30000000"]
     assert device.infer("plus", [1, 2]).status == 200
     ready = device.get("/v2/health/ready")
     assert ready.status == 503

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import DEFAULT_WAVES, plan, read_hosts
 
 ARGUMENTS: dict[str, Any] = {
@@ -25,26 +22,20 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Plans the waves of a fleet; changes nothing."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    arguments = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the waves, who is left out, the controls and the boundaries."""
-        super().run(tmp, task_vars)
-        args = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
-        try:
-            result = plan(
-                read_hosts(args["hosts"]),
-                args["waves"],
-                args["salt"],
-                groups=args["groups"],
-                max_unavailable=args["max_unavailable"],
-                only=args["only"],
-                boundaries=args["boundaries"],
-            )
-        except ArgumentError as error:
-            raise AnsibleActionFail(str(error)) from None
-        return {"changed": False, **result.document()}
+        planned = plan(
+            read_hosts(args["hosts"]),
+            args["waves"],
+            args["salt"],
+            groups=args["groups"],
+            max_unavailable=args["max_unavailable"],
+            only=args["only"],
+            boundaries=args["boundaries"],
+        )
+        return planned.document()

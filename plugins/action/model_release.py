@@ -11,32 +11,28 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import argument_spec
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "plugin_utils", "_publish")
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Publishes a release, and shows each step as it begins."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    arguments: ClassVar[dict[str, Any]] = {**argument_spec(), "python": {"type": "path", "default": sys.executable}}
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the table of variants, the manifest and its digest; fail with every reason of a refusal."""
-        super().run(tmp, task_vars)
-        arguments = {**argument_spec(), "python": {"type": "path", "default": sys.executable}}
-        options = self.validate_argument_spec(argument_spec=arguments)[1]
-        command = [options.pop("python"), PROGRAM, "release", "--options", "-", "--json"]
+        command = [args.pop("python"), PROGRAM, "release", "--options", "-", "--json"]
         if self._task.check_mode:
             command.append("--check")
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in args.items() if value is not None}
         said, code = _run(command, json.dumps(given))
         if not isinstance(said, dict):
             raise AnsibleActionFail(f"{' '.join(command[:3])}: ended with code {code} and no result; see its messages")
@@ -45,7 +41,7 @@ class ActionModule(ActionBase):
             return {"failed": True, "msg": "refused: " + "; ".join(reasons), "reasons": reasons}
         result = {name: said[name] for name in ("changed", "manifest", "digest", "table", "lines", "notes")}
         if self._task.diff:
-            name = f"{options['repository']}/{options['model']}/{options['version']}/manifest.json"
+            name = f"{args['repository']}/{args['model']}/{args['version']}/manifest.json"
             after = json.dumps(said["manifest"], indent=2) + "\n"
             result["diff"] = {
                 "before_header": name,

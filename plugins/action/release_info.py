@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository, read_from
 
 ARGUMENTS: dict[str, Any] = {
@@ -22,27 +19,19 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Reads and verifies a release."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    arguments = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the release's manifest, once everything of it is verified."""
-        super().run(tmp, task_vars)
-        args = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
-        try:
-            trust = Trust.from_variables(read_from(task_vars or {}, self._templar.template))
-            repository = open_repository(args["repository"], trust)
-            release = repository.release(args["model"], repository.version_of(args["model"], args["version"]))
-            verified = repository.verify(release) if args["verify"] else 0
-        except (EdgemlError, OSError) as error:
-            raise AnsibleActionFail(str(error)) from None
-        for warning in repository.warnings:
-            self._display.warning(warning)
+        trust = Trust.from_variables(read_from(task_vars, self._templar.template))
+        repository = open_repository(args["repository"], trust)
+        release = repository.release(args["model"], repository.version_of(args["model"], args["version"]))
+        verified = repository.verify(release) if args["verify"] else 0
+        self.warn(repository.warnings)
         return {
-            "changed": False,
             "manifest": dict(release.document),
             "digest": release.digest,
             "repository": repository.root,

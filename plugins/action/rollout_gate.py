@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import (
     LimitError,
     Limits,
@@ -36,16 +36,14 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Judges a wave; changes nothing."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    arguments = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the verdict with its findings, and the outcome of each device."""
-        super().run(tmp, task_vars)
-        return answer(self.validate_argument_spec(argument_spec=ARGUMENTS)[1])
+        return answer(args)
 
 
 def answer(args: dict[str, Any]) -> dict[str, Any]:

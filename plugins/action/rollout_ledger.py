@@ -10,9 +10,8 @@ import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
@@ -56,50 +55,38 @@ REQUIRED_IF = [
 ]
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Reads and writes the ledger's files."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    arguments = ARGUMENTS
+    required_if = REQUIRED_IF
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Do what ``state`` asks for; in check mode return what the ledger would say, and write and lock nothing."""
-        super().run(tmp, task_vars)
-        args = self.validate_argument_spec(argument_spec=ARGUMENTS, required_if=REQUIRED_IF)[1]
         act, directory = not self._task.check_mode, args["directory"]
         try:
             planned = _planned(args["rollout"]) if args["state"] == "open" else None
             if act and args["lock"] and args["state"] in ("read", "open"):
                 note = planned.id if planned else "a playbook that reads it"
                 take(os.path.join(directory, "lock"), os.getppid(), note)
-            if args["state"] == "read":
-                return _read(directory, args["hosts"])
-            rollout = _next(directory, args, planned)
-            path = ledger.path_of(directory, rollout.id)
-            result = {"changed": False, "locked": False, "ledger": rollout.to_dict(), "path": path}
-            if args["state"] == "closed":
-                result["report"] = ""
-            if act and args["state"] == "closed":
-                recorded = record(path, rollout)
-                for warning in recorded.pop("warnings", []):
-                    self._display.warning(warning)
-                result.update(recorded)
-            elif act:
-                ledger.write(path, rollout)
-            return result
         except LockedError as error:
             if args["state"] != "read":
                 raise AnsibleActionFail(str(error), result={"locked": True}) from None
-            return {
-                "changed": False,
-                "locked": True,
-                "msg": str(error),
-                "rollouts": [],
-                "wanted": {},
-                "damaged": [],
-            }
-        except (EdgemlError, OSError) as error:
-            raise AnsibleActionFail(str(error)) from None
+            return {"locked": True, "msg": str(error), "rollouts": [], "wanted": {}, "damaged": []}
+        if args["state"] == "read":
+            return {"locked": False, **_read(directory, args["hosts"])}
+        rollout = _next(directory, args, planned)
+        path = ledger.path_of(directory, rollout.id)
+        result = {"locked": False, "ledger": rollout.to_dict(), "path": path}
+        if args["state"] == "closed":
+            result["report"] = ""
+        if act and args["state"] == "closed":
+            recorded = record(path, rollout)
+            self.warn(recorded.pop("warnings", []))
+            result.update(recorded)
+        elif act:
+            ledger.write(path, rollout)
+        return result
 
 
 def _planned(document: dict[str, Any]) -> Rollout:
@@ -112,8 +99,6 @@ def _planned(document: dict[str, Any]) -> Rollout:
 def _read(directory: str, hosts: list[str]) -> dict[str, Any]:
     found = ledger.read_all(directory)
     return {
-        "changed": False,
-        "locked": False,
         "rollouts": [rollout.to_dict() for rollout in found.rollouts],
         "wanted": ledger.wanted(found.rollouts, hosts),
         "damaged": list(found.damaged.values()),

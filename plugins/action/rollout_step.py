@@ -12,10 +12,10 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import become_loader, connection_loader, lookup_loader, shell_loader
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.registry import STEPS
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import FACT
@@ -29,29 +29,25 @@ _LOADERS = {"become": become_loader, "connection": connection_loader, "shell": s
 _SHOWN = ("judge", "close", "wanted")
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """One step of a rollout."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    arguments = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run the step; its result has ``next``, what the playbook does then."""
-        super().run(tmp, task_vars)
-        args = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         step = args["step"]
         try:
-            scene = _AnsibleScene(self, task_vars or {})
+            scene = _AnsibleScene(self, task_vars)
             more = {"answer": args["answer"]} if step == "begin_wave" else {}
             result = STEPS[step](scene, **more)
         except LockedError as error:
             raise AnsibleActionFail(str(error), result={"step": step, "locked": True}) from None
         except (EdgemlError, OSError) as error:
             raise AnsibleActionFail(str(error), result={"step": step}) from None
-        for warning in result.pop("warnings", []):
-            self._display.warning(warning)
+        self.warn(result.pop("warnings", []))
         shown = {"_ansible_verbose_always": True} if step in _SHOWN and result.get("msg") else {}
-        return {"changed": False, "step": step, **result, **shown}
+        return {"step": step, **result, **shown}
 
 
 class _AnsibleScene:

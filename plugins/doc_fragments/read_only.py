@@ -21,8 +21,6 @@ attributes:
   idempotent:
     support: full
     description: Changes nothing.
-requirements:
-  - Python 3.8 or later; its standard library only
 author:
   - The edgeml.fleet authors (@edgeml)
 """

@@ -23,11 +23,7 @@ description:
 positional: waves, salt, groups, max_unavailable, only, boundaries
 options:
   _input:
-    description:
-      - The whole fleet, each host with its device class (a hardware class, a site, or several joined in one text).
-      - Or with a mapping of C(device_class), C(pinned) and C(maintenance). A host with V(true) or a text (a reason) in
-        one of the last two takes no part. The filter P(edgeml.fleet.cohort_hosts#filter) makes it of the hosts'
-        variables.
+    description: The whole fleet, as the module takes it in its option C(hosts).
     type: dict
     required: true
 extends_documentation_fragment:

@@ -23,6 +23,8 @@ options:
         variables.
     type: dict
     required: true
+requirements:
+  - Python 3.8 or later; its standard library only
 extends_documentation_fragment:
   - edgeml.fleet.waves
   - edgeml.fleet.read_only

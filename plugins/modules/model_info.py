@@ -30,6 +30,8 @@ options:
         take too long. Each call finds what an earlier one did.
     type: float
     default: 0.0
+requirements:
+  - Python 3.8 or later; its standard library only
 extends_documentation_fragment:
   - edgeml.fleet.device
   - edgeml.fleet.read_only

@@ -16,14 +16,6 @@ description:
     model repository, or refuses it with every reason.
   - C(docs/publishing.md) explains what is proved, and how to read the table.
 options:
-  model:
-    description: Name of the model.
-    type: str
-    required: true
-  version:
-    description: Version of the release.
-    type: str
-    required: true
   source:
     description: >-
       The trained model: a file .onnx or .tflite, or a recipe .py.
@@ -156,6 +148,8 @@ requirements:
   - the packages of C(requirements-publish.txt), in the Python that O(python) names
 author:
   - The edgeml.fleet authors (@edgeml)
+extends_documentation_fragment:
+  - edgeml.fleet.release
 seealso:
   - module: edgeml.fleet.release_info
   - module: edgeml.fleet.model_swap

@@ -17,14 +17,6 @@ description:
     Then it also reads the golden file and the probe set, and refuses a probe set that does not fit the model's outputs.
   - A rollout calls it once, before any device is touched, so that a damaged release never leaves the controller.
 options:
-  model:
-    description: Name of the model.
-    type: str
-    required: true
-  version:
-    description: Version of the release.
-    type: str
-    required: true
   repository:
     description: Path of the model repository, or its address on a web server.
     type: str
@@ -33,20 +25,11 @@ options:
     description: Whether to read the files and compare their SHA-256 with the manifest.
     type: bool
     default: true
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in either mode.
-  diff_mode:
-    support: N/A
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
 requirements:
   - On the controller, the Python package tuf, if the repository is signed
-author:
-  - The edgeml.fleet authors (@edgeml)
+extends_documentation_fragment:
+  - edgeml.fleet.release
+  - edgeml.fleet.read_only
 seealso:
   - module: edgeml.fleet.model_swap
 """

@@ -134,6 +134,8 @@ options:
           V(inconclusive).
         type: bool
         default: false
+requirements:
+  - Python 3.8 or later; its standard library only
 extends_documentation_fragment:
   - edgeml.fleet.read_only
 seealso:

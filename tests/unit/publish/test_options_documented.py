@@ -11,10 +11,15 @@ from typing import Any
 import yaml
 from links import REPOSITORY
 
+from ansible_collections.edgeml.fleet.plugins.doc_fragments import release
 from ansible_collections.edgeml.fleet.plugins.modules.model_release import DOCUMENTATION
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import argument_spec
 
-DOCUMENTED = {name: option for name, option in yaml.safe_load(DOCUMENTATION)["options"].items() if name != "python"}
+ALL = {
+    **yaml.safe_load(release.ModuleDocFragment.DOCUMENTATION)["options"],
+    **yaml.safe_load(DOCUMENTATION)["options"],
+}
+DOCUMENTED = {name: option for name, option in ALL.items() if name != "python"}
 
 
 def test_the_module_documents_each_option_as_it_is() -> None:

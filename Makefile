@@ -96,6 +96,14 @@ links: ## roll out over links that lose connections and packets: thousands of ti
 	python tests/benchmark/link_simulation.py
 	python tests/benchmark/lossy_rollouts.py
 
+.PHONY: fetch-links
+fetch-links: ## fetch over links that are slow, far, lossy and cut every 10 s; fail above 1.1 times the bytes
+	unshare --net python tests/benchmark/fetch_links.py
+
+.PHONY: site-update
+site-update: ## bring a version to ten devices over one link of 2 Mbit/s: by model_swap, copy, get_url, synchronize
+	python tests/benchmark/site_update.py
+
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests
 	FUZZ_REQUESTS=50000 pytest -rP tests/integration/server/test_server_fuzz.py

@@ -282,7 +282,8 @@ class CallbackModule(CallbackBase):
         if self._progress:
             # Between two steps one device does what is done once for all of them.
             if _shows(task) and _shows(task) == self._progress.step:
-                self._tell(self._progress.count(host, kind, reported.get("msg")))
+                fetched = reported.get("fetched")
+                self._tell(self._progress.count(host, kind, reported.get("msg"), fetched))
         elif _action(task) == _SWAP_ACTION and kind != SKIPPED:
             self._swaps[host] = kind if kind != DONE else "changed" if reported.get("changed") else "unchanged"
 

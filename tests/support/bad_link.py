@@ -31,6 +31,8 @@ FAR = "198.18.0.0/16"
 # linux/if_tun.h
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 PACKET_BYTES_MAX = 65536
+# What waits for a slow link longer than this is dropped.
+QUEUE_SECONDS = 1.0
 # A connection that breaks does so before the device has sent this much: within a login, a call or its answer.
 BREAKS_WITHIN_BYTES = 12_000
 
@@ -38,12 +40,14 @@ BREAKS_WITHIN_BYTES = 12_000
 class BadLink:
     """As a context manager it is the only way from this process's network to the devices' network.
 
-    ``loss`` is the share of packets that are lost, ``delay`` the seconds that each takes one way. ``enter`` starts a
-    command in the devices' network, which has every address of ``FAR``. Needs ``simulated_fleet.leave_the_machine``.
+    ``loss`` is the share of packets that are lost, ``delay`` the seconds that each takes one way. ``rate`` is how many
+    bytes per second go one way (0: no limit); every ``cut`` seconds (0: never) all connections die, as when a modem
+    gets another address. ``enter`` starts a command in the devices' network, which has every address of
+    ``FAR``. Needs a network that is this process's own: ``simulated_fleet.leave_the_machine``, or ``unshare --net``.
     """
 
-    def __init__(self, loss: float, delay: float) -> None:
-        self._numbers = [str(loss), str(delay)]
+    def __init__(self, loss: float, delay: float, rate: float = 0.0, cut: float = 0.0) -> None:
+        self._numbers = [str(loss), str(delay), str(rate), str(cut)]
         self._processes: list[subprocess.Popen[bytes]] = []
         self.enter: list[str] = []
 
@@ -101,18 +105,49 @@ class DroppedConnections:
         return {word: words.count(word) for word in ("whole", "refused", "broken")}
 
 
-def forward(near: int, far: int, loss: float, delay: float) -> None:
+class Connections:
+    """Which of the connections that packets belong to are dead: all that were seen before the last cut."""
+
+    def __init__(self, cut: float) -> None:
+        self._cut = cut
+        self._next = time.monotonic() + cut
+        self._seen: set[bytes] = set()
+        self._dead: set[bytes] = set()
+
+    def carries(self, packet: bytes) -> bool:
+        """Whether a packet's connection lives."""
+        if not self._cut:
+            return True
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._cut
+            self._dead |= self._seen
+            self._seen = set()
+        start = (packet[0] & 15) * 4
+        # The same for both directions.
+        name = b"".join(sorted((packet[start : start + 2], packet[start + 2 : start + 4])))
+        self._seen.add(name)
+        return name not in self._dead
+
+
+def forward(near: int, far: int, loss: float, delay: float, rate: float, cut: float) -> None:
     """Carry packets between two TUN devices until this process is ended."""
     other = {near: far, far: near}
     waiting: list[tuple[float, int, int, bytes]] = []
     number = 0
+    connections = Connections(cut)
+    # When each direction has sent what it has.
+    free = {near: 0.0, far: 0.0}
     while True:
         patience = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
         for tunnel in select.select([near, far], [], [], patience)[0]:
             packet = os.read(tunnel, PACKET_BYTES_MAX)
             number += 1
-            if random.random() >= loss:
-                heapq.heappush(waiting, (time.monotonic() + delay, number, other[tunnel], packet))
+            now = time.monotonic()
+            sent = max(now, free[tunnel]) + (len(packet) / rate if rate else 0.0)
+            if random.random() < loss or sent - now > QUEUE_SECONDS or not connections.carries(packet):
+                continue
+            free[tunnel] = sent
+            heapq.heappush(waiting, (sent + delay, number, other[tunnel], packet))
         while waiting and waiting[0][0] <= time.monotonic():
             _due, _number, tunnel, packet = heapq.heappop(waiting)
             os.write(tunnel, packet)
@@ -159,7 +194,7 @@ def main() -> int:
     forwarding = commands.add_parser("forward")
     for name in ("near", "far"):
         forwarding.add_argument(name, type=int)
-    for name in ("loss", "delay"):
+    for name in ("loss", "delay", "rate", "cut"):
         forwarding.add_argument(name, type=float)
     connecting = commands.add_parser("connect")
     connecting.add_argument("host")

@@ -97,6 +97,7 @@ class Progress:
         self._step = ""
         self._kinds: dict[str, dict[str, str]] = {}
         self._reasons: dict[str, str] = {}
+        self._fetched: dict[str, Mapping[str, Any]] = {}
         self._swapped: set[str] = set()
         self._reverts = False
         self._soak_ends = 0.0
@@ -141,8 +142,11 @@ class Progress:
         """What the task is that began last; empty between two."""
         return self._step
 
-    def count(self, host: str, kind: str, why: object = "") -> list[Line]:
-        """Count what became of a device in the step; a device that reports twice counts by its last report."""
+    def count(self, host: str, kind: str, why: object = "", fetched: Mapping[str, Any] | None = None) -> list[Line]:
+        """Count what became of a device in the step; a device that reports twice counts by its last report.
+
+        ``fetched`` is what the device fetched by itself, as ``model_swap`` returns it.
+        """
         if self._step not in _DEVICE_TASKS or host not in self._wave_of:
             return []
         if self._step == SWAP:
@@ -150,6 +154,8 @@ class Progress:
             if kind == DONE:
                 self._swapped.add(host)
         self._reported[host] = kind
+        if fetched:
+            self._fetched[host] = fetched
         if kind == FAILED:
             self._reasons[host] = printable(why or "failed")[:_REASON_MAX]
         reported, total, (then, before) = len(self._reported), self._total(), self._last_line
@@ -171,7 +177,8 @@ class Progress:
         if self._step == READ and not failed and not kinds[AWAY]:
             return []
         tone = BAD if failed else WARNING if kinds[AWAY] else PLAIN
-        lines = [self._wave_line(f"{_DEVICE_TASKS[self._step]}, {self._counts()}", tone)]
+        fetches = self._fetches() if self._step == SWAP else ""
+        lines = [self._wave_line(f"{_DEVICE_TASKS[self._step]}, {self._counts()}{fetches}", tone)]
         lines += [Line(f"    {printable(host)}: {self._reasons[host]}", BAD) for host in failed[:_NAMED_MAX]]
         if len(failed) > _NAMED_MAX:
             lines.append(Line(f"    and {len(failed) - _NAMED_MAX} more failed", BAD))
@@ -250,6 +257,16 @@ class Progress:
         kinds = Counter(self._reported.values())
         text = ", ".join(f"{kinds[kind]} {kind}" for kind, _tone in _KINDS)
         return f"{len(self._reported)} of {_count(self._total(), 'device')}: {text}"
+
+    def _fetches(self) -> str:
+        """What the devices of the step fetched by themselves, and how many of them had to be sent something."""
+        found = [self._fetched[host] for host in self._reported if host in self._fetched]
+        if not found:
+            return ""
+        megabytes = sum(float(item.get("bytes") or 0) for item in found) / 1e6
+        failed = sum(bool(item.get("failure")) for item in found)
+        text = f"; {len(found)} fetched {megabytes:.1f} MB"
+        return f"{text}, {failed} could not fetch everything" if failed else text
 
     def _wave_line(self, text: str, tone: str = PLAIN, passing: bool = False) -> Line:
         name = self._waves[self._wave - 1][0]

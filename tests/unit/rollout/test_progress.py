@@ -127,6 +127,16 @@ def test_the_first_devices_that_failed_are_named_with_their_reasons() -> None:
     assert more.text == "    and 2 more failed"
 
 
+def test_what_devices_fetched_is_told_with_the_swaps() -> None:
+    progress = a_rollout({"all": 3})
+    progress.task(SWAP)
+    progress.count("all-0", DONE, fetched={"bytes": 1_500_000, "failure": None})
+    progress.count("all-1", DONE, fetched={"bytes": 100_000, "failure": {"kind": "refused", "message": "404"}})
+    progress.count("all-2", DONE)
+    (line,) = texts(progress.step_ends())
+    assert line.endswith("3 done, 0 failed, 0 away; 2 fetched 1.6 MB, 1 could not fetch everything")
+
+
 def test_the_soak_counts_down() -> None:
     clock = Clock()
     progress = a_rollout({"all": 1}, clock, settings={"soak_seconds": 3700})

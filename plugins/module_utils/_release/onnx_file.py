@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import BinaryIO, Iterator, Mapping, NamedTuple, Sequence, Union
 
+from .protobuf import Field, read_fields, read_varint, whole_file
+
 # Numbers of fields, from onnx.proto.
 _MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET, _MODEL_FUNCTION = 1, 7, 8, 25
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
@@ -29,8 +31,6 @@ _TENSOR_SHAPE = 2
 _TYPES = {1: "tensor", 4: "sequence", 5: "map", 8: "sparse tensor", 9: "optional"}
 TENSOR = "tensor"
 
-_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
-_VARINT_BYTES_MAX = 10
 _TEXT_BYTES_MAX = 1 << 16
 _GRAPHS_DEPTH_MAX = 16
 
@@ -83,15 +83,6 @@ def labels_beyond_utf8(found: OnnxFile) -> list[str]:
     return [name for name, labels in found.class_labels.items() if not all(map(_is_utf8, labels))]
 
 
-class _Field(NamedTuple):
-    """One field of a message: its number, and its value, or where its bytes begin and end."""
-
-    number: int
-    value: int
-    start: int
-    end: int
-
-
 class _Reader:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -99,8 +90,7 @@ class _Reader:
 
     def read(self) -> OnnxFile:
         found = self._found
-        end = self._file.seek(0, 2)
-        for item in self._fields(_Field(0, 0, 0, end)):
+        for item in self._fields(whole_file(self._file)):
             if item.number == _MODEL_IR:
                 found.ir_version = item.value
             elif item.number == _MODEL_OPSET:
@@ -114,7 +104,7 @@ class _Reader:
         found.operators -= found.functions
         return found
 
-    def _read_opset(self, opset: _Field) -> None:
+    def _read_opset(self, opset: Field) -> None:
         domain, version = "", 0
         for item in self._fields(opset):
             if item.number == _OPSET_DOMAIN:
@@ -123,7 +113,7 @@ class _Reader:
                 version = item.value
         self._found.opsets[_short(domain)] = version
 
-    def _read_graph(self, graph: _Field, depth: int) -> None:
+    def _read_graph(self, graph: Field, depth: int) -> None:
         if depth > _GRAPHS_DEPTH_MAX:
             raise ValueError(f"expected at most {_GRAPHS_DEPTH_MAX} graphs within each other; found more")
         for item in self._fields(graph):
@@ -132,7 +122,7 @@ class _Reader:
             elif item.number in (_GRAPH_INPUT, _GRAPH_OUTPUT) and depth == 0:
                 self._read_value(item, is_input=item.number == _GRAPH_INPUT)
 
-    def _read_function(self, function: _Field) -> None:
+    def _read_function(self, function: Field) -> None:
         name = domain = ""
         for item in self._fields(function):
             if item.number == _FUNCTION_NAME:
@@ -143,7 +133,7 @@ class _Reader:
                 self._read_node(item, depth=1)
         self._found.functions.add(Operator(_short(domain), name))
 
-    def _read_node(self, node: _Field, depth: int) -> None:
+    def _read_node(self, node: Field, depth: int) -> None:
         name = domain = ""
         outputs = []
         attributes: dict[str, ClassLabels | int | str] = {}
@@ -173,7 +163,7 @@ class _Reader:
         if (changes_case or ignores_case) and locale not in _COMMON_LOCALES:
             self._found.locales.add(locale)
 
-    def _attribute(self, attribute: _Field, depth: int) -> dict[str, ClassLabels | int | str]:
+    def _attribute(self, attribute: Field, depth: int) -> dict[str, ClassLabels | int | str]:
         """The attribute by its name, if it is a number, a text, or a list of them; its graphs are read."""
         name = ""
         value: int | str | None = None
@@ -194,17 +184,17 @@ class _Reader:
                 self._read_graph(item, depth + 1)
         return {name: texts or numbers or (0 if value is None else value)}
 
-    def _numbers(self, item: _Field) -> list[int]:
+    def _numbers(self, item: Field) -> list[int]:
         """Whole numbers, one in a field of its own or several packed."""
         if not item.start:
             return [_signed(item.value)]
         self._file.seek(item.start)
         numbers = []
         while self._file.tell() < item.end:
-            numbers.append(_signed(_varint(self._file)))
+            numbers.append(_signed(read_varint(self._file)))
         return numbers
 
-    def _read_value(self, value: _Field, is_input: bool) -> None:
+    def _read_value(self, value: Field, is_input: bool) -> None:
         name = ""
         kind = shapes = 0
         for item in self._fields(value):
@@ -220,34 +210,14 @@ class _Reader:
         if is_input and _TYPES.get(kind) == TENSOR and not shapes:
             self._found.inputs_of_any_rank.add(name)
 
-    def _text(self, item: _Field, errors: str = "strict") -> str:
+    def _text(self, item: Field, errors: str = "strict") -> str:
         if item.end - item.start > _TEXT_BYTES_MAX:
             raise ValueError(f"expected a text of at most {_TEXT_BYTES_MAX} bytes; found {item.end - item.start}")
         self._file.seek(item.start)
         return self._file.read(item.end - item.start).decode("utf-8", errors)
 
-    def _fields(self, message: _Field) -> Iterator[_Field]:
-        """The fields of the message between its start and its end."""
-        position = message.start
-        while position < message.end:
-            self._file.seek(position)
-            tag = _varint(self._file)
-            number, kind = tag >> 3, tag & 7
-            value, start, end = 0, 0, 0
-            if kind == _VARINT:
-                value = _varint(self._file)
-                position = self._file.tell()
-            elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-                position = self._file.tell() + (8 if kind == _EIGHT_BYTES else 4)
-            elif kind == _LENGTH:
-                length = _varint(self._file)
-                start = self._file.tell()
-                position = end = start + length
-            else:
-                raise ValueError(f"a field of the unknown kind {kind}")
-            if position > message.end:
-                raise ValueError("a field points behind the end of its message")
-            yield _Field(number, value, start, end)
+    def _fields(self, message: Field) -> Iterator[Field]:
+        return read_fields(self._file, message)
 
 
 def _is_utf8(label: str | int) -> bool:
@@ -260,15 +230,3 @@ def _short(domain: str) -> str:
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for place in range(_VARINT_BYTES_MAX):
-        byte = file.read(1)
-        if not byte:
-            break
-        value |= (byte[0] & 0x7F) << (7 * place)
-        if byte[0] < 0x80:
-            return value
-    raise ValueError("a number without an end")

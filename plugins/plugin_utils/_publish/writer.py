@@ -54,7 +54,7 @@ def publish(repository: str, document: Mapping[str, Any], locations: Mapping[str
         return False
     _check_removed(directory, release.digest)
     blobs = os.path.join(repository, "blobs", "sha256")
-    _make_directories(blobs)
+    make_directories(blobs)
     with writing(repository):
         return _write(Repository(repository), release, content, locations)
 
@@ -67,10 +67,10 @@ def _write(repository: Repository, release: Release, content: bytes, locations: 
         target = os.path.join(blobs, file.sha256)
         # A damaged blob is replaced: a file of that name has that content, or is of no use to anybody.
         if not _has_size(target, file.size):
-            _copy(locations[file.sha256], target)
+            publish_file(locations[file.sha256], target)
     fsync_directory(blobs)
     repository.verify(release)
-    _make_directories(directory)
+    make_directories(directory)
     part = os.path.join(directory, _PART + secrets.token_hex(8))
     try:
         with open(part, "xb") as target_file, with_path(part):
@@ -128,7 +128,8 @@ def _has_size(path: str, size: int) -> bool:
         return False
 
 
-def _copy(source: str, target: str) -> None:
+def publish_file(source: str, target: str) -> None:
+    """Copy a file into the repository, durably, in one atomic step. Raises OSError."""
     part = f"{target}{_PART}{secrets.token_hex(8)}"
     try:
         with open(source, "rb") as reader, open(part, "xb") as writer, with_path(part):
@@ -142,12 +143,12 @@ def _copy(source: str, target: str) -> None:
             os.unlink(part)
 
 
-def _make_directories(path: str) -> None:
+def make_directories(path: str) -> None:
     """Make a directory and the ones above it, each durably."""
     if os.path.isdir(path):
         return
     above = os.path.dirname(os.path.abspath(path))
-    _make_directories(above)
+    make_directories(above)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o755)
     fsync_directory(above)

@@ -1,0 +1,344 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Deltas as they are made: of models whose tensors are found, and of any bytes; and how they come into a repository."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+from releases import Made, make_release, publish, sha256
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import BLOCK_BYTES, apply_delta
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import index_path
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.alignment import Source
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import main
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.delta_file import write_delta
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.deltas import (
+    add_deltas,
+    bytes_to_fetch,
+    make_deltas,
+    read_deltas,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.tensors import Tensor, find_tensors
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+RANDOM = np.random.default_rng(5)
+
+
+def weights(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return (RANDOM.standard_normal(shape) * 0.05).astype(np.float32)
+
+
+def tuned(arrays: Arrays, share: float = 0.001) -> Arrays:
+    """The arrays after a fine-tune."""
+    return {
+        name: (values + RANDOM.standard_normal(values.shape) * 0.05 * share).astype(values.dtype)
+        for name, values in arrays.items()
+    }
+
+
+LAYERS = {"first": weights(64, 300), "second": weights(300, 200), "third": weights(200, 100)}
+
+
+def onnx_model(arrays: Arrays) -> onnx.ModelProto:
+    """A model with these constants; all of it but its tensors is what exporters write."""
+    nodes = [helper.make_node("MatMul", ["x", name], [f"y{name}"], name=f"node/{name}") for name in arrays]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(f"y{name}", TensorProto.FLOAT, None) for name in arrays],
+        [numpy_helper.from_array(values, name) for name, values in arrays.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def source_of(path: Path) -> Source:
+    return Source(np.frombuffer(path.read_bytes(), np.uint8), find_tensors({path.name: str(path)})[path.name])
+
+
+def size_of_delta(new: Source, *bases: Source) -> int:
+    """The size of a delta, after it was applied."""
+    named = [(sha256(base.content.tobytes()), base) for base in bases]
+    delta = b"".join(write_delta(new, named))
+    held = {name: base.content.tobytes() for name, base in named}
+    made = bytearray()
+    result = new.content.tobytes()
+    file = File("model", len(result), sha256(result))
+    apply_delta(io.BytesIO(delta), file, lambda name, _size: io.BytesIO(held[name]), made.extend)
+    assert made == result
+    return len(delta)
+
+
+def share(tmp_path: Path, old: onnx.ModelProto, new: onnx.ModelProto) -> float:
+    """The size of the delta, as a part of the newer file's."""
+    paths = [tmp_path / "old.onnx", tmp_path / "new.onnx"]
+    for path, model in zip(paths, (old, new), strict=True):
+        onnx.save(model, path)
+    return size_of_delta(source_of(paths[1]), source_of(paths[0])) / paths[1].stat().st_size
+
+
+@given(st.integers(0, 2**32), st.integers(0, 6), st.sampled_from([0, 1, 40, 3000, 40_000]))
+def test_any_edit_of_any_bytes_is_made_again(seed: int, edits: int, size: int) -> None:
+    """Bytes cut out, put in, moved and changed; repetitions and noise."""
+    chosen = random.Random(seed)
+    old = bytearray(chosen.randbytes(size) if seed % 2 else b"abcdefgh" * (size // 8))
+    new = bytearray(old)
+    for _edit in range(edits):
+        at, length = chosen.randint(0, len(new)), chosen.randint(0, 200)
+        kind = chosen.randrange(4)
+        if kind == 0:
+            del new[at : at + length]
+        elif kind == 1:
+            new[at:at] = chosen.randbytes(length)
+        elif kind == 2:
+            new[at : at + length] = bytes(
+                (byte + chosen.choice((0, 1, 255, 7))) % 256 for byte in new[at : at + length]
+            )
+        else:
+            new += old[at : at + length]
+    new += b"x"
+    size_of_delta(*(Source(np.frombuffer(bytes(content), np.uint8)) for content in (new, old)))
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 4, 8]))
+def test_any_tensors_are_made_again(seed: int, width: int) -> None:
+    """Tensors at odd places, which overlap blocks and have other sizes than before."""
+    chosen = random.Random(seed)
+    sources = []
+    for _file in range(2):
+        content, tensors = bytearray(), []
+        for name in chosen.sample("abcde", 3):
+            content += chosen.randbytes(chosen.randrange(9))
+            length = width * chosen.randrange(16, 900)
+            tensors.append(Tensor(name, len(content), len(content) + length, width))
+            content += bytes(chosen.choice((0, 1, 255, 128)) for _byte in range(length))
+        sources.append(Source(np.frombuffer(bytes(content), np.uint8), tensors))
+    size_of_delta(*sources)
+
+
+def test_a_file_of_several_blocks_whose_elements_are_cut_by_them() -> None:
+    old = RANDOM.integers(0, 256, 2 * BLOCK_BYTES + 4097, dtype=np.uint8)
+    new = old.copy()
+    new[3:].view("<u2")[: BLOCK_BYTES + 2000 : 3] += 1
+    tensors = [Tensor("weights", 3, len(old) - 1 - (len(old) - 4) % 4, 4)]
+    assert size_of_delta(Source(new, tensors), Source(old, tensors)) < 0.6 * len(new)
+
+
+def test_a_fine_tuned_model_takes_a_part_of_its_size(tmp_path: Path) -> None:
+    old = onnx_model(LAYERS)
+    assert share(tmp_path, old, onnx_model({**LAYERS, **tuned({"third": LAYERS["third"]})})) < 0.15
+    assert share(tmp_path, old, onnx_model(tuned(LAYERS))) < 0.576
+    halves = {name: values.astype(np.float16) for name, values in LAYERS.items()}
+    assert share(tmp_path, onnx_model(halves), onnx_model(tuned(halves))) < 0.328
+
+
+def test_int8_weights_take_little_more_than_what_changed(tmp_path: Path) -> None:
+    def quantised(values: Arrays) -> onnx.ModelProto:
+        return onnx_model(
+            {name: np.clip(np.round(array * 500), -127, 127).astype(np.int8) for name, array in values.items()}
+        )
+
+    found = share(tmp_path, quantised(LAYERS), quantised(tuned(LAYERS, 0.01)))
+    changed = np.mean([(quantised_ != other).mean() for quantised_, other in _int8_pairs()])
+    assert 0.15 < changed < 0.35
+    assert found < 0.16
+
+
+def _int8_pairs() -> list[tuple[Any, Any]]:
+    pairs = zip(LAYERS.values(), tuned(LAYERS, 0.01).values(), strict=True)
+    return [(np.round(old * 500), np.round(new * 500)) for old, new in pairs]
+
+
+def test_renamed_moved_and_inserted_tensors_are_copied(tmp_path: Path) -> None:
+    old = onnx_model(LAYERS)
+    renamed = onnx_model({f"model/{name}/kernel": values for name, values in reversed(LAYERS.items())})
+    assert share(tmp_path, old, renamed) < 0.005
+    more = weights(10, 10)
+    inserted = onnx_model({"first": LAYERS["first"], "new": more, **LAYERS})
+    assert share(tmp_path, old, inserted) * len(inserted.SerializeToString()) < more.nbytes + 1500
+
+
+def test_a_tensor_that_was_renamed_and_tuned_is_compared_with_one_of_its_size(tmp_path: Path) -> None:
+    renamed = {f"model/{name}": values for name, values in tuned(LAYERS).items()}
+    assert share(tmp_path, onnx_model(LAYERS), onnx_model(renamed)) < 0.6
+
+
+def test_more_classes_leave_the_rows_that_were_there(tmp_path: Path) -> None:
+    old, new = weights(500, 100), weights(20, 100)
+    grown = np.concatenate([old, new])
+    assert share(tmp_path, onnx_model({"head": old}), onnx_model({"head": grown})) < 0.06
+
+
+def test_external_weights_are_found_in_their_own_file(tmp_path: Path) -> None:
+    found = []
+    for name, arrays in (("old", LAYERS), ("new", tuned(LAYERS))):
+        directory = tmp_path / name
+        directory.mkdir()
+        model = onnx_model(arrays)
+        external_data_helper.convert_model_to_external_data(model, location="weights.bin", size_threshold=0)
+        onnx.save(model, directory / "model.onnx")
+        files = {path.name: str(path) for path in directory.iterdir()}
+        tensors = find_tensors(files)
+        assert [tensor.name for tensor in tensors["weights.bin"]] == list(LAYERS)
+        content = np.frombuffer((directory / "weights.bin").read_bytes(), np.uint8)
+        for tensor in tensors["weights.bin"]:
+            assert content[tensor.start : tensor.end].tobytes() == arrays[tensor.name].tobytes()
+        found.append(Source(content, tensors["weights.bin"]))
+    assert size_of_delta(found[1], found[0]) < 0.576 * len(found[1].content)
+
+
+def test_constants_of_nodes_and_packed_floats_are_tensors(tmp_path: Path) -> None:
+    model = onnx_model({})
+    values = weights(100)
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(values)))
+    packed = helper.make_tensor("p", TensorProto.FLOAT, [100], values.tolist())
+    model.graph.initializer.append(packed)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    content = path.read_bytes()
+    found = {
+        tensor.name: content[tensor.start : tensor.end] for tensor in find_tensors({"m.onnx": str(path)})["m.onnx"]
+    }
+    assert found == {"c/value": values.tobytes(), "p": values.tobytes()}
+
+
+def test_buffers_of_tflite_are_tensors(tmp_path: Path) -> None:
+    flatbuffers = pytest.importorskip("flatbuffers")
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.subgraphs, model.buffers, graph.tensors = 3, [graph], [schema.BufferT()], []
+    arrays: Arrays = {"kernel": weights(40, 8), "table": RANDOM.integers(-9, 9, 500, dtype=np.int8)}
+    for number, (name, values) in enumerate(arrays.items()):
+        buffer, tensor = schema.BufferT(), schema.TensorT()
+        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+        tensor.name, tensor.buffer, tensor.shape = name.encode(), number + 1, list(values.shape)
+        tensor.type = schema.TensorType.FLOAT32 if values.dtype == np.float32 else schema.TensorType.INT8
+        model.buffers.append(buffer)
+        graph.tensors.append(tensor)
+    builder = flatbuffers.Builder(1 << 12)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(bytes(builder.Output()))
+    content = path.read_bytes()
+    found = find_tensors({"model.tflite": str(path)})["model.tflite"]
+    assert {tensor.name: (content[tensor.start : tensor.end], tensor.width) for tensor in found} == {
+        "0/kernel": (arrays["kernel"].tobytes(), 4),
+        "0/table": (arrays["table"].tobytes(), 1),
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 30, b"0123TFL3" + b"\xff" * 100, b"\x3a\xff\xff\xff\xff\x0f" * 9])
+def test_a_damaged_model_has_no_tensors(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert find_tensors({"model.onnx": str(path)}) == {"model.onnx": []}
+
+
+# ---- releases ----
+
+
+def release_of(version: str, arrays: Arrays) -> Made:
+    labels = f"{version}\n".encode() + b"".join(b"class %d\n" % number for number in range(1000))
+    return make_release(version, files={"model.onnx": onnx_model(arrays).SerializeToString(), "labels.txt": labels})
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with a version, and one after a fine-tune of its last layer."""
+    root = tmp_path / "repository"
+    publish(release_of("1.0.0", LAYERS), root)
+    publish(release_of("1.1.0", {**LAYERS, **tuned({"third": LAYERS["third"]})}), root)
+    return root
+
+
+def delta(repository: Path, *arguments: str) -> int:
+    return main(["delta", "--model", "digits", "--repository", str(repository), *arguments])
+
+
+def test_the_command_adds_deltas_beside_the_blobs(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = json.loads((repository / "digits" / "1.1.0" / "manifest.json").read_text())["variants"][0]["files"]
+    file = File(**files[0])
+    assert delta(repository, "--from", "1.0.0", "--to", "1.1.0", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["changed"]
+    old = sha256((onnx_model(LAYERS)).SerializeToString())
+    (entry,) = [entry for entry in said["deltas"] if entry["path"] == "model.onnx" and entry["bases"]]
+    assert entry["bases"] == [old]
+    assert entry["size"] < 0.2 * file.size
+    found = read_deltas(str(repository), file)
+    assert [found[0].sha256, found[0].size, list(found[0].bases)] == [entry["sha256"], entry["size"], entry["bases"]]
+    path = repository / "deltas" / file.sha256 / entry["sha256"]
+    assert sha256(path.read_bytes()) == entry["sha256"]
+    assert delta(repository, "--from", "1.0.0", "--to", "1.1.0") == 0
+    assert read_deltas(str(repository), file) == found
+    assert "model.onnx" in capsys.readouterr().out
+
+
+def test_a_file_is_compressed_where_that_helps(repository: Path, tmp_path: Path) -> None:
+    made = release_of("1.1.0", LAYERS)
+    found = make_deltas(made.release, _locate(made, tmp_path), None, str, str(tmp_path))
+    (whole,) = [item for item in found if item.file.path == "labels.txt"]
+    assert whole.delta.bases == ()
+    assert whole.delta.size < 0.3 * whole.file.size
+    add_deltas(str(repository), found)
+    assert read_deltas(str(repository), whole.file) == [whole.delta]
+
+
+def test_nothing_is_published_that_is_not_smaller(tmp_path: Path) -> None:
+    old, new = (
+        make_release(version, files={"model.onnx": random.Random(version).randbytes(50_000)}) for version in "12"
+    )
+    found = make_deltas(new.release, _locate(new, tmp_path), old.release, _locate(old, tmp_path), str(tmp_path))
+    assert found == []
+    (variant,) = new.release.variants
+    assert bytes_to_fetch(new.release, variant, old.release.all_files(), found) == 50_000
+
+
+def test_what_a_device_would_fetch_is_the_smallest_form_of_each_file(tmp_path: Path) -> None:
+    old, new = release_of("1.0.0", LAYERS), release_of("1.1.0", {**LAYERS, **tuned({"third": LAYERS["third"]})})
+    found = make_deltas(new.release, _locate(new, tmp_path), old.release, _locate(old, tmp_path), str(tmp_path))
+    (variant,) = new.release.variants
+    with_old = bytes_to_fetch(new.release, variant, old.release.all_files(), found)
+    with_nothing = bytes_to_fetch(new.release, variant, [], found)
+    assert with_old < 0.2 * with_nothing < sum(file.size for file in new.release.files(variant))
+    assert bytes_to_fetch(new.release, variant, new.release.all_files(), found) == 0
+
+
+def test_a_damaged_index_is_written_anew(repository: Path) -> None:
+    files = json.loads((repository / "digits" / "1.1.0" / "manifest.json").read_text())["variants"][0]["files"]
+    file = File(**files[0])
+    index = repository / index_path(file.sha256)
+    index.parent.mkdir(parents=True)
+    index.write_text("damaged")
+    assert read_deltas(str(repository), file) == []
+    assert delta(repository, "--from", "1.0.0", "--to", "1.1.0") == 0
+    assert read_deltas(str(repository), file)
+
+
+def test_versions_that_cannot_be_compared_are_refused(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert delta(repository, "--from", "1.1.0", "--to", "1.1.0") == 2
+    assert "expected two versions; found 1.1.0 twice" in capsys.readouterr().err
+    assert delta(repository, "--from", "0.1.0", "--to", "1.1.0") == 2
+    assert "0.1.0" in capsys.readouterr().err
+
+
+def _locate(made: Made, directory: Path) -> Any:
+    for digest, content in made.blobs.items():
+        (directory / digest).write_bytes(content)
+    return lambda file: str(directory / file.sha256)

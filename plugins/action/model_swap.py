@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import time
-from typing import Any, Iterable, NoReturn, Sequence
+from typing import Any, NoReturn, Sequence
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 
@@ -20,6 +19,13 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.release impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction, without_answer
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import never_connected
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import position
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._sending import (
+    Form,
+    inline_arguments,
+    smallest_forms,
+    told,
+    whole_forms,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import (
     OpenRepository,
     Trust,
@@ -27,9 +33,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
     read_from,
 )
 
-# How much of what a device lacks comes with the second call: the files beside a model, and the smallest models. A
-# transfer is five commands more.
-_INLINE_BYTES = 64 * 1024
 # The states that need the release.
 _BRINGING = ("present", "staged", "active")
 
@@ -85,15 +88,18 @@ class ActionModule(DeviceAction):
             wanted = _asked_for(result).intersection(files)
             if wanted and repository and not result.get("failed") and not self._task.check_mode:
                 first = result
-                repository.bring(files[sha] for sha in wanted)
-                small = _smallest(files[sha] for sha in wanted)
-                args["inline_blobs"] = {
-                    file.sha256: base64.b64encode(repository.read_blob(file)).decode() for file in small
-                }
-                large = sorted(wanted.difference(args["inline_blobs"]))
-                if large:
-                    args["staged_blobs"] = self._send(repository, large)
+                forms = smallest_forms(repository, [files[sha] for sha in sorted(wanted)], _held(result))
+                args = self._with_forms(args, repository, forms)
                 result = self._call(args, task_vars)
+                result["sent"] = told(forms)
+                refused = _refused(result)
+                if refused and not result.get("failed"):
+                    # Whole, and without any delta: so this ends here.
+                    forms = whole_forms(repository, [files[sha] for sha in sorted(refused) if sha in wanted])
+                    last = self._call(self._with_forms(args, repository, forms), task_vars)
+                    last["warnings"] = [*last.get("warnings", []), *refused.values()]
+                    last["sent"] = told(forms, result["sent"])
+                    result = last
                 tell_from_the_beginning(result, first)
                 if "fetched" in first:
                     result["fetched"] = first["fetched"]
@@ -135,7 +141,7 @@ class ActionModule(DeviceAction):
         # In every event of every device, in a log or in AWX, the model and the version say the same.
         shown = result.get("invocation", {}).get("module_args", {})
         # An address may have a password in it.
-        for name in ("manifest", "inline_blobs", "fetch"):
+        for name in ("manifest", "inline_blobs", "inline_deltas", "fetch"):
             shown.pop(name, None)
         return result
 
@@ -170,14 +176,22 @@ class ActionModule(DeviceAction):
             f"{message}. Live now: {live or 'no version'}", result={**asked, "refused": True, "live": live}
         ) from None
 
-    def _send(self, repository: OpenRepository, blobs: Sequence[str]) -> str:
-        """Send the blobs to a temporary directory on the device and return its path. Raises _TransferError."""
+    def _with_forms(self, args: dict[str, Any], repository: OpenRepository, forms: Sequence[Form]) -> dict[str, Any]:
+        """The arguments with what is sent in them, after a transfer of the rest. Raises _TransferError."""
+        repository.bring(form.file for form in forms if form.delta is None)
+        inline, rest = inline_arguments(forms)
+        staged = {"staged_blobs": self._send(rest)} if rest else {}
+        blobs = {**args.get("inline_blobs", {}), **inline["inline_blobs"]}
+        return {**args, **staged, "inline_blobs": blobs, "inline_deltas": inline["inline_deltas"]}
+
+    def _send(self, forms: Sequence[Form]) -> str:
+        """Send files to a temporary directory on the device and return its path. Raises _TransferError."""
         shell = self._connection._shell
         try:
             directory: str = shell.tmpdir or self._make_tmp_path()
-            paths = [shell.join_path(directory, sha) for sha in blobs]
-            for sha, path in zip(blobs, paths):
-                self._transfer_file(repository.blob_path(sha), path)
+            paths = [shell.join_path(directory, form.name) for form in forms]
+            for form, path in zip(forms, paths):
+                self._transfer_file(form.path, path)
             self._fixup_perms2((directory, *paths), execute=False)
         except AnsibleError as error:
             raise _TransferError(str(error)) from error
@@ -207,19 +221,23 @@ def _asked_for(result: dict[str, Any]) -> set[str]:
     return {str(blob.get("sha256")) for blob in blobs}
 
 
+def _held(result: dict[str, Any]) -> set[str]:
+    """The SHA-256 of each blob that the device says it holds."""
+    held = result.get("held_blobs")
+    return {str(sha256) for sha256 in held} if isinstance(held, list) else set()
+
+
+def _refused(result: dict[str, Any]) -> dict[str, str]:
+    """What a person should know of deltas that the device refused, by the SHA-256 of the file."""
+    refused = result.get("refused_deltas")
+    entries = [entry for entry in refused if isinstance(entry, dict)] if isinstance(refused, list) else []
+    return {
+        str(entry.get("sha256")): f"{entry.get('path')}: sent whole, as its delta was refused: {entry.get('reason')}"
+        for entry in entries
+    }
+
+
 def _why_not_fetched(result: dict[str, Any]) -> str:
     """Why the device could not fetch by itself, where it tried to."""
     failure = (result.get("fetched") or {}).get("failure")
     return f" It could not fetch them: {failure['message']}." if failure else ""
-
-
-def _smallest(files: Iterable[File]) -> list[File]:
-    """The smallest of the files, which together have at most ``_INLINE_BYTES``."""
-    found: list[File] = []
-    total = 0
-    for file in sorted(files, key=lambda file: (file.size, file.sha256)):
-        total += file.size
-        if total > _INLINE_BYTES:
-            break
-        found.append(file)
-    return found

@@ -111,12 +111,19 @@ options:
         default: 300
   staged_blobs:
     description:
-      - Directory on the device that holds the release's blobs, each named by its SHA-256.
+      - Directory on the device that holds the release's blobs, each named by its SHA-256; deltas have the suffix
+        C(.delta).
       - Set by the action plugin after it has sent them.
     type: path
   inline_blobs:
     description:
       - Blobs that are small enough to come with the call, in base64, by their SHA-256.
+      - Set by the action plugin.
+    type: dict
+    default: {}
+  inline_deltas:
+    description:
+      - Deltas that are small enough to come with the call, in base64, by the SHA-256 of the file that they make.
       - Set by the action plugin.
     type: dict
     default: {}
@@ -374,6 +381,25 @@ missing_blobs:
   type: list
   elements: dict
   sample: [{path: model.onnx, size: 40518, sha256: 5f2c...}]
+held_blobs:
+  description: The SHA-256 of each blob that the device holds, which deltas can be made from.
+  returned: when blobs are missing, outside check mode
+  type: list
+  elements: str
+  sample: [8e3eff41...]
+refused_deltas:
+  description: The deltas that did not make their file, each with the reason. The action plugin sends these files whole.
+  returned: when the release was staged
+  type: list
+  elements: dict
+  sample: []
+sent:
+  description:
+    - What the controller sent, in bytes, and how much the files are that it was for.
+    - C(deltas) is the number of files that came as a delta.
+  returned: when the controller sent something
+  type: dict
+  sample: {bytes: 4711, whole_bytes: 57067, deltas: 1}
 fetched:
   description:
     - What the device fetched by itself. C(bytes) are those of the files, C(received_bytes) all that came for them.

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from typing import BinaryIO, Iterable
+from typing import BinaryIO, Iterable, Iterator
 
 from .._common.errors import IntegrityError, with_path
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
@@ -41,14 +42,42 @@ class Blobs:
 
         ``origin`` names the source in errors. Raises IntegrityError on a wrong size or digest.
         """
+        with self._added(file) as target:
+            actual = read_hashed(source, file.size, origin, target)
+            if actual != file.sha256:
+                raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
+
+    def add_delta(self, file: File, delta: BinaryIO, origin: str) -> None:
+        """Make ``file`` of a delta and the blobs that it needs, as ``add`` does: visible only when it is right.
+
+        Raises IntegrityError for a delta that does not make ``file``, and for a blob that is not held.
+        """
+        # A call without a delta does not pay for the import.
+        from .._release.delta import apply_delta
+
+        with self._added(file) as target:
+            apply_delta(delta, file, self._open, target.write, origin)
+
+    def held(self) -> list[str]:
+        """The SHA-256 of each blob, sorted."""
+        return sorted(os.listdir(self.directory)) if is_directory(self.directory) else []
+
+    def _open(self, sha256: str, size: int) -> BinaryIO:
+        """Open a blob that a delta needs."""
+        file = File(sha256, size, sha256)
+        if not self._is_complete(file):
+            raise IntegrityError(f"{self.path(file)}: expected a blob of {size} bytes, which a delta needs; found none")
+        return open(self.path(file), "rb")
+
+    @contextlib.contextmanager
+    def _added(self, file: File) -> Iterator[BinaryIO]:
+        """What the block writes becomes the blob of ``file``, if the block ends well."""
         self._tree.directory(self.directory)
         staged = self._tree.staged(file.sha256)
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             with with_path(staged), open(descriptor, "wb") as target:
-                actual = read_hashed(source, file.size, origin, target)
-                if actual != file.sha256:
-                    raise IntegrityError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; found {actual}")
+                yield target
                 self._tree.seal(target, CONTENT_MODE)
             os.rename(staged, self.path(file))
         except BaseException:

@@ -191,10 +191,18 @@ class SwapCall:
         if plan.stages:
             swap.prune(release, plan)
         sent = request.inline_blobs
-        if request.staged_blobs is None and any(file.sha256 not in sent for file in self.lacking):
-            self._describe(plan, held)
-            result["changed"] = False
+        deltas = request.inline_deltas
+        if request.staged_blobs is None and any(file.sha256 not in {**sent, **deltas} for file in self.lacking):
+            self._lacks(plan, held)
             return None
+        if plan.stages and self.lacking:
+            whole = [file for file in self.lacking if file.sha256 not in sent]
+            made, result["refused_deltas"] = swap.add_deltas(whole, request.staged_blobs, deltas)
+            plan = plan._replace(missing=tuple(file for file in plan.missing if file not in made))
+            if result["refused_deltas"]:
+                self.note_lacking(plan.missing)
+                self._lacks(plan, held)
+                return None
         if plan.stages:
             swap.stage(release, plan, request.staged_blobs, sent)
             self.note_lacking(())
@@ -204,6 +212,12 @@ class SwapCall:
             swap.make_room(plan)
         result["tested"] = self.store.tested(self.store.version(request.model, request.version))
         return plan
+
+    def _lacks(self, plan: Plan, held: dict[str, str]) -> None:
+        """Ask for what is lacking, and say what there is that deltas can be made from."""
+        self._describe(plan, held)
+        self.result["changed"] = False
+        self.result["held_blobs"] = self.store.blobs.held()
 
     def _order(self, swap: Swap, options: SwapOptions, act: bool) -> Plan:
         """Have the device fetch the release by itself, unless it holds it."""

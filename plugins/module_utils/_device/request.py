@@ -50,6 +50,7 @@ _SPECS: dict[str, dict[str, Any]] = {
     "keep_versions": {"elements": "str"},
     # Not secret, but nothing for a log.
     "inline_blobs": {"no_log": True},
+    "inline_deltas": {"no_log": True},
 }
 
 _CODE = '{"edgeml_code": '
@@ -90,6 +91,7 @@ class SwapRequest(NamedTuple):
     fetch: FetchOptions = FetchOptions()
     staged_blobs: str | None = None
     inline_blobs: Mapping[str, str] = {}
+    inline_deltas: Mapping[str, str] = {}
     unavailable_blobs: Mapping[str, str] = {}
     verify: str = "quick"
     strategy: str = _SERVER.strategy
@@ -154,6 +156,9 @@ class SwapResult(TypedDict, total=False):
     tested: dict[str, Any] | None
     missing_blobs: list[Blob]
     fetched: dict[str, Any] | None
+    held_blobs: list[str]
+    refused_deltas: list[dict[str, Any]]
+    sent: dict[str, Any]
     order: dict[str, Any] | None
     baseline: dict[str, Any] | None
     refused: bool

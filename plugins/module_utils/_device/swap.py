@@ -16,7 +16,7 @@ import contextlib
 import io
 import os
 import time
-from typing import Any, BinaryIO, Mapping
+from typing import Any, BinaryIO, Iterable, Mapping
 
 from .._common.errors import CandidateError, IntegrityError, ServerError, SwapError
 from .._release.release import File, Release
@@ -30,6 +30,7 @@ from .version import Version
 
 SERVER_RETURN_SECONDS = 90.0
 HEALTH_INTERVAL_SECONDS = 0.5
+DELTA_SUFFIX = ".delta"
 _INLINE = "what came with the call"
 
 
@@ -69,6 +70,34 @@ class Swap(Planning):
             self.store.relink(file)
         self.store.install(release, require(plan.variant))
         self._test(self.store.version(self.model, release.version))
+
+    def add_deltas(
+        self, files: Iterable[File], directory: str | None, inline: Mapping[str, str]
+    ) -> tuple[list[File], list[dict[str, Any]]]:
+        """Make files that the release lacks of deltas: in ``directory``, named by the file's digest and DELTA_SUFFIX
+        unless the whole file is there, or in ``inline``, in base64 by that digest.
+
+        Returns the files that were made, and the deltas that were refused, each with its ``reason``: their files have
+        to come whole. Raises OSError.
+        """
+        made, refused = [], []
+        for file in files:
+            path = os.path.join(directory or self.store.root, file.sha256)
+            is_sent = directory is not None and os.path.exists(path + DELTA_SUFFIX) and not os.path.exists(path)
+            if file.sha256 not in inline and not is_sent:
+                continue
+            try:
+                if file.sha256 in inline:
+                    self.store.blobs.add_delta(file, _decoded(inline[file.sha256]), _INLINE)
+                else:
+                    with open(path + DELTA_SUFFIX, "rb") as delta:
+                        self.store.blobs.add_delta(file, delta, path + DELTA_SUFFIX)
+            except IntegrityError as error:
+                refused.append({"path": file.path, "sha256": file.sha256, "reason": str(error)})
+                continue
+            self.store.relink(file)
+            made.append(file)
+        return made, refused
 
     def activate(self, plan: Plan, options: SwapOptions) -> dict[str, Any] | None:
         """Make ``plan.after.active`` serve, or put the old version back and raise SwapError.

@@ -19,6 +19,7 @@ from typing import Mapping
 from .._common.errors import IntegrityError, ManifestError
 from .._common.hashing import BlockDigests, read_hashed
 from .channels import CHANNELS, CHANNELS_BYTES_MAX, channel_of, read_channels, version_on_channel
+from .delta_index import INDEX_BYTES_MAX, Delta, delta_path, index_path, parse_index
 from .manifest import MANIFEST_BYTES_MAX, parse_release_json
 from .names import check_name, is_name
 from .onnx_check import check_onnx
@@ -94,6 +95,18 @@ class Repository:
     def blob_path(self, sha256: str) -> str:
         """Path of the blob with this digest."""
         return os.path.join(self.root, "blobs", "sha256", sha256)
+
+    def deltas(self, file: File) -> list[Delta]:
+        """The deltas of a file, the smallest first; none where their index cannot be read, for it is a hint."""
+        try:
+            with open(os.path.join(self.root, index_path(file.sha256)), "rb") as index:
+                return parse_index(index.read(INDEX_BYTES_MAX + 1), file)
+        except (OSError, ValueError):
+            return []
+
+    def delta_path(self, file: File, delta: Delta) -> str:
+        """Path of a delta of ``file``."""
+        return os.path.join(self.root, delta_path(file.sha256, delta))
 
     def read_blob(self, file: File) -> bytes:
         """The bytes of a small blob, at most one more than ``file`` has. Raises IntegrityError if it cannot be read."""

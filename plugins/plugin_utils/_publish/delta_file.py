@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import BLOCK_BYTES
 
 from .alignment import Source, Span, align
 

@@ -19,14 +19,14 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import BASES_MAX, apply_delta
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import (
     DELTAS_MAX,
-    INDEX_BYTES_MAX,
     Delta,
     delta_path,
     index_document,
     index_path,
-    parse_index,
+    smallest,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File, Release, Variant
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from .alignment import Source
 from .delta_file import write_delta
@@ -62,7 +62,7 @@ def make_deltas(
     done = {file.sha256 for file in old.all_files()} if old is not None else set()
     for variant in release.variants:
         new_sources = _sources(release, variant, locate)
-        old_sources = _sources(old, _like(old, variant.name), locate_old) if old is not None else {}
+        old_sources = _sources(old, like(old, variant.name), locate_old) if old is not None else {}
         for file, source in new_sources.items():
             if file.sha256 in done or file.size < _FILE_BYTES_MIN:
                 continue
@@ -77,8 +77,8 @@ def make_deltas(
     return made
 
 
-def _like(release: Release, name: str) -> Variant:
-    """The variant of that name, or the first one."""
+def like(release: Release, name: str) -> Variant:
+    """The variant of that name, or the first one: which a device without it has, as far as can be known here."""
     return next((variant for variant in release.variants if variant.name == name), release.variants[0])
 
 
@@ -125,32 +125,19 @@ def add_deltas(repository: str, made: Iterable[MadeDelta]) -> None:
         directory = os.path.join(repository, os.path.dirname(index_path(item.file.sha256)))
         make_directories(directory)
         publish_file(item.location, os.path.join(repository, delta_path(item.file.sha256, item.delta)))
-        known = [delta for delta in read_deltas(repository, item.file) if delta.bases != item.delta.bases]
+        known = [delta for delta in Repository(repository).deltas(item.file) if delta.bases != item.delta.bases]
         document = index_document([item.delta, *known][:DELTAS_MAX])
         write_whole(os.path.join(repository, index_path(item.file.sha256)), json.dumps(document, indent=2) + "\n")
 
 
-def read_deltas(repository: str, file: File) -> list[Delta]:
-    """The deltas of a file that are there; none where the index is damaged: it is a hint."""
-    try:
-        with open(os.path.join(repository, index_path(file.sha256)), "rb") as index:
-            return parse_index(index.read(INDEX_BYTES_MAX + 1), file)
-    except (OSError, ValueError):
-        return []
-
-
-def bytes_to_fetch(release: Release, variant: Variant, held: Iterable[File], made: Sequence[MadeDelta]) -> int:
-    """What a device that has the files ``held`` would fetch of a variant: of each file the smallest form."""
+def bytes_to_fetch(files: Iterable[File], held: Iterable[File], deltas_of: Callable[[File], Iterable[Delta]]) -> int:
+    """What a device that has the files ``held`` fetches of ``files``: of each the smallest form."""
     have = {file.sha256 for file in held}
     total = 0
-    for file in release.files(variant):
+    for file in files:
         if file.sha256 not in have:
-            sizes = [
-                item.delta.size
-                for item in made
-                if item.file.sha256 == file.sha256 and have.issuperset(item.delta.bases)
-            ]
-            total += min([file.size, *sizes])
+            delta = smallest(list(deltas_of(file)), have)
+            total += file.size if delta is None else min(file.size, delta.size)
     return total
 
 

@@ -19,7 +19,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Iterator, Mapping
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory, write_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import (
+    fsync_directory,
+    remove_tree,
+    write_whole,
+)
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import index_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from .catalogue import Listed, read_catalogue
@@ -83,6 +88,7 @@ def collect(
                 _remove_release(repository, item)
             for path in blobs:
                 os.unlink(path)
+                remove_tree(os.path.dirname(os.path.join(repository, index_path(os.path.basename(path)))))
     names = [_name(item) for item in unneeded]
     return Collected(names, [os.path.basename(path) for path in blobs], sum(blobs.values()), kept)
 

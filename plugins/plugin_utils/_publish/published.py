@@ -12,13 +12,17 @@ import os
 from typing import Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from . import provenance
 from .candidate import Candidate
+from .deltas import MadeDelta, bytes_to_fetch, like, make_deltas
+from .document import ReleaseDocument
 from .model import ModelFile, RefusedError
 from .options import ReleaseOptions
+from .publication import Publication
 from .writer import MANIFEST
 
 
@@ -53,13 +57,30 @@ def newest_release(repository: str, model: str, *, other_than: str) -> Release |
     return max(found, key=lambda release: str(release.document.get("created", "")), default=None)
 
 
-def count_bytes_to_fetch(options: ReleaseOptions, release: Release, passed: Sequence[Candidate]) -> None:
-    """Note of each variant what a device with the newest other version of the model would fetch."""
+def make_deltas_from_newest(
+    publication: Publication, made: ReleaseDocument, passed: Sequence[Candidate]
+) -> list[MadeDelta]:
+    """Make the deltas of a release from the newest other version of the model, and note of each variant what a device
+    with that version fetches."""
+    options, release = publication.options, made.release
+    repository = Repository(options.repository)
     previous = newest_release(options.repository, options.model, other_than=options.version)
+    work = publication.path("deltas")
+    os.mkdir(work)
+    deltas = make_deltas(
+        release,
+        lambda file: made.locations[file.sha256],
+        previous,
+        lambda file: repository.blob_path(file.sha256),
+        work,
+    )
+    by_file: dict[str, list[Delta]] = {}
+    for item in deltas:
+        by_file.setdefault(item.file.sha256, []).append(item.delta)
     for candidate in passed:
         variant = next(found for found in release.variants if found.name == candidate.model.name)
-        held: set[str] = set()
-        if previous is not None:
-            same = next((found for found in previous.variants if found.name == variant.name), previous.variants[0])
-            held = {file.sha256 for file in previous.files(same)}
-        candidate.fetched_bytes = sum(file.size for file in release.files(variant) if file.sha256 not in held)
+        held = previous.files(like(previous, variant.name)) if previous is not None else ()
+        candidate.fetched_bytes = bytes_to_fetch(
+            release.files(variant), held, lambda file: by_file.get(file.sha256, [])
+        )
+    return deltas

@@ -17,6 +17,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from .candidate import Candidate
 from .conversion import outputs_shapes, right_outputs, run_source
+from .deltas import add_deltas
 from .device_tests import (
     find_emulated_device,
     reasons_against_devices,
@@ -29,7 +30,7 @@ from .make_variants import formats_of, make_candidates
 from .model import ModelFile, Progress, RefusedError, file_of
 from .options import ReleaseOptions
 from .publication import Publication, Published
-from .published import count_bytes_to_fetch, published_release
+from .published import make_deltas_from_newest, published_release
 from .runtimes import find_minimum
 from .samples import Samples, read_samples, write_inputs
 from .source import RECIPE, Source, read_source, run_recipe
@@ -64,11 +65,13 @@ def _run(publication: Publication, *, check: bool) -> Published:
     made = make_document(publication, passed, holdout, run, source, given)
     _refuse_if(reasons_against_devices(made.release, options))
     _refuse_if(reasons_of_smoke_tests(publication, made, passed, place))
-    count_bytes_to_fetch(options, made.release, passed)
+    progress.step("making deltas")
+    deltas = make_deltas_from_newest(publication, made, passed)
     changed = True
     if not check:
         progress.step(f"publishing into {options.repository}")
         changed = publish(options.repository, made.document, made.locations)
+        add_deltas(options.repository, deltas)
     table = [candidate.row() for candidate in candidates]
     facts = _facts(publication, holdout, source)
     return Published(changed, made.document, made.release.digest, table, facts, tuple(publication.notes))

@@ -19,6 +19,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release, Variant
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
+from .deltas import bytes_to_fetch, like
 from .model import PublishError
 from .words import NONE, bytes_text, metric_text, seconds_text
 
@@ -113,9 +114,7 @@ def _variant(
     old, new = (_find(release, name) for release in (before, after))
     fetched = None
     if new is not None:
-        # A device without that variant has the release's first one, as far as can be known here.
-        held = {file.sha256 for file in before.files(old or before.variants[0])}
-        fetched = sum(file.size for file in after.files(new) if file.sha256 not in held)
+        fetched = bytes_to_fetch(after.files(new), before.files(like(before, name)), repository.deltas)
     tensors = None
     if old is not None and new is not None and not (before.is_pipeline or after.is_pipeline):
         tensors = _tensors(repository, old, new)

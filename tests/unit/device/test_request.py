@@ -82,6 +82,7 @@ ARGUMENTS = st.fixed_dictionaries(
         "state": st.sampled_from(["present", "active", "previous", "absent"]),
         "manifest": st.none() | st.dictionaries(st.text(), st.text()),
         "inline_blobs": st.dictionaries(st.text(), st.text()),
+        "inline_deltas": st.dictionaries(st.text(), st.text()),
         "min_ready_seconds": st.floats(allow_nan=False) | st.integers(),
         "trial_limits": st.fixed_dictionaries({}, optional={"crashes_max": st.none() | st.integers()}),
         "fetch": st.fixed_dictionaries(

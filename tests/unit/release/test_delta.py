@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import (
-    BLOCK_BYTES,
     DeltaError,
     apply_delta,
     read_header,

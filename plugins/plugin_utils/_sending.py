@@ -1,0 +1,96 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""In which form a controller sends each file that a device lacks: the smallest; small ones come with the call."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, with_path
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, smallest
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+
+# How much of what a device lacks comes with the second call: the files beside a model, deltas, and the smallest models.
+# A transfer is five commands more.
+INLINE_BYTES = 64 * 1024
+# What a device calls the delta of a file, beside whole ones.
+_DELTA_SUFFIX = ".delta"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file that is sent: whole, or as a delta. ``path`` is where its bytes are, ``size`` how many they are."""
+
+    file: File
+    delta: Delta | None
+    path: str
+
+    @property
+    def size(self) -> int:
+        """How many bytes are sent."""
+        return self.file.size if self.delta is None else self.delta.size
+
+    @property
+    def name(self) -> str:
+        """What it is called on the device."""
+        return self.file.sha256 + (_DELTA_SUFFIX if self.delta is not None else "")
+
+    def read(self) -> bytes:
+        """Its bytes, at most one more than it has. Raises IntegrityError."""
+        try:
+            with open(self.path, "rb") as source, with_path(self.path):
+                return source.read(self.size + 1)
+        except OSError as error:
+            raise IntegrityError(
+                f"{self.path}: {self.file.path}: expected {self.size} bytes; {error.strerror}"
+            ) from error
+
+
+def whole_forms(repository: Repository, files: Iterable[File]) -> list[Form]:
+    """The files as they are."""
+    return [Form(file, None, repository.blob_path(file.sha256)) for file in files]
+
+
+def smallest_forms(repository: Repository, files: Iterable[File], held: Collection[str]) -> list[Form]:
+    """Each file as a delta, if there is one that a device can use that holds the blobs ``held``; else as it is."""
+    forms = []
+    for whole in whole_forms(repository, files):
+        delta = smallest(repository.deltas(whole.file), held)
+        path = repository.delta_path(whole.file, delta) if delta is not None else ""
+        usable = delta is not None and os.path.isfile(path) and os.path.getsize(path) == delta.size
+        forms.append(Form(whole.file, delta, path) if usable else whole)
+    return forms
+
+
+def inline_arguments(forms: Sequence[Form]) -> tuple[dict[str, dict[str, str]], list[Form]]:
+    """The arguments of a call that has the smallest forms with it, and the forms that have to be sent before it."""
+    inline: dict[str, dict[str, str]] = {"inline_blobs": {}, "inline_deltas": {}}
+    total = 0
+    rest = []
+    for form in sorted(forms, key=lambda form: (form.size, form.file.sha256)):
+        total += form.size
+        if total > INLINE_BYTES:
+            rest.append(form)
+            continue
+        option = "inline_blobs" if form.delta is None else "inline_deltas"
+        inline[option][form.file.sha256] = base64.b64encode(form.read()).decode()
+    return inline, rest
+
+
+def told(forms: Iterable[Form], before: Mapping[str, Any] | None = None) -> dict[str, int]:
+    """The return value ``sent``, with what was sent before."""
+    total = dict(before or {"bytes": 0, "whole_bytes": 0, "deltas": 0})
+    for form in forms:
+        total["bytes"] += form.size
+        total["whole_bytes"] += form.file.size
+        total["deltas"] += form.delta is not None
+    return total

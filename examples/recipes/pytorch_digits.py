@@ -10,6 +10,7 @@ Its holdout:  TRAINING/bin/python pytorch_digits.py holdout.npz
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 OPSET = 18
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def data() -> list[Any]:
@@ -32,42 +34,55 @@ def data() -> list[Any]:
 
 
 class Network(nn.Module):
-    """From pixels, 0 to 16, to the probability of each digit."""
+    """From pixels, 0 to 16, to the probability of each digit. ``channels`` and ``hidden`` are its sizes."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 16, hidden: int = 32) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, 32), nn.ReLU(),
-            nn.Linear(32, 10), nn.Softmax(dim=1),
+            nn.Conv2d(1, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(16 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 10),
         )  # fmt: skip
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        probabilities: torch.Tensor = self.layers(image / 16)
-        return probabilities
+        return torch.softmax(self.scores(image), dim=1)
+
+    def scores(self, image: torch.Tensor) -> torch.Tensor:
+        """What the probabilities are made of."""
+        scores: torch.Tensor = self.layers(image / 16)
+        return scores
+
+
+def right_digits(scores: torch.Tensor, digits: torch.Tensor, _rows: torch.Tensor) -> torch.Tensor:
+    """The usual loss: how far the scores are from the right digits."""
+    return nn.functional.cross_entropy(scores, digits)
+
+
+def train(network: Network, epochs: int, rate: float, loss: Loss = right_digits) -> Network:
+    """Train a network. ``loss`` gets its scores, the right digits, and which of the training images they are of."""
+    torch.set_num_threads(1)
+    images, _held_out, digits, _labels = data()
+    inputs, wanted = torch.from_numpy(images), torch.from_numpy(digits)
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
+    for _epoch in range(epochs):
+        for rows in torch.randperm(len(inputs)).split(32):
+            optimiser.zero_grad()
+            loss(network.scores(inputs[rows]), wanted[rows], rows).backward()
+            optimiser.step()
+    network.eval()
+    return network
 
 
 @lru_cache(maxsize=1)
 def model() -> Network:
     """The trained network; yours is read from where training left it."""
     torch.manual_seed(0)
-    torch.set_num_threads(1)
-    images, _held_out, digits, _labels = data()
-    inputs, wanted = torch.from_numpy(images), torch.from_numpy(digits)
-    network = Network()
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for _epoch in range(8):
-        for batch in torch.randperm(len(inputs)).split(32):
-            optimiser.zero_grad()
-            nn.functional.nll_loss(torch.log(network(inputs[batch]) + 1e-9), wanted[batch]).backward()
-            optimiser.step()
-    network.eval()
-    return network
+    return train(Network(), epochs=16, rate=3e-3)
 
 
-def export(directory: str) -> None:
-    """Write the network, for batches of any size."""
+def write(network: Network, directory: str) -> None:
+    """Write a network as ONNX, for batches of any size."""
     torch.onnx.export(
-        model(),
+        network,
         (torch.zeros(2, 1, 8, 8),),
         str(Path(directory, "model.onnx")),
         input_names=["image"],
@@ -79,12 +94,27 @@ def export(directory: str) -> None:
     )
 
 
+def answers(network: Network, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """What PyTorch computes of a network."""
+    with torch.no_grad():
+        return {"probabilities": network(torch.from_numpy(inputs["image"])).numpy()}
+
+
+def export(directory: str) -> None:
+    """Write the model."""
+    write(model(), directory)
+
+
 def reference(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
     """What PyTorch computes."""
-    with torch.no_grad():
-        return {"probabilities": model()(torch.from_numpy(inputs["image"])).numpy()}
+    return answers(model(), inputs)
+
+
+def write_holdout(path: str) -> None:
+    """Write the images that no network was trained by."""
+    _images, held_out, _digits, labels = data()
+    np.savez_compressed(path, image=held_out, labels=labels)
 
 
 if __name__ == "__main__":
-    _images, held_out, _digits, labels = data()
-    np.savez_compressed(sys.argv[1], image=held_out, labels=labels)
+    write_holdout(sys.argv[1])

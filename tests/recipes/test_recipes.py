@@ -27,8 +27,46 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "xgboost_digits": ("trees", {}),
     "sklearn_forest": ("trees", {}),
     "sklearn_tickets": ("trees", {}),
-    "pytorch_digits": ("pytorch", {"variants": ["fp32", "fp16", "int8"], "required_variants": ["fp16", "int8"]}),
+    "pytorch_digits": (
+        "pytorch",
+        {"variants": ["fp32", "fp16", "int8", "ncnn"], "required_variants": ["fp16", "int8", "ncnn"]},
+    ),
+    "keras_digits": ("keras", {"variants": ["int8", "fp16", "fp32"], "required_variants": ["int8", "fp16"]}),
+    "litert_torch_digits": ("litert-torch", {"variants": ["int8", "fp32"], "required_variants": ["int8"]}),
 }
+TWO_CLASSES = """
+_digits = data
+def data():
+    pixels, held_out, digits, labels = _digits()
+    return [pixels, held_out, (digits > 4).astype(int), (labels > 4).astype(int)]
+"""
+REGRESSION = """
+def model():
+    pixels, _held_out, digits, _labels = data()
+    return lightgbm.LGBMRegressor(reg_sqrt=True, **PARAMETERS).fit(pixels, digits)
+def reference(inputs):
+    return {"variable": model().predict(inputs["pixels"])[:, None]}
+"""
+NEAREST = """
+def prepared(_network, image):
+    larger = nn.functional.interpolate(image / 16, size=11, mode="nearest")
+    return nn.functional.interpolate(larger, size=8, mode="nearest")
+Network.prepared = prepared
+"""
+# Minutes since 1970 have 25 bits, their milliseconds 41.
+PRODUCTS = """
+class Hours(nn.Module):
+    def forward(self, minutes):
+        return {"hour": minutes.to(torch.int64) * 60000 // 3600000 % 24}
+def data():
+    minutes = np.random.default_rng(0).integers(28_000_000, 29_000_000, (200, 1)).astype(np.int32)
+    return [minutes, minutes, None, minutes[:, 0] // 60 % 24]
+def export(directory):
+    made = litert_torch.convert(Hours().eval(), sample_kwargs={"minutes": torch.zeros((1, 1), dtype=torch.int32)})
+    made.export(str(Path(directory, "model.tflite")))
+def reference(inputs):
+    return {"hour": Hours()(torch.from_numpy(inputs["minutes"]))["hour"].numpy()}
+"""
 # What changes a recipe so that the converter loses something, and says nothing.
 WRONG = {
     "LightGBM: a random forest": (
@@ -38,10 +76,24 @@ WRONG = {
     "LightGBM: zero_as_missing": ("lightgbm_digits", "PARAMETERS.update(zero_as_missing=True)"),
     "LightGBM: linear_tree": ("lightgbm_digits", "PARAMETERS.update(linear_tree=True)"),
     "LightGBM: multiclassova": ("lightgbm_digits", 'PARAMETERS.update(objective="multiclassova")'),
+    "LightGBM: sigmoid": ("lightgbm_digits", f"PARAMETERS.update(sigmoid=2.0)\n{TWO_CLASSES}"),
+    "LightGBM: reg_sqrt": ("lightgbm_digits", REGRESSION),
+    "XGBoost: several trees in a round": (
+        "xgboost_digits",
+        "PARAMETERS.update(num_parallel_tree=3, subsample=0.7)",
+    ),
+    "XGBoost: a random forest": ("xgboost_digits", "xgboost.XGBClassifier = xgboost.XGBRFClassifier"),
     "scikit-learn: a forest for double inputs": (
         "sklearn_forest",
         "from skl2onnx.common.data_types import DoubleTensorType\nINPUT, PRECISION = DoubleTensorType, np.float64",
     ),
+    "litert-torch: nearest to a size that is no multiple": ("litert_torch_digits", NEAREST),
+    "litert-torch: products above 32 bits": ("litert_torch_digits", PRODUCTS),
+}
+# Options that the converter itself refuses.
+REFUSED = {
+    "XGBoost: dart": ("xgboost_digits", 'PARAMETERS.update(booster="dart", rate_drop=0.5)', "gbtree_model_param"),
+    "XGBoost: zeros that are missing values": ("xgboost_digits", "PARAMETERS.update(missing=0.0)", "not nan but 0.0"),
 }
 
 
@@ -69,6 +121,13 @@ def publish(directory: Path, recipe: Path, python: str, **options: Any) -> Publi
     return publish_release(read_options(values), Progress())
 
 
+@pytest.fixture(autouse=True)
+def _converter_of_ncnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pnnx has a directory of its own, because its package wants PyTorch."""
+    assert (ENVIRONMENTS / "pnnx").exists(), "run `make recipes`"
+    monkeypatch.syspath_prepend(str(ENVIRONMENTS / "pnnx"))
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_recipe_is_published(tmp_path: Path, name: str) -> None:
     published = publish(tmp_path, RECIPES / f"{name}.py", python_of(name), **PUBLISHED[name][1])
@@ -80,18 +139,39 @@ def test_a_recipe_is_published(tmp_path: Path, name: str) -> None:
     assert b"pkg:pypi/numpy@" in repository.read_blob(release.documents["provenance"])
 
 
+def changed(directory: Path, name: str, change: str) -> Path:
+    """A recipe with ``change`` before what makes the holdout, which is the last part."""
+    recipe = directory / "wrong.py"
+    head, tail = (RECIPES / f"{name}.py").read_text().split('\nif __name__ == "__main__":\n')
+    tail = tail.replace("image=held_out", "minutes=held_out") if change == PRODUCTS else tail
+    recipe.write_text(f'{head}\n{change}\n\nif __name__ == "__main__":\n{tail}')
+    return recipe
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_conversion_that_loses_something_is_refused(tmp_path: Path, case: str) -> None:
     name, change = WRONG[case]
-    recipe = tmp_path / "wrong.py"
-    text = (RECIPES / f"{name}.py").read_text()
-    # Before what makes the holdout, which is the last part.
-    head, tail = text.split('\nif __name__ == "__main__":\n')
-    recipe.write_text(f'{head}\n{change}\n\nif __name__ == "__main__":\n{tail}')
+    recipe = changed(tmp_path, name, change)
     with pytest.raises(RefusedError) as refused:
         publish(tmp_path, recipe, python_of(name))
     assert "is not what the source framework computes" in str(refused.value)
     assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_converter_refuses_is_said(tmp_path: Path, case: str) -> None:
+    name, change, expected = REFUSED[case]
+    with pytest.raises(PublishError, match=expected):
+        publish(tmp_path, changed(tmp_path, name, change), python_of(name))
+
+
+def test_a_model_that_ncnn_cannot_serve_is_left_out(tmp_path: Path) -> None:
+    recipe = RECIPES / "sklearn_tickets.py"
+    published = publish(tmp_path, recipe, python_of("sklearn_tickets"), variants=["ncnn", "fp32"])
+    assert [(row["variant"], row["published"]) for row in published.table] == [
+        ("ncnn-fp32", False), ("onnx-fp32", True),
+    ]  # fmt: skip
+    assert any("ncnn takes float32 inputs of a fixed size" in note for note in published.notes)
 
 
 def test_a_zip_map_is_served_and_so_proved(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from links import REPOSITORY
+from releases import Made
+from server_process import Device
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Progress
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import ReleaseOptions, read_options
@@ -71,3 +73,9 @@ class Case:
         """Publish it."""
         with open(self.directory / "progress", "a", encoding="utf-8") as progress:
             return publish_release(self.write(), Progress(progress), check=check)
+
+
+def serve(device: Device, published: Published, repository: Path) -> None:
+    """Put a published release, with its first variant, into a device's store, and make it active there."""
+    blobs = {path.name: path.read_bytes() for path in (repository / "blobs" / "sha256").iterdir()}
+    device.publish_release(Made(dict(published.document), blobs))

@@ -17,6 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import recipe
 from ai_edge_quantizer.calibrator import Calibrator
 from ai_edge_quantizer.recipe_manager import RecipeManager
+from loud_levels import SAMPLES, levels, loudness
 from publications import Case, answers, digits_model
 from tflite_models import Graph, dense, plus_one
 
@@ -25,23 +26,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.variants import Calibration, NothingToDoError, quiet
 
 Array = np.ndarray[Any, Any]
-SAMPLES, LOUD = 400, 16
-
-
-def levels() -> bytes:
-    """How loud ``x`` is: below 30, above 30, above 80. The scores are lines that cross there."""
-    spread = (np.array([[1.0], [0.5], [0.25], [0.25]]), np.zeros(4))
-    lines = np.outer([0, 1, 2], [0.25, 0.5, 1, 1])
-    return dense([spread, (lines, np.array([0.0, -30.0, -110.0]))])
-
-
-def loudness(loud_first: bool) -> tuple[Array, Array]:
-    """Samples [N,1], few of them loud, all these at one end; and their levels."""
-    random = np.random.default_rng(0)
-    quiet = random.uniform(0, 4, SAMPLES - LOUD)
-    loud = np.concatenate([random.uniform(60, 70, LOUD // 2), random.uniform(90, 100, LOUD // 2)])
-    values = np.concatenate([loud, quiet] if loud_first else [quiet, loud]).astype(np.float32)
-    return values[:, None], (values > 30).astype(int) + (values > 80)
 
 
 class Levels(Case):

@@ -22,14 +22,26 @@ def typed_options(values: Mapping[str, Any], options: Mapping[str, Mapping[str, 
     """The values with the types of their options, which are those of a role's or a module's argument spec.
 
     A list or a mapping given as text is read as YAML, of which JSON is a part; any other text of a list is split at its
-    commas, as Ansible does. Raises OptionError.
+    commas, as Ansible does. An option without a value has its default. Raises OptionError.
     """
-    given = {name: _structure(values[name], options[name].get("type", "str")) for name in options if name in values}
+    given = {
+        name: _structure(values[name], option.get("type", "str"))
+        for name, option in options.items()
+        if name in values and not _has_no_value(values[name], option)
+    }
     checked = ArgumentSpecValidator({name: dict(option) for name, option in options.items()}).validate(given)
     if checked.error_messages:
         raise OptionError("; ".join(checked.error_messages))
     found: dict[str, Any] = checked.validated_parameters
     return found
+
+
+def _has_no_value(value: Any, option: Mapping[str, Any]) -> bool:
+    """Whether nothing was given: null, as JSON or an empty line of YAML says it, or a survey's empty text where no text
+    can be meant."""
+    if "{{" in str(option.get("default", "{{")):
+        return False
+    return value is None or (value == "" and option.get("type") in ("bool", "int", "float"))
 
 
 def _structure(value: Any, kind: str) -> Any:

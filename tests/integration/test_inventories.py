@@ -34,6 +34,17 @@ def test_names_of_every_kind(site: Site) -> None:
     assert [site.active(number) for number in range(len(NAMES))] == ["1.0.0"] * len(NAMES)
 
 
+def test_a_fleet_of_several_groups_and_answers_that_nobody_gave(site: Site) -> None:
+    """As a survey gives them: an empty text for each question that is optional."""
+    groups = {name: {"hosts": {f"{name}-1": {"number": number}}} for number, name in enumerate(("edge", "lab"))}
+    site.write("hosts.json", {"all": {"vars": site.variables(), "children": groups}})
+    optional = ("reason", "window", "approved", "concurrency", "attempt", "salt", "max_unavailable", "boundaries")
+    empty = dict.fromkeys([f"rollout_{name}" for name in optional], "")
+    run = site.rollout("-i", "hosts.json", rollout_hosts=["edge", "lab"], rollout_waves=["100%"], **empty)
+    assert run.code == 0, run
+    assert site.outcomes == {"edge-1": "updated", "lab-1": "updated"}
+
+
 # What a configuration of other playbooks may have. `free` and merged mappings change what a play means.
 CONFIGURATION = """\
 [defaults]

@@ -20,7 +20,7 @@ from typing import Any, Iterable, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 
-from .rollout import Rollout, RolloutError, State
+from .rollout import Rollout, RolloutError, State, second_after
 
 _SUFFIX = ".json"
 # Where a host is, and where it goes back to.
@@ -83,6 +83,18 @@ def read_all(directory: str) -> Contents:
         if rollout is not None:
             rollouts.append(rollout)
     return Contents(tuple(sorted(rollouts, key=lambda rollout: (rollout.began, rollout.attempt))), damaged)
+
+
+def time_after_all(directory: str, now: str) -> str:
+    """Return ``now``, or where the clock has stepped back, a second after the newest rollout of the ledger began.
+
+    The newest rollout decides what a device should be on, so a later one must not look older.
+    """
+    newest = max((rollout.began for rollout in read_all(directory).rollouts), default="")
+    try:
+        return now if now > newest else second_after(newest)
+    except ValueError:  # Somebody has written something else there.
+        return now
 
 
 def write(path: str, rollout: Rollout) -> None:

@@ -13,8 +13,9 @@ A role's argument spec checks a copy of a variable and leaves the variable as it
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, NoReturn, Sequence, TypeVar
+from typing import Any, Callable, ClassVar, Iterable, Mapping, NoReturn, Sequence, TypeVar
 
 import yaml
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -23,6 +24,10 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common import window
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 
 PREFIX = "rollout_"
+# Variables with that prefix that are no options: who takes part.
+_ABOUT_HOSTS = ("hosts", "pinned", "maintenance")
+# How alike a name must be to an option's, of 1, to be a misspelling of it; `wave` and `waves` are.
+_ALIKE = 0.85
 Self = TypeVar("Self", bound="_Options")
 
 
@@ -215,6 +220,9 @@ def _is(kind: Kind, also: str | None = None) -> dict[str, Any]:
 class _Options:
     """Options that are read from variables."""
 
+    # A survey's question that nobody answered gives an empty text, and JSON may say null.
+    empty_means_default: ClassVar[bool] = True
+
     @classmethod
     def names(cls) -> dict[str, tuple[str, ...]]:
         """Return the variables that set each option, the first before the second."""
@@ -230,12 +238,16 @@ class _Options:
         values, alternatives = {}, cls.names()
         for item in dataclasses.fields(cls):
             names = alternatives[item.name]
-            name = next((name for name in names if name in variables), None)
+            name = next((name for name in names if cls._is_given(variables, name)), None)
             if name is not None:
                 values[item.name] = item.metadata["kind"].convert(name, variables[name])
             elif item.metadata["also"]:
                 raise ArgumentError(f"{names[-1]} is not set. Set it in the inventory, or with -e {names[-1]}=…")
         return cls(**values)
+
+    @classmethod
+    def _is_given(cls, variables: Mapping[str, Any], name: str) -> bool:
+        return name in variables and not (cls.empty_means_default and variables[name] in (None, ""))
 
     @classmethod
     def spec(cls) -> dict[str, dict[str, Any]]:
@@ -260,6 +272,9 @@ class _Options:
 @dataclass(frozen=True)
 class DeviceOptions(_Options):
     """What the calls to one device are made with: each device may have its own."""
+
+    # The tasks read these variables themselves.
+    empty_means_default = False
 
     device_timeout: int = field(default=900, metadata=_is(whole(1)))
     device_silence_seconds: float = field(default=180, metadata=_is(number(0)))
@@ -315,6 +330,20 @@ class RolloutOptions(LedgerOptions):
         if not self.soak_seconds:
             return 1
         return max(self.soak_seconds_max // self.soak_seconds, 1)
+
+
+def check_names(variables: Iterable[str]) -> None:
+    """Raise ArgumentError for a variable that is a misspelt option: it would change nothing, without a word."""
+    known = [name[len(PREFIX) :] for name in of_role()] + list(_ABOUT_HOSTS)
+    for name in sorted(variables):
+        word = name[len(PREFIX) :] if name.startswith(PREFIX) else ""
+        if not word or word in known:
+            continue
+        option, dot, part = word.partition(".")
+        if dot and option in known:
+            raise ArgumentError(f'{name}: expected a mapping, such as -e \'{{"{PREFIX}{option}": {{"{part}": …}}}}\'')
+        for meant in difflib.get_close_matches(word, known, 1, _ALIKE):
+            raise ArgumentError(f"{name}: no such variable; did you mean {PREFIX}{meant}?")
 
 
 def of_role() -> dict[str, dict[str, Any]]:

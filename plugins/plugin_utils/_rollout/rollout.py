@@ -25,6 +25,7 @@ from .plan import Plan, PlannedWave, whole_number
 from .word import Word
 
 SCHEMA = 1
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class RolloutError(EdgemlError):
@@ -56,7 +57,12 @@ def rollout_id(model: str, version: str, attempt: int) -> str:
 
 def utc_now() -> str:
     """Return the present time, as the ledger writes it."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.datetime.now(datetime.timezone.utc).strftime(_TIME)
+
+
+def second_after(time: str) -> str:
+    """Return the time a second after one that the ledger wrote. Raises ValueError for what is none."""
+    return (datetime.datetime.strptime(time, "%Y-%m-%dT%H:%M:%S%z") + datetime.timedelta(seconds=1)).strftime(_TIME)
 
 
 @dataclass(frozen=True)

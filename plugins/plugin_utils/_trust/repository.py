@@ -57,7 +57,7 @@ class Trust:
                 texts[option] = os.path.abspath(os.path.expanduser(os.path.expandvars(value)))
         unsigned = read("model_repository_unsigned")
         try:
-            trust = cls(unsigned=bool(boolean(unsigned)) if unsigned is not None else False, **texts)
+            trust = cls(unsigned=bool(boolean(unsigned)) if unsigned not in (None, "") else False, **texts)
         except TypeError:
             raise ArgumentError(f"model_repository_unsigned: expected true or false; found {unsigned!r}") from None
         if trust.unsigned and trust.root:

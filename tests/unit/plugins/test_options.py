@@ -59,6 +59,21 @@ def test_a_text_becomes_what_the_value_itself_is(name: str) -> None:
     assert type(from_text) is type(native)
 
 
+# The role rollout reads its own; and Ansible itself has to read a default that is a template.
+DEFAULTS = {
+    name: option["default"]
+    for name, option in OPTIONS.items()
+    if not (name.startswith("rollout_") or option.get("default") is None or "{{" in str(option["default"]))
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_nothing_given_is_the_default(name: str) -> None:
+    option = OPTIONS[name]
+    for value in [None, ""] if option["type"] in ("bool", "int", "float") else [None]:
+        assert typed_options({name: value}, {name: option}) == {name: DEFAULTS[name]}
+
+
 @pytest.mark.parametrize(("text", "value"), [("false", False), ("no", False), ("0", False), ("True", True), (1, True)])
 def test_truth_is_told_from_text(text: str | int, value: bool) -> None:
     assert typed_options({"a": text}, {"a": {"type": "bool"}}) == {"a": value}

@@ -128,7 +128,7 @@ def test_a_value_is_the_same_given_as_text_and_as_its_own_type(variable: str) ->
     [
         ("model_version", 2.0, 'model_version: expected a text; found the number 2.0. Quote it: model_version: "2.0"'),
         ("model_version", 2, 'Quote it: model_version: "2"'),
-        ("model_name", None, "model_name: expected a text; found the NoneType None"),
+        ("model_name", None, "model_name is not set. Set it in the inventory, or with -e model_name="),
         ("model_name", " ", "model_name: expected a text that is not empty; found ' '"),
         ("rollout_approve_after", ["one"], "rollout_approve_after: expected a whole number from 1; found 'one'"),
         ("rollout_approve_after", [0], "rollout_approve_after: expected a whole number from 1; found 0"),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, RolloutError, State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import scene
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.registry import STEPS
@@ -201,6 +203,73 @@ def test_what_is_wrong_is_said_at_the_plan_by_its_name(stage: Stage, variables: 
         stage.step("plan")
     assert message in str(caught.value)
     assert stage.noted == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("rollout_soak_second", "rollout_soak_second: no such variable; did you mean rollout_soak_seconds?"),
+        ("rollout_wave", "rollout_wave: no such variable; did you mean rollout_waves?"),
+        ("rollout_limits.max_failures", "rollout_limits.max_failures: expected a mapping, such as -e "),
+        # A team's own, and what an earlier job of a workflow told.
+        ("rollout_team", None),
+        ("rollout_window_night", None),
+        ("rollout_verdict", None),
+        ("rollout_hosts", None),
+        ("rollouts", None),
+    ],
+)
+@pytest.mark.parametrize("step", ["plan", "wanted"])
+def test_a_misspelt_variable_is_no_silence(stage: Stage, step: str, name: str, problem: str | None) -> None:
+    stage.variables[name] = "edge"
+    if problem is None:
+        assert stage.step(step)["next"] in ("roll_out", "end")
+        return
+    with pytest.raises(ArgumentError) as caught:
+        stage.step(step)
+    assert str(caught.value).startswith(problem)
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_what_a_survey_left_empty_has_its_default(stage: Stage, empty: str | None) -> None:
+    usual = stage.step("plan")
+    optional = [name for name, option in RolloutOptions.spec().items() if not option.get("required")]
+    given = {"rollout_ledger", "rollout_waves", "rollout_soak_seconds", "rollout_limits"}
+    stage.variables.update(dict.fromkeys([*set(optional) - given, "rollout_hosts", "model_repository_root"], empty))
+    assert stage.step("plan")["waves"] == usual["waves"]
+    stage.variables["model_name"] = empty
+    with pytest.raises(ArgumentError, match=r"^model_name is not set"):
+        stage.step("plan")
+
+
+def test_a_rollout_is_newer_than_all_also_where_the_clock_stepped_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest rollout decides what reconcile brings a device to."""
+    stage.step("plan")
+    first = stage.rollout()
+    ledger.write(str(stage.ledger / f"{first.id}.json"), dataclasses.replace(first, began="2096-02-29T23:59:59Z"))
+    stage.variables["rollout_attempt"] = 2
+    stage.step("plan")
+    assert stage.rollout("digits-1.1.0-2").began == "2096-03-01T00:00:00Z"
+    # One that goes on keeps the time at which it began.
+    stage.step("plan")
+    assert stage.rollout("digits-1.1.0-2").began == "2096-03-01T00:00:00Z"
+
+
+def test_a_ledger_without_a_rollout_says_so(stage: Stage) -> None:
+    """A path that is misspelt would otherwise be a fleet where nothing is ever to do."""
+    assert stage.step("wanted")["msg"] == [
+        f"rollout_ledger: {stage.ledger}: no rollout is known here, so nothing is known of what a device should serve"
+    ]
+    stage.step("plan")
+    assert stage.step("wanted")["msg"] == []
+
+
+def test_the_fleet_may_be_a_list_of_groups(stage: Stage) -> None:
+    stage.groups["edge,more"] = stage.hosts
+    stage.variables["rollout_hosts"] = ["edge", "more"]
+    assert stage.step("plan")["next"] == "roll_out"
 
 
 def test_what_is_wrong_with_one_device_is_said_at_the_plan_by_its_name(stage: Stage) -> None:

@@ -14,7 +14,11 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, judging, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions, RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
+    DeviceOptions,
+    RolloutOptions,
+    check_names,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
@@ -29,6 +33,7 @@ _NAMED_MAX = 10
 def plan(scene: Scene) -> Result:
     """Verify the release, check every variable, split the fleet into waves and open the ledger. Touch no device."""
     names = whole_fleet(scene)
+    check_names(scene.variables)
     options = RolloutOptions.from_variables(scene.variables)
     judging.read_limits(options.limits)
     directory = absolute_path(options.ledger)
@@ -74,7 +79,10 @@ def plan(scene: Scene) -> Result:
     act = not (scene.check_mode or options.plan_only)
     if act:
         hold_lock(directory, scene, rollout.id)
-    rollout = rollout.resumed_from(ledger.read(ledger.path_of(directory, rollout.id)))
+    before = ledger.read(ledger.path_of(directory, rollout.id))
+    if before is None:
+        rollout = dataclasses.replace(rollout, began=ledger.time_after_all(directory, rollout.began))
+    rollout = rollout.resumed_from(before)
     path = ledger.path_of(directory if act else scene.scratch, rollout.id)
     ledger.write(path, rollout)
     run = Run(

@@ -14,18 +14,20 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions, check_names
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
 
 from .scene import RECONCILED, Result, Scene, absolute_path, hold_lock, noted, whole_fleet
 
+_EMPTY = "rollout_ledger: {}: no rollout is known here, so nothing is known of what a device should serve"
 _BAD = (Outcome.FAILED, Outcome.REFUSED, Outcome.SILENT)
 
 
 def wanted(scene: Scene) -> Result:
     """Find out by the ledger what each device of the play should be on."""
     whole_fleet(scene)
+    check_names(scene.variables)
     options = LedgerOptions.from_variables(scene.variables)
     directory = absolute_path(options.ledger)
     if not scene.check_mode:
@@ -51,7 +53,7 @@ def wanted(scene: Scene) -> Result:
     run = Reconciliation(scene.process, calls, tuple(found.damaged.values()))
     return {
         "next": (Next.SWAP if calls else Next.END).value,
-        "msg": list(found.damaged.values()),
+        "msg": [*found.damaged.values(), *([] if found.rollouts or found.damaged else [_EMPTY.format(directory)])],
         "locked": False,
         **noted(run, scene),
     }

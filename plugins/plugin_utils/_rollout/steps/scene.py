@@ -159,7 +159,8 @@ def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True) ->
 
 def whole_fleet(scene: Scene, variable: str = "rollout_hosts") -> list[str]:
     """Return the whole fleet. Raises ArgumentError where there is none."""
-    pattern = str(scene.variables.get(variable) or "edge")
+    given = scene.variables.get(variable) or "edge"
+    pattern = given if isinstance(given, str) else ",".join(map(str, given))
     found = scene.matching(pattern)
     if not found:
         known = ", ".join(sorted(name for name in scene.groups if name not in ("all", "ungrouped"))) or "none"

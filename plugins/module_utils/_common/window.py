@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone, tzinfo
+from importlib import import_module
 from typing import NamedTuple, Sequence
 
 from .errors import ArgumentError
@@ -130,12 +131,11 @@ def _read_zone(text: str | None, whole: str) -> tzinfo:
     if text is None:
         return timezone.utc
     try:
-        # Python 3.8 has none.
-        from zoneinfo import ZoneInfo
-
-        return ZoneInfo(text)
+        # Python 3.8 has no such module.
+        zone: tzinfo = import_module("zoneinfo").ZoneInfo(text)
     except (ImportError, OSError, ValueError, LookupError) as error:
         raise ArgumentError(
             f"window: expected a zone like Europe/Berlin that this machine knows (package tzdata);"
             f" found {text!r} in {whole!r}"
         ) from error
+    return zone

@@ -62,7 +62,8 @@ class ActionModule(DeviceAction):
         except Exception as error:
             # A result without `refused` is one that Ansible gave before this action began.
             result = {"model": args.get("model"), "version": args.get("version"), "refused": not self._reached}
-            raise AnsibleActionFail(str(error), result=result) from error
+            message = f"the controller could not do its part: {type(error).__name__}: {error}"
+            raise AnsibleActionFail(message, result=result) from None
 
     def connection_failed(self, message: str) -> None:
         """Note whether the device may have begun; a later attempt that does not reach it says nothing of that."""

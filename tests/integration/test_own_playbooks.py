@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,22 @@ def test_a_play_in_batches_of_its_own_begins_no_wave(site: Site) -> None:
     assert "wave 1 (1) was planned with 1 devices, and Ansible plays 2: not of the wave: " in stdout
     assert site.book["waves"] == []
     assert [site.active(number) for number in range(len(INTERPRETERS))] == [None] * len(INTERPRETERS)
+
+
+def test_a_full_disk_of_the_controller_is_not_said_to_be_the_devices(site: Site) -> None:
+    temporary = site.directory / "temporary"
+    temporary.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(temporary)], check=True)
+    try:
+        (temporary / "full").write_bytes(b"x" * 60_000)
+        site.ansible.environment["ANSIBLE_LOCAL_TEMP"] = str(temporary)
+        run = site.rollout("-i", "hosts.json", rollout_waves=["100%"])
+    finally:
+        subprocess.run(["umount", str(temporary)], check=True)
+    assert run.code == 2, run
+    assert site.outcomes == {f"edge-{number}": "refused" for number in range(len(INTERPRETERS))}, run
+    for row in site.book["devices"]:
+        assert row["detail"].startswith("the controller could not do its part: OSError: [Errno 28] No space left"), row
 
 
 def test_the_role_as_a_whole_says_which_playbook_it_belongs_to(site: Site) -> None:

@@ -126,14 +126,17 @@ class _HostVariables(Mapping[str, Any]):
 
 
 class _Templated(Mapping[str, Any]):
-    """The variables of the host that the step runs for, templated where they are read."""
+    """The variables of the host that the step runs for, templated where they are read. An error names the variable."""
 
     def __init__(self, action: ActionModule, variables: Mapping[str, Any]) -> None:
         self._action = action
         self._variables = variables
 
     def __getitem__(self, name: str) -> Any:
-        value = self._action._templar.template(self._variables[name])
+        try:
+            value = self._action._templar.template(self._variables[name])
+        except AnsibleError as error:
+            raise ArgumentError(f"{name}: {error}") from None
         # Ansible's own kinds of texts, lists and mappings carry where they come from, and bear no copying.
         return json.loads(json.dumps(value, default=str))
 

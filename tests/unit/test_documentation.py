@@ -57,6 +57,19 @@ def test_each_outcome_is_documented() -> None:
     assert [outcome for outcome in words.OUTCOMES if f"`{outcome}`" not in documented] == []
 
 
+def test_each_message_that_has_advice_is_one_that_is_printed() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    sources = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("roles/rollout/tasks/*.yml")]
+    # A long message is broken into several texts.
+    printed = re.sub(r'"\s+f?"|\s+', " ", " ".join(path.read_text() for path in sources))
+    printed = re.sub(r"\{[^{}]*\}", "…", printed).replace("  ", " ")
+    for title in ("What a run says", "What a device says"):
+        for cell in re.findall(r"^\| (`.+?`) \|", section(page, title), re.MULTILINE):
+            for message in re.findall(r"`([^`]+)`", cell):
+                for part in (part.strip(" ;:.()") for part in message.split("…")):
+                    assert part in printed, f"{message}: nobody says {part!r}"
+
+
 def test_the_index_names_each_page() -> None:
     index = (DOCS / "README.md").read_text()
     pages = [path.name for path in DOCS.glob("*.md") if path.name != "README.md"]

@@ -257,6 +257,19 @@ def test_a_rollout_is_newer_than_all_also_where_the_clock_stepped_back(
     assert stage.rollout("digits-1.1.0-2").began == "2096-03-01T00:00:00Z"
 
 
+def test_a_device_with_a_wrong_variable_keeps_no_other_from_its_release(stage: Stage) -> None:
+    stage.step("plan")
+    for number in (1, 2):
+        stage.wave(number, {})
+    stage.step("close")
+    stage.host["edge-l1"]["rollout_server"] = "http://127.0.0.1:8080"
+    problem = "edge-l1: rollout_server: expected a mapping; found 'http://127.0.0.1:8080'"
+    assert stage.step("wanted")["msg"] == [problem]
+    assert set(stage.noted["calls"]) == set(CLASSES) - {"edge-l1"}
+    stage.register(scene.RECONCILED, {host: {"results": []} for host in stage.hosts})
+    assert problem in stage.step("close")["problem"]
+
+
 def test_a_ledger_without_a_rollout_says_so(stage: Stage) -> None:
     """A path that is misspelt would otherwise be a fleet where nothing is ever to do."""
     assert stage.step("wanted")["msg"] == [

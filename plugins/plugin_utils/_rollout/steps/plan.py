@@ -14,17 +14,13 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, judging, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
-    DeviceOptions,
-    RolloutOptions,
-    check_names,
-)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions, check_names
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
-from .scene import Result, Scene, StepError, absolute_path, hold_lock, noted, whole_fleet
+from .scene import Result, Scene, StepError, absolute_path, hold_lock, noted, whole_fleet, wrong_devices
 
 _HOSTS_SHOWN = 200
 _NAMED_MAX = 10
@@ -122,21 +118,9 @@ def _waves(scene: Scene, options: RolloutOptions, described: Mapping[str, Any]) 
 
 
 def _check_devices(fleet: Mapping[str, Mapping[str, Any]], scene: Scene) -> None:
-    """Raise ArgumentError where a device's own variables are wrong; most devices share theirs with many others."""
-    names = [name for alternatives in DeviceOptions.names().values() for name in alternatives]
-    right = set()
-    for host in scene.hosts:
-        found = fleet.get(host, {})
-        values = {name: found[name] for name in (*names, *devices.CONNECTION_VARIABLES) if name in found}
-        key = repr(sorted(values.items()))
-        if key in right:
-            continue
-        try:
-            DeviceOptions.from_variables(values)
-            devices.check_connection(values, scene.has_plugin)
-        except ArgumentError as error:
-            raise ArgumentError(f"{host}: {error}") from None
-        right.add(key)
+    """Raise ArgumentError where a device's own variables are wrong."""
+    for host, problem in wrong_devices(scene, fleet).items():
+        raise ArgumentError(f"{host}: {problem}")
 
 
 def _unclassed(fleet: Mapping[str, Mapping[str, Any]], class_variables: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
 
-from .scene import RECONCILED, Result, Scene, absolute_path, hold_lock, noted, whole_fleet
+from .scene import RECONCILED, Result, Scene, absolute_path, hold_lock, noted, whole_fleet, wrong_devices
 
 _EMPTY = "rollout_ledger: {}: no rollout is known here, so nothing is known of what a device should serve"
 _BAD = (Outcome.FAILED, Outcome.REFUSED, Outcome.SILENT)
@@ -45,15 +45,18 @@ def wanted(scene: Scene) -> Result:
     hosts = {host: scene.host_variables(host) for host in scene.hosts}
     described = {host: devices.describe(item, options.device_class_variables) for host, item in hosts.items()}
     taking_part = [host for host, item in waves.read_hosts(described).items() if item.left_out is None]
+    wrong = wrong_devices(scene, {host: hosts[host] for host in taking_part})
+    taking_part = [host for host in taking_part if host not in wrong]
+    problems = [*found.damaged.values(), *(f"{host}: {problem}" for host, problem in wrong.items())]
     calls: dict[str, list[dict[str, Any]]] = {}
     for host, entries in ledger.wanted(found.rollouts, taking_part).items():
         certain = [entry for entry in entries if not found.damaged_of(entry["model"])]
         if certain:
             calls[host] = [_call(entry) for entry in certain]
-    run = Reconciliation(scene.process, calls, tuple(found.damaged.values()))
+    run = Reconciliation(scene.process, calls, tuple(problems))
     return {
         "next": (Next.SWAP if calls else Next.END).value,
-        "msg": [*found.damaged.values(), *([] if found.rollouts or found.damaged else [_EMPTY.format(directory)])],
+        "msg": [*problems, *([] if found.rollouts or found.damaged else [_EMPTY.format(directory)])],
         "locked": False,
         **noted(run, scene),
     }

@@ -16,7 +16,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions, RolloutOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, rollout_id
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import AnyRun, Reconciliation, Rollback, Run
 
@@ -132,6 +132,38 @@ def current_rollout(scene: Scene) -> tuple[Run, Rollout]:
     if rollout is None:
         raise StepError(f"{run.path}: the rollout's file is gone while the rollout runs")
     return run, rollout.with_wave(run.unwritten) if run.unwritten else rollout
+
+
+def wrong_devices(scene: Scene, fleet: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return what is wrong with the own variables of each device of the play, by ``fleet``, the variables of all.
+
+    Most devices share theirs with many others.
+    """
+    names = [name for alternatives in DeviceOptions.names().values() for name in alternatives]
+    known: dict[str, str] = {}
+    wrong = {}
+    for host in scene.hosts:
+        found = fleet.get(host, {})
+        try:
+            values = {name: found[name] for name in (*names, *devices.CONNECTION_VARIABLES) if name in found}
+        except ArgumentError as error:
+            wrong[host] = str(error).removeprefix(f"{host}: ")
+            continue
+        key = repr(sorted(values.items()))
+        if key not in known:
+            known[key] = _problem(values, scene)
+        if known[key]:
+            wrong[host] = known[key]
+    return wrong
+
+
+def _problem(values: Mapping[str, Any], scene: Scene) -> str:
+    try:
+        DeviceOptions.from_variables(values)
+        devices.check_connection(values, scene.has_plugin)
+    except ArgumentError as error:
+        return str(error)
+    return ""
 
 
 def absolute_path(text: str) -> str:

@@ -28,6 +28,7 @@ from typing import Any
 # Of the network for benchmarks (RFC 2544): nobody else has it.
 NEAR = "198.19.0.1"
 FAR = "198.18.0.0/16"
+FROM = "198.18.255.254"
 # linux/if_tun.h
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 PACKET_BYTES_MAX = 65536
@@ -65,6 +66,8 @@ class BadLink:
         for command in (
             "ip link set lo up",
             "ip link set far up",
+            # What devices connect from.
+            f"ip address add {FROM}/32 dev far",
             f"ip route add local {FAR} dev lo",
             f"ip route add {NEAR}/32 dev far",
         ):

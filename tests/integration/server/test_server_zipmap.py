@@ -110,11 +110,3 @@ def test_another_sequence_is_refused(device: Device) -> None:
     reason = device.get("/v2/models/parts/ready").json()["error"]
     assert "output 'parts': expected one of" in reason
     assert "found seq(tensor(float)), which the protocol cannot carry" in reason
-
-
-def test_a_library_of_operators_that_is_none_is_named(device: Device) -> None:
-    files, variant = {"ops.so": b"no library"}, {"libraries": ["ops.so"]}
-    device.publish("iris", "1.0.0", classifier([5, -3, 40]), variant=variant, files=files)
-    device.start()
-    reason = device.get("/v2/models/iris/ready").json()["error"]
-    assert "ops.so" in reason

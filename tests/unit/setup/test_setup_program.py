@@ -382,8 +382,12 @@ def test_without_its_bundle_nothing_is_changed(place: Place) -> None:
 def test_a_bundles_own_installer_puts_what_is_missing_in_place(place: Place) -> None:
     source = place.directory / "source"
     source.mkdir()
-    (source / "install").write_text('#!/bin/sh\nset -e\nbundle=${0%/*}\nmv "$bundle/new" "$bundle/../$1"\n')
+    (source / "install").write_text(
+        '#!/bin/sh\nset -e\nbundle=${0%/*}\n[ "$(stat -c %a "$bundle")" = 755 ]\nmv "$bundle/new" "$bundle/../$1"\n'
+    )
     (source / "install").chmod(0o755)
+    # As mktemp makes it on the controller. The service's user runs what is in it.
+    source.chmod(0o700)
     (source / "new").mkdir()
     archive = place.directory / "bundle.tar.gz"
     subprocess.run(["tar", "-czf", archive, "-C", source, "."], check=True)

@@ -248,6 +248,8 @@ class Setup:
         os.mkdir(unpacked, 0o755)
         for archive in bundle["archives"]:
             call(["tar", "--extract", "--gzip", "--no-same-owner", "--file", archive, "--directory", unpacked])
+        # Each archive gave it a mode of its own. What is in it is tested with the rights of the service.
+        os.chmod(unpacked, 0o755)
         call([os.path.join(unpacked, "install"), *bundle["arguments"]])
         call(["rm", "-rf", unpacked])
 

@@ -22,12 +22,12 @@ from .._release.names import is_file_name
 from .._release.release import WHOLE, File
 from .facts import processor_id
 from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel, parse_prepared, prepared_pipeline
+from .service_config import CONFIG
 from .smoke_test import USER, Runtime, RuntimeTool
 from .store import Store
 from .version import Version
 
 SECONDS = 180
-CONFIG = "/etc/edgeml/server.json"
 # A prepared model is as large as the release's, but for what the optimiser works out beforehand.
 _GROWTH = 1.25
 _REASON_CHARACTERS_MAX = 300

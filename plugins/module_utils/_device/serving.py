@@ -14,11 +14,15 @@ from abc import ABC, abstractmethod
 from typing import Any, Collection
 
 from .._common.errors import EdgemlError, ServerError
-from .client import Server
+from .client import WORK_SECONDS, Server
 from .metrics import BUCKETS, measure, parse_metrics, request_counts
+from .service_config import load_seconds
 from .state import ModelServer, Record, State
 from .systemd import systemctl, systemd_runs, unit_property
 from .trial import Reading
+
+# What a server takes to answer when a load has ended: requests in flight finish on the version before.
+ANSWER_SECONDS = 30.0
 
 
 class Strategy(ABC):
@@ -176,7 +180,9 @@ def _restarts(unit: str) -> dict[str, int]:
 def make_strategy(serving: ModelServer) -> Strategy:
     """The strategy that ``serving`` names."""
     if serving.strategy == "load":
-        return LoadStrategy(Server(serving.server), serving.unit)
+        # The server itself gives a load up first, and says so.
+        seconds = max(WORK_SECONDS, load_seconds() + ANSWER_SECONDS)
+        return LoadStrategy(Server(serving.server, work_seconds=seconds), serving.unit)
     if serving.strategy in ("reload", "restart"):
         return UnitStrategy(serving.unit, serving.strategy)
     if serving.strategy == "none":

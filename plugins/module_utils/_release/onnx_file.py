@@ -52,6 +52,14 @@ class Operator(NamedTuple):
         return f"{self.domain}:{self.name}" if self.domain else self.name
 
 
+# Their scale is that of the largest value of the whole batch.
+_DYNAMIC_QUANTISATION = {
+    Operator("", "DynamicQuantizeLinear"),
+    Operator("com.microsoft", "DynamicQuantizeLSTM"),
+    Operator("com.microsoft", "DynamicQuantizeMatMul"),
+}
+
+
 @dataclass
 class OnnxFile:
     """What an ONNX file says.
@@ -70,6 +78,11 @@ class OnnxFile:
     functions: set[Operator] = field(default_factory=set)
     class_labels: dict[str, ClassLabels] = field(default_factory=dict)
     locales: set[str] = field(default_factory=set)
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether an operator computes with what all rows of a batch have in common: the server never batches it."""
+        return bool(self.operators & _DYNAMIC_QUANTISATION)
 
 
 def read_onnx(path: str) -> OnnxFile:

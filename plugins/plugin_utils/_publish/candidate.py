@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import SCHEMA
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import read_onnx
 
 from .desk import Measured
 from .golden import spreads
@@ -29,6 +30,9 @@ _MIB = 1 << 20
 # What a variant is said to need beside what it was measured to: other processors' kernels pack weights otherwise.
 MEMORY_HEADROOM = 1.25
 _ROWS_SHOWN = 5
+NEVER_BATCHED = (
+    "devices never batch it: its int8 ranges are those of all rows, so a row's answer depends on others"
+)
 
 
 @dataclass
@@ -46,6 +50,15 @@ class Candidate:
     refusal: str | None = None
     fetched_bytes: int | None = None
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # The file is there now, and not for long.
+        self.couples_rows = couples_rows(self.model)
+
+    @property
+    def _made(self) -> list[str]:
+        """How it was made, or why it is left out."""
+        return [*self.notes, *([self.refusal] if self.refusal else [])] or list(self.model.notes)
 
     @property
     def known(self) -> Measured:
@@ -67,7 +80,7 @@ class Candidate:
             "verdict": self.judgement.verdict.value if self.judgement else "not made",
             "published": self.refusal is None,
             "size": self.model.size or None,
-            "notes": [*self.notes, *([self.refusal] if self.refusal else [])] or list(self.model.notes),
+            "notes": [*self._made, *([NEVER_BATCHED] if self.couples_rows else [])],
         }
         if self.judgement is not None:
             row["judgement"] = self.judgement.to_dict()
@@ -87,6 +100,16 @@ class Candidate:
         row["runtime_minimum"] = self.minimum or None
         row["fetched_bytes"] = self.fetched_bytes
         return row
+
+
+def couples_rows(model: Model) -> bool:
+    """Whether a device's server never runs rows of several requests together with this model."""
+    if model.format != "onnx" or not model.files:
+        return False
+    try:
+        return read_onnx(model.entrypoint.location).couples_rows
+    except ValueError:
+        return False
 
 
 def manifest_entry(publication: Publication, candidate: Candidate) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def test_the_table_has_what_was_measured(digits: tuple[Digits, Published]) -> No
         assert 0 < row["memory_measured"] <= row["memory_bytes"]
         assert row["runtime_minimum"] == "1.15.1"
         assert row["fetched_bytes"] == _compressed(case, published, row["variant"])
+        dynamic = row["variant"] == "onnx-int8-dynamic"
+        assert any(note.startswith("devices never batch it") for note in row["notes"]) == dynamic
 
 
 def _compressed(case: Digits, published: Published, variant: str) -> int:

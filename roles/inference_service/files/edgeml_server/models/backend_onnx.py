@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from edgeml_device._release.onnx_file import ML_DOMAIN, OnnxFile, Operator, labels_beyond_utf8, read_onnx
+from edgeml_device._release.onnx_file import ML_DOMAIN, OnnxFile, labels_beyond_utf8, read_onnx
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
@@ -51,13 +51,6 @@ _WEIGHT_BYTES_MIN = 1024
 
 
 _DICTIONARIES = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")
-
-# Their scale is that of the largest value of the whole batch.
-_DYNAMIC_QUANTISATION = {
-    Operator("", "DynamicQuantizeLinear"),
-    Operator("com.microsoft", "DynamicQuantizeLSTM"),
-    Operator("com.microsoft", "DynamicQuantizeMatMul"),
-}
 
 _STANDARD_DOMAINS = {"", ML_DOMAIN}
 # Those that repeat, choose, or make tensors of sizes that are values of their inputs.
@@ -103,7 +96,7 @@ class OnnxBackend(Backend):
         ]
         self.outputs = [self._output(path, node) for node in session.get_outputs()]
         self.classes = {name: [str(label) for label in labels] for name, labels in self._labels.items()}
-        self.couples_rows = bool(file.operators & _DYNAMIC_QUANTISATION)
+        self.couples_rows = file.couples_rows
         self.metadata = _metadata(session.get_modelmeta())
         self._session: Any = session
         small = os.path.getsize(path) <= _QUICK_BYTES_MAX

@@ -30,9 +30,7 @@ _MIB = 1 << 20
 # What a variant is said to need beside what it was measured to: other processors' kernels pack weights otherwise.
 MEMORY_HEADROOM = 1.25
 _ROWS_SHOWN = 5
-NEVER_BATCHED = (
-    "devices never batch it: its int8 ranges are those of all rows, so a row's answer depends on others"
-)
+NEVER_BATCHED = "devices never batch it: its int8 ranges are those of all rows, so a row's answer depends on others"
 
 
 @dataclass

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgeml_device._common.errors import ManifestError
-from edgeml_device._release.onnx_check import check_onnx
 from onnx import TensorProto, helper
 from releases import make_release, variant_entry
 from server_process import Device
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ManifestError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_check import check_onnx
 
 LIBRARY = "extensions.so"
 

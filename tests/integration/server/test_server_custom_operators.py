@@ -78,7 +78,8 @@ def test_a_release_without_its_library_is_refused_and_the_version_before_serves(
 @pytest.mark.parametrize("named", [True, False])
 def test_the_controller_refuses_it_before_a_byte_is_sent(tmp_path: Path, library: bytes, named: bool) -> None:
     files = {"model.onnx": upper(), LIBRARY: library}
-    entry = variant_entry(files, **({"libraries": [LIBRARY]} if named else {}))
+    changes: dict[str, Any] = {"libraries": [LIBRARY]} if named else {}
+    entry = variant_entry(files, **changes)
     (variant,) = make_release(files=files, variants=[entry]).release.variants
     path = tmp_path / "model.onnx"
     path.write_bytes(upper())

@@ -32,6 +32,7 @@
                            of models whose rows independence.py proves to be independent
       shapes.py            unusual sizes, and whose mistake a failure is
       backend.py           what a runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
+      onnx_texts.py        texts that are no UTF-8, into ONNX Runtime and out of it
     observe/             what is recorded about requests after their responses; imports neither of the above
       metrics.py           every Prometheus metric
       observer.py          the thread that feeds prediction_log.py and drift.py

@@ -148,6 +148,10 @@ inference-service: ## prove the server's access, log, shadow, swaps and units on
 recipes: ## publish the models of examples/recipes with their own frameworks, and refuse wrong conversions
 	@tools/recipes
 
+.PHONY: compression
+compression: ## prune and distil the digits network, publish the results, and write what each costs into docs/compression.md
+	@tools/compression
+
 .PHONY: armhf
 armhf: ## run the inference server on an emulated 32-bit ARM device
 	@tools/setup armhf

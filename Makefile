@@ -87,6 +87,10 @@ benchmark: ## measure what swaps cost, and what the inference server does, besid
 	python tests/benchmark/activate_large_model.py
 	python tests/benchmark/server_costs.py
 
+.PHONY: delta-sizes
+delta-sizes: ## measure how small deltas of models are, beside bsdiff, xdelta3, zstd and rsync, and what they cost a device
+	python tests/benchmark/delta_sizes.py
+
 .PHONY: scale
 scale: ## measure what a rollout costs the controller, and how that grows with the fleet
 	python tests/benchmark/rollout_scale.py

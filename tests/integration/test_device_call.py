@@ -350,7 +350,7 @@ def test_a_task_that_takes_too_long_is_ended_as_ansible_ends_it(asked: Asked) ->
     left: list[int] = []
     seconds = 6.0
     while not left and seconds < 10 * GUARD_SECONDS:
-        (result,) = asked.tasks({**swap(min_ready_seconds=20 * GUARD_SECONDS), "timeout": seconds})
+        (result,) = asked.tasks({**swap(min_ready_seconds=1200), "timeout": seconds})
         left = asked.device.calls()
         seconds *= 2
     for process in left:

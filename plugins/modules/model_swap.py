@@ -22,10 +22,6 @@ description:
   - The action plugin of the same name reads the release from O(repository) on the controller and sends the blobs
     that the device does not hold. Nothing is sent when the device has them.
 options:
-  model:
-    description: Name of the model.
-    type: str
-    required: true
   version:
     description:
       - The version that O(state) refers to.
@@ -233,6 +229,7 @@ options:
     type: str
     default: ""
 extends_documentation_fragment:
+  - edgeml.fleet.release
   - edgeml.fleet.device
 requirements:
   - Python 3.8 or later on the device; its standard library only

@@ -20,7 +20,7 @@ from controller import DIGITS
 from device import Device
 from odd_server import Answer, OddServer
 from onnx_models import reshape
-from releases import activate, make_release, put, read_release
+from releases import make_release, make_store, put, read_release
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ServerError, StoreError, SwapError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import swap
@@ -49,13 +49,7 @@ def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A store where 1.0.0 is active and 1.1.0 held."""
-    root = tmp_path / "store"
-    root.mkdir()
-    store = Store(str(root))
-    for version in ("1.0.0", "1.1.0"):
-        put(store, read_release(DIGITS, "digits", version))
-    activate(store, "digits", "1.0.0")
-    return store
+    return make_store(tmp_path, *(read_release(DIGITS, "digits", version) for version in ("1.0.0", "1.1.0")))
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
 
+# Texts that are no JSON, or no object with the fields that are asked for.
+NO_DOCUMENTS = ("", "{", "null", "[]", "3", "{}", "[" * 100_000)
+
 
 def sha256(content: bytes) -> str:
     """The digest that names ``content``."""
@@ -124,6 +127,18 @@ def publish(made: Made, repository: Path) -> Path:
     for digest, content in made.blobs.items():
         (blobs / digest).write_bytes(content)
     return manifest
+
+
+def make_store(directory: Path, *held: Made, active: str = "1.0.0") -> Store:
+    """A new store below ``directory`` that holds releases, with one version of each of their models active."""
+    root = directory / "store"
+    root.mkdir()
+    store = Store(str(root))
+    for made in held:
+        put(store, made)
+    for model in {made.document["model"] for made in held}:
+        activate(store, model, active)
+    return store
 
 
 def put(store: Store, made: Made) -> None:

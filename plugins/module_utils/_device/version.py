@@ -32,14 +32,34 @@ class ProbeFiles(NamedTuple):
 class Version(NamedTuple):
     """A version that the store holds, complete with the variant that was chosen for this device."""
 
-    model: str
-    version: str
-    variant: str
-    format: str
-    digest: str
     directory: str
     release: Release
     chosen: Variant
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.release.model
+
+    @property
+    def version(self) -> str:
+        """The release's version."""
+        return self.release.version
+
+    @property
+    def digest(self) -> str:
+        """What identifies the release's manifest."""
+        return self.release.digest
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant."""
+        return self.chosen.name
+
+    @property
+    def format(self) -> str:
+        """Format of the variant's model."""
+        return self.chosen.format
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -125,13 +145,4 @@ def read_version(model: str, version: str, directory: str) -> Version:
         raise StoreError(f"{path}: damaged: {error!r}") from error
     if (release.model, release.version) != (model, version):
         raise StoreError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
-    return Version(
-        model=model,
-        version=version,
-        variant=chosen.name,
-        format=chosen.format,
-        digest=release.digest,
-        directory=directory,
-        release=release,
-        chosen=chosen,
-    )
+    return Version(directory, release, chosen)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from links import PYTHON_PATH
-from releases import activate, make_release, put
+from releases import make_release, make_store, put
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import cli, journal
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.cli import main
@@ -49,13 +49,9 @@ TRIAL = Trial(
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A store with two models, each with 1.0.0 active and 1.1.0 held."""
-    root = tmp_path / "store"
-    root.mkdir()
-    store = Store(str(root))
-    for model in ("digits", "faces"):
-        for version in ("1.0.0", "1.1.0"):
-            put(store, make_release(version, model))
-        activate(store, model, "1.0.0")
+    models = ("digits", "faces")
+    store = make_store(tmp_path, *(make_release(version, model) for model in models for version in ("1.0.0", "1.1.0")))
+    for model in models:
         store.update(model, State("1.0.0", serving=ALONE))
     return store
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fake_server import FakeServer
+from releases import NO_DOCUMENTS
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ServerError, StoreError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
@@ -53,13 +54,7 @@ def test_accuracy_is_the_share_of_rows_that_are_right(
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "{",
-        "null",
-        "[]",
-        "3",
-        "{}",
-        "[" * 100_000,
+        *NO_DOCUMENTS,
         '{"inputs": [], "output": "scores", "labels": [1]}',
         '{"inputs": [{"shape": [1, 1], "data": [1.0]}], "output": "scores", "labels": []}',
         '{"inputs": [{"shape": [2, 1], "data": [1.0, 2.0]}], "output": "scores", "labels": [1]}',

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from releases import activate, make_release, put
+from releases import make_release, make_store
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ServerError, SwapError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import systemd
@@ -65,13 +65,7 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A store where 1.0.0 is active and 1.1.0 held."""
-    root = tmp_path / "store"
-    root.mkdir()
-    store = Store(str(root))
-    for version in ("1.0.0", "1.1.0"):
-        put(store, make_release(version))
-    activate(store, "digits", "1.0.0")
-    return store
+    return make_store(tmp_path, make_release("1.0.0"), make_release("1.1.0"))
 
 
 def serving(verb: str = "restart", unit: str = UNIT) -> ModelServer:

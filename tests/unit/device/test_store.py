@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from links import PYTHON_PATH
-from releases import activate, file_entry, make_release, put, sha256, variant_entry
+from releases import NO_DOCUMENTS, activate, file_entry, make_release, put, sha256, variant_entry
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import (
     IntegrityError,
@@ -386,13 +386,7 @@ def test_several_models_live_side_by_side(store: Store) -> None:
 
 
 DAMAGED_STATES = [
-    "",
-    "{",
-    "null",
-    "[]",
-    "3",
-    "{}",
-    "[" * 100_000,
+    *NO_DOCUMENTS,
     '{"schema": 2, "active": null, "previous": null}',
     '{"schema": 1, "active": null}',
     '{"schema": 1, "active": "../x", "previous": null}',

@@ -24,19 +24,12 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play import Play
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup import plan
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device import program
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.commands import SetupError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.facts import require
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.program import Setup
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.units import unit_verb
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.plan import (
-    COMMAND,
-    chosen_parts,
-    make_input,
-    make_request,
-    make_result,
-    parse_output,
-)
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -59,7 +52,7 @@ class Place:
         return Setup(check_mode, str(self.pending))
 
     def request(self, **sections: Any) -> dict[str, Any]:
-        return make_request({}, [{**EMPTY_PART, **sections}], None, check_mode=False)
+        return plan.make_request({}, [{**EMPTY_PART, **sections}], None, check_mode=False)
 
     def run(self, check_mode: bool = False, **sections: Any) -> list[dict[str, Any]]:
         setup = self.setup(check_mode)
@@ -152,7 +145,7 @@ def test_a_content_that_stays_or_goes_is_not_validated(place: Place) -> None:
 def test_what_would_validate_may_come_with_the_archives(place: Place) -> None:
     file = place.file("server.json", "{}", validate=[str(place.root / "venv" / "python")])
     bundle = {"directory": str(place.root), "names": ["venv"], "archives": [], "arguments": []}
-    request = make_request({}, [{**EMPTY_PART, "files": [file]}], bundle, check_mode=True)
+    request = plan.make_request({}, [{**EMPTY_PART, "files": [file]}], bundle, check_mode=True)
     setup = place.setup(check_mode=True)
     assert setup.run(request) == []
     assert next(change["after"] for change in setup.changes) == "installed"
@@ -178,7 +171,7 @@ def test_a_secret_is_in_no_result(place: Place) -> None:
     for content in (old, new):
         (change,) = place.run(files=[place.file("key", content, secret=True)])
         assert "PRIVATE KEY" not in json.dumps(change)
-        (shown,) = make_result({"changes": [change]}, diff=True)["diff"]
+        (shown,) = plan.make_result({"changes": [change]}, diff=True)["diff"]
         assert shown["before"] != shown["after"], "the diff tells that it changed"
     assert (place.root / "key").read_text() == new
 
@@ -540,15 +533,15 @@ def test_tags_choose_the_parts_as_ansible_chooses_tasks() -> None:
     asked = [[word] for word in words] + [list(pair) for pair in itertools.combinations(words, 2)]
     for only in asked:
         chosen = [task.evaluate_tags(only, [], {}) for task in block.block]
-        assert chosen_parts(parts, tags, only) == list(itertools.compress(parts, chosen)), only
+        assert plan.chosen_parts(parts, tags, only) == list(itertools.compress(parts, chosen)), only
 
 
 def call(request: dict[str, Any], **options: Any) -> dict[str, Any]:
     """The answer of the device's Python to a whole call, as a shell of the device runs it."""
-    command = ["sh", "-c", COMMAND]
-    done = subprocess.run(command, input=make_input(request), capture_output=True, check=True, **options)
+    command = ["sh", "-c", plan.COMMAND]
+    done = subprocess.run(command, input=plan.make_input(request), capture_output=True, check=True, **options)
     assert done.stderr == b""
-    answer = parse_output("a banner\n" + done.stdout.decode())
+    answer = plan.parse_output("a banner\n" + done.stdout.decode())
     assert answer is not None
     return answer
 
@@ -556,7 +549,7 @@ def call(request: dict[str, Any], **options: Any) -> dict[str, Any]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="the program wants to be root")
 def test_the_whole_call_runs_on_the_devices_python(place: Place) -> None:
     file = place.file("f", "größer ≥ 1\n")
-    result = make_result(call(place.request(files=[file])), diff=True)
+    result = plan.make_result(call(place.request(files=[file])), diff=True)
     assert (result["changed"], result["missing"]) == (True, [])
     assert result["diff"] == [
         {"before_header": file["path"], "after_header": file["path"], "before": "", "after": "größer ≥ 1\n"}
@@ -573,9 +566,9 @@ def test_who_is_not_root_is_told_so(place: Place) -> None:
 
 
 def test_no_answer_is_told_from_a_bad_one() -> None:
-    assert parse_output("sudo: a password is required\n") is None
-    assert parse_output('{"changes": [') is None
-    assert make_result({"failed": True, "msg": "why", "changes": []}, diff=False) == {
+    assert plan.parse_output("sudo: a password is required\n") is None
+    assert plan.parse_output('{"changes": [') is None
+    assert plan.make_result({"failed": True, "msg": "why", "changes": []}, diff=False) == {
         "changed": False,
         "changes": [],
         "missing": [],

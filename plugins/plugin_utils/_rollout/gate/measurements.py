@@ -12,14 +12,12 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import unpack_flags, unpack_numbers
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 
 from .numerics import NORMAL
-
-Value = TypeVar("Value")
 
 # A share of a histogram counts as no closer to 0 and 1 than this, however many requests there are.
 SHARE_NEAREST = 0.001
@@ -59,16 +57,14 @@ class Requests:
         return math.log(self.buckets[-1][0])
 
 
-@dataclass(frozen=True)
-class Labels:
+class Labels(NamedTuple):
     """Predictions that were right and wrong by the labels that clients sent."""
 
     right: int
     wrong: int
 
 
-@dataclass(frozen=True)
-class Shadow:
+class Shadow(NamedTuple):
     """Copies of requests that a shadow answered like the active version, answered otherwise, or failed."""
 
     agreed: int
@@ -140,6 +136,7 @@ class Observation:
 
 
 NOT_MEASURED = Observation()
+Counts = TypeVar("Counts", Labels, Shadow)
 
 
 def _requests_since(before: Requests | None, now: Requests | None) -> Requests | None:
@@ -158,10 +155,7 @@ def _requests_since(before: Requests | None, now: Requests | None) -> Requests |
     )
 
 
-def _since(before: Value | None, now: Value | None) -> Value | None:
-    if before is None or now is None:
+def _since(before: Counts | None, now: Counts | None) -> Counts | None:
+    if before is None or now is None or any(later < sooner for sooner, later in zip(before, now)):
         return now
-    earlier, later = vars(before), vars(now)
-    if any(later[name] < earlier[name] for name in later):
-        return now
-    return type(now)(**{name: later[name] - earlier[name] for name in later})
+    return type(now)(*(later - sooner for sooner, later in zip(before, now)))

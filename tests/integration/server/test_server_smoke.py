@@ -75,7 +75,7 @@ def test_without_golden_inputs_a_model_does_not_run_and_has_no_latency(device: D
     [
         (onnx_models.plus(1), golden(10), "onnx", "output 'sum' at [0, 0]: expected 11.0, found 2.0"),
         (b"not a model", None, "onnx", "ONNX Runtime 1.32.0 cannot load it"),
-        (onnx_models.plus(1), None, "paper", "format 'paper': expected onnx"),
+        (onnx_models.plus(1), None, "paper", "format 'paper': expected ncnn, onnx, tflite"),
     ],
 )
 def test_a_version_that_could_not_serve(

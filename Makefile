@@ -156,6 +156,10 @@ recipes: ## publish the models of examples/recipes with their own frameworks, an
 compression: ## prune and distil the digits network, publish the results, and write what each costs into docs/compression.md
 	@tools/compression
 
+.PHONY: formats
+formats: ## have model-signing verify an exported release, and CycloneDX's validator a bill of materials
+	@tools/formats
+
 .PHONY: armhf
 armhf: ## run the inference server on an emulated 32-bit ARM device
 	@tools/setup armhf

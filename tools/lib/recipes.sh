@@ -1,17 +1,9 @@
 # shellcheck shell=bash
 # The environments of the recipes in examples/recipes: .cache/recipes/NAME. To be sourced from the clone's root.
+source tools/lib/pinned_environment.sh
 
 # recipe_environment NAME: make the environment with the packages of requirements-NAME.txt, as far as it is not there.
-recipe_environment() {
-    local requirements=examples/recipes/requirements-$1.txt venv=.cache/recipes/$1 digest
-    digest=$(sha256sum "$requirements")
-    if [ "$(cat "$venv/.stamp" 2>/dev/null)" = "$digest" ]; then return; fi
-    say "$venv: the packages of $requirements"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
-    echo "$digest" >"$venv/.stamp"
-}
+recipe_environment() { make_environment ".cache/recipes/$1" "examples/recipes/requirements-$1.txt"; }
 
 # ncnn_converter: have pnnx in .cache/recipes/pnnx, without PyTorch, which its program does not need.
 ncnn_converter() {

@@ -18,7 +18,7 @@ from typing import Any, Callable, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 
-from . import delta_command, pipeline, repository_commands
+from . import delta_command, export, pipeline, repository_commands
 from .model import Progress, RefusedError
 from .options import ReleaseOptions, read_options
 from .words import rows_of
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pipeline.register(commands)
     repository_commands.register(commands)
     delta_command.register(commands)
+    export.register(commands)
     for name in _OTHERS:
         try:
             module = importlib.import_module(name)

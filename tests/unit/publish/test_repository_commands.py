@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from kills import killed_before_write
 from links import REPOSITORY
 from publications import DIGITS
-from releases import make_release, publish
+from releases import make_release, publish, sha256
 from rollouts import wanted_by
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ManifestError
@@ -33,6 +36,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.promotion import promote
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.repository_lock import writing
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0")
 
@@ -347,3 +351,39 @@ def wait_for_lock(process: int) -> None:
             return
         threading.Event().wait(0.01)
     raise AssertionError(f"process {process} does not wait for a lock")
+
+
+# ---- export ----
+
+
+def test_an_export_has_every_file_and_a_signature_over_them(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = keys.generate("ann")
+    keys.write(key, str(tmp_path), None)
+    promote(str(repository), "digits", "production", version="1.1.0", source=None)
+    target = tmp_path / "exported"
+    export = ["export", "--repository", str(repository), "--model", "digits", "--key", str(tmp_path / "ann.pem")]
+    assert main([*export, "--version", "channel:production", "--oms", str(target)]) == 0
+    assert "digits 1.1.0, 3 files, signed by ann" in capsys.readouterr().out
+    bundle = json.loads((target / "model.sig").read_text())
+    envelope = bundle["dsseEnvelope"]
+    payload = base64.b64decode(envelope["payload"])
+    kind = envelope["payloadType"].encode()
+    # Raises where the signature is another's, or of something else.
+    key.private.public_key().verify(
+        base64.b64decode(envelope["signatures"][0]["sig"]),
+        b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload),
+        ec.ECDSA(hashes.SHA256()),
+    )
+    listed = {item["name"]: item["digest"] for item in json.loads(payload)["predicate"]["resources"]}
+    assert listed == {
+        name: sha256((target / name).read_bytes())
+        for name in ("manifest.json", "variants/onnx-fp32/model.onnx", "variants/onnx-fp32/weights.bin")
+    }
+    assert main([*export, "--version", "1.1.0", "--oms", str(target)]) == 2
+    assert "expected a new directory; File exists" in capsys.readouterr().err
+    withdraw(repository, "1.2.0")
+    assert main([*export, "--version", "1.2.0", "--oms", str(tmp_path / "other")]) == 2
+    assert "digits 1.2.0 is withdrawn: it was bad" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

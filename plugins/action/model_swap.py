@@ -125,7 +125,9 @@ class ActionModule(DeviceAction):
         location = args.get("repository")
         if not location:
             return None
-        if args.get("manifest") is not None or args.get("state", "active") not in _BRINGING:
+        verified = args.get("manifest") is not None or args.get("state", "active") not in _BRINGING
+        # What is on a web server is fetched by its digest, where a device lacks it.
+        if verified and not location.startswith(("http://", "https://")):
             return OpenRepository(os.path.expanduser(location))
         return open_repository(location, Trust.from_variables(read_from(task_vars, self._templar.template)))
 

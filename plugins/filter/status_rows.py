@@ -21,6 +21,11 @@ options:
     type: list
     elements: dict
     required: true
+  withdrawn:
+    description:
+      - Why releases are withdrawn, by model and version, as M(edgeml.fleet.rollout_step) returns it.
+      - If there are any, a row whose active release is withdrawn says why in C(withdrawn).
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -37,9 +42,15 @@ _value:
 """
 
 
-def status_rows(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each device and model: what is live, active, previous, on trial or failed, and how accurate."""
+def status_rows(
+    devices: Iterable[Mapping[str, Any]], withdrawn: Mapping[str, Mapping[str, str]] | None = None
+) -> list[dict[str, Any]]:
+    """One row for each device and model: what is live, active, previous, on trial or failed, and how accurate.
+
+    With ``withdrawn``, the reasons by model and version, a row whose active release is withdrawn says why.
+    """
     rows = []
+    reasons = withdrawn or {}
     for device in devices:
         name, status = device["inventory_hostname"], device.get("status") or {}
         for model in status.get("models") or [{"name": "-"}]:
@@ -56,6 +67,7 @@ def status_rows(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "failed": ", ".join(entry["version"] for entry in model.get("failed") or []) or None,
                     "variant": model.get("variant"),
                     "accuracy": _accuracy(probe),
+                    **({"withdrawn": reasons.get(model["name"], {}).get(model.get("active"))} if reasons else {}),
                 }
             )
     return rows

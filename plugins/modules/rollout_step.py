@@ -26,10 +26,11 @@ options:
       - V(judge) has the gate judge what the devices measured.
       - V(stop) notes which devices go back after a verdict that is no pass.
       - V(wanted) finds out what each device should be on by the ledger.
+      - V(withdrawn) reads which releases nobody may run any more.
       - V(rollback) finds out what to go back from, and notes it in the ledger.
       - V(close) sums up what became of each device.
     type: str
-    choices: [plan, begin_wave, soak, judge, stop, close, wanted, rollback]
+    choices: [plan, begin_wave, soak, judge, stop, close, wanted, withdrawn, rollback]
     required: true
   answer:
     description: For O(step=begin_wave), what a person answered who was asked.
@@ -72,7 +73,7 @@ step:
 next:
   description: >-
     What follows. One of V(roll_out), V(swap), V(ask), V(next_wave), V(soak_again), V(revert) and V(end).
-  returned: success, unless O(step) is V(soak) or V(close)
+  returned: success, unless O(step) is V(soak), V(withdrawn) or V(close)
   type: str
   sample: next_wave
 verdict:
@@ -86,6 +87,11 @@ problems:
   type: list
   elements: str
   sample: []
+withdrawn:
+  description: Why releases are withdrawn, by model and version; nothing without C(model_repository).
+  returned: when O(step=withdrawn)
+  type: dict
+  sample: {digits: {1.2.0: labels were permuted}}
 state:
   description: How the rollout ended, or V(planned) in check mode.
   returned: when O(step=close) of a rollout

@@ -45,7 +45,7 @@ def verify(directory: Path, name: str = "ann") -> subprocess.CompletedProcess[st
     tool = TOOLS / "model_signing"
     assert tool.exists(), f"{tool} is missing: run `make formats`"
     signature, key = directory / "model.sig", directory.parent / f"{name}.pub"
-    command = [tool, "verify", "key", directory, "--signature", signature, "--public_key", key]
+    command: list[str | Path] = [tool, "verify", "key", directory, "--signature", signature, "--public_key", key]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -83,7 +83,7 @@ def test_the_key_of_somebody_else_is_refused(exported: Path) -> None:
 
 def validate(document: object) -> subprocess.CompletedProcess[str]:
     """Have CycloneDX's strict validator judge a bill of materials."""
-    command = [TOOLS / "python", "-c", VALIDATE]
+    command: list[str | Path] = [TOOLS / "python", "-c", VALIDATE]
     return subprocess.run(command, input=json.dumps(document), capture_output=True, text=True)
 
 

@@ -12,7 +12,7 @@ The first step of a run makes it, and the steps after it read it.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Collection, Iterable, Mapping, Sequence, Union
 
 from .gate.checks import Verdict
@@ -130,11 +130,15 @@ class Reconciliation:
     process: int
     calls: Mapping[str, Sequence[Mapping[str, Any]]]
     problems: tuple[str, ...] = ()
+    # The manifests that were verified for all devices, by model and version.
+    manifests: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Reconciliation:
         """Read what ``to_dict`` returned."""
-        return cls(int(document["process"]), document["calls"], tuple(document["problems"]))
+        return cls(
+            int(document["process"]), document["calls"], tuple(document["problems"]), document.get("manifests") or {}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
@@ -143,6 +147,7 @@ class Reconciliation:
             "process": self.process,
             "calls": dict(self.calls),
             "problems": list(self.problems),
+            "manifests": {model: dict(versions) for model, versions in self.manifests.items()},
         }
 
 

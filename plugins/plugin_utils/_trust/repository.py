@@ -79,6 +79,16 @@ class OpenRepository(Repository):
         paths = {file.sha256: self.blob_path(file.sha256) for file in files}
         return {sha256: path for sha256, path in paths.items() if not os.path.isfile(path)}
 
+    def withdrawn_releases(self) -> dict[str, dict[str, str]]:
+        """Why releases are withdrawn, by model and version. Raises ManifestError, or TrustError."""
+        found: dict[str, dict[str, str]] = {}
+        for model in self.models():
+            for version in self.versions(model):
+                reason = self.withdrawn(model, version)
+                if reason is not None:
+                    found.setdefault(model, {})[version] = reason
+        return found
+
     def bring(self, files: Iterable[File]) -> None:
         """Have these blobs below ``root``, if the repository has them elsewhere. Raises TrustError."""
 
@@ -122,6 +132,14 @@ class SignedRepository(OpenRepository):
     def channels(self, model: str) -> Mapping[str, str]:
         """The version of each channel of a model, as it is signed. Raises TrustError."""
         return self._client.channels(model)
+
+    def withdrawn_releases(self) -> dict[str, dict[str, str]]:
+        """Why releases are withdrawn, by model and version, as it is signed. Raises TrustError."""
+        found: dict[str, dict[str, str]] = {}
+        for release in self._client.releases():
+            if release.withdrawn is not None:
+                found.setdefault(release.model, {})[release.version] = release.withdrawn
+        return found
 
     def unavailable(self, files: Iterable[File]) -> dict[str, str]:
         """None of a web server's, as far as it is known before they are asked for."""

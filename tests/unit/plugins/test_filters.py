@@ -77,6 +77,14 @@ def test_one_row_for_each_device_and_model() -> None:
     assert len({tuple(found) for found in rows}) == 1, "all rows have the same keys"
 
 
+def test_devices_whose_active_release_is_withdrawn_are_named() -> None:
+    models = [{"name": "digits", "active": "1.2.0", "previous": "1.1.0"}, {"name": "faces", "active": "1.2.0"}]
+    devices = [{"inventory_hostname": "a", "status": {"models": models, "server_live": True}}]
+    rows = status_rows.status_rows(devices, withdrawn={"digits": {"1.2.0": "bad labels"}, "faces": {"1.1.0": "worse"}})
+    assert [row["withdrawn"] for row in rows] == ["bad labels", None]
+    assert all("withdrawn" not in row for row in status_rows.status_rows(devices, withdrawn={}))
+
+
 @pytest.mark.parametrize(
     ("status", "answers"),
     [

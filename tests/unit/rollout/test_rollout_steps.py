@@ -528,6 +528,40 @@ def test_a_damaged_ledger_keeps_nobody_from_what_it_is_not_about(stage: Stage) -
     assert "digits-1.2.0-1.json: cannot be read" in stage.step("close")["problem"]
 
 
+def test_a_release_is_verified_once_for_all_devices(stage: Stage, tmp_path: Path) -> None:
+    stage.step("plan")
+    for number in (1, 2):
+        stage.wave(number, {})
+    stage.step("close")
+    stage.step("wanted")
+    assert [len(calls) for calls in stage.noted["calls"].values()] == [1, 1, 1, 1]
+    document = json.loads((DIGITS / "digits" / "1.1.0" / "manifest.json").read_text())
+    assert stage.noted["manifests"] == {"digits": {"1.1.0": document}}
+    # One that is refused is left to each device, whose call says why; so is a repository that is not to be trusted.
+    repository = tmp_path / "repository"
+    shutil.copytree(DIGITS, repository)
+    (repository / "digits" / "1.1.0" / "withdrawn.json").write_text('{"reason": "labels were permuted"}')
+    stage.variables["model_repository"] = str(repository)
+    stage.step("wanted")
+    assert (len(stage.noted["calls"]), stage.noted["manifests"]) == (4, {})
+    stage.variables["model_repository_unsigned"] = False
+    stage.step("wanted")
+    assert (len(stage.noted["calls"]), stage.noted["manifests"]) == (4, {})
+
+
+def test_withdrawn_releases_are_read_where_there_is_a_repository(stage: Stage, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(DIGITS, repository)
+    (repository / "digits" / "1.0.0" / "withdrawn.json").write_text('{"reason": "labels were permuted"}')
+    stage.variables["model_repository"] = str(repository)
+    assert stage.step("withdrawn") == {"withdrawn": {"digits": {"1.0.0": "labels were permuted"}}}
+    stage.variables["model_repository_unsigned"] = False
+    with pytest.raises(EdgemlError, match="model_repository_root is not set"):
+        stage.step("withdrawn")
+    del stage.variables["model_repository"]
+    assert stage.step("withdrawn") == {"withdrawn": {}}
+
+
 # ---- rollback ----
 
 

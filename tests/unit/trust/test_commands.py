@@ -150,6 +150,8 @@ def test_a_withdrawn_release_is_named(repository: Path, tmp_path: Path, capsys: 
     capsys.readouterr()
     assert run("status", "--repository", repository) == 0
     assert "withdrawn: digits 1.0.0: bad labels" in capsys.readouterr().out
+    trust = Trust(root=str(held / "root.json"), state=str(tmp_path / "state"))
+    assert open_repository(str(repository), trust).withdrawn_releases() == {"digits": {"1.0.0": "bad labels"}}
 
 
 def test_a_channel_is_in_force_once_it_is_signed(
@@ -196,6 +198,8 @@ def test_a_withdrawn_release_on_a_channel_is_refused(
     release = ("--model", "digits", "--version", "1.0.0")
     assert run("withdraw", "--repository", repository, *release, "--reason", "bad labels") == 0
     assert "channel production stands for it" in capsys.readouterr().out
+    reasons = {"digits": {"1.0.0": "bad labels"}}
+    assert open_repository(str(repository), Trust(unsigned=True)).withdrawn_releases() == reasons
     found = open_repository(str(repository), Trust(unsigned=True))
     with pytest.raises(TrustError, match=r"digits 1\.0\.0 is withdrawn: bad labels"):
         found.release("digits", found.version_of("digits", "channel:production"))

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+import contextlib
+from typing import Any, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
@@ -17,6 +19,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions, check_names
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 from .scene import RECONCILED, Result, Scene, absolute_path, hold_lock, noted, whole_fleet, wrong_devices
 
@@ -53,13 +56,55 @@ def wanted(scene: Scene) -> Result:
         certain = [entry for entry in entries if not found.damaged_of(entry["model"])]
         if certain:
             calls[host] = [_call(entry) for entry in certain]
-    run = Reconciliation(scene.process, calls, tuple(problems))
+    manifests, warnings = _verified(scene, calls)
+    run = Reconciliation(scene.process, calls, tuple(problems), manifests)
     return {
         "next": (Next.SWAP if calls else Next.END).value,
         "msg": [*problems, *([] if found.rollouts or found.damaged else [_EMPTY.format(directory)])],
         "locked": False,
+        **({"warnings": warnings} if warnings else {}),
         **noted(run, scene),
     }
+
+
+def _location(scene: Scene) -> str | None:
+    """Where the model repository is, if the variable says."""
+    found: str | None = scene.variables.get("model_repository")
+    return found
+
+
+def _verified(
+    scene: Scene, calls: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The manifests of the releases that devices should be on, each verified once for all of them; and warnings.
+
+    A release that is refused is left out: who needs it is refused by its name, and others are not kept from theirs.
+    """
+    wanted_releases = {
+        (call["model"], call["version"]) for entries in calls.values() for call in entries if call["state"] == "active"
+    }
+    manifests: dict[str, dict[str, Any]] = {}
+    location = _location(scene)
+    if not location or not wanted_releases:
+        return manifests, []
+    try:
+        repository = open_repository(location, Trust.from_variables(scene.variables.get))
+    except EdgemlError:
+        return manifests, []
+    for model, version in sorted(wanted_releases):
+        with contextlib.suppress(EdgemlError):
+            manifests.setdefault(model, {})[version] = dict(repository.release(model, version).document)
+    return manifests, list(repository.warnings)
+
+
+def withdrawn(scene: Scene) -> Result:
+    """Read which releases nobody may run any more, if there is a repository to ask."""
+    location = _location(scene)
+    if not location:
+        return {"withdrawn": {}}
+    repository = open_repository(location, Trust.from_variables(scene.variables.get))
+    found = repository.withdrawn_releases()
+    return {"withdrawn": found, **({"warnings": list(repository.warnings)} if repository.warnings else {})}
 
 
 def _call(entry: Mapping[str, Any]) -> dict[str, Any]:

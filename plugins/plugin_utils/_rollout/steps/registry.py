@@ -25,5 +25,6 @@ STEPS: dict[str, Callable[..., Result]] = {
     "stop": stop.stop,
     "close": close.close,
     "wanted": reconcile.wanted,
+    "withdrawn": reconcile.withdrawn,
     "rollback": rollback.rollback,
 }

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from .model import Model, PublishError, file_of
 
@@ -132,19 +132,16 @@ class StaticQuantiser:
     """
 
     def __init__(self, source: Model, directory: str) -> None:
-        import onnx
-
         self._directory = directory
-        self._original = onnx.load(source.entrypoint.location)
+        self._original = _structure(source.entrypoint.location)
         opset = max((item.version for item in self._original.opset_import if item.domain in ("", "ai.onnx")), default=0)
         if not any(node.op_type in WEIGHTED_OPERATORS for node in self._original.graph.node):
             raise NothingToDoError(f"the model has no layer of {', '.join(WEIGHTED_OPERATORS)}")
         if opset < _OPSET_OF_QDQ:
             raise NothingToDoError(f"int8 per channel takes opset {_OPSET_OF_QDQ}; the model has {opset}")
         self._path = os.path.join(directory, "prepared.onnx")
-        self._model = _prepared(self._original, self._path)
-        _name_nodes(self._model)
-        onnx.save(self._model, self._path)
+        _prepare(source, self._path)
+        self._model = _structure(self._path)
         self.calibration: Calibration | None = None
 
     @property
@@ -188,9 +185,8 @@ class StaticQuantiser:
             for name, found in ranges.items()
         }
         names = [name for name in limits if name not in holdout]
-        shares = cut_off(
-            limits, ({**_run(self._model, names, batch), **batch} for batch in batches_of(holdout, self._size))
-        )
+        inner_values = self._inner_values(self._path, names)
+        shares = cut_off(limits, ({**inner_values(batch), **batch} for batch in batches_of(holdout, self._size)))
         self.calibration = Calibration(ranges, len(next(iter(chosen.values()))), shares)
         return self.calibration
 
@@ -226,16 +222,15 @@ class StaticQuantiser:
         """The layers with weights, those that add most to the error first: of each, the error of what it puts out
         relative to its size, less what was wrong already in what it takes in."""
         import numpy as np
-        import onnx
 
-        quantised = onnx.load(made.entrypoint.location)
+        quantised = made.entrypoint.location
         outputs = {node.output[0] for node in self._model.graph.node if node.output}
-        known = {name for node in quantised.graph.node for name in node.output}
+        known = {name for node in _structure(quantised).graph.node for name in node.output}
         shared = sorted(outputs & known)
         rows = {name: values[:BATCH_ROWS] for name, values in inputs.items()}
         errors: dict[str, float] = {}
-        exact = _run(self._model, shared, rows)
-        rough = _run(quantised, shared, rows)
+        exact = self._inner_values(self._path, shared)(rows)
+        rough = self._inner_values(quantised, shared)(rows)
         for name in shared:
             wanted, found = (values[name].astype(np.float64) for values in (exact, rough))
             size = float(np.square(wanted).mean())
@@ -246,6 +241,26 @@ class StaticQuantiser:
                 earlier = max((errors.get(name, 0.0) for name in node.input), default=0.0)
                 added[node.name] = errors.get(node.output[0], 0.0) - earlier
         return sorted(added, key=lambda name: -added[name])
+
+    def _inner_values(self, path: str, names: Sequence[str]) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+        """What computes tensors inside of the model at ``path``, loaded once."""
+        import onnx
+        import onnxruntime
+
+        if not names:
+            return lambda _inputs: {}
+        model = onnx.load(path)
+        present = {item.name for item in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+        shown = os.path.join(self._directory, "shown.onnx")
+        onnx.save(model, shown)
+        del model
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 4
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(shown, settings, providers=["CPUExecutionProvider"])
+        os.unlink(shown)
+        return lambda inputs: dict(zip(names, session.run(list(names), dict(inputs))))
 
     @property
     def _size(self) -> int | None:
@@ -258,25 +273,20 @@ class StaticQuantiser:
         return sizes.pop() if sizes else None
 
 
-def _run(model: Any, names: Sequence[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The values of tensors inside of a model."""
+def _structure(path: str) -> Any:
+    """The model at ``path`` without the values of its weights: its nodes, names, types and shapes."""
     import onnx
-    import onnxruntime
 
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    present = {item.name for item in shown.graph.output}
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    return dict(zip(names, session.run(list(names), dict(inputs)))) if names else {}
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for values in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+            tensor.ClearField(values)
+    return model
 
 
-def _prepared(model: Any, path: str) -> Any:
-    """The model as the quantiser wants it: constants computed, normalisations part of the layers before them, shapes
-    known. ``path`` is for the runtime, which does that.
+def _prepare(source: Model, path: str) -> None:
+    """Write the model as the quantiser wants it: constants computed, normalisations part of the layers before them,
+    nodes with names, shapes known. The runtime does the most of it.
 
     The quantiser's own preparation cannot read the weights of some models that it wrote itself (onnx 1.23).
     """
@@ -287,13 +297,20 @@ def _prepared(model: Any, path: str) -> Any:
     settings.log_severity_level = 4
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     settings.optimized_model_filepath = path
-    onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    given: str | bytes = source.entrypoint.location
+    if len(source.files) > 1:
+        # By its path, weights in a file beside it would stay there.
+        given = onnx.load(source.entrypoint.location).SerializeToString()
+    onnxruntime.InferenceSession(given, settings, providers=["CPUExecutionProvider"])
     found = onnx.load(path)
     used = {node.domain for node in found.graph.node}
     kept = [item for item in found.opset_import if item.domain in used or item.domain in ("", "ai.onnx")]
     del found.opset_import[:]
     found.opset_import.extend(kept)
-    return onnx.shape_inference.infer_shapes(found)
+    _name_nodes(found)
+    onnx.save(found, path)
+    del found
+    onnx.shape_inference.infer_shapes_path(path, path)
 
 
 def _name_nodes(model: Any) -> None:

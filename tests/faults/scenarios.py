@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from releases import Made, make_release
+from deltas import delta_between
+from releases import Made, make_release, sha256
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import with_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import processor_id
@@ -87,6 +88,18 @@ def clone(source: Path, target: Path) -> None:
 def swap_to(version: str, **options: Any) -> Callable[[Path], object]:
     """The module's swap to ``version``, with nobody to tell."""
     return partial(subject.swap, made=release(version), **options)
+
+
+def _as_delta(version: str, base: str) -> Callable[[Path], object]:
+    """Have what is to be sent of a version as a delta from another one."""
+
+    def step(directory: Path) -> None:
+        new, old = (max(release(name).blobs.values(), key=len) for name in (version, base))
+        path = directory / "incoming" / sha256(new)
+        path.unlink()
+        path.with_suffix(".delta").write_bytes(delta_between(new, old))
+
+    return step
 
 
 def _hold(version: str) -> Callable[[Path], object]:
@@ -199,6 +212,7 @@ SCENARIOS = (
     Scenario("removal", OLD, OLD, _COMMITTED, _without("0.8.0")),
     Scenario("note of a test", OLD, OLD, _COMMITTED, _note_test),
     Scenario("prepared model", OLD, OLD, (*_COMMITTED, _prepare(b"first" * 3000)), _prepare(b"second" * 3000)),
+    Scenario("swap by a delta", OLD, NEW, (*_COMMITTED, _as_delta(NEW, OLD)), swap_to(NEW)),
     Scenario("heal", OLD, OLD, (*_COMMITTED, _flip(OLD)), swap_to(OLD, verify="full"), damaged=OLD),
     Scenario(
         "recovery after a kill",
@@ -221,6 +235,7 @@ CHOSEN = tuple(
         "first swap of a device",
         "swap during a trial",
         "revert of a trial",
+        "swap by a delta",
         "heal",
         "prepared model",
         "recovery after a kill",

@@ -53,6 +53,14 @@ def prepared(_network, image):
     return nn.functional.interpolate(larger, size=8, mode="nearest")
 Network.prepared = prepared
 """
+WITHOUT_WEIGHTS = """
+def export(directory):
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 1], tf.float32, "image")])
+    def serve(image):
+        return {"probabilities": model()(image, training=False)}
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model())
+    Path(directory, "model.tflite").write_bytes(converter.convert())
+"""
 # Minutes since 1970 have 25 bits, their milliseconds 41.
 PRODUCTS = """
 class Hours(nn.Module):
@@ -156,6 +164,13 @@ def test_a_conversion_that_loses_something_is_refused(tmp_path: Path, case: str)
         publish(tmp_path, recipe, python_of(name))
     assert "is not what the source framework computes" in str(refused.value)
     assert not (tmp_path / "repository").exists()
+
+
+def test_a_keras_model_without_its_weights_is_refused(tmp_path: Path) -> None:
+    """What the memory has in their place is often no number."""
+    recipe = changed(tmp_path, "keras_digits", WITHOUT_WEIGHTS)
+    with pytest.raises(RefusedError, match=r"expected finite numbers|is not what the source framework computes"):
+        publish(tmp_path, recipe, python_of("keras_digits"))
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -4,7 +4,8 @@
 
 """A recipe: a network of PyTorch, to LiteRT (TensorFlow Lite) by litert-torch.
 
-Its holdout:  TRAINING/bin/python litert_torch_digits.py holdout.npz
+Publish it with:  edgeml-publish release --source litert_torch_digits.py --golden-rows 1 …   (it takes one at a time)
+Its holdout:      TRAINING/bin/python litert_torch_digits.py holdout.npz
 
 litert-torch 0.10 says nothing of what it changes: whole numbers of 64 bits become those of 32, and resizing by
 mode="nearest" to a size that is no multiple takes other pixels. `reference` asks PyTorch itself, so that

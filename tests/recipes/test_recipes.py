@@ -32,7 +32,10 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
         {"variants": ["fp32", "fp16", "int8", "ncnn"], "required_variants": ["fp16", "int8", "ncnn"]},
     ),
     "keras_digits": ("keras", {"variants": ["int8", "fp16", "fp32"], "required_variants": ["int8", "fp16"]}),
-    "litert_torch_digits": ("litert-torch", {"variants": ["int8", "fp32"], "required_variants": ["int8"]}),
+    "litert_torch_digits": (
+        "litert-torch",
+        {"variants": ["int8", "fp32"], "required_variants": ["int8"], "golden_rows": 1},
+    ),
 }
 TWO_CLASSES = """
 _digits = data

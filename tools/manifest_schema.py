@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import manifest
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.fields import FILE_BYTES_MAX, SECONDS_MAX
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import RESERVED_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 ID = "https://github.com/edgeml/fleet/blob/main/docs/manifest.schema.json"
@@ -144,7 +145,7 @@ def schema() -> dict[str, Any]:
     none = {name: {"type": "null"} for name in part}
     top = {
         "schema": _about({"const": manifest.SCHEMA, "type": "integer"}, "the version of this form"),
-        "model": _about(NAME, "the model's name"),
+        "model": _about({**NAME, "not": {"enum": sorted(RESERVED_MODELS)}}, "the model's name"),
         "version": _about(NAME, "the release's version"),
         "created": _about(TEXT, "when it was published"),
         "description": _about(TEXT, "for people"),

@@ -28,7 +28,7 @@ from .fields import (
     check_unique,
     shown,
 )
-from .names import check_name, is_file_name
+from .names import check_model_name, check_name, is_file_name
 from .release import WHOLE, Entry, File, Part, Release, SequenceLimits, Tolerance, Variant
 
 SCHEMA = 2
@@ -73,7 +73,7 @@ def parse_release(document: Any) -> Release:
     )
     check_unique((variant.name for variant in variants), "variants: name")
     release = Release(
-        model=check_name(top["model"], "model"),
+        model=check_model_name(top["model"], "model"),
         version=check_name(top["version"], "version"),
         variants=variants,
         parts=parts,

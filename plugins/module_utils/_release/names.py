@@ -15,6 +15,8 @@ from .._common.errors import ManifestError
 from .fields import shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
+# Directories of a repository that are no models.
+RESERVED_MODELS = frozenset({"blobs", "deltas", "metadata"})
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
 
 
@@ -27,6 +29,19 @@ def check_name(value: Any, field: str) -> str:
         )
     name: str = value
     return name
+
+
+def check_model_name(value: Any, field: str) -> str:
+    """Return ``value`` if it can name a model, and so a directory in a repository, or raise ManifestError."""
+    name = check_name(value, field)
+    if not is_model_name(name):
+        raise ManifestError(f"{field}: expected another name than {', '.join(sorted(RESERVED_MODELS))}; found {name}")
+    return name
+
+
+def is_model_name(value: Any) -> bool:
+    """Whether ``value`` can name a model."""
+    return is_name(value) and value not in RESERVED_MODELS
 
 
 def is_name(value: Any) -> bool:

@@ -21,15 +21,13 @@ from .._common.hashing import BlockDigests, read_hashed
 from .channels import CHANNELS, CHANNELS_BYTES_MAX, channel_of, read_channels, version_on_channel
 from .delta_index import INDEX_BYTES_MAX, Delta, delta_path, index_path, parse_index
 from .manifest import MANIFEST_BYTES_MAX, parse_release_json
-from .names import check_name, is_name
+from .names import check_model_name, check_name, is_model_name, is_name
 from .onnx_check import check_onnx
 from .probe_set import ProbeSetError
 from .probe_set_file import read_outputs, read_probe_set
 from .release import File, Part, Release, Variant
 
 _WITHDRAWN_BYTES_MAX = 65536
-# Directories of a repository beside its models.
-NO_MODELS = frozenset({"blobs", "metadata"})
 
 
 class Repository:
@@ -40,7 +38,7 @@ class Repository:
 
     def release(self, model: str, version: str) -> Release:
         """Read and check a release's manifest. Raises ManifestError when it is absent, damaged or another's."""
-        path = os.path.join(self.root, check_name(model, "model"), check_name(version, "version"), "manifest.json")
+        path = os.path.join(self._directory(model, version), "manifest.json")
         try:
             with open(path, "rb") as file:
                 release = parse_release_json(file.read(MANIFEST_BYTES_MAX + 1), path)
@@ -52,17 +50,17 @@ class Repository:
 
     def models(self) -> list[str]:
         """The models of which releases are in the directory, by name. Raises ManifestError if it cannot be read."""
-        return [name for name in _directories(self.root) if name not in NO_MODELS and self.versions(name)]
+        return [name for name in _directories(self.root) if is_model_name(name) and self.versions(name)]
 
     def versions(self, model: str) -> list[str]:
         """The versions of a model that are in the directory, by name. Raises ManifestError if it cannot be read."""
-        directory = os.path.join(self.root, check_name(model, "model"))
+        directory = os.path.join(self.root, check_model_name(model, "model"))
         names = _directories(directory) if os.path.isdir(directory) else []
         return [name for name in names if os.path.exists(os.path.join(directory, name, "manifest.json"))]
 
     def channels(self, model: str) -> Mapping[str, str]:
         """The version of each channel of a model. Raises ManifestError if that cannot be read."""
-        path = os.path.join(self.root, check_name(model, "model"), CHANNELS)
+        path = os.path.join(self.root, check_model_name(model, "model"), CHANNELS)
         try:
             with open(path, "rb") as file:
                 return read_channels(file.read(CHANNELS_BYTES_MAX + 1), path)
@@ -80,7 +78,7 @@ class Repository:
 
     def withdrawn(self, model: str, version: str) -> str | None:
         """Why a release is withdrawn; None if it is not. Raises ManifestError if that cannot be read."""
-        path = os.path.join(self.root, check_name(model, "model"), check_name(version, "version"), "withdrawn.json")
+        path = os.path.join(self._directory(model, version), "withdrawn.json")
         try:
             with open(path, "rb") as file:
                 reason = json.loads(file.read(_WITHDRAWN_BYTES_MAX))["reason"]
@@ -91,6 +89,9 @@ class Repository:
         if not isinstance(reason, str):
             raise ManifestError(f"{path}: reason: expected a text; found {reason!r:.80}")
         return reason
+
+    def _directory(self, model: str, version: str) -> str:
+        return os.path.join(self.root, check_model_name(model, "model"), check_name(version, "version"))
 
     def blob_path(self, sha256: str) -> str:
         """Path of the blob with this digest."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, ManifestError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import check_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import check_model_name, check_name
 
 VARIANTS = ("fp32", "fp16", "int8", "int8-dynamic", "ncnn")
 ARCHITECTURES = ("aarch64", "x86_64")
@@ -182,7 +182,7 @@ def read_options(values: Mapping[str, Any]) -> ReleaseOptions:
         found[name] = _converted(name, item.metadata, value)
     options = ReleaseOptions(**found)
     try:
-        check_name(options.model, "model")
+        check_model_name(options.model, "model")
         check_name(options.version, "version")
     except ManifestError as error:
         raise ArgumentError(str(error)) from error

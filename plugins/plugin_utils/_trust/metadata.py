@@ -14,8 +14,7 @@ import re
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_name
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import NO_MODELS
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_model_name, is_name
 
 METADATA = "metadata"
 OFFLINE = ("root", "targets")
@@ -69,7 +68,7 @@ def release_of(target: str) -> tuple[str, str]:
     """Return model and version by the name of a target. Raises TrustError for a name that leads elsewhere."""
     found = _TARGET.match(target)
     names = found.group("model", "version") if found else ("", "")
-    if not all(map(is_name, names)) or names[0] in NO_MODELS:
+    if not (is_model_name(names[0]) and is_name(names[1])):
         raise TrustError(
             f"target {target!r}: expected <model>/<version>/manifest.json. The metadata names a file outside of the "
             "releases: find out who signed it",

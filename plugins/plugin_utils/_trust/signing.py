@@ -25,8 +25,8 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory, write_whole
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_name
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import NO_MODELS, Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_model_name, is_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from . import metadata
 from .keys import PrivateKey, key_name
@@ -115,7 +115,7 @@ class SigningRepository:
         repository, found = Repository(self.path), {}
         for path in sorted(glob.glob(os.path.join(self.path, "*", "*", "manifest.json"))):
             model, version = path.split(os.sep)[-3:-1]
-            if model in NO_MODELS or not (is_name(model) and is_name(version)):
+            if not (is_model_name(model) and is_name(version)):
                 raise TrustError(f"{path}: {model} {version} cannot name a release of a signed repository")
             name = target_name(model, version)
             known = base.targets.get(name) if base else None

@@ -252,7 +252,8 @@ def test_renewals_and_signing_overlap(signed: Signed, tmp_path: Path) -> None:
     children = [in_child(task) for task in work]
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
     assert versions(signed, tmp_path / "state") == ["1.0.0", "2.0.0"]
-    assert signed.signing.state().timestamp.signed.version in (2, 3)
+    # One renewal, and one more if the new release was signed, by a clock that is five days behind, after the first.
+    assert signed.signing.state().timestamp.signed.version in (3, 4)
 
 
 def test_superseded_metadata_goes_after_a_day(signed: Signed) -> None:

@@ -74,7 +74,7 @@ def smallest(deltas: Sequence[Delta], held: Collection[str]) -> Delta | None:
 
 def _parse_delta(entry: Mapping[str, Any]) -> Delta:
     sha256, size, bases = entry["sha256"], entry["size"], entry["bases"]
-    if type(size) is not int or size <= 0:
+    if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
         raise ValueError(f"size: expected a number of bytes; found {size!r:.80}")
     if not isinstance(bases, list) or len(bases) > BASES_MAX:
         raise ValueError(f"bases: expected a list of at most {BASES_MAX}; found {bases!r:.80}")

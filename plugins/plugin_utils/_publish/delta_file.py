@@ -216,7 +216,7 @@ def _group_of(new: Bytes, old: Bytes, width: int) -> _Group:
         if not groups:
             groups.append(_Group(form.DIFFERENCE, width, _planes(_zigzag(new, old, width), width)))
     if not groups or min(group.size for group in groups) > _POOR * len(new):
-        for each in {1, width}:
+        for each in sorted({1, width}):
             groups.append(_Group(form.LITERAL, each, _planes(new, each)))
     return min(groups, key=lambda group: group.size)
 

@@ -78,13 +78,15 @@ def _converted(program: str, work: str, entrypoint: str, shapes: Mapping[str, Se
         done = subprocess.run(
             command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS_MAX, check=False
         )
-        graph = read_ncnn(made + SUFFIX)
     except subprocess.TimeoutExpired as error:
         raise NothingToDoError(f"pnnx: no result after {_SECONDS_MAX} s") from error
+    except OSError as error:
+        raise NothingToDoError(f"{program}: expected the program pnnx; {error.strerror}") from error
+    try:
+        return read_ncnn(made + SUFFIX)
     except (OSError, ValueError) as error:
         said = (done.stdout + done.stderr).decode("utf-8", "replace").strip().splitlines()[-_LINES_SHOWN:]
         raise NothingToDoError(f"pnnx makes no ncnn model of it, code {done.returncode}: {' '.join(said)}") from error
-    return graph
 
 
 def _interface(path: str) -> tuple[dict[str, tuple[int, ...]], list[str]]:

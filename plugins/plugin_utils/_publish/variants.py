@@ -68,7 +68,7 @@ def calibrating(inputs: Mapping[str, Array], samples: int) -> dict[str, Array]:
 
 def batches_of(inputs: Mapping[str, Array], size: int | None = None) -> Iterator[dict[str, Array]]:
     """The rows in batches: of a model's own size, where that is fixed; a rest that does not fill one is left out."""
-    rows = len(next(iter(inputs.values())))
+    rows = min(map(len, inputs.values()))
     for start in range(0, rows if size is None else rows - size + 1, size or BATCH_ROWS):
         yield {name: values[start : start + (size or BATCH_ROWS)] for name, values in inputs.items()}
 

@@ -21,11 +21,19 @@ RENDERED = {
         "log": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/50-edgeml.conf') }}",
         "units": "{{ __container_runtime_units }}",
     },
+    "model_repository": {
+        "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-model-repository.conf') }}",
+        "allow_unprotected": "{{ __model_repository_values.allow_unprotected }}",
+    },
     "model_sync": {"keep": "{{ __model_sync_values.keep }}", "releases": "{{ __model_sync_values.releases }}"},
     "provision": {
         "time": "{{ __provision_parts | map(attribute='tags') | map('last') }}",
         "ntp": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/timesyncd.conf.d/50-edgeml.conf') }}",
         "packages": "{{ __provision_base.packages }}",
+    },
+    "site_cache": {
+        "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-site-cache.conf') }}",
+        "allow_unprotected": "{{ __site_cache_values.allow_unprotected }}",
     },
 }
 TEXTS: dict[str, dict[str, str]] = {
@@ -35,6 +43,11 @@ TEXTS: dict[str, dict[str, str]] = {
         "container_runtime_prune": "yes",
         "container_runtime_log_max_bytes": "4096",
     },
+    "model_repository": {
+        "model_repository_allow_unprotected": "false",
+        "model_repository_bytes_per_second": "0",
+        "model_repository_listen_port": "8443",
+    },
     "model_sync": {
         "model_sync_keep": "3",
         "model_sync_releases": '[{"model": "digits", "version": "1.10"}]',
@@ -43,6 +56,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "provision_time_sync": "false",
         "provision_ntp_servers": "ntp1.example,ntp2.example",
         "provision_packages": '["ca-certificates", "chrony"]',
+    },
+    "site_cache": {
+        "site_cache_origin": "https://models.example:8443/edge/",
+        "site_cache_allow_unprotected": "no",
+        "site_cache_bytes_per_second": "0",
+        "site_cache_days": "7",
     },
 }
 
@@ -89,6 +108,22 @@ def test_false_as_text_prunes_no_image_that_has_a_name(rendered: dict[str, Any])
     units = {unit["name"]: (unit["enabled"], unit.get("state")) for unit in made["units"]}
     assert units["podman.socket"] == (False, "stopped")
     assert units["edgeml-container-prune.timer"] == (True, "started")
+
+
+@pytest.mark.parametrize("name", ["model_repository", "site_cache"])
+def test_false_as_text_protects_and_nought_as_text_is_no_limit(rendered: dict[str, Any], name: str) -> None:
+    made = rendered[name]
+    assert made["allow_unprotected"] is False
+    assert "limit_rate" not in made["config"]
+
+
+def test_what_a_web_server_gets_as_text_is_in_its_place(rendered: dict[str, Any]) -> None:
+    assert "    listen 0.0.0.0:8443 default_server;\n" in rendered["model_repository"]["config"]
+    cache = rendered["site_cache"]["config"]
+    assert " inactive=7d;\n" in cache
+    assert "        proxy_pass https://models.example:8443;\n" in cache
+    assert "        proxy_ssl_name models.example;\n" in cache
+    assert "        rewrite ^(.*)$ /edge$1 break;\n" in cache
 
 
 def test_lists_and_numbers_as_text_are_lists_and_numbers(rendered: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Iterable, Mapping, Sequence
 
 from ansible.errors import AnsibleActionFail
@@ -25,9 +26,9 @@ class ControllerAction(ActionBase):
     arguments: ClassVar[Mapping[str, Any]]
     required_if: ClassVar[Sequence[Sequence[Any]]] = ()
 
+    @abstractmethod
     def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what the task returns beside ``changed``. Raises EdgemlError, OSError or AnsibleActionFail."""
-        raise NotImplementedError
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer to the arguments; nothing is changed if it does not say so."""

@@ -9,10 +9,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import BinaryIO, Protocol
+import re
+from typing import Any, BinaryIO, Protocol
 
 from .errors import IntegrityError, with_path
 
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 CHUNK_BYTES = 1 << 20
 # A file above this size is described block by block, so that a part of it can be verified.
 BLOCK_BYTES = 1 << 20
@@ -49,6 +51,11 @@ class BlockDigests:
         last = () if self._left == BLOCK_BYTES else (self._hash.hexdigest(),)
         found = (*self._done, *last)
         return found if len(found) > 1 else ()
+
+
+def is_sha256(value: Any) -> bool:
+    """Whether it is a SHA-256 as documents spell it: 64 lower-case hexadecimal digits."""
+    return isinstance(value, str) and _SHA256.match(value) is not None
 
 
 def read_hashed(source: BinaryIO, size: int, origin: str, target: Target | None = None) -> str:

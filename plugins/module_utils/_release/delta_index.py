@@ -16,16 +16,16 @@ One without bases is the file itself, compressed.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Collection, Mapping, NamedTuple, Sequence
 
+from .._common.hashing import is_sha256
+from .._common.records import is_whole
 from .delta import BASES_MAX
 from .release import File
 
 SCHEMA = 1
 INDEX_BYTES_MAX = 1 << 18
 DELTAS_MAX = 256
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class Delta(NamedTuple):
@@ -74,11 +74,11 @@ def smallest(deltas: Sequence[Delta], held: Collection[str]) -> Delta | None:
 
 def _parse_delta(entry: Mapping[str, Any]) -> Delta:
     sha256, size, bases = entry["sha256"], entry["size"], entry["bases"]
-    if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
+    if not is_whole(size) or size <= 0:
         raise ValueError(f"size: expected a number of bytes; found {size!r:.80}")
     if not isinstance(bases, list) or len(bases) > BASES_MAX:
         raise ValueError(f"bases: expected a list of at most {BASES_MAX}; found {bases!r:.80}")
     for digest in (sha256, *bases):
-        if not isinstance(digest, str) or not _SHA256.match(digest):
+        if not is_sha256(digest):
             raise ValueError(f"expected 64 lower-case hexadecimal digits; found {digest!r:.80}")
     return Delta(sha256, size, tuple(bases))

@@ -15,7 +15,7 @@ import re
 from typing import Any, Mapping
 
 from .._common.errors import ManifestError
-from .._common.hashing import BLOCK_BYTES
+from .._common.hashing import BLOCK_BYTES, is_sha256
 from .._common.records import is_whole
 from .fields import (
     FILE_BYTES_MAX,
@@ -46,7 +46,6 @@ RESERVED_PARTS = frozenset({"versions", "infer", "ready", "feedback"})
 # Written by the store beside the release's own files.
 RESERVED_NAMES = frozenset({"version.json", "tested.json"})
 
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _LOCALE = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,63}\Z")
 _PART_FIELDS = ("golden", "probe", "reference", "classes", "sequences")
 _ENTRY_FIELDS = ("signature", "tensors", "tolerances")
@@ -353,6 +352,7 @@ def _blocks(value: Any, field: str, size: int) -> tuple[str, ...]:
 
 
 def _sha256(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not _SHA256.match(value):
+    if not is_sha256(value):
         raise ManifestError(f"{field}: expected 64 lower-case hexadecimal digits; found {shown(value)}")
-    return value
+    digest: str = value
+    return digest

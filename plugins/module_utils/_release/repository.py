@@ -90,9 +90,6 @@ class Repository:
             raise ManifestError(f"{path}: reason: expected a text; found {reason!r:.80}")
         return reason
 
-    def _directory(self, model: str, version: str) -> str:
-        return os.path.join(self.root, check_model_name(model, "model"), check_name(version, "version"))
-
     def blob_path(self, sha256: str) -> str:
         """Path of the blob with this digest."""
         return os.path.join(self.root, "blobs", "sha256", sha256)
@@ -131,6 +128,9 @@ class Repository:
         for name, part in release.parts.items():
             self._check_part(part, f"{release.model} {release.version}{f' {name}' if name else ''}")
         return sum(file.size for file in release.all_files())
+
+    def _directory(self, model: str, version: str) -> str:
+        return os.path.join(self.root, check_model_name(model, "model"), check_name(version, "version"))
 
     def _check_models(self, variant: Variant, name: str) -> None:
         """Have each model's file say whether the runtime that the manifest promises can load it."""

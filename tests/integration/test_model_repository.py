@@ -19,8 +19,8 @@ from nginx import Nginx, defaults, rendered
 from releases import make_release
 from signed import Signed
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.client import Client, Tls
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import TrustError
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client, Tls
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 

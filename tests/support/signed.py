@@ -19,8 +19,9 @@ from typing import Any
 from releases import make_release, publish
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys, metadata
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.client import Client, Fetcher
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust import metadata
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client, Fetcher
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.keys import PrivateKey
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.request import Request
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.signing import RoleKeys, SigningRepository

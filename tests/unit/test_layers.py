@@ -28,6 +28,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "module_utils._common": (),
     "module_utils._release": ("module_utils._common",),
     "module_utils._fetch": ("module_utils._common", "module_utils._release"),
+    # Whether a repository is to be trusted is decided by itself: for the controller, and for a device that pulls.
+    "module_utils._trust": ("module_utils._common", "module_utils._release"),
     "module_utils._device": ("module_utils._common", "module_utils._release", "module_utils._fetch"),
     # What a device is asked and what it answers is the contract of both programs.
     "plugin_utils._call": ("module_utils._common", "module_utils._device.request", "plugin_utils._links"),
@@ -41,10 +43,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         # What the ledger needs stays in the repository.
         "plugin_utils._rollout.ledger",
         "plugin_utils._rollout.report",
+        "module_utils._trust",
         "plugin_utils._trust",
     ),
-    # Whether a repository is to be trusted is decided by itself: a pull agent needs it, too.
-    "plugin_utils._trust": ("module_utils._common", "module_utils._release"),
+    "plugin_utils._trust": ("module_utils._common", "module_utils._release", "module_utils._trust"),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),
@@ -57,11 +59,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
 OUTSIDE: dict[str, tuple[str, ...]] = {
     # In functions only, where they are used: Ansible imports none of them.
     "plugin_utils._publish": ("ai_edge_litert", "ai_edge_quantizer", "jinja2", "numpy", "onnx", "onnxruntime"),
+    # A device has it where it pulls. Nothing else of its code imports what needs it, but in functions.
+    "module_utils._trust": ("tuf",),
     "module_utils": (),
     "modules": ("ansible.module_utils",),
     "doc_fragments": (),
     # The client, and so what a rollout needs, has python-tuf; who signs has also what makes keys.
-    "plugin_utils._trust.client": ("tuf",),
     "plugin_utils._trust.repository": ("ansible",),
     "plugin_utils._trust": ("cryptography", "securesystemslib", "tuf"),
     # ansible-core and what ansible-core itself depends on.

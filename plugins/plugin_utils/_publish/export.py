@@ -37,7 +37,7 @@ def register(commands: Any) -> None:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import require_packages
+    from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import require_packages
 
     require_packages()
     from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.keys import Passphrases, read_private

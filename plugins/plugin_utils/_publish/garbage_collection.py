@@ -121,7 +121,7 @@ def _needed(repository: str, listed: Iterable[Listed], keep_last: int, ledger: s
 
 def _signed_channels(repository: str) -> Iterator[tuple[Name, str]]:
     """The channels that are in force: who verifies signatures does not know of a promotion until it is signed."""
-    from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import (
+    from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import (
         METADATA,
         require_packages,
         signed_release,

@@ -12,7 +12,7 @@ import argparse
 import os
 from typing import Any, Callable
 
-from .metadata import OFFLINE, require_packages
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import OFFLINE, require_packages
 
 THRESHOLD = 2
 

@@ -20,12 +20,12 @@ from typing import Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import OFFLINE, ONLINE, TrustError
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import is_development
 
 from . import keys
 from .keys import Passphrases, PrivateKey
-from .metadata import OFFLINE, ONLINE, TrustError
 from .request import REQUEST_BYTES_MAX, Request
-from .roots import is_development
 from .signing import RoleKeys, SigningRepository
 
 DONE, ATTENTION, INCOMPLETE = 0, 1, 3

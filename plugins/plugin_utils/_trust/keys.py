@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
-from .metadata import TrustError
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
 
 with contextlib.suppress(ImportError):
     from cryptography.hazmat.primitives import serialization

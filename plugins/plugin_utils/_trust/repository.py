@@ -24,11 +24,14 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release_json
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File, Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
-
-from .metadata import TrustError, require_packages, target_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import (
+    TrustError,
+    require_packages,
+    target_name,
+)
 
 if TYPE_CHECKING:
-    from .client import Client
+    from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client
 
 STATE = "~/.local/state/edgeml/repositories"
 _CACHE_SECONDS = 30 * 86_400
@@ -193,7 +196,7 @@ def open_repository(location: str, trust: Trust) -> OpenRepository:
         )
     root = _pinned(trust.root)
     require_packages()
-    from .client import Client, Tls
+    from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client, Tls
 
     # One state for each repository and pinned root: whoever pins another begins anew.
     digest = hashlib.sha256(location.rstrip("/").encode() + b"\0" + root).hexdigest()[:32]

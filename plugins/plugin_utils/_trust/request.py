@@ -17,10 +17,15 @@ import json
 from dataclasses import dataclass
 from typing import Any, Collection, Mapping, Sequence
 
-from . import metadata
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust import metadata
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import (
+    SignedRelease,
+    TrustError,
+    signed_release,
+)
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import verified
+
 from .keys import PrivateKey, key_name
-from .metadata import SignedRelease, TrustError, signed_release
-from .roots import verified
 
 with contextlib.suppress(ImportError):
     from tuf.api.exceptions import RepositoryError

@@ -27,12 +27,22 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory, write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_model_name, is_name
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust import metadata
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import (
+    LIFETIME_DAYS,
+    METADATA,
+    ONLINE,
+    TrustError,
+    target_name,
+)
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import (
+    check_thresholds,
+    is_development,
+    verified,
+)
 
-from . import metadata
 from .keys import PrivateKey, key_name
-from .metadata import LIFETIME_DAYS, METADATA, ONLINE, TrustError, target_name
 from .request import Request, changes
-from .roots import check_thresholds, is_development, verified
 
 with contextlib.suppress(ImportError):
     from tuf.api.exceptions import RepositoryError

@@ -20,9 +20,9 @@ from releases import make_release, sha256
 from signed import Answer, Signed, days_ago, served
 from tuf.api.metadata import TargetFile, Targets
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Bounds, Client, Fetcher
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TARGETS_BYTES_MAX, TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.client import Bounds, Client, Fetcher
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import TARGETS_BYTES_MAX, TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 

@@ -14,12 +14,13 @@ import pytest
 from releases import make_release, publish
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ManifestError
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust import metadata
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.garbage_collection import collect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.promotion import promote
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import cli, keys, metadata
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.client import Client
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import cli, keys
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.keys import KeyFileError, Passphrases
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 PASSPHRASE = "correct horse battery"

@@ -21,8 +21,9 @@ from releases import make_release, publish
 from signed import Counting, Holders, Signed, days_ago
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, IntegrityError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys, metadata
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import TrustError
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust import metadata
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.request import Request
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.signing import RoleKeys, SigningRepository
 

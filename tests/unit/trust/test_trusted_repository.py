@@ -21,7 +21,7 @@ from releases import make_release, publish
 from signed import Signed, served
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, ManifestError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.metadata import TrustError
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository, read_from
 
 FILE = make_release("1.0.0").release.all_files()[0]

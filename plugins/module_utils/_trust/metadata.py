@@ -13,8 +13,8 @@ import importlib.util
 import re
 from typing import Any, Iterable, Mapping, NamedTuple
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import is_model_name, is_name
+from .._common.errors import EdgemlError
+from .._release.names import is_model_name, is_name
 
 METADATA = "metadata"
 OFFLINE = ("root", "targets")

@@ -144,8 +144,13 @@ class ActionModule(DeviceAction):
         # In every event of every device, in a log or in AWX, the model and the version say the same.
         shown = result.get("invocation", {}).get("module_args", {})
         # An address may have a password in it.
-        for name in ("manifest", "inline_blobs", "inline_deltas", "fetch"):
+        for name in ("manifest", "withdrawn", "inline_blobs", "inline_deltas", "fetch"):
             shown.pop(name, None)
+        if result.get("withdrawn"):
+            version = (result.get("after") or {}).get("active")
+            result.setdefault("warnings", []).append(
+                f"{args.get('model')} {version} is active on a device, and withdrawn: {result['withdrawn']}"
+            )
         return result
 
     def _ask_instead(self, result: dict[str, Any], args: dict[str, Any], task_vars: dict[str, Any] | None) -> None:
@@ -206,10 +211,15 @@ class _TransferError(Exception):
 
 
 def _files(args: dict[str, Any], repository: OpenRepository) -> dict[str, File]:
-    """The release's files by their digest. The manifest is put among the arguments, if it is not there."""
+    """The release's files by their digest. The manifest is put among the arguments, if it is not there, with what the
+    device has to know of withdrawn releases; of one that is withdrawn there are no files, and the device refuses it."""
     if args.get("manifest") is None:
         model = str(args.get("model"))
         args["version"] = repository.version_of(model, str(args.get("version")))
+        withdrawals = repository.withdrawals(model)
+        args["withdrawn"] = withdrawals.document()
+        if args["version"] in withdrawals.releases:
+            return {}
         release = repository.release(model, args["version"])
         args["manifest"] = dict(release.document)
     else:

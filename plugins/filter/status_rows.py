@@ -24,7 +24,8 @@ options:
   withdrawn:
     description:
       - Why releases are withdrawn, by model and version, as M(edgeml.fleet.rollout_step) returns it.
-      - If there are any, a row whose active release is withdrawn says why in C(withdrawn).
+      - A row whose active release is withdrawn, by this or by what its device knows, says why in C(withdrawn). Where
+        there is none, the rows have no C(withdrawn).
     type: dict
 """
 
@@ -47,7 +48,8 @@ def status_rows(
 ) -> list[dict[str, Any]]:
     """One row for each device and model: what is live, active, previous, on trial or failed, and how accurate.
 
-    With ``withdrawn``, the reasons by model and version, a row whose active release is withdrawn says why.
+    A row whose active release is withdrawn says why, by ``withdrawn``, the reasons by model and version, or by what the
+    device was told. Without any, no row has the column.
     """
     rows = []
     reasons = withdrawn or {}
@@ -67,9 +69,14 @@ def status_rows(
                     "failed": ", ".join(entry["version"] for entry in model.get("failed") or []) or None,
                     "variant": model.get("variant"),
                     "accuracy": _accuracy(probe),
-                    **({"withdrawn": reasons.get(model["name"], {}).get(model.get("active"))} if reasons else {}),
+                    "withdrawn": {**(model.get("withdrawn") or {}), **reasons.get(model["name"], {})}.get(
+                        model.get("active")
+                    ),
                 }
             )
+    if not any(row["withdrawn"] for row in rows):
+        for row in rows:
+            del row["withdrawn"]
     return rows
 
 

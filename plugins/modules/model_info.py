@@ -120,6 +120,12 @@ models:
       elements: dict
       returned: always
       sample: [{version: 1.2.0, reason: "the service crashed 3 times (at most 2)", time: "2026-11-21T10:15:09Z"}]
+    withdrawn:
+      description:
+        - Why versions that the device holds are withdrawn, by version, as far as it has been told.
+      type: dict
+      returned: always
+      sample: {1.0.0: labels were permuted}
     active_seconds:
       description: How long ago the active version became active.
       type: float

@@ -38,6 +38,8 @@ options:
       - V(previous) goes back from O(version) to the version that was active before it, without any download.
         With none before it, the model is no longer served. A version that was reverted is not tried again without
         O(retry), so that no schedule brings it back.
+      - If the version before is withdrawn, V(previous) goes back to it within a rollout (O(rollout_id)) or a trial, and
+        says so in RV(withdrawn). Otherwise it is refused.
       - V(absent) removes the version from the store, and the order to fetch it. The active and the previous version are
         never removed.
     type: str
@@ -54,6 +56,14 @@ options:
     description:
       - The release's manifest, as RV(edgeml.fleet.release_info#module:manifest) returns it.
       - Read from O(repository) if not given; without either, the release must be in the device's store.
+    type: dict
+  withdrawn:
+    description:
+      - The releases of the model that nobody may run any more. C(releases) has the reason of each by its version,
+        C(number) is the version of the signed metadata that says so, and C(root) names who signed it.
+      - The device keeps the list, unless it knows a newer one of the same C(root). From then on it refuses
+        O(state=present), O(state=staged) and O(state=active) for these versions, also without a controller.
+      - Read from O(repository) if O(manifest) is not given.
     type: dict
   fetch:
     description:
@@ -410,6 +420,11 @@ order:
   returned: when O(state) is V(staged)
   type: dict
   sample: {model: digits, version: 1.2.0, bytes: 97517568, held_bytes: 4194304, complete: false, last: null}
+withdrawn:
+  description: Why the version that is active after the call is withdrawn.
+  returned: when it is withdrawn
+  type: str
+  sample: labels were permuted
 baseline:
   description:
     - How the replaced version answered the new release's probe set, just before the switch. C(error) alone if it could

@@ -17,6 +17,8 @@ from controller import DIGITS, Ansible
 from device import Device
 from signed import Signed, served
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.withdrawn import known_withdrawals
+
 LIMITS = {"latency_ratio_max": 1000}
 
 
@@ -85,12 +87,19 @@ def rollout(ansible: Ansible, trusting: Trusting, version: str, *options: str, *
     )
 
 
+def withdrawn_on(device: Device) -> Any:
+    """What the device refuses by itself from now on."""
+    return dict(known_withdrawals(device.store, "digits").releases)
+
+
 def test_a_signed_release_goes_out_and_is_reconciled(
     ansible: Ansible, device: Device, trusting: Trusting, location: str
 ) -> None:
+    trusting.withdraw("1.2.0")
     run = rollout(ansible, trusting, "1.0.0", model_repository=location)
     assert run.code == 0, run
     assert device.live == "1.0.0"
+    assert withdrawn_on(device) == {"1.2.0": "labels were permuted"}
     device.reset()
     run = ansible.run(
         "edgeml.fleet.reconcile",
@@ -99,6 +108,7 @@ def test_a_signed_release_goes_out_and_is_reconciled(
     )
     assert run.code == 0, run
     assert device.live == "1.0.0"
+    assert withdrawn_on(device) == {"1.2.0": "labels were permuted"}
 
 
 @pytest.mark.parametrize("missing", [{"model_repository_root": ""}, {"model_repository_unsigned": True}])
@@ -153,6 +163,7 @@ def test_every_way_to_a_device_verifies(ansible: Ansible, device: Device, trusti
         assert refused["failed"]
         assert "digits 1.2.0 is withdrawn: labels were permuted" in refused["msg"]
     assert withdrawn["live"] == "1.0.0"
+    assert withdrawn_on(device) == {"1.2.0": "labels were permuted"}
     assert device.live == "1.0.0"
     role = {
         "ansible.builtin.include_role": {"name": "edgeml.fleet.model_sync"},

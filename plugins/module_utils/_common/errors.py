@@ -55,6 +55,10 @@ class FailedBeforeError(StoreError):
         self.failure = failure
 
 
+class WithdrawnError(EdgemlError):
+    """The release is withdrawn: nobody may run it any more."""
+
+
 class CandidateError(EdgemlError):
     """A candidate failed its smoke test; nothing was switched."""
 

@@ -17,7 +17,7 @@ import os
 import sys
 from typing import Any, Callable, Mapping, Sequence
 
-from .._common.errors import EdgemlError, StoreError
+from .._common.errors import EdgemlError, StoreError, WithdrawnError
 from .._common.table import text_table
 from .._fetch.options import FetchOptions
 from .._release.manifest import MANIFEST_BYTES_MAX, parse_release_json
@@ -78,7 +78,7 @@ class Command:
         ]
         orders = Orders(self.store)
         fetching = [orders.describe(order) for order in orders.all()]
-        text = "\n".join(text_table(rows)) or "no model"
+        text = "\n".join([*text_table(rows), *_withdrawn_lines(models)]) or "no model"
         if fetching:
             text += "\n\n" + "\n".join(text_table([_fetch_row(order) for order in fetching]))
         return {"models": models, "fetching": fetching}, text
@@ -94,7 +94,7 @@ class Command:
         rows = [
             {
                 **{name: entry.get(name) for name in ("time", "model", "event", "from", "to", "actor")},
-                "why": entry.get("reason") or entry.get("why"),
+                "why": _why(entry),
             }
             for entry in entries
         ]
@@ -110,6 +110,7 @@ class Command:
             swap.recover_interrupted(act=True, ends_trial=swap.state.active != options.version)
             if swap.state != swap.initial_state:
                 swap.notify_if_needed()
+            swap.refuse_withdrawn(options.version)
             release = self.store.version(options.model, options.version).release
             plan = swap.plan_active(release, device_facts(), swap_options)
             if plan.notifies_server:
@@ -125,7 +126,10 @@ class Command:
                 raise StoreError(f"{options.model}: no version is active: there is nothing to go back from")
             # A swap that was interrupted is put back by this: then it is left already.
             swap.recover_interrupted(act=True)
-            plan = swap.plan_revert(leaves)
+            try:
+                plan = swap.plan_revert(leaves, options.accept_withdrawn)
+            except WithdrawnError as error:
+                raise WithdrawnError(f"{error}, or go back to it all the same with --accept-withdrawn") from error
             swap.revert(plan)
             return self._live(swap, plan.changed)
 
@@ -326,7 +330,9 @@ def _parser() -> argparse.ArgumentParser:
     activate.add_argument(
         "--trial-seconds", type=float, default=SwapOptions().trial_seconds, metavar="S", help="how long it is on trial"
     )
-    add("revert", Command.revert, "go back to the version before").add_argument("model")
+    revert = add("revert", Command.revert, "go back to the version before")
+    revert.add_argument("model")
+    revert.add_argument("--accept-withdrawn", action="store_true", help="also to a release that is withdrawn")
     fetch = add("fetch", Command.fetch, "fetch what was ordered, or the release of a manifest")
     fetch.add_argument("--manifest", metavar="FILE", help="the manifest of a release; you answer for where it is from")
     fetch.add_argument(
@@ -346,6 +352,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _trial_text(trial: Mapping[str, Any] | None) -> str:
     return f"{trial['seconds']:g} s, else {trial['returns_to'] or 'none'}" if trial else ""
+
+
+def _withdrawn_lines(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why the withdrawn releases are withdrawn that the device holds."""
+    return [
+        f"{model['name']} {version}{' is active, and' if version == model['active'] else ''} is withdrawn: {reason}"
+        for model in models
+        for version, reason in model["withdrawn"].items()
+    ]
+
+
+def _why(entry: Mapping[str, Any]) -> str | None:
+    """Why a transition was made, and why it should not have had to be."""
+    why: str | None = entry.get("reason") or entry.get("why")
+    if "withdrawn" not in entry:
+        return why
+    return "; ".join(filter(None, (why, f"{entry.get('to')} is withdrawn: {entry['withdrawn']}")))
 
 
 def _fetch_row(order: Mapping[str, Any]) -> dict[str, Any]:

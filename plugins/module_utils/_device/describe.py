@@ -20,6 +20,7 @@ from .request import InfoRequest
 from .serving import Strategy, make_strategy
 from .state import ModelServer, State, require
 from .store import Store
+from .withdrawn import known_withdrawals
 
 # Clocks are set a little now and then, and the journal's times are of whole seconds.
 CLOCK_SECONDS = 10.0
@@ -68,6 +69,11 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
             {"version": version, "reason": failure.reason, "time": failure.time}
             for version, failure in state.failed.items()
         ],
+        "withdrawn": {
+            version: reason
+            for version, reason in sorted(known_withdrawals(store, name).releases.items())
+            if version in versions
+        },
     }
     if state.active is not None:
         version = store.version(name, state.active)

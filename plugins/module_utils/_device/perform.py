@@ -23,6 +23,7 @@ from .._common.errors import (
 from .._release.manifest import parse_release
 from .._release.names import check_name
 from .._release.release import File, Release
+from .._release.withdrawals import parse_withdrawals
 from .describe import active_seconds
 from .facts import device_facts
 from .orders import Orders
@@ -35,6 +36,7 @@ from .systemd import start_fetching
 from .transitions import Cause
 
 REVERT_LOCK_SECONDS = 600
+_BRINGING = ("present", "staged", "active")
 
 
 def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
@@ -103,6 +105,10 @@ class SwapCall:
         request.fetch.check()
         options = self._swap_options()
         swap = self._swap = self._open(prepared=act or self.store.exists())
+        if request.withdrawn is not None:
+            swap.learn_withdrawals(parse_withdrawals(request.withdrawn, "withdrawn"), act)
+        if state in _BRINGING:
+            swap.refuse_withdrawn(version)
         # Another version is asked for, or this one left: what the device knows of a trial until now decides it.
         swap.recover_interrupted(act, ends_trial=state == "active" and swap.state.active != version)
         if act and swap.state != swap.initial_state:
@@ -123,6 +129,9 @@ class SwapCall:
             if act and plan.changes_order:
                 Orders(self.store).end(model, version)
         self._describe(plan, held)
+        reason = swap.why_withdrawn(plan.after.active)
+        if reason is not None:
+            self.result["withdrawn"] = reason
         if act:
             self.result["live"] = swap.live()
             self.result["active_seconds"] = active_seconds(self.store.state(model), self.store.activation(model) or {})

@@ -128,11 +128,14 @@ class Planning(Recovery):
             _check_memory(release, require(plan.variant), device, options.headroom_percent)
         return plan._replace(switches=switches, notifies_server=tells)
 
-    def plan_revert(self, version: str) -> Plan:
+    def plan_revert(self, version: str, accept_withdrawn: bool = False) -> Plan:
         """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
 
         Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active. A version
         that is left counts as failed here: nobody brings it back without being asked to.
+
+        A rollout and a trial also go back to a release that is withdrawn: it ran before, and the version that they
+        leave is worse. A person has to accept it; otherwise this raises WithdrawnError.
         """
         before, live, rollout_id = self.state, self.live(), self.cause.rollout_id
         plan = Plan(self.initial_state, before, live, recovers=self._recovers)
@@ -141,6 +144,8 @@ class Planning(Recovery):
         if rollout_id is not None and (self.store.activation(self.model) or {}).get("rollout_id") != rollout_id:
             return plan
         after = before.reverted() if before.trial else before._replace(active=before.previous, previous=version)
+        if not (before.trial or rollout_id is not None or accept_withdrawn or after.active is None):
+            self.refuse_withdrawn(after.active)
         after = after.with_failure(version, self._failure(version, self.cause.why or REVERTED_BY_REQUEST))
         if after.active is not None:
             after = after.without_failure(after.active)

@@ -88,6 +88,7 @@ class SwapRequest(NamedTuple):
     version: str
     state: str = "active"
     manifest: Mapping[str, Any] | None = None
+    withdrawn: Mapping[str, Any] | None = None
     fetch: FetchOptions = FetchOptions()
     staged_blobs: str | None = None
     inline_blobs: Mapping[str, str] = {}
@@ -160,6 +161,7 @@ class SwapResult(TypedDict, total=False):
     refused_deltas: list[dict[str, Any]]
     sent: dict[str, Any]
     order: dict[str, Any] | None
+    withdrawn: str
     baseline: dict[str, Any] | None
     refused: bool
     failure: dict[str, Any]

@@ -12,6 +12,7 @@
     models/<model>/state.json                  active and previous version, trial: the one truth, replaced atomically
     models/<model>/active                      link to the active version, for servers that read a path
     models/<model>/journal.jsonl               every transition, appended
+    models/<model>/withdrawn.json              the releases that nobody may run any more, if any are known
     models/<model>/versions/<version>/         version.json and hard links to the blobs, under their own names;
                                                tested.json: how it did in its smoke test, and its prepared model
                      prepared-<random>/        the files of that: what this device's runtime loads best

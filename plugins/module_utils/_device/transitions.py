@@ -12,10 +12,12 @@ import contextlib
 from typing import Any, NamedTuple
 
 from .._common.errors import ServerError, StoreError
+from .._release.withdrawals import Withdrawals
 from .journal import utc_now
 from .serving import make_strategy
 from .state import Failure, ModelServer, State
 from .store import Store
+from .withdrawn import keep_withdrawals, known_withdrawals, refuse_withdrawn
 
 
 class Cause(NamedTuple):
@@ -55,6 +57,7 @@ class Transitions:
         self.state = self.initial_state
         self.serving = serving or self.initial_state.serving or ModelServer()
         self.strategy = make_strategy(self.serving)
+        self._withdrawals: Withdrawals | None = None
 
     def live(self) -> str | None:
         """The version that answers requests now; with nobody to ask, the one that the state names."""
@@ -75,14 +78,39 @@ class Transitions:
             ):
                 self.strategy.notify(self.model, self.state.active)
 
+    def learn_withdrawals(self, found: Withdrawals, act: bool) -> None:
+        """Take over a list of withdrawn releases that is not older than the known one; outside check mode, keep it."""
+        if act:
+            keep_withdrawals(self.store, self.model, found)
+        self._withdrawals = known_withdrawals(self.store, self.model).followed_by(found)
+
+    def refuse_withdrawn(self, version: str) -> None:
+        """Raise WithdrawnError for a version that nobody may run any more, by what this device knows."""
+        refuse_withdrawn(self._known_withdrawals(), self.model, version)
+
+    def why_withdrawn(self, version: str | None) -> str | None:
+        """Why a version is withdrawn, by what this device knows; None if it is not, or if that record is damaged: a way
+        back must not fail for it."""
+        with contextlib.suppress(StoreError, OSError):
+            return self._known_withdrawals().releases.get(version or "")
+        return None
+
     # ---- for subclasses ----
 
     def _transition(self, event: str, after: State, cause: Cause | None = None, **more: Any) -> None:
+        reason = self.why_withdrawn(after.active) if after.active != self.state.active else None
+        if reason is not None:
+            more["withdrawn"] = reason
         entry = (cause or self.cause).entry(event, self.state, after, **more)
         if event != "activate":
             self.store.use_reserve()
         self.store.transition(self.model, after, entry)
         self.state = after
+
+    def _known_withdrawals(self) -> Withdrawals:
+        if self._withdrawals is None:
+            self._withdrawals = known_withdrawals(self.store, self.model)
+        return self._withdrawals
 
     def _update(self, state: State) -> None:
         self.store.use_reserve()

@@ -29,6 +29,7 @@ import urllib.request
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generator, Iterator, NamedTuple, cast
 
+from .._release.withdrawals import Withdrawals
 from . import metadata
 from .metadata import METADATA, SignedRelease, TrustError, release_of, signed_release, target_name
 from .roots import is_development
@@ -239,6 +240,9 @@ class Client:
         self._fetcher = fetcher or Fetcher(tls=tls)
         # The releases, by the names of their targets: none are delegated.
         self._targets: dict[str, TargetFile] | None = None
+        # The version of the metadata that names them, and the ids of the root's keys.
+        self._number = 0
+        self._root_keys: tuple[str, ...] = ()
         # What a person should know although the repository is trusted.
         self.warnings: list[str] = []
 
@@ -264,11 +268,21 @@ class Client:
             root: Metadata[Root] = Metadata.from_file(os.path.join(self._state, "root.json"))
             targets: Metadata[Targets] = Metadata.from_file(os.path.join(self._state, "targets.json"))
         self.warnings = _warnings(self.location, root.signed, targets.signed)
+        self._number, self._root_keys = targets.signed.version, tuple(sorted(root.signed.roles["root"].keyids))
         return targets.signed.targets
 
     def releases(self) -> list[SignedRelease]:
         """Every release that the metadata names. Raises TrustError."""
         return [signed_release(name, target.custom) for name, target in sorted(self._known().items())]
+
+    def withdrawals(self, model: str) -> Withdrawals:
+        """The withdrawn releases of a model, as it is signed. Raises TrustError."""
+        withdrawn = {
+            release.version: release.withdrawn
+            for release in self.releases()
+            if release.model == model and release.withdrawn is not None
+        }
+        return Withdrawals(withdrawn, self._number, hashlib.sha256("".join(self._root_keys).encode()).hexdigest())
 
     def channels(self, model: str) -> dict[str, str]:
         """The version of each channel of a model, as it is signed. Raises TrustError."""

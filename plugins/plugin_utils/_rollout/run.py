@@ -30,9 +30,9 @@ class Run:
 
     ``process`` is that of ansible-playbook, ``path`` the file that has the rollout: the ledger's, or in check mode one
     that goes with the run. ``controls`` has one mapping (host to control) for each of ``waves``, ``manifest`` the
-    verified release. ``pause`` is what keeps the run from going on. After a verdict that is no pass,
-    ``problems`` are what the gate found, ``revert`` the hosts that go back, and ``unwritten`` is the wave if the ledger
-    could not take it.
+    verified release, ``withdrawn`` what devices are told of withdrawn ones. ``pause`` is what keeps the run from going
+    on. After a verdict that is no pass, ``problems`` are what the gate found, ``revert`` the hosts that go back, and
+    ``unwritten`` is the wave if the ledger could not take it.
     """
 
     kind: ClassVar[str] = "rollout"
@@ -43,6 +43,7 @@ class Run:
     controls: tuple[Mapping[str, str], ...]
     options: RolloutOptions
     manifest: Mapping[str, Any]
+    withdrawn: Mapping[str, Any] = field(default_factory=dict)
     pause: str = ""
     problems: tuple[str, ...] = ()
     revert: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class Run:
             controls=tuple(dict(pairs) for pairs in document["controls"]),
             options=RolloutOptions(**document["options"]),
             manifest=document["manifest"],
+            withdrawn=document["withdrawn"],
             pause=str(document["pause"]),
             problems=tuple(document["problems"]),
             revert=tuple(document["revert"]),
@@ -75,6 +77,7 @@ class Run:
             "controls": [dict(pairs) for pairs in self.controls],
             "options": self.options.to_dict(),
             "manifest": dict(self.manifest),
+            "withdrawn": dict(self.withdrawn),
             "pause": self.pause,
             "problems": list(self.problems),
             "revert": list(self.revert),
@@ -132,12 +135,18 @@ class Reconciliation:
     problems: tuple[str, ...] = ()
     # The manifests that were verified for all devices, by model and version.
     manifests: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    # What devices are told of withdrawn releases, by model.
+    withdrawn: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Reconciliation:
         """Read what ``to_dict`` returned."""
         return cls(
-            int(document["process"]), document["calls"], tuple(document["problems"]), document.get("manifests") or {}
+            int(document["process"]),
+            document["calls"],
+            tuple(document["problems"]),
+            document.get("manifests") or {},
+            document.get("withdrawn") or {},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,6 +157,7 @@ class Reconciliation:
             "calls": dict(self.calls),
             "problems": list(self.problems),
             "manifests": {model: dict(versions) for model, versions in self.manifests.items()},
+            "withdrawn": dict(self.withdrawn),
         }
 
 

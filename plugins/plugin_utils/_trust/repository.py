@@ -24,6 +24,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release_json
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File, Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.withdrawals import Withdrawals
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import (
     TrustError,
     require_packages,
@@ -82,15 +83,15 @@ class OpenRepository(Repository):
         paths = {file.sha256: self.blob_path(file.sha256) for file in files}
         return {sha256: path for sha256, path in paths.items() if not os.path.isfile(path)}
 
-    def withdrawn_releases(self) -> dict[str, dict[str, str]]:
+    def withdrawals(self, model: str) -> Withdrawals:
+        """The withdrawn releases of a model, as a device is told of them. Raises ManifestError, or TrustError."""
+        reasons = {version: self.withdrawn(model, version) for version in self.versions(model)}
+        return Withdrawals({version: reason for version, reason in reasons.items() if reason is not None})
+
+    def withdrawn_releases(self) -> dict[str, Mapping[str, str]]:
         """Why releases are withdrawn, by model and version. Raises ManifestError, or TrustError."""
-        found: dict[str, dict[str, str]] = {}
-        for model in self.models():
-            for version in self.versions(model):
-                reason = self.withdrawn(model, version)
-                if reason is not None:
-                    found.setdefault(model, {})[version] = reason
-        return found
+        found = {model: self.withdrawals(model).releases for model in self.models()}
+        return {model: releases for model, releases in found.items() if releases}
 
     def bring(self, files: Iterable[File]) -> None:
         """Have these blobs below ``root``, if the repository has them elsewhere. Raises TrustError."""
@@ -136,13 +137,13 @@ class SignedRepository(OpenRepository):
         """The version of each channel of a model, as it is signed. Raises TrustError."""
         return self._client.channels(model)
 
-    def withdrawn_releases(self) -> dict[str, dict[str, str]]:
-        """Why releases are withdrawn, by model and version, as it is signed. Raises TrustError."""
-        found: dict[str, dict[str, str]] = {}
-        for release in self._client.releases():
-            if release.withdrawn is not None:
-                found.setdefault(release.model, {})[release.version] = release.withdrawn
-        return found
+    def models(self) -> list[str]:
+        """The models that have a signed release. Raises TrustError."""
+        return sorted({release.model for release in self._client.releases()})
+
+    def withdrawals(self, model: str) -> Withdrawals:
+        """The withdrawn releases of a model, as it is signed. Raises TrustError."""
+        return self._client.withdrawals(model)
 
     def unavailable(self, files: Iterable[File]) -> dict[str, str]:
         """None of a web server's, as far as it is known before they are asked for."""

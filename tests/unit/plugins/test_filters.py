@@ -78,11 +78,17 @@ def test_one_row_for_each_device_and_model() -> None:
 
 
 def test_devices_whose_active_release_is_withdrawn_are_named() -> None:
-    models = [{"name": "digits", "active": "1.2.0", "previous": "1.1.0"}, {"name": "faces", "active": "1.2.0"}]
+    models: list[dict[str, Any]] = [
+        {"name": "digits", "active": "1.2.0", "previous": "1.1.0"},
+        {"name": "faces", "active": "1.2.0"},
+    ]
     devices = [{"inventory_hostname": "a", "status": {"models": models, "server_live": True}}]
     rows = status_rows.status_rows(devices, withdrawn={"digits": {"1.2.0": "bad labels"}, "faces": {"1.1.0": "worse"}})
     assert [row["withdrawn"] for row in rows] == ["bad labels", None]
     assert all("withdrawn" not in row for row in status_rows.status_rows(devices, withdrawn={}))
+    # Without a repository to ask, by what the device was told.
+    models[0]["withdrawn"] = {"1.2.0": "known here", "1.1.0": "not active"}
+    assert [row["withdrawn"] for row in status_rows.status_rows(devices)] == ["known here", None]
 
 
 @pytest.mark.parametrize(

@@ -507,6 +507,23 @@ def test_each_device_is_brought_to_what_the_ledger_says(stage: Stage) -> None:
     assert stage.step("close")["problem"] == "edge-l2: no room; neither reached nor explained: edge-l1"
 
 
+def test_devices_are_told_of_withdrawn_releases(stage: Stage, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(DIGITS, repository)
+    (repository / "digits/1.2.0/withdrawn.json").write_text('{"reason": "labels were permuted"}')
+    stage.variables["model_repository"] = str(repository)
+    told = {"releases": {"1.2.0": "labels were permuted"}, "number": 0, "root": ""}
+    stage.step("plan")
+    assert stage.noted["withdrawn"] == told
+    for number in (1, 2):
+        stage.batch = stage.waves[number - 1]
+        assert stage.step("begin_wave")["call"]["withdrawn"] == told
+        stage.wave(number, {})
+    stage.step("close")
+    stage.step("wanted")
+    assert stage.noted["withdrawn"] == {"digits": told}
+
+
 def test_nothing_is_to_do_for_a_fleet_without_a_ledger(stage: Stage) -> None:
     assert stage.step("wanted")["next"] == "end"
     assert (stage.noted["next"], stage.noted["hosts"]) == ("end", ["edge-l1"])

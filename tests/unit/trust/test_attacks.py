@@ -418,3 +418,8 @@ def test_a_withdrawn_release(repository: tuple[Signed, str], tmp_path: Path) -> 
     client = signed.client(tmp_path / "state", location)
     refused(client, "withdrawn", "digits 1.0.0 is withdrawn: labels were permuted")
     assert client.manifest("digits", "2.0.0")[1].withdrawn is None
+    told = client.withdrawals("digits")
+    assert told.releases == {"1.0.0": "labels were permuted"}
+    signed.release("3.0.0")
+    later = signed.client(tmp_path / "state", location).withdrawals("digits")
+    assert (later.number, later.root) == (told.number + 1, told.root)

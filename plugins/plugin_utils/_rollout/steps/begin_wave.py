@@ -46,6 +46,7 @@ def begin_wave(scene: Scene, answer: str | None = None) -> Result:
         result["call"] = {
             **release_call(run.options),
             "manifest": dict(run.manifest),
+            "withdrawn": dict(run.withdrawn),
             "repository": absolute_path(run.options.repository),
             "reason": rollout.reason,
             "retry": rollout.attempt > 1,

@@ -88,6 +88,7 @@ def plan(scene: Scene) -> Result:
         controls=tuple(planned.controls),
         options=options,
         manifest=dict(release.document),
+        withdrawn=repository.withdrawals(options.model).document(),
     )
     lines = [f"{wave.name}: {len(wave.hosts)}: {_shortened(', '.join(wave.hosts))}" for wave in shown]
     lines += [f"{host} left out: {why}" for host, why in sorted(planned.left_out.items())]

@@ -56,8 +56,8 @@ def wanted(scene: Scene) -> Result:
         certain = [entry for entry in entries if not found.damaged_of(entry["model"])]
         if certain:
             calls[host] = [_call(entry) for entry in certain]
-    manifests, warnings = _verified(scene, calls)
-    run = Reconciliation(scene.process, calls, tuple(problems), manifests)
+    manifests, withdrawn_releases, warnings = _verified(scene, calls)
+    run = Reconciliation(scene.process, calls, tuple(problems), manifests, withdrawn_releases)
     return {
         "next": (Next.SWAP if calls else Next.END).value,
         "msg": [*problems, *([] if found.rollouts or found.damaged else [_EMPTY.format(directory)])],
@@ -75,26 +75,30 @@ def _location(scene: Scene) -> str | None:
 
 def _verified(
     scene: Scene, calls: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The manifests of the releases that devices should be on, each verified once for all of them; and warnings.
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], list[str]]:
+    """The manifests of the releases that devices should be on, each verified once for all of them; what devices are
+    told of withdrawn ones, by model; and warnings.
 
     A release that is refused is left out: who needs it is refused by its name, and others are not kept from theirs.
     """
+    models = sorted({call["model"] for entries in calls.values() for call in entries})
     wanted_releases = {
         (call["model"], call["version"]) for entries in calls.values() for call in entries if call["state"] == "active"
     }
     manifests: dict[str, dict[str, Any]] = {}
     location = _location(scene)
-    if not location or not wanted_releases:
-        return manifests, []
+    if not location or not models:
+        return {}, {}, []
     try:
         repository = open_repository(location, Trust.from_variables(scene.variables.get))
+        told = {model: repository.withdrawals(model).document() for model in models}
     except EdgemlError:
-        return manifests, []
+        # Each device says of its own release what is wrong.
+        return {}, {}, []
     for model, version in sorted(wanted_releases):
         with contextlib.suppress(EdgemlError):
             manifests.setdefault(model, {})[version] = dict(repository.release(model, version).document)
-    return manifests, list(repository.warnings)
+    return manifests, told, list(repository.warnings)
 
 
 def withdrawn(scene: Scene) -> Result:

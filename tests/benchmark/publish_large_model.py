@@ -1,0 +1,195 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What publishing a model of 100 MB costs, beside what is not to be avoided: quantising it, one run of the holdout for
+each variant, and one SHA-256.
+
+Each of both runs in a process of its own, one after the other, ``--rounds`` times; the figures are the ratios of each
+round. Memory is the most that one process of the publication has at a time, and all of them together at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("support",))
+
+import numpy as np
+import onnx
+from figures import spread
+from onnx import TensorProto, helper, numpy_helper
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import variants
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Model, Progress, file_of
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import read_options
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import publish_release
+
+WIDTH, LAYERS, CLASSES, ROWS = 2048, 6, 10, 512
+VARIANTS = ["fp32", "int8"]
+_MIB = 1 << 20
+
+
+def make_model(directory: Path) -> None:
+    """A network of 100 MB, and a holdout whose labels are its own answers."""
+    random = np.random.default_rng(1)
+    nodes, weights = [], []
+    shapes = [(WIDTH, WIDTH)] * LAYERS + [(WIDTH, CLASSES)]
+    for number, shape in enumerate(shapes):
+        values = (random.standard_normal(shape) / np.sqrt(shape[0]) * 1.4).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, f"weights{number}"))
+        last = number == len(shapes) - 1
+        before = f"relu{number - 1}" if number else "x"
+        nodes.append(helper.make_node("MatMul", [before, f"weights{number}"], ["y" if last else f"sum{number}"]))
+        if not last:
+            nodes.append(helper.make_node("Relu", [f"sum{number}"], [f"relu{number}"]))
+    graph = helper.make_graph(
+        nodes,
+        "large",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", CLASSES])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, directory / "large.onnx")
+    rows = random.standard_normal((ROWS, WIDTH)).astype(np.float32)
+    scores = rows
+    for array in weights[:-1]:
+        scores = np.maximum(scores @ numpy_helper.to_array(array), 0)
+    scores = scores @ numpy_helper.to_array(weights[-1])
+    np.savez(directory / "holdout.npz", x=rows, labels=scores.argmax(axis=1), reference=scores)
+
+
+def unavoidable(directory: Path) -> None:
+    """Quantise, run the holdout once for each variant, and take one SHA-256."""
+    import onnxruntime
+
+    source = directory / "large.onnx"
+    hashlib.sha256(source.read_bytes()).hexdigest()
+    with np.load(directory / "holdout.npz") as holdout:
+        rows = holdout["x"]
+    work = directory / "unavoidable"
+    work.mkdir()
+    quantiser = variants.StaticQuantiser(Model("onnx-fp32", "onnx", (file_of(str(source)),)), str(work))
+    quantiser.calibrate({"x": rows}, len(rows), {"x": rows})
+    made = quantiser.quantise()
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    for path in (str(source), made.entrypoint.location):
+        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        for start in range(0, len(rows), 32):
+            session.run(None, {"x": rows[start : start + 32]})
+
+
+def publication(directory: Path) -> None:
+    """Publish the model."""
+    options = {
+        "model": "large",
+        "version": "1.0.0",
+        "source": str(directory / "large.onnx"),
+        "samples": str(directory / "holdout.npz"),
+        "repository": str(directory / "repository"),
+        "variants": VARIANTS,
+        "device_image": "none",
+        # What is measured is what it costs, not whether this network suits int8.
+        "accuracy_drop_max": 1.0,
+        "drift_reference": False,
+    }
+    publish_release(read_options(options), Progress())
+
+
+def measured(task: str, directory: Path) -> dict[str, float]:
+    """Run a task in a process of its own: its time, and the memory of it and its children."""
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, __file__, "--task", task, str(directory)], stdout=subprocess.PIPE)
+    peak, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.02):
+            peak = max(peak, sum(_private_bytes(pid) for pid in _descendants(process.pid)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    stdout, _ = process.communicate()
+    done.set()
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{task}: ended with code {process.returncode}")
+    return {"seconds": time.monotonic() - began, "together": peak, **json.loads(stdout.splitlines()[-1])}
+
+
+def _descendants(process: int) -> list[int]:
+    found = [process]
+    try:
+        for thread in os.listdir(f"/proc/{process}/task"):
+            for child in Path(f"/proc/{process}/task/{thread}/children").read_text().split():
+                found += _descendants(int(child))
+    except OSError:
+        pass  # It has ended meanwhile.
+    return found
+
+
+def _private_bytes(process: int) -> int:
+    """What a process has for itself; what it has mapped of a file can be given back."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+
+
+def main() -> None:
+    """Measure both, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--task", choices=("unavoidable", "publication"), help=argparse.SUPPRESS)
+    parser.add_argument("directory", nargs="?", type=Path, help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.task:
+        {"unavoidable": unavoidable, "publication": publication}[parsed.task](parsed.directory)
+        usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        own, children = usage
+        print(
+            json.dumps(
+                {
+                    "processor": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+                    "one": max(own.ru_maxrss, children.ru_maxrss) << 10,
+                }
+            )
+        )
+        return
+    rounds: list[dict[str, Any]] = []
+    for _round in range(parsed.rounds):
+        with tempfile.TemporaryDirectory(prefix="edgeml-benchmark-") as work:
+            make_model(Path(work))
+            size = (Path(work) / "large.onnx").stat().st_size
+            least, found = (measured(task, Path(work)) for task in ("unavoidable", "publication"))
+        rounds.append(
+            {
+                "time": found["seconds"] / least["seconds"],
+                "processor time": found["processor"] / least["processor"],
+                "memory of one process / model": found["one"] / size,
+                "memory of all together / model": found["together"] / size,
+                "seconds": found["seconds"],
+                "unavoidable seconds": least["seconds"],
+            }
+        )
+        print(f"model {size / _MIB:.0f} MiB", {name: round(value, 2) for name, value in rounds[-1].items()})
+    for name in rounds[0]:
+        print(f"{name}: {spread([entry[name] for entry in rounds])}")
+
+
+if __name__ == "__main__":
+    main()

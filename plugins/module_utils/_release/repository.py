@@ -27,6 +27,7 @@ from .probe_set import ProbeSetError
 from .probe_set_file import read_outputs, read_probe_set
 from .release import File, Part, Release, Variant
 
+WITHDRAWN = "withdrawn.json"
 _WITHDRAWN_BYTES_MAX = 65536
 
 
@@ -78,7 +79,7 @@ class Repository:
 
     def withdrawn(self, model: str, version: str) -> str | None:
         """Why a release is withdrawn; None if it is not. Raises ManifestError if that cannot be read."""
-        path = os.path.join(self._directory(model, version), "withdrawn.json")
+        path = os.path.join(self._directory(model, version), WITHDRAWN)
         try:
             with open(path, "rb") as file:
                 reason = json.loads(file.read(_WITHDRAWN_BYTES_MAX))["reason"]

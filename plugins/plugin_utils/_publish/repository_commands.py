@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The commands that look after a repository: ``list``, ``promote``, ``diff`` and ``gc``."""
+"""The commands that look after a repository: ``list``, ``promote``, ``withdraw``, ``diff`` and ``gc``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from .garbage_collection import BLOB_AGE_SECONDS, KEEP_LAST, collect
 from .model import PublishError
 from .promotion import Promotion, promote
 from .release_diff import ReleaseChanges, compare
+from .repository_lock import needs_signature
+from .withdrawal import withdraw
 from .words import bytes_text
 
 _SECONDS_OF_HOUR = 3600
@@ -37,6 +39,14 @@ def register(commands: Any) -> None:
     promotion.add_argument("--from", dest="source", metavar="CHANNEL", help="take the version of this channel")
     promotion.add_argument("--to", required=True, metavar="CHANNEL", help="the channel that is set")
     _add_check(promotion)
+
+    withdrawal = _add(commands, "withdraw", "have nobody run a release any more", _withdraw)
+    withdrawal.add_argument("--model", required=True, metavar="TEXT", help="name of the model")
+    withdrawal.add_argument("--version", required=True, metavar="TEXT", help="version of the release")
+    why = withdrawal.add_mutually_exclusive_group(required=True)
+    why.add_argument("--reason", metavar="TEXT", help="what is wrong with it, for everybody who asks")
+    why.add_argument("--undo", action="store_true", help="have it run again")
+    _add_check(withdrawal)
 
     diff = _add(commands, "diff", "show what differs between two releases of a model", _diff)
     diff.add_argument("--model", required=True, metavar="TEXT", help="name of the model")
@@ -90,8 +100,26 @@ def _promote(parsed: argparse.Namespace) -> int:
         print(json.dumps({**found.to_dict(), "check": parsed.check}))
         return 0
     print(_promoted(found, check=parsed.check))
-    if found.changed and not parsed.check and os.path.isdir(os.path.join(parsed.repository, "metadata")):
+    _say_what_is_next(parsed, changed=found.changed)
+    return 0
+
+
+def _say_what_is_next(parsed: argparse.Namespace, *, changed: bool) -> None:
+    if changed and not parsed.check and needs_signature(parsed.repository):
         print("next: edgeml-publish sign; until then, who verifies signatures does not know of it")
+
+
+def _withdraw(parsed: argparse.Namespace) -> int:
+    found = withdraw(parsed.repository, parsed.model, parsed.version, parsed.reason, check=parsed.check)
+    if parsed.json:
+        print(json.dumps({**found.to_dict(), "check": parsed.check}))
+        return 0
+    verb = ("would be" if parsed.check else "is") if found.changed else "is already"
+    state = f"withdrawn: {found.reason}" if found.reason is not None else "published, and not withdrawn"
+    print(f"{found.model} {found.version} {verb} {state}")
+    for channel in found.channels if found.reason is not None else ():
+        print(f"channel {channel} stands for it: edgeml-publish promote --to {channel} another version")
+    _say_what_is_next(parsed, changed=found.changed)
     return 0
 
 
@@ -142,6 +170,6 @@ def _collect(parsed: argparse.Namespace) -> int:
         print(f"{model} {version} {verb}")
     if found.changed:
         print(f"{len(found.blobs)} blobs {verb}: {bytes_text(found.size)}")
-    if found.releases and not parsed.check and os.path.isdir(os.path.join(parsed.repository, "metadata")):
+    if found.releases and not parsed.check and needs_signature(parsed.repository):
         print("next: edgeml-publish sign, so that the signed metadata no longer names them")
     return 0

@@ -63,13 +63,6 @@ def register(commands: Any) -> None:
     _add_signing(rotate)
     rotate.set_defaults(run=_command("rotate"))
 
-    withdraw = commands.add_parser("withdraw", help="have nobody run a release any more")
-    _add_repository(withdraw)
-    withdraw.add_argument("--model", required=True)
-    withdraw.add_argument("--version", required=True)
-    withdraw.add_argument("--reason", required=True, help="what is wrong with it, for everybody who asks")
-    withdraw.set_defaults(run=_command("withdraw"))
-
     status = commands.add_parser("status", help="show who signed, until when, and what has to be done")
     _add_repository(status)
     status.set_defaults(run=_command("status"))

@@ -12,14 +12,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from typing import Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import OFFLINE, ONLINE, TrustError
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import is_development
 
@@ -192,18 +190,3 @@ def _private(paths: Sequence[str], options: argparse.Namespace) -> list[PrivateK
 def _read_request(path: str) -> Request:
     with open(path, encoding="utf-8", errors="replace") as file:
         return Request.from_json(file.read(REQUEST_BYTES_MAX), path)
-
-
-def withdraw(options: argparse.Namespace) -> int:
-    """Note beside a release that nobody may run it; who signs has the last word."""
-    repository = Repository(os.path.abspath(options.repository))
-    release = repository.release(options.model, options.version)
-    path = os.path.join(repository.root, release.model, release.version, "withdrawn.json")
-    write_whole(path, json.dumps({"reason": options.reason}) + "\n")
-    print(f"{path}: {release.model} {release.version} is withdrawn: {options.reason}")
-    for channel, version in sorted(repository.channels(release.model).items()):
-        if version == release.version:
-            print(f"channel {channel} stands for it: edgeml-publish promote --to {channel} another version")
-    if SigningRepository(options.repository).is_signed:
-        print("next: edgeml-publish sign; until then, who verifies signatures does not know of it")
-    return DONE

@@ -17,6 +17,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust import metadata
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import repository_commands
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.garbage_collection import collect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.promotion import promote
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import cli, keys
@@ -29,7 +30,9 @@ PASSPHRASE = "correct horse battery"
 def run(*arguments: object) -> int:
     """Run a command as edgeml-publish does."""
     parser = argparse.ArgumentParser()
-    cli.register(parser.add_subparsers(required=True))
+    commands = parser.add_subparsers(required=True)
+    cli.register(commands)
+    repository_commands.register(commands)
     options = parser.parse_args([str(argument) for argument in arguments])
     code: int = options.run(options)
     return code
@@ -153,6 +156,10 @@ def test_a_withdrawn_release_is_named(repository: Path, tmp_path: Path, capsys: 
     assert "withdrawn: digits 1.0.0: bad labels" in capsys.readouterr().out
     trust = Trust(root=str(held / "root.json"), state=str(tmp_path / "state"))
     assert open_repository(str(repository), trust).withdrawn_releases() == {"digits": {"1.0.0": "bad labels"}}
+    assert run("withdraw", "--repository", repository, *release, "--undo") == 0
+    assert "digits 1.0.0 is published, and not withdrawn\nnext: edgeml-publish sign" in capsys.readouterr().out
+    assert run("sign", "--repository", repository, "--key", held / "dev.pem", "--online-key", held / "dev.pem") == 0
+    assert open_repository(str(repository), trust).withdrawn_releases() == {}
 
 
 def test_a_channel_is_in_force_once_it_is_signed(

@@ -1,0 +1,32 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The modules that look after a repository document the options that their actions take."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.edgeml.fleet.plugins.doc_fragments.model_repository import ModuleDocFragment
+
+PLUGINS = "ansible_collections.edgeml.fleet.plugins"
+
+
+@pytest.mark.parametrize(
+    "name", ["model_channel", "model_withdrawal", "model_repository_info", "model_repository_prune"]
+)
+def test_each_option_is_documented_as_it_is(name: str) -> None:
+    documented: dict[str, Any] = {
+        **yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"],
+        **yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)["options"],
+    }
+    without_text = {
+        option: {key: value for key, value in said.items() if key != "description"}
+        for option, said in documented.items()
+    }
+    assert without_text == importlib.import_module(f"{PLUGINS}.action.{name}").ActionModule.arguments

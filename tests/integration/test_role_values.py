@@ -31,6 +31,9 @@ RENDERED = {
         "ntp": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/timesyncd.conf.d/50-edgeml.conf') }}",
         "packages": "{{ __provision_base.packages }}",
     },
+    "report_mailbox": {
+        "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-report-mailbox.conf') }}",
+    },
     "site_cache": {
         "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-site-cache.conf') }}",
         "allow_unprotected": "{{ __site_cache_values.allow_unprotected }}",
@@ -56,6 +59,11 @@ TEXTS: dict[str, dict[str, str]] = {
         "provision_time_sync": "false",
         "provision_ntp_servers": "ntp1.example,ntp2.example",
         "provision_packages": '["ca-certificates", "chrony"]',
+    },
+    "report_mailbox": {
+        "report_mailbox_enrolment": "false",
+        "report_mailbox_listen_port": "9443",
+        "report_mailbox_refused_devices": "edge-7,edge-8",
     },
     "site_cache": {
         "site_cache_origin": "https://models.example:8443/edge/",
@@ -124,6 +132,11 @@ def test_what_a_web_server_gets_as_text_is_in_its_place(rendered: dict[str, Any]
     assert "        proxy_pass https://models.example:8443;\n" in cache
     assert "        proxy_ssl_name models.example;\n" in cache
     assert "        rewrite ^(.*)$ /edge$1 break;\n" in cache
+
+    mailbox = rendered["report_mailbox"]["config"]
+    assert "    listen 0.0.0.0:9443 ssl;\n" in mailbox
+    assert "    ssl_verify_client on;\n" in mailbox
+    assert '    "SUCCESS CN=edge-8" "/refused";\n' in mailbox
 
 
 def test_lists_and_numbers_as_text_are_lists_and_numbers(rendered: dict[str, Any]) -> None:

@@ -39,10 +39,11 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def issue(self, name: str, path: Path) -> Path:
-        """Write a certificate with its key to one file."""
+    def issue(self, name: str, path: Path, unit: str = "") -> Path:
+        """Write a certificate with its key to one file; ``unit`` is the organizational unit of its subject."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(key, x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        units = [x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []
+        certificate = self._sign(key, x509.Name([*units, x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role model_repository leaves on a device: nginx, which serves over TLS what it should, and is confined."""
+"""What the roles of nginx leave on a device: a repository, a cache of it and a mailbox, with TLS, and confined."""
 
 from __future__ import annotations
 
@@ -65,6 +65,37 @@ def test_the_cache_keeps_what_the_repository_serves(host: Host) -> None:
         assert headers["X-Cache"] in expected
         assert "ETag" not in headers
     assert ask(host, "/metadata/timestamp.json", port=8443)[0] == 404
+
+
+# Delivers a report with the device's own nginx, and prints the statuses of the replies.
+DELIVER = """
+import http.client, ssl
+context = ssl.create_default_context(cafile="/etc/nginx/edgeml/certificate.pem")
+context.load_cert_chain("/etc/nginx/edgeml/certificate.pem", "/etc/nginx/edgeml/key.pem")
+path = "/reports/models/7.json"
+moved = {"Destination": "https://localhost:9443" + path, "Overwrite": "F"}
+for method, url, body, headers in (
+    ("MKCOL", "/reports/models/", None, {}), ("PUT", path + ".part", b"{}", {}), ("MOVE", path + ".part", None, moved),
+    ("GET", path, None, {}), ("MKCOL", "/reports/edge-9/", None, {}),
+):
+    connection = http.client.HTTPSConnection("localhost", 9443, context=context, timeout=60)
+    connection.request(method, url, body, headers)
+    print(connection.getresponse().status)
+"""
+
+
+def test_the_mailbox_takes_a_report_and_cleans_up(host: Host) -> None:
+    directory = "/var/lib/edgeml-mailbox/files/reports/models"
+    host.check_output(f"rm -rf {directory}")
+    assert host.check_output("python3 -c %s", DELIVER).split() == ["201", "201", "204", "403", "403"]
+    report = host.file(f"{directory}/7.json")
+    assert (report.content_string, report.user) == ("{}", "www-data")
+    timer = host.service("edgeml-clean-mailbox.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    host.check_output(f"touch --date=2020-01-01 {report.path}")
+    host.check_output("systemctl start edgeml-clean-mailbox.service")
+    assert not host.file(report.path).exists
 
 
 def test_it_starts_with_the_machine_and_listens_on_one_port(host: Host) -> None:

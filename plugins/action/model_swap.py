@@ -104,6 +104,7 @@ class ActionModule(DeviceAction):
                 tell_from_the_beginning(result, first)
                 if "fetched" in first:
                     result["fetched"] = first["fetched"]
+                    result["warnings"] = [*first.get("warnings", []), *result.get("warnings", [])]
         except EdgemlError as error:
             self._refuse(args, str(error), task_vars)
         except _TransferError as error:

@@ -409,17 +409,27 @@ sent:
   sample: {bytes: 4711, whole_bytes: 57067, deltas: 1}
 fetched:
   description:
-    - What the device fetched by itself. C(bytes) are those of the files, C(received_bytes) all that came for them.
+    - What the device fetched by itself. C(bytes) are those that came and were right, C(received_bytes) all that came.
+    - C(made_bytes) of files were made from C(deltas) deltas, of C(delta_bytes), and C(copied_bytes) from files that the
+      device held. A delta that was of no use is a warning of the task.
     - C(failure) is none, or has a C(kind) and a C(message). The kinds are C(unreachable), C(untrusted), C(interrupted),
       C(busy), C(refused), C(mismatch), C(redirected), C(no_ranges), C(corrupt), C(exhausted), C(disk) and C(deferred).
   returned: when the device tried to fetch
   type: dict
-  sample: {bytes: 40518, received_bytes: 40518, seconds: 1.2, failure: null}
+  sample:
+    bytes: 40518
+    received_bytes: 41007
+    deltas: 1
+    delta_bytes: 40518
+    made_bytes: 1048576
+    copied_bytes: 0
+    seconds: 1.2
+    failure: null
 order:
   description: The order to fetch, and how far it has come; none where the device holds the version.
   returned: when O(state) is V(staged)
   type: dict
-  sample: {model: digits, version: 1.2.0, bytes: 97517568, held_bytes: 4194304, complete: false, last: null}
+  sample: {model: digits, version: 1.2.0, bytes: 97517568, held_bytes: 4194304, delta_bytes: 0, complete: false, last: null}
 withdrawn:
   description: Why the version that is active after the call is withdrawn.
   returned: when it is withdrawn

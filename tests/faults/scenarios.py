@@ -35,9 +35,12 @@ _RELEASES = {
         ("1.0.0", b"the model" * 1000, b'{"golden": 1}'),
         ("1.1.0", _LARGE, b'{"golden": 2}'),
         ("1.2.0", b"the next model" * 1000, b'{"golden": 2}'),
+        ("1.3.0", b"finetuned" + _LARGE[9:-9] + b"finetuned", b'{"golden": 2}'),
     )
 }
 OLD, NEW, NEXT = "1.0.0", "1.1.0", "1.2.0"
+# Almost as NEW is; devices fetch it, and nobody sends it.
+CHANGED = "1.3.0"
 
 
 def release(version: str) -> Made:
@@ -66,7 +69,7 @@ class Scenario:
     def prepare(self, directory: Path) -> None:
         """Make the device as it is before the transition."""
         (directory / "store").mkdir(parents=True)
-        deliver(directory, *_RELEASES)
+        deliver(directory, *(version for version in _RELEASES if version != CHANGED))
         for step in self.history:
             step(directory)
 

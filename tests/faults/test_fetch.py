@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -14,35 +15,42 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltas import delta_between
+from releases import sha256
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.perform import answer_swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import SwapRequest
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_document
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 
 from . import strace, subject
 from .checks import check_of
 from .loop_image import make_image, mounted
-from .scenarios import NEW, OLD, SWAP, Scenario, clone, release
+from .scenarios import CHANGED, NEW, OLD, SWAP, Scenario, clone, release, swap_to
 from .strace import Call
 from .sweep import Results, sweep
 
 WRITES = ("write", "pwrite64")
-# The largest file of the version: more than one block.
-LARGE: File = max(release(NEW).release.all_files(), key=lambda file: file.size)
-assert len(LARGE.blocks) == 2
 
 
-def fetch(directory: Path) -> dict[str, Any]:
+def large(version: str) -> File:
+    """The largest file of a version: more than one block."""
+    found: File = max(release(version).release.all_files(), key=lambda file: file.size)
+    assert len(found.blocks) == 2
+    return found
+
+
+def fetch(directory: Path, version: str = NEW) -> dict[str, Any]:
     """The module's O(state=active), which fetches from a stick. Return what it fetched."""
     stick = directory / "stick" / "blobs" / "sha256"
-    made = release(NEW)
+    made = release(version)
     result = answer_swap(
         SwapRequest(
             model=subject.MODEL,
-            version=NEW,
+            version=version,
             manifest=made.document,
             fetch=FetchOptions(sources=[stick.parents[1].as_uri()]),
             strategy="none",
@@ -77,21 +85,45 @@ def insert_stick(directory: Path) -> None:
     (directory / "incoming").mkdir()
 
 
+def insert_delta(directory: Path) -> None:
+    """Have of the release a delta from the active version, and the small files: nothing else makes the large one."""
+    insert_stick(directory)
+    file, base = large(CHANGED), large(NEW)
+    new, old = (release(version).blobs[found.sha256] for version, found in ((CHANGED, file), (NEW, base)))
+    delta = delta_between(new, old)
+    deltas = directory / "stick" / "deltas" / file.sha256
+    deltas.mkdir(parents=True)
+    (deltas / sha256(delta)).write_bytes(delta)
+    index = index_document([Delta(sha256(delta), len(delta), (base.sha256,))])
+    (deltas / "index.json").write_text(json.dumps(index))
+
+
 FETCH = Scenario("fetch", OLD, NEW, (*SWAP.history, insert_stick), fetch)
+DELTA = Scenario(
+    "fetch of a delta",
+    NEW,
+    CHANGED,
+    (*SWAP.history, swap_to(NEW, trial_seconds=0), insert_delta),
+    partial(fetch, version=CHANGED),
+)
 
 
 class Device:
-    """A device that is made anew for each point, in ``memory``."""
+    """A device that is made anew for each point of ``scenario``, in ``memory``."""
 
-    def __init__(self, memory: Path) -> None:
+    def __init__(self, memory: Path, scenario: Scenario = FETCH) -> None:
+        assert scenario.old is not None
+        assert scenario.new is not None
+        self.old, self.new = scenario.old, scenario.new
+        self.fetch = scenario.action
         self.prepared, self.path, self.log = memory / "prepared", memory / "device", memory / "log"
-        FETCH.prepare(self.prepared)
-        self.check = check_of(FETCH, self.prepared)
+        scenario.prepare(self.prepared)
+        self.check = check_of(scenario, self.prepared)
         # Once without strace, so that nothing is imported or cached for the first time later.
         self.renew()
-        fetch(self.path)
+        self.fetch(self.path)
         self.renew()
-        self.calls = strace.calls(partial(fetch, self.path), self.log)
+        self.calls = strace.calls(partial(self.fetch, self.path), self.log)
 
     def renew(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -102,22 +134,22 @@ class Device:
         subject.recover(self.path)
         state = self.check.consistent(self.path)
         kept = self._kept()
-        again = fetch(self.path)
-        if state.active == OLD:
-            assert again["received_bytes"] <= sum(file.size for file in release(NEW).release.all_files()) - kept
-        assert subject.state_of(self.path).active == NEW
+        again: Any = self.fetch(self.path)
+        if state.active == self.old:
+            assert again["received_bytes"] <= sum(file.size for file in release(self.new).release.all_files()) - kept
+        assert subject.state_of(self.path).active == self.new
         self.check.consistent(self.path, settled=True)
         assert list((self.path / "store" / "fetched").glob("*")) == []
-        if state.active == NEW:
+        if state.active == self.new:
             return "swapped"
         return f"{kept // BLOCK_BYTES} blocks were kept" if kept else "nothing had come"
 
     def _kept(self) -> int:
         """The bytes of whole blocks of the large file that are there, each as the manifest says."""
-        fetched = self.path / "store" / "fetched"
-        if (fetched / LARGE.sha256).exists():
-            return LARGE.size
-        part = fetched / f"{LARGE.sha256}.part"
+        fetched, file = self.path / "store" / "fetched", large(self.new)
+        if (fetched / file.sha256).exists():
+            return file.size
+        part = fetched / f"{file.sha256}.part"
         return part.stat().st_size // BLOCK_BYTES * BLOCK_BYTES if part.exists() else 0
 
 
@@ -128,16 +160,17 @@ def chosen(calls: Sequence[Call], all_points: bool, step: int) -> Sequence[Call]
     return calls if all_points else [*changing[:-2:step], *changing[-2:]]
 
 
-def test_killed_at_every_call(memory: Path, all_points: bool, results: Results) -> None:
-    device = Device(memory)
+@pytest.mark.parametrize("scenario", [FETCH, DELTA], ids=lambda scenario: scenario.name)
+def test_killed_at_every_call(memory: Path, all_points: bool, results: Results, scenario: Scenario) -> None:
+    device = Device(memory, scenario)
 
     def killed(call: Call) -> str:
         device.renew()
-        ended = strace.run(partial(fetch, device.path), device.log, strace.kill_at(call))
+        ended = strace.run(partial(device.fetch, device.path), device.log, strace.kill_at(call))
         assert ended.killed, ended
         return device.finished()
 
-    outcomes = sweep(results, "killed: fetch", chosen(device.calls, all_points, 8), killed)
+    outcomes = sweep(results, f"killed: {scenario.name}", chosen(device.calls, all_points, 8), killed)
     assert outcomes.keys() >= {"nothing had come", "swapped"}
     if all_points:
         assert "1 blocks were kept" in outcomes

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import random
 import re
@@ -15,12 +17,14 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from authorities import Authority
+from deltas import delta_between
 from nginx import Nginx, defaults, rendered
 from releases import make_release, publish, sha256
 
@@ -28,7 +32,10 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.failures import FetchError, Kind
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.fetcher import Fetcher
+from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.held import Held
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_document
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 
 CONTENT = random.Random(7).randbytes(3 * BLOCK_BYTES + 77)
 MADE = make_release(files={"model.onnx": CONTENT})
@@ -36,7 +43,7 @@ MADE = make_release(files={"model.onnx": CONTENT})
 PATH = f"/blobs/sha256/{FILE.sha256}"
 # An origin as it comes with the distribution: with an ETag. What it sends is in its log.
 ORIGIN = """
-log_format sent '$status $http_range $body_bytes_sent';
+log_format sent '$status $http_range $body_bytes_sent $uri';
 server {{ listen 127.0.0.1:{port}; root {root}; access_log {log} sent; etag on; }}
 """
 
@@ -72,7 +79,8 @@ class Site:
         )
         if without:
             configuration, count = re.subn(rf"^.*{without}.*$", "", configuration, flags=re.MULTILINE)
-            assert count == 1
+            # In the two locations.
+            assert count == 2
         self.cache = Nginx(directory / "cache", configuration)
         scheme = "https" if values["tls_certificate"] else "http"
         self.url = f"{scheme}://127.0.0.1:{values['listen_port']}"
@@ -93,7 +101,15 @@ class Site:
 
     def asked(self) -> list[str]:
         """The ranges that the origin was asked for."""
-        return [line.split()[1] for line in self.log.read_text().splitlines()]
+        return [line.split('"')[1] if '"' in line else line.split()[1] for line in self.lines() if "index" not in line]
+
+    def asked_indexes(self) -> list[str]:
+        """The indexes of deltas that the origin was asked for."""
+        return [line.split()[-1] for line in self.lines() if line.endswith("/index.json")]
+
+    def lines(self) -> list[str]:
+        """What the origin logged."""
+        return self.log.read_text().splitlines()
 
     def curl(self, *options: str, path: str = PATH) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -108,12 +124,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.stop()
 
 
-def fetch(device: Path, *sources: str, **options: Any) -> Fetcher:
+def fetch(device: Path, *sources: str, file: File = FILE, held: Held | None = None, **options: Any) -> Fetcher:
     """A device fetches; what it gets is right."""
     device.mkdir(exist_ok=True)
-    fetcher = Fetcher(DurableTree(str(device)), str(device / "fetched"), FetchOptions(sources=sources, **options))
+    chosen = FetchOptions(sources=sources, **options)
+    fetcher = Fetcher(DurableTree(str(device)), str(device / "fetched"), chosen, held=held)
     try:
-        assert sha256(Path(fetcher.fetch(FILE)).read_bytes()) == FILE.sha256
+        assert sha256(Path(fetcher.fetch(file)).read_bytes()) == file.sha256
     finally:
         fetcher.close()
     return fetcher
@@ -192,12 +209,55 @@ def test_an_origin_that_is_down_leaves_what_is_cached(site: Site, tmp_path: Path
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/blobs/sha256/", "/blobs/sha256/abc", "/metadata/timestamp.json", f"/x{PATH}", "/../etc/passwd", f"{PATH}/"],
+    [
+        "/",
+        "/deltas/",
+        f"/deltas/{'0' * 64}/other.json",
+        f"/deltas/{'0' * 64}/index.json/",
+        "/blobs/sha256/",
+        "/blobs/sha256/abc",
+        "/metadata/timestamp.json",
+        f"/x{PATH}",
+        "/../etc/passwd",
+        f"{PATH}/",
+    ],
 )
-def test_nothing_but_blobs_is_passed_on(site: Site, path: str) -> None:
+def test_nothing_but_blobs_and_deltas_is_passed_on(site: Site, path: str) -> None:
     done = site.curl("--output", os.devnull, "--write-out", "%{http_code}", path=path)
     assert done.stdout in (b"404", b"400")
     assert not site.log.read_text()
+
+
+def test_a_site_costs_the_origin_one_delta(site: Site, tmp_path: Path) -> None:
+    new = CONTENT[:-5] + b"other"
+    delta = delta_between(new, CONTENT)
+    changed = make_release("1.1.0", files={"model.onnx": new})
+    (file,) = changed.release.variants[0].files
+    publish(changed, site.mirror)
+    directory = site.mirror / "deltas" / file.sha256
+    directory.mkdir(parents=True)
+    found = index_document([Delta(sha256(delta), len(delta), (FILE.sha256,))])
+    (directory / "index.json").write_text(json.dumps(found))
+    (directory / sha256(delta)).write_bytes(delta)
+    held = Held([FILE.sha256], {}, lambda _sha256, _size: io.BytesIO(CONTENT))
+
+    def device(number: int) -> None:
+        fetcher = fetch(tmp_path / f"device-{number}", site.url, file=file, held=held)
+        assert (fetcher.tally.deltas, fetcher.tally.made) == (1, len(new))
+
+    together(*[partial(device, number) for number in range(4)])
+    assert site.asked_indexes() == [f"/deltas/{file.sha256}/index.json"]
+    assert site.asked() == [f"bytes=0-{BLOCK_BYTES - 1}"]
+    path = f"/deltas/{file.sha256}/{sha256(delta)}"
+    assert site.curl(path=path).stdout == delta
+    done = site.curl("--head", path=f"/deltas/{file.sha256}/index.json")
+    assert b"max-age=60" in done.stdout
+
+
+def test_an_index_that_is_absent_is_asked_for_once_a_minute(site: Site, tmp_path: Path) -> None:
+    for number in range(3):
+        fetch(tmp_path / f"device-{number}", site.url)
+    assert site.asked_indexes() == [f"/deltas/{FILE.sha256}/index.json"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PURGE"])

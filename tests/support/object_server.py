@@ -29,9 +29,17 @@ class Asked:
     @property
     def start(self) -> int:
         """The first byte that is asked for."""
-        match = re.fullmatch(r"bytes=(\d+)-\d+", self.headers["range"])
+        return self._range()[0]
+
+    @property
+    def end(self) -> int:
+        """The end of what is asked for."""
+        return self._range()[1] + 1
+
+    def _range(self) -> tuple[int, int]:
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["range"])
         assert match is not None, f"expected one range; found {self.headers['range']}"
-        return int(match[1])
+        return int(match[1]), int(match[2])
 
 
 class Exchange:
@@ -74,13 +82,17 @@ class ObjectServer:
     """Serves ``objects`` by their digests; use it as a context manager.
 
     Each request is answered by the next behaviour of ``script``; the last one stays. ``sent`` counts the bytes of
-    bodies, ``asked`` has all requests.
+    bodies, ``asked`` has all requests. Those for an index of deltas are apart: in ``indexes`` is one by the file's
+    digest, ``answer_index`` answers, and ``asked_indexes`` has them.
     """
 
     def __init__(self, objects: Mapping[str, bytes], *script: Behaviour) -> None:
         self.objects = dict(objects)
         self.script = list(script) or [honest()]
         self.asked: list[Asked] = []
+        self.indexes: dict[str, bytes] = {}
+        self.answer_index: Behaviour = document
+        self.asked_indexes: list[Asked] = []
         self.sent = 0
         self.connections = 0
         self.ended = threading.Event()
@@ -120,6 +132,11 @@ class ObjectServer:
             name, _colon, value = line.partition(":")
             headers[name.lower()] = value.strip()
         exchange = Exchange(self, connection, Asked(first.split()[1], headers))
+        if exchange.asked.target.endswith("/index.json"):
+            exchange.content = self.indexes.get(exchange.asked.target.split("/")[-2], b"")
+            self.asked_indexes.append(exchange.asked)
+            self.answer_index(exchange)
+            return exchange.keeps_open
         self.asked.append(exchange.asked)
         behaviour = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         behaviour(exchange)
@@ -130,17 +147,28 @@ def honest(cut: int | None = None) -> Behaviour:
     """The range that is asked for; ``cut``: the connection ends after so many bytes."""
 
     def answer(exchange: Exchange) -> None:
-        start, content = exchange.asked.start, exchange.content
+        content = exchange.content
         if not content:
             return status(404)(exchange)
-        body = content[start:]
-        whole = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        start, end = exchange.asked.start, exchange.asked.end
+        body = content[start:end]
+        whole = f"bytes {start}-{end - 1}/{len(content)}"
         exchange.head(206, Content_Range=whole, Content_Length=len(body))
         exchange.send(body[:cut])
         exchange.keeps_open = cut is None
         return None
 
     return answer
+
+
+def document(exchange: Exchange) -> None:
+    """A file whose size nobody knows."""
+    if not exchange.content:
+        return status(404)(exchange)
+    exchange.head(200, Content_Length=len(exchange.content), Content_Type="application/json")
+    exchange.send(exchange.content)
+    exchange.keeps_open = True
+    return None
 
 
 def whole(cut: int | None = None, length: int | None = None, kind: str = "application/octet-stream") -> Behaviour:

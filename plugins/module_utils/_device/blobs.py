@@ -56,14 +56,14 @@ class Blobs:
         from .._release.delta import apply_delta
 
         with self._added(file) as target:
-            apply_delta(delta, file, self._open, target.write, origin)
+            apply_delta(delta, file, self.open_blob, target.write, origin)
 
     def held(self) -> list[str]:
         """The SHA-256 of each blob, sorted."""
         return sorted(os.listdir(self.directory)) if is_directory(self.directory) else []
 
-    def _open(self, sha256: str, size: int) -> BinaryIO:
-        """Open a blob that a delta needs."""
+    def open_blob(self, sha256: str, size: int) -> BinaryIO:
+        """Open a blob that a delta needs. Raises IntegrityError for one that is not held."""
         file = File(sha256, size, sha256)
         if not self._is_complete(file):
             raise IntegrityError(f"{self.path(file)}: expected a blob of {size} bytes, which a delta needs; found none")

@@ -376,7 +376,8 @@ def _fetch_row(order: Mapping[str, Any]) -> dict[str, Any]:
     last = order["last"] or {}
     return {
         "fetches": f"{order['model']} {order['version']}",
-        "here": f"{order['held_bytes']} of {order['bytes']} bytes ({percent}%)",
+        "here": f"{order['held_bytes']} of {order['bytes']} bytes ({percent}%)"
+        + (f", {order['delta_bytes']} of a delta" if order["delta_bytes"] else ""),
         "last": " ".join(filter(None, (last.get("time"), last.get("kind")))),
         "message": last.get("message"),
     }

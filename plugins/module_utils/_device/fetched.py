@@ -13,14 +13,16 @@ import fcntl
 import os
 from typing import Iterable
 
-from .._common.files import DurableTree, fsync_directory, is_directory, remove_file
-from .._fetch.partial import held_bytes, is_fetched
+from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
+from .._fetch.partial import delta_paths, held_bytes, is_fetched, remove_deltas
 from .._release.release import File
 from .blobs import Blobs
 
 
 class Fetched:
     """The objects below ``fetched`` in the store ``tree``, each named by its SHA-256; a part has the suffix ``.part``.
+
+    What is of a delta has the name of the file that it makes, and behind a dot its own SHA-256.
 
     Fetches need no lock of the store: ``_fetch/partial.py`` has one for each object.
     """
@@ -37,6 +39,12 @@ class Fetched:
         """How many bytes of an object are there, in whole or in part."""
         return held_bytes(self.directory, file)
 
+    def delta_bytes_of(self, file: File) -> int:
+        """How many bytes of a delta for it are there, of a file that is not made yet."""
+        if self.has(file) or not is_directory(self.directory):
+            return 0
+        return sum(status.st_size for status in map(file_status, delta_paths(self.directory, file)) if status)
+
     def move(self, file: File, blobs: Blobs) -> bool:
         """Make the object one of ``blobs``, and return whether it is there at all. Hold the store's lock."""
         if not self.has(file):
@@ -45,6 +53,7 @@ class Fetched:
         os.rename(os.path.join(self.directory, file.sha256), blobs.path(file))
         # In this order: a power cut between the two leaves it in both places, or in the old one.
         fsync_directory(blobs.directory)
+        remove_deltas(self.directory, file)
         fsync_directory(self.directory)
         return True
 

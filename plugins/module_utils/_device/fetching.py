@@ -8,24 +8,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from .._common.errors import EdgemlError
 from .._common.files import DurableTree, write_whole
 from .._fetch.failures import FetchError, Kind
-from .._fetch.fetcher import Fetcher, Tally
+from .._fetch.fetcher import Fetcher
+from .._fetch.held import Held, blocks_of
 from .._fetch.options import FetchOptions
+from .._fetch.transfer import Tally
 from .._release.release import File
 from .orders import Order, Orders, trial_running
 from .store import Store
 
 
 class FetchResult:
-    """What a fetch came to: what it cost, and the ``failure`` that ended it, if one did."""
+    """What a fetch came to: its cost, the ``failure`` that ended it, if one did, and ``warnings`` for the operator."""
 
-    def __init__(self, tally: Tally, failure: FetchError | None) -> None:
+    def __init__(self, tally: Tally, failure: FetchError | None, warnings: Sequence[str]) -> None:
         self.tally = tally
         self.failure = failure
+        self.warnings = tuple(warnings)
+
+    def summary(self) -> str:
+        """What it came to, for a person."""
+        if self.failure is not None:
+            return str(self.failure)
+        tally = self.tally
+        parts = [f"all files are here; {tally.received} bytes came"]
+        if tally.deltas:
+            parts.append(f"{tally.delta_bytes} of them as deltas for {tally.made}")
+        if tally.copied:
+            parts.append(f"{tally.copied} were copied from files that were held")
+        return "; ".join((", ".join(parts), *self.warnings))
 
     @property
     def falls_back(self) -> bool:
@@ -34,11 +49,15 @@ class FetchResult:
 
     def document(self) -> dict[str, Any]:
         """The return value ``fetched``."""
-        failure = self.failure
+        failure, tally = self.failure, self.tally
         return {
-            "bytes": self.tally.fetched,
-            "received_bytes": self.tally.received,
-            "seconds": round(self.tally.seconds, 3),
+            "bytes": tally.fetched,
+            "received_bytes": tally.received,
+            "deltas": tally.deltas,
+            "delta_bytes": tally.delta_bytes,
+            "made_bytes": tally.made,
+            "copied_bytes": tally.copied,
+            "seconds": round(tally.seconds, 3),
             "failure": {"kind": failure.kind.value, "message": str(failure)} if failure is not None else None,
         }
 
@@ -59,15 +78,16 @@ def fetch_files(
         store.fetched.directory,
         options,
         headroom_percent=headroom_percent,
+        held=Held(store.blobs.held(), blocks_of(store.held_files()), store.blobs.open_blob),
         may_go_on=may_go_on,
     )
     try:
         fetcher.fetch_all(sorted(store.blobs.missing(files), key=lambda file: (file.size, file.sha256)))
     except FetchError as error:
-        return FetchResult(fetcher.tally, error)
+        return FetchResult(fetcher.tally, error, fetcher.warnings)
     finally:
         fetcher.close()
-    return FetchResult(fetcher.tally, None)
+    return FetchResult(fetcher.tally, None, fetcher.warnings)
 
 
 def fetch_order(store: Store, order: Order) -> FetchResult:
@@ -88,7 +108,7 @@ def fetch_order(store: Store, order: Order) -> FetchResult:
         orders.note(order, "error", str(error))
         raise
     failure = result.failure
-    orders.note(order, failure.kind.value if failure else "complete", str(failure or "all files are here"))
+    orders.note(order, failure.kind.value if failure else "complete", result.summary())
     return result
 
 
@@ -118,7 +138,15 @@ def metrics_text(orders: Iterable[Mapping[str, Any]]) -> str:
     for name, field, text in (
         ("edgeml_fetch_bytes", "bytes", "Bytes of a release that is fetched ahead."),
         ("edgeml_fetch_held_bytes", "held_bytes", "Bytes of it that the device holds."),
+        ("edgeml_fetch_delta_bytes", "delta_bytes", "Bytes of deltas that have come and are not used yet."),
     ):
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-        lines += [f'{name}{{model="{order["model"]}",version="{order["version"]}"}} {order[field]}' for order in orders]
+        lines += [f"{name}{{{_labels(order)}}} {order[field]}" for order in orders]
+    name = "edgeml_fetch_last_try"
+    lines += [f"# HELP {name} 1 for how the last try ended: complete, or why not.", f"# TYPE {name} gauge"]
+    lines += [f'{name}{{{_labels(order)},kind="{order["last"]["kind"]}"}} 1' for order in orders if order["last"]]
     return "\n".join([*lines, ""])
+
+
+def _labels(order: Mapping[str, Any]) -> str:
+    return f'model="{order["model"]}",version="{order["version"]}"'

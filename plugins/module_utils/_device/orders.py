@@ -38,10 +38,12 @@ _SUFFIX = ".json"
 
 
 class Progress(NamedTuple):
-    """How far an order has come: bytes of the device's variant, and how many of them the device holds."""
+    """How far an order has come: bytes of the device's variant, how many of them the device holds, and what has come of
+    deltas, of which the others will be made."""
 
     bytes: int
     held: int
+    delta: int
 
     @property
     def is_complete(self) -> bool:
@@ -111,7 +113,8 @@ class Orders:
         wanted = self.wanted(order)
         missing = {file.sha256 for file in self._store.blobs.missing(wanted)}
         held = sum(self._store.fetched.bytes_of(file) if file.sha256 in missing else file.size for file in wanted)
-        return Progress(sum(file.size for file in wanted), held)
+        delta = sum(self._store.fetched.delta_bytes_of(file) for file in wanted if file.sha256 in missing)
+        return Progress(sum(file.size for file in wanted), held, delta)
 
     def describe(self, order: Order) -> dict[str, Any]:
         """An order as modules and the command tell it. Raises IncompatibleError."""
@@ -121,6 +124,7 @@ class Orders:
             "version": order.request.version,
             "bytes": progress.bytes,
             "held_bytes": progress.held,
+            "delta_bytes": progress.delta,
             "complete": progress.is_complete,
             "last": dict(order.note) if order.note is not None else None,
         }

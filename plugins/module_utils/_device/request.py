@@ -157,6 +157,7 @@ class SwapResult(TypedDict, total=False):
     tested: dict[str, Any] | None
     missing_blobs: list[Blob]
     fetched: dict[str, Any] | None
+    warnings: list[str]
     held_blobs: list[str]
     refused_deltas: list[dict[str, Any]]
     sent: dict[str, Any]

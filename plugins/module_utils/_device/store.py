@@ -109,6 +109,10 @@ class Store:
             known = self._parsed[path] = (written, read_version(model, version, directory))
         return known[1]
 
+    def held_files(self) -> list[File]:
+        """The files of all versions of all models that can be read."""
+        return [file for version in self._readable_versions() for file in version.files]
+
     def prunable(self, model: str, keep: int, needed: Iterable[str | None]) -> list[str]:
         """The versions beyond the ``needed`` ones and the ``keep`` newest others, newest first."""
         others = set(self.versions(model)).difference(needed)

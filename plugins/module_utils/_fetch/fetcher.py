@@ -4,61 +4,38 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""Fetching objects: from the first source that gives them, block by block, each verified before the next."""
+"""Fetching files, each at the cost of the fewest bytes: whole, without the blocks that are held, or as a delta."""
 
 from __future__ import annotations
 
 import os
 import time
-from datetime import datetime, timezone
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, Sequence
 
+from .._common.errors import IntegrityError
 from .._common.files import DurableTree
-from .._common.window import is_open
+from .._release.delta_index import INDEX_BYTES_MAX, Delta, delta_path, index_path, parse_index, smallest
 from .._release.release import File
-from .failures import FetchError, Kind, SourceError
+from .failures import FetchError, Kind
+from .held import Held
 from .options import FetchOptions
-from .pace import Pace, Patience
-from .partial import CorruptBlockError, Partial, held_bytes, is_fetched
-from .sources import Source, Stream, open_sources
+from .pace import Patience
+from .partial import CorruptBlockError, Partial, held_bytes, is_fetched, remove_deltas
+from .sources import blob_path
+from .transfer import CHECK_SECONDS, Errand, Tally, Transfer
 
-# What a fetch may use beyond its percentage: a block that was wrong, and what was on the way when it was dropped.
-_SPARE_BYTES = 2 << 20
 # Who waits for another process looks so often.
 _LOOK_SECONDS = 0.5
-# A connection that brings less counts as fruitless.
-_PROGRESS_BYTES = 4 << 10
-_CHECK_SECONDS = 5.0
-# How often an object comes whose bytes are others when they are read again.
-_ATTEMPTS = 3
 _PATIENCE = Patience()
-
-
-class Tally(NamedTuple):
-    """What fetches cost: ``fetched`` bytes of whole blocks, the bytes ``received`` in all, and their ``seconds``."""
-
-    fetched: int = 0
-    received: int = 0
-    seconds: float = 0.0
-
-
-class _Offer:
-    """A source as one object finds it."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.closed = False
-        self.fresh = False
-        self.corrupt = 0
-        self.not_before = 0.0
-        self.whole_only = False
-        self.failure: SourceError | None = None
+# Of less, no delta saves what asking for it costs.
+_DELTA_WORTH_BYTES = 16 << 10
 
 
 class Fetcher:
-    """Fetches objects into ``directory``, a directory of ``tree``. ``headroom_percent`` of the free disk is left.
+    """Fetches files into ``directory``, a directory of ``tree``. ``headroom_percent`` of the free disk is left.
 
-    ``may_go_on`` returns why a fetch must stop for now, or None; it is asked again and again.
+    ``held`` is what they may be made from; ``warnings`` are for the operator. ``may_go_on`` returns why a fetch must
+    stop for now, or None; it is asked again and again.
     """
 
     def __init__(
@@ -69,25 +46,24 @@ class Fetcher:
         *,
         headroom_percent: int = 0,
         patience: Patience = _PATIENCE,
+        held: Held | None = None,
         may_go_on: Callable[[], str | None] = lambda: None,
     ) -> None:
-        # Its own imports take time on a device whose sources are none of the web.
-        from .web import WebServer
-
-        options.check()
-        self.tally = Tally()
+        self.warnings: list[str] = []
         self._tree = tree
         self._directory = directory
         self._options = options
         self._headroom_percent = headroom_percent
-        self._patience = patience
-        self._may_go_on = may_go_on
-        self._pace = Pace(options.bytes_per_second)
-        self._sources = open_sources(options, lambda url: WebServer(url, options, self._pace, patience))
-        self._checked = 0.0
+        self._held = held if held is not None else Held()
+        self._transfer = Transfer(options, patience, self._held, may_go_on)
+
+    @property
+    def tally(self) -> Tally:
+        """What the fetches cost until now."""
+        return self._transfer.tally
 
     def fetch(self, file: File) -> str:
-        """Fetch one object, verify it, and return its path: ``directory`` and its digest. What another fetch, or an
+        """Fetch one file, verify it, and return its path: ``directory`` and its digest. What another fetch, or an
         earlier one, has of it is used. Raises FetchError, and OSError for a disk that fails."""
         began = time.monotonic()
         deadline = began + self._options.seconds_max
@@ -95,237 +71,122 @@ class Fetcher:
         try:
             while not is_fetched(self._directory, file):
                 if partial.open():
-                    self._check_space((file,))
                     return self._bring(partial, deadline)
                 if time.monotonic() >= deadline:
-                    raise self._exhausted(file, "another process fetches it")
-                self._check_permission(0)
+                    raise self._transfer.exhausted(file, "another process fetches it")
+                self._transfer.check_permission(0)
                 time.sleep(_LOOK_SECONDS)
             return partial.path
         finally:
             partial.close()
-            self.tally = self.tally._replace(seconds=self.tally.seconds + time.monotonic() - began)
+            seconds = self.tally.seconds + time.monotonic() - began
+            self._transfer.tally = self.tally._replace(seconds=seconds)
 
     def fetch_all(self, files: Sequence[File]) -> None:
-        """Fetch objects one after the other, if there is room for all of them. Raises as ``fetch`` does."""
+        """Fetch files one after the other, if there is room for all of them. Raises as ``fetch`` does."""
         self._check_space(files)
         for file in files:
             self.fetch(file)
 
     def close(self) -> None:
         """Let go of all connections."""
-        for source in self._sources:
-            source.close()
+        self._transfer.close()
 
     # ---- the parts ----
 
     def _bring(self, partial: Partial, deadline: float) -> str:
-        for _attempt in range(_ATTEMPTS):
-            run = _Run(partial, [_Offer(source) for source in self._sources], deadline)
-            while not partial.is_complete():
-                self._next(run)
-            try:
-                return partial.finish()
-            except CorruptBlockError as error:
-                # A power cut took bytes that had been verified. They come once more.
-                why = error
-        raise FetchError(Kind.DISK, f"{partial.path}: the disk returns other bytes than were written: {why}")
+        file = partial.file
+        self._check_space((file,))
+        before = self.tally.received
+        self._use_delta(partial, deadline)
+        spent = self.tally.received - before
+        errand = Errand(blob_path(file.sha256), deadline, spent, lambda: self._check_space((file,)))
+        path = self._transfer.bring(partial, errand)
+        remove_deltas(self._directory, file)
+        return path
 
-    def _next(self, run: _Run) -> None:
-        """One try, at the best source that there is now."""
-        self._check_permission(0)
-        if time.monotonic() >= run.deadline:
-            raise self._exhausted(run.partial.file, run.last)
-        offer = run.choose()
-        if offer is None:
-            self._pause(run)
+    def _use_delta(self, partial: Partial, deadline: float) -> None:
+        """Make the file from a delta, if fewer bytes have to come for it than for what is missing.
+
+        What is wrong with it becomes a warning. The blocks that it made are right, and the others are fetched.
+        """
+        delta = self._smallest_delta(partial)
+        if delta is None:
             return
-        partial, before = run.partial, run.partial.size
+        file, made = partial.file, partial.verified
+        part = self._delta_part(file, delta)
         try:
-            self._take(run, offer)
-        except SourceError as error:
-            run.note(offer, error)
-        except CorruptBlockError as error:
-            run.note(offer, SourceError(Kind.CORRUPT, f"{offer.source.name}: {error}"))
-        if partial.size - before >= _PROGRESS_BYTES or partial.is_complete():
-            run.progress()
-
-    def _take(self, run: _Run, offer: _Offer) -> None:
-        """Take what the source gives, to its end."""
-        partial = run.partial
-        start = 0 if offer.whole_only else partial.size
-        if offer.corrupt and run.givers - {offer}:
-            # A block of one source alone says who is wrong.
-            partial.drop_block()
-            start = partial.size
-        self._check_space((partial.file,))
-        stream = offer.source.open(partial.file, start, offer.fresh)
-        try:
-            self._read(run, offer, stream)
-        except BaseException:
-            offer.source.close()
-            raise
+            path = delta_path(file.sha256, delta)
+            if not part.is_finished():
+                if not part.open():
+                    return
+                self._transfer.bring(part, Errand(path, deadline, 0, lambda: self._check_space((file,), part)))
+            self._apply(part, partial)
+        except (FetchError, IntegrityError, CorruptBlockError, OSError) as error:
+            if isinstance(error, FetchError) and error.kind is Kind.DEFERRED:
+                raise
+            self.warnings.append(f"{file.path}: fetched whole, as its delta could not be used: {error}")
+            if not isinstance(error, FetchError) or error.kind is Kind.CORRUPT:
+                # The same delta is as wrong the next time.
+                part.refuse()
+            return
         finally:
-            stream.close()
+            part.close()
+        self._transfer.count(deltas=1, delta_bytes=delta.size, made=partial.verified - made)
 
-    def _read(self, run: _Run, offer: _Offer, stream: Stream) -> None:
-        partial, position = run.partial, stream.start
-        mark, marked = time.monotonic(), 0
-        while not partial.is_complete():
-            chunk = stream.read(self._pace.chunk_bytes)
-            if not chunk:
-                return
-            now = time.monotonic()
-            marked += len(chunk)
-            run.received += len(chunk)
-            self.tally = self.tally._replace(received=self.tally.received + len(chunk))
-            if now - mark >= self._patience.stall:
-                if marked < self._patience.stall_bytes:
-                    raise SourceError(
-                        Kind.INTERRUPTED, f"{offer.source.name}: {marked} bytes came within {now - mark:.0f} s"
-                    )
-                mark, marked = now, 0
-            # From a server that gives whole files only, what is there already comes again.
-            new = chunk[max(0, partial.size - position) :]
-            position += len(chunk)
+    def _smallest_delta(self, partial: Partial) -> Delta | None:
+        """The delta for which the fewest bytes have to come; None if no more are missing of the file itself."""
+        file, missing = partial.file, self._transfer.missing_bytes(partial)
+        if missing < _DELTA_WORTH_BYTES:
+            return None
+        path = index_path(file.sha256)
+        for source, content in self._transfer.documents(path, INDEX_BYTES_MAX):
+            try:
+                deltas = parse_index(content, file)
+            except ValueError as error:
+                self.warnings.append(f"{source}/{path}: {error}")
+                continue
+            usable = [delta for delta in deltas if not self._delta_part(file, delta).is_refused()]
+            delta = smallest(usable, self._held.blobs)
+            if delta is not None and delta.size - self._delta_part(file, delta).held_bytes() < missing:
+                return delta
+            return None
+        return None
+
+    def _delta_part(self, file: File, delta: Delta) -> Partial:
+        """What there is of a delta on the disk."""
+        named = File(f"{file.path}: its delta", delta.size, delta.sha256)
+        return Partial(self._tree, self._directory, named, f"{file.sha256}.{delta.sha256}")
+
+    def _apply(self, part: Partial, partial: Partial) -> None:
+        """Make what is missing of the file from its delta. Raises IntegrityError, FetchError, OSError."""
+        # A fetch without a delta does not pay for the import.
+        from .._release.delta import apply_delta
+
+        partial.drop_block()
+        position = 0
+
+        def write(block: bytes) -> None:
+            nonlocal position
+            new = block[max(0, partial.size - position) :]
+            position += len(block)
             if new:
-                before = partial.verified
-                run.write(offer, new)
-                self.tally = self.tally._replace(fetched=self.tally.fetched + partial.verified - before)
-            self._check_budget(run)
-            self._pace.spend(len(chunk))
-            self._check_permission(_CHECK_SECONDS)
+                partial.write(new)
+            self._transfer.check_permission(CHECK_SECONDS)
 
-    def _pause(self, run: _Run) -> None:
-        """Wait until a source can be asked again. Raises FetchError when none will be."""
-        open_offers = run.open_offers()
-        run.fruitless += 1
-        if not open_offers or run.fruitless >= self._patience.rounds:
-            raise FetchError(run.kind(), f"{run.partial.file.path}: {run.told()}")
-        asked = min(offer.not_before for offer in open_offers) - time.monotonic()
-        seconds = max(self._patience.pause(run.fruitless), asked)
-        if time.monotonic() + seconds > run.deadline:
-            raise self._exhausted(run.partial.file, run.told())
-        self._sleep(seconds)
-        run.begin_round()
+        with open(part.path, "rb") as delta:
+            apply_delta(delta, partial.file, self._held.open_blob, write, part.path)
 
-    def _sleep(self, seconds: float) -> None:
-        """Wait, and stop at once when nothing may flow any more."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            time.sleep(min(_CHECK_SECONDS, max(0.0, until - time.monotonic())))
-            self._check_permission(_CHECK_SECONDS)
-
-    def _check_permission(self, seconds: float) -> None:
-        """Raise FetchError where the fetch must stop for now; asked at most once in so many ``seconds``."""
-        now = time.monotonic()
-        if now - self._checked < seconds:
-            return
-        self._checked = now
-        why = self._may_go_on()
-        if why is None and not is_open(self._options.windows, datetime.now(timezone.utc)):
-            why = f"none of the windows is open: {', '.join(self._options.windows)}"
-        if why is not None:
-            raise FetchError(Kind.DEFERRED, f"the fetch goes on later: {why}")
-
-    def _check_budget(self, run: _Run) -> None:
-        file = run.partial.file
-        most = (file.size - run.held) * self._options.bytes_max_percent // 100 + _SPARE_BYTES
-        if run.received > most:
-            raise FetchError(
-                Kind.EXHAUSTED,
-                f"{file.path}: expected at most {most} bytes, {self._options.bytes_max_percent}% of what was missing; "
-                f"{run.received} came, and {run.partial.verified} of {file.size} are right. {run.told()}",
-            )
-        if time.monotonic() >= run.deadline:
-            raise self._exhausted(file, run.told())
-
-    def _check_space(self, files: Sequence[File]) -> None:
-        """Raise FetchError unless what is missing of the objects fits on the disk, with headroom."""
+    def _check_space(self, files: Sequence[File], delta: Partial | None = None) -> None:
+        """Raise FetchError unless what is missing of the files, and of a delta, fits on the disk, with headroom."""
         status = os.statvfs(self._tree.root)
         free = status.f_bavail * status.f_frsize
         needed = sum(file.size - held_bytes(self._directory, file) for file in files)
+        if delta is not None:
+            needed += delta.file.size - delta.size
         if needed > free * (100 - self._headroom_percent) // 100:
             raise FetchError(
                 Kind.DISK,
                 f"{self._directory}: {', '.join(file.path for file in files[:3])} need {needed} bytes more; {free} are "
                 f"free, of which {self._headroom_percent}% are to stay free",
             )
-
-    def _exhausted(self, file: File, why: str) -> FetchError:
-        return FetchError(Kind.EXHAUSTED, f"{file.path}: not there after {self._options.seconds_max:g} s: {why}")
-
-
-class _Run:
-    """One object's fetch: what was asked, and what came of it."""
-
-    def __init__(self, partial: Partial, offers: list[_Offer], deadline: float) -> None:
-        self.partial = partial
-        self.offers = offers
-        self.deadline = deadline
-        self.held = partial.size
-        self.received = 0
-        self.fruitless = 0
-        self.last = "no source was asked"
-        # Who gave what there is of the block that is not whole yet; None: an earlier fetch.
-        self.givers: set[_Offer | None] = {None} if partial.size > partial.verified else set()
-        self._left = list(offers)
-
-    def write(self, offer: _Offer, chunk: bytes) -> None:
-        """Add what a source gave. Raises as ``Partial.write`` does."""
-        verified = self.partial.verified
-        self.givers.add(offer)
-        try:
-            self.partial.write(chunk)
-        finally:
-            if self.partial.size == self.partial.verified:
-                self.givers = set()
-            elif self.partial.verified > verified:
-                self.givers = {offer}
-
-    def choose(self) -> _Offer | None:
-        """The first source of this round that may be asked; one that gives whole files only when no other is left."""
-        now = time.monotonic()
-        able = [offer for offer in self._left if not offer.closed and offer.not_before <= now]
-        parts = [offer for offer in able if not offer.whole_only]
-        others = [offer for offer in self.open_offers() if not offer.whole_only]
-        if parts:
-            return parts[0]
-        return able[0] if able and not others else None
-
-    def open_offers(self) -> list[_Offer]:
-        """The sources that may still give the object."""
-        return [offer for offer in self.offers if not offer.closed]
-
-    def note(self, offer: _Offer, error: SourceError) -> None:
-        """Note how a try failed: the source comes again in the next round, later, or not at all."""
-        self.last = str(error)
-        offer.failure = error
-        offer.not_before = time.monotonic() + error.wait_seconds
-        if error.kind is Kind.NO_RANGES:
-            offer.whole_only = True
-            return
-        if error.kind is Kind.CORRUPT:
-            # A cache may have kept what is wrong: it is passed by once.
-            offer.corrupt += 1
-            offer.fresh = True
-        offer.closed = error.kind.permanent or offer.corrupt > 1
-        if offer in self._left:
-            self._left.remove(offer)
-
-    def progress(self) -> None:
-        """Bytes came: every source counts again, the first ones first."""
-        self.fruitless = 0
-        self.begin_round()
-
-    def begin_round(self) -> None:
-        """Have every source asked once more."""
-        self._left = list(self.offers)
-
-    def kind(self) -> Kind:
-        """The kind of the last failure of the first source that failed."""
-        return next((offer.failure.kind for offer in self.offers if offer.failure), Kind.UNREACHABLE)
-
-    def told(self) -> str:
-        """How each source failed."""
-        return "; ".join(str(offer.failure) for offer in self.offers if offer.failure) or self.last

@@ -29,6 +29,7 @@ CONTENT_MODE = 0o440
 SYNC_BYTES = 16 << 20
 SYNC_SECONDS = 60.0
 PART = ".part"
+REFUSED = ".refused"
 
 
 class CorruptBlockError(Exception):
@@ -36,16 +37,16 @@ class CorruptBlockError(Exception):
 
 
 class Partial:
-    """The first bytes of ``file`` in the directory ``directory`` of ``tree``. Use it as a context manager.
+    """The first bytes of ``file`` in the directory ``directory`` of ``tree``, as ``name``, which is its digest.
 
     All blocks but the last were verified before the next one came. While one process has it, another waits.
     """
 
-    def __init__(self, tree: DurableTree, directory: str, file: File) -> None:
+    def __init__(self, tree: DurableTree, directory: str, file: File, name: str | None = None) -> None:
         self.file = file
         self._tree = tree
         self._directory = directory
-        self.path = os.path.join(directory, file.sha256)
+        self.path = os.path.join(directory, name or file.sha256)
         self._part = self.path + PART
         self._blocks = file.blocks or (file.sha256,)
         self._block_bytes = BLOCK_BYTES if file.blocks else file.size
@@ -100,9 +101,38 @@ class Partial:
             if self.size in (self._end_of_block(), self.file.size):
                 self._end_block()
 
+    def block(self, position: int) -> str:
+        """The SHA-256 that the block that begins at ``position`` has to have."""
+        return self._blocks[position // self._block_bytes]
+
+    @property
+    def block_bytes(self) -> int:
+        """How many bytes a block has, but for the last one."""
+        return self._block_bytes
+
     def drop_block(self) -> None:
         """Forget what there is of a block that is not whole."""
         self._truncate(self.verified)
+
+    def is_finished(self) -> bool:
+        """Whether the object is there, whole and under its name."""
+        return _has_size(self.path, self.file)
+
+    def held_bytes(self) -> int:
+        """How many bytes have come, whole or in part, whoever has them open."""
+        return _held_bytes(self.path, self.file)
+
+    def is_refused(self) -> bool:
+        """Whether ``refuse`` was called for it."""
+        return file_status(self.path + REFUSED) is not None
+
+    def refuse(self) -> None:
+        """Forget all that there is, and note that the object is of no use: nobody may fetch it once more."""
+        self.close()
+        os.close(os.open(self.path + REFUSED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        remove_file(self._part)
+        remove_file(self.path)
+        fsync_directory(self._directory)
 
     def finish(self) -> str:
         """Read the whole object once more, bring it to the disk and give it its name; return its path.
@@ -220,13 +250,34 @@ class Partial:
 
 def is_fetched(directory: str, file: File) -> bool:
     """Whether all of ``file`` is in ``directory``, verified."""
-    status = file_status(os.path.join(directory, file.sha256))
-    return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size
+    return _has_size(os.path.join(directory, file.sha256), file)
 
 
 def held_bytes(directory: str, file: File) -> int:
     """How many bytes of ``file`` have come, whole or in part."""
-    if is_fetched(directory, file):
+    return _held_bytes(os.path.join(directory, file.sha256), file)
+
+
+def delta_paths(directory: str, file: File) -> list[str]:
+    """What there is of deltas of ``file``: whole ones, parts, and notes that one is of no use."""
+    own = file.sha256 + PART
+    names = [name for name in os.listdir(directory) if name.startswith(f"{file.sha256}.") and name != own]
+    return [os.path.join(directory, name) for name in sorted(names)]
+
+
+def remove_deltas(directory: str, file: File) -> None:
+    """Remove what there is of deltas of ``file``, which is made."""
+    for path in delta_paths(directory, file):
+        remove_file(path)
+
+
+def _has_size(path: str, file: File) -> bool:
+    status = file_status(path)
+    return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size
+
+
+def _held_bytes(path: str, file: File) -> int:
+    if _has_size(path, file):
         return file.size
-    status = file_status(os.path.join(directory, file.sha256 + PART))
+    status = file_status(path + PART)
     return min(status.st_size, file.size) if status is not None else 0

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""Where objects come from: web servers and directories, each with ``blobs/sha256/<digest>`` below it."""
+"""Where objects come from: web servers and directories, with a model repository's blobs and deltas below them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,28 @@ import errno
 import io
 import os
 import stat
-from typing import BinaryIO, Callable, Protocol
+from typing import BinaryIO, Callable, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
-from .._release.release import File
 from .failures import Kind, SourceError
 from .options import FetchOptions
+
+
+class Wanted(NamedTuple):
+    """What is asked for: the bytes from ``start`` to ``end`` of the ``size`` bytes that are at ``path`` below a source;
+    ``fresh``: past all caches.
+    """
+
+    path: str
+    size: int
+    start: int
+    end: int
+    fresh: bool = False
+
+
+def blob_path(sha256: str) -> str:
+    """Where the blob with this digest is, below a source."""
+    return f"blobs/sha256/{sha256}"
 
 
 class Stream(Protocol):
@@ -39,8 +55,11 @@ class Source(Protocol):
     # As it is shown, without a password.
     name: str
 
-    def open(self, file: File, start: int, fresh: bool) -> Stream:
-        """The bytes of ``file`` from ``start`` on; ``fresh``: past all caches. Raises SourceError."""
+    def open(self, wanted: Wanted) -> Stream:
+        """The bytes that are asked for, and maybe more: all of the object. Raises SourceError."""
+
+    def open_document(self, path: str, bytes_max: int) -> Stream:
+        """A small file of an unknown size, whole; one of more than ``bytes_max`` is none. Raises SourceError."""
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -53,9 +72,26 @@ class Directory:
         self.name = location
         self._path = unquote(urlsplit(location).path)
 
-    def open(self, file: File, start: int, fresh: bool) -> Stream:
-        """The bytes of ``file`` from ``start`` on. Raises SourceError."""
-        path = os.path.join(self._path, "blobs", "sha256", file.sha256)
+    def open(self, wanted: Wanted) -> Stream:
+        """The bytes that are asked for. Raises SourceError."""
+        source, path, size = self._opened(wanted.path)
+        if size != wanted.size:
+            source.close()
+            raise SourceError(Kind.MISMATCH, f"{path}: expected {wanted.size} bytes; found {size}")
+        source.seek(wanted.start)
+        return _DirectoryStream(source, path, wanted.start, wanted.end)
+
+    def open_document(self, path: str, bytes_max: int) -> Stream:
+        """A small file, whole. Raises SourceError."""
+        source, name, size = self._opened(path)
+        if size > bytes_max:
+            source.close()
+            raise SourceError(Kind.MISMATCH, f"{name}: expected at most {bytes_max} bytes; found {size}")
+        return _DirectoryStream(source, name, 0, size)
+
+    def _opened(self, name: str) -> tuple[BinaryIO, str, int]:
+        """A file of the directory, its path and its size. Raises SourceError."""
+        path = os.path.join(self._path, name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -63,24 +99,26 @@ class Directory:
             raise SourceError(Kind.REFUSED if absent else Kind.BUSY, f"{path}: {error.strerror}") from error
         source = io.FileIO(descriptor)
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
+        if not stat.S_ISREG(status.st_mode):
             source.close()
-            raise SourceError(Kind.MISMATCH, f"{path}: expected {file.size} bytes; found {status.st_size}")
-        source.seek(start)
-        return _DirectoryStream(source, path, start)
+            raise SourceError(Kind.MISMATCH, f"{path}: expected a file; found something else")
+        return source, path, status.st_size
 
     def close(self) -> None:
         """There is nothing to let go of."""
 
 
 class _DirectoryStream:
-    def __init__(self, source: BinaryIO, path: str, start: int) -> None:
+    def __init__(self, source: BinaryIO, path: str, start: int, end: int) -> None:
         self.start = start
         self._source, self._path = source, path
+        self._left = end - start
 
     def read(self, count: int) -> bytes:
         try:
-            return self._source.read(count)
+            chunk = self._source.read(min(count, self._left))
+            self._left -= len(chunk)
+            return chunk
         except OSError as error:
             raise SourceError(Kind.INTERRUPTED, f"{self._path}: {error.strerror}") from error
 

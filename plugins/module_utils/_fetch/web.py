@@ -18,18 +18,18 @@ import ssl
 import threading
 import time
 from email.message import Message
-from typing import Mapping
+from typing import Callable, Mapping, Sequence
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from .._release.release import File
 from .failures import Kind, SourceError
 from .options import FetchOptions
 from .pace import Pace, Patience
-from .sources import Stream
+from .sources import Stream, Wanted
 
 _REDIRECTS_MAX = 5
 _TOKEN_BYTES_MAX = 16 << 10
 _WAIT_SECONDS_MAX = 86400.0
+_PAGE_BYTES_MAX = 4 << 10
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _TRIED_AGAIN = frozenset((408, 425, 429))
 
@@ -47,15 +47,18 @@ class WebServer:
         self._origin = ("", "")
         self._user = _credentials(parts)
 
-    def open(self, file: File, start: int, fresh: bool) -> Stream:
-        """The bytes of ``file`` from ``start`` on. Raises SourceError."""
-        url = home = f"{self.name}/blobs/sha256/{file.sha256}"
-        for _redirect in range(_REDIRECTS_MAX + 1):
-            response = self._get(url, self._headers(file, start, fresh, own=_origin(url) == _origin(home)))
-            if response.status not in (301, 302, 303, 307, 308):
-                return self._checked(response, url, file, start)
-            url = self._redirected(response, url)
-        raise SourceError(Kind.REDIRECTED, f"{home}: expected at most {_REDIRECTS_MAX} redirects; found more")
+    def open(self, wanted: Wanted) -> Stream:
+        """The bytes that are asked for, or all of the object. Raises SourceError."""
+        headers = {"Range": f"bytes={wanted.start}-{wanted.end - 1}"}
+        if wanted.fresh:
+            headers["Cache-Control"] = "no-cache"
+        response, url = self._reply(wanted.path, headers)
+        return self._checked(response, url, lambda: _extent(response, url, wanted))
+
+    def open_document(self, path: str, bytes_max: int) -> Stream:
+        """A small file, whole. Raises SourceError."""
+        response, url = self._reply(path, {})
+        return self._checked(response, url, lambda: (0, _document_bytes(response, url, bytes_max)))
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -65,16 +68,20 @@ class WebServer:
 
     # ---- the parts ----
 
-    def _headers(self, file: File, start: int, fresh: bool, own: bool) -> Mapping[str, str]:
-        """The request's headers. ``own``: it goes to the source itself, which may see what the device is let in by."""
-        headers = {
-            # One range, written anew for each try.
-            "Range": f"bytes={start}-{file.size - 1}",
-            "Accept-Encoding": "identity",
-            "User-Agent": "edgeml",
-        }
-        if fresh:
-            headers["Cache-Control"] = "no-cache"
+    def _reply(self, path: str, headers: Mapping[str, str]) -> tuple[http.client.HTTPResponse, str]:
+        """The reply for what is at ``path``, and where it came from after redirects. Raises SourceError."""
+        url = home = f"{self.name}/{path}"
+        for _redirect in range(_REDIRECTS_MAX + 1):
+            response = self._get(url, {**headers, **self._own_headers(own=_origin(url) == _origin(home))})
+            if response.status not in (301, 302, 303, 307, 308):
+                return response, url
+            url = self._redirected(response, url)
+        raise SourceError(Kind.REDIRECTED, f"{home}: expected at most {_REDIRECTS_MAX} redirects; found more")
+
+    def _own_headers(self, own: bool) -> Mapping[str, str]:
+        """The headers of each request. ``own``: it goes to the source itself, which may see what the device is let in
+        by."""
+        headers = {"Accept-Encoding": "identity", "User-Agent": "edgeml"}
         if own and self._options.token_file is not None:
             headers["Authorization"] = f"Bearer {_token(self._options.token_file)}"
         elif own and self._user:
@@ -189,13 +196,15 @@ class WebServer:
             )
         return target
 
-    def _checked(self, response: http.client.HTTPResponse, url: str, file: File, start: int) -> Stream:
-        """The body of a reply that is, by its headers, what was asked for. Raises SourceError."""
+    def _checked(self, response: http.client.HTTPResponse, url: str, extent: Callable[[], tuple[int, int]]) -> Stream:
+        """The body of a reply whose headers say what was asked for: ``extent`` finds that, or raises SourceError."""
         try:
-            return _Reply(self, response, url, *_extent(response, url, file, start))
-        except SourceError:
+            return _Reply(self, response, url, *extent())
+        except SourceError as error:
+            # Most files have no delta: that answer leaves the connection as it is.
+            if error.kind is not Kind.REFUSED or not _is_drained(response):
+                self.close()
             response.close()
-            self.close()
             raise
 
 
@@ -226,45 +235,76 @@ class _Reply:
             self._server.close()
 
 
-def _extent(response: http.client.HTTPResponse, url: str, file: File, start: int) -> tuple[int, int]:
+def _extent(response: http.client.HTTPResponse, url: str, wanted: Wanted) -> tuple[int, int]:
     """First byte of the object in the reply, and the end."""
+    _check_reply(response, url, (200, 206))
     status, headers = response.status, response.headers
-    if status >= 500 or status in _TRIED_AGAIN:
-        raise SourceError(Kind.BUSY, f"{url}: the server answers {status} {response.reason}", _wait(headers))
-    if 400 <= status < 500 and status != 416:
-        raise SourceError(Kind.REFUSED, f"{url}: the server answers {status} {response.reason}")
-    if status not in (200, 206):
-        raise SourceError(Kind.MISMATCH, f"{url}: expected 200 or 206; found {status} {response.reason}")
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise SourceError(Kind.MISMATCH, f"{url}: expected no Content-Encoding; found {encoding!r:.80}")
     kind = headers.get_content_type()
-    if kind.startswith("multipart/"):
-        raise SourceError(Kind.MISMATCH, f"{url}: expected one range; found {kind}")
-    begin, end = (0, file.size) if status == 200 else _range(headers, url, file, start)
+    begin, end = (0, wanted.size) if status == 200 else _range(headers, url, wanted)
     length = headers.get("Content-Length")
     if length is not None and length.strip() != str(end - begin):
         raise SourceError(
             Kind.MISMATCH, f"{url}: expected {end - begin} bytes; found a Content-Length of {length!r:.80}"
         )
     if status == 200 and length is None and kind in ("text/html", "application/xhtml+xml"):
-        raise SourceError(Kind.MISMATCH, f"{url}: expected {file.size} bytes; found a page ({kind})")
-    if begin != start:
+        raise SourceError(Kind.MISMATCH, f"{url}: expected {wanted.size} bytes; found a page ({kind})")
+    if begin != wanted.start:
         raise SourceError(
-            Kind.NO_RANGES, f"{url}: expected the bytes from {start} on; the server sends whole files only"
+            Kind.NO_RANGES, f"{url}: expected the bytes from {wanted.start} on; the server sends whole files only"
         )
     return begin, end
 
 
-def _range(headers: Message, url: str, file: File, start: int) -> tuple[int, int]:
+def _document_bytes(response: http.client.HTTPResponse, url: str, bytes_max: int) -> int:
+    """How many bytes a document has whose size nobody knew."""
+    _check_reply(response, url, (200,))
+    length = (response.headers.get("Content-Length") or "none").strip()
+    if not (length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= bytes_max):
+        raise SourceError(
+            Kind.MISMATCH, f"{url}: expected at most {bytes_max} bytes; found a Content-Length of {length!r:.80}"
+        )
+    return int(length)
+
+
+def _is_drained(response: http.client.HTTPResponse) -> bool:
+    """Whether all of an error's page was read, so that the connection can be used once more."""
+    if response.length is None or response.length > _PAGE_BYTES_MAX or response.will_close:
+        return False
+    try:
+        response.read()
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+def _check_reply(response: http.client.HTTPResponse, url: str, expected: Sequence[int]) -> None:
+    """Raise SourceError for a reply without the bytes, or with other ones, by its status and headers."""
+    status, headers = response.status, response.headers
+    if status >= 500 or status in _TRIED_AGAIN:
+        raise SourceError(Kind.BUSY, f"{url}: the server answers {status} {response.reason}", _wait(headers))
+    if 400 <= status < 500 and status != 416:
+        raise SourceError(Kind.REFUSED, f"{url}: the server answers {status} {response.reason}")
+    if status not in expected:
+        names = " or ".join(map(str, expected))
+        raise SourceError(Kind.MISMATCH, f"{url}: expected {names}; found {status} {response.reason}")
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise SourceError(Kind.MISMATCH, f"{url}: expected no Content-Encoding; found {encoding!r:.80}")
+    kind = headers.get_content_type()
+    if kind.startswith("multipart/"):
+        raise SourceError(Kind.MISMATCH, f"{url}: expected one range; found {kind}")
+
+
+def _range(headers: Message, url: str, wanted: Wanted) -> tuple[int, int]:
     found = headers.get("Content-Range") or "none"
     match = _RANGE.fullmatch(found.strip())
     if match is not None:
         first, last, size = int(match[1]), int(match[2]), match[3]
-        if first == start <= last < file.size and size in ("*", str(file.size)):
+        if first == wanted.start <= last < wanted.end and size in ("*", str(wanted.size)):
             return first, last + 1
     raise SourceError(
-        Kind.MISMATCH, f"{url}: expected the range bytes {start}-{file.size - 1}/{file.size}; found {found!r:.80}"
+        Kind.MISMATCH,
+        f"{url}: expected the range bytes {wanted.start}-{wanted.end - 1}/{wanted.size}; found {found!r:.80}",
     )
 
 

@@ -263,9 +263,12 @@ class Progress:
         found = [self._fetched[host] for host in self._reported if host in self._fetched]
         if not found:
             return ""
-        megabytes = sum(float(item.get("bytes") or 0) for item in found) / 1e6
+        came = _megabytes(found, "bytes")
         failed = sum(bool(item.get("failure")) for item in found)
-        text = f"; {len(found)} fetched {megabytes:.1f} MB"
+        text = f"; {len(found)} fetched {came:.1f} MB"
+        whole = came - _megabytes(found, "delta_bytes") + _megabytes(found, "made_bytes", "copied_bytes")
+        if whole > came:
+            text += f" in place of {whole:.1f}"
         return f"{text}, {failed} could not fetch everything" if failed else text
 
     def _wave_line(self, text: str, tone: str = PLAIN, passing: bool = False) -> Line:
@@ -283,6 +286,10 @@ def recap(what: str, kinds: Mapping[str, int]) -> list[Line]:
     order = ("changed", "unchanged", FAILED, AWAY)
     text = ", ".join(f"{kinds[kind]} {kind}" for kind in order if kinds.get(kind))
     return [Line(f"{printable(what)}: {text}", BAD if kinds.get(FAILED) else GOOD)]
+
+
+def _megabytes(fetched: Iterable[Mapping[str, Any]], *names: str) -> float:
+    return sum(float(item.get(name) or 0) for item in fetched for name in names) / 1e6
 
 
 def _count(number: int, what: str) -> str:

@@ -96,6 +96,10 @@ def test_a_call_fetches_what_the_device_lacks_and_swaps(store: Store) -> None:
     assert done["fetched"] == {
         "bytes": size,
         "received_bytes": size,
+        "deltas": 0,
+        "delta_bytes": 0,
+        "made_bytes": 0,
+        "copied_bytes": 0,
         "seconds": done["fetched"]["seconds"],
         "failure": None,
     }
@@ -142,7 +146,7 @@ def test_a_window_that_is_closed_is_a_refusal_and_nothing_is_sent_in_its_place(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "ansible_collections.edgeml.fleet.plugins.module_utils._fetch.fetcher.is_open", lambda *_: False
+        "ansible_collections.edgeml.fleet.plugins.module_utils._fetch.transfer.is_open", lambda *_: False
     )
     with ObjectServer(NEW.blobs) as server:
         result = ask(store, NEW, server.url, state="active", windows=["01:00-02:00"])
@@ -163,6 +167,7 @@ def test_an_order_is_given_once_worked_on_and_used_by_the_swap(
             "version": "1.1.0",
             "bytes": size,
             "held_bytes": 0,
+            "delta_bytes": 0,
             "complete": False,
             "last": None,
         }
@@ -175,7 +180,9 @@ def test_an_order_is_given_once_worked_on_and_used_by_the_swap(
         assert main(["fetch", "--store", store.root, "--textfile", str(textfile)]) == 0
         (order,) = status_of(store, capsys)
         assert (order["complete"], order["last"]["kind"]) == (True, "complete")
-        assert f'edgeml_fetch_held_bytes{{model="digits",version="1.1.0"}} {size}' in textfile.read_text().splitlines()
+        metrics = textfile.read_text().splitlines()
+        assert f'edgeml_fetch_held_bytes{{model="digits",version="1.1.0"}} {size}' in metrics
+        assert 'edgeml_fetch_last_try{model="digits",version="1.1.0",kind="complete"} 1' in metrics
         assert store.versions("digits") == ["1.0.0"]
         count = len(server.asked)
         done = ask(store, NEW, server.url, state="active")

@@ -319,6 +319,7 @@ def test_a_directory_is_a_source(tmp_path: Path) -> None:
         (CONTENT[:-1], Kind.MISMATCH, f"expected {len(CONTENT)} bytes; found {len(CONTENT) - 1}"),
         (b"x" + CONTENT[1:], Kind.CORRUPT, "block 1 of 4"),
     ],
+    ids=["too short", "another byte"],
 )
 def test_a_directory_with_something_else_is_an_error(tmp_path: Path, content: bytes, kind: Kind, message: str) -> None:
     error = refused(tmp_path, stick(tmp_path, content))
@@ -341,7 +342,7 @@ def test_nothing_flows_outside_the_windows(tmp_path: Path) -> None:
 
 
 def test_a_fetch_that_must_stop_keeps_what_it_has(tmp_path: Path) -> None:
-    answers = iter([None, "digits 1.1.0 is on trial"])
+    answers = iter([None, None, "digits 1.1.0 is on trial"])
     with ObjectServer(OBJECTS, honest(BLOCK_BYTES), honest()) as server:
         error = refused(tmp_path, server.url, may_go_on=lambda: next(answers))
         assert (error.kind, str(error)) == (Kind.DEFERRED, "the fetch goes on later: digits 1.1.0 is on trial")

@@ -137,6 +137,15 @@ def test_what_devices_fetched_is_told_with_the_swaps() -> None:
     assert line.endswith("3 done, 0 failed, 0 away; 2 fetched 1.6 MB, 1 could not fetch everything")
 
 
+def test_what_deltas_and_held_blocks_saved_is_told() -> None:
+    progress = a_rollout({"all": 1})
+    progress.task(SWAP)
+    fetched = {"bytes": 400_000, "delta_bytes": 300_000, "made_bytes": 9_000_000, "copied_bytes": 1_000_000}
+    progress.count("all-0", DONE, fetched={**fetched, "failure": None})
+    (line,) = texts(progress.step_ends())
+    assert line.endswith("; 1 fetched 0.4 MB in place of 10.1")
+
+
 def test_the_soak_counts_down() -> None:
     clock = Clock()
     progress = a_rollout({"all": 1}, clock, settings={"soak_seconds": 3700})

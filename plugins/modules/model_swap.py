@@ -429,7 +429,14 @@ order:
   description: The order to fetch, and how far it has come; none where the device holds the version.
   returned: when O(state) is V(staged)
   type: dict
-  sample: {model: digits, version: 1.2.0, bytes: 97517568, held_bytes: 4194304, delta_bytes: 0, complete: false, last: null}
+  sample:
+    model: digits
+    version: 1.2.0
+    bytes: 97517568
+    held_bytes: 4194304
+    delta_bytes: 0
+    complete: false
+    last: null
 withdrawn:
   description: Why the version that is active after the call is withdrawn.
   returned: when it is withdrawn

@@ -148,6 +148,10 @@ molecule-arm: ## the same on emulated ARM devices
 inference-service: ## prove the server's access, log, shadow, swaps and units on emulated devices
 	$(MOLECULE) test --scenario-name inference_service
 
+.PHONY: handovers
+handovers: ## have a new server process take over 20 times under load, by systemd itself, and its watchdog end the last
+	EDGEML_TEST_UPGRADES=20 pytest -s tests/integration/server/test_server_handover_systemd.py
+
 .PHONY: recipes
 recipes: ## publish the models of examples/recipes with their own frameworks, and refuse wrong conversions
 	@tools/recipes

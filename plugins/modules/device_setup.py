@@ -197,6 +197,15 @@ options:
             description: Whether O(parts[].units[].running) counts only where systemd itself is not in a container.
             type: bool
             default: false
+          handover_lock:
+            description:
+              - With this file, the unit's reload has a new process take over from the one that serves when it is ready,
+                and is used instead of a restart. The file's lock, as of C(flock), is held meanwhile.
+              - When the reload ends with the exit code 75, the unit is restarted. When it fails otherwise, so does the
+                task, and the process before serves on.
+              - Empty means that the unit is restarted.
+            type: str
+            default: ""
       outdated:
         description: What is removed at the end, when the units run from what replaced it.
         type: list

@@ -154,7 +154,10 @@ def test_the_server_takes_the_roles_configuration(run: Run, name: str) -> None:
     found = {key: getattr(config, key) for key in ("tls_certificate", "tls_key", "tls_client_ca", "credentials")}
     assert {key for key, value in found.items() if value} == TAKEN[name][1]
     assert {item["path"] for item in files["files"]} == {value for value in found.values() if value}
-    assert "python -m edgeml_server.tools.reload /run/edgeml/server.sock $MAINPID\n" in files["unit"]
+    # The command that reloads compares what the server was started by.
+    started_by = "--config /etc/edgeml/server.json --definition /etc/systemd/system/edgeml-inference.service"
+    assert f"python -m edgeml_server {started_by}\n" in files["unit"]
+    assert f"python -m edgeml_server.tools.reload {started_by} --watchdog-seconds " in files["unit"]
 
 
 def test_every_variable_reaches_the_device_alike_as_text_and_as_its_own_type(run: Run) -> None:

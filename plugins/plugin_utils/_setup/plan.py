@@ -68,6 +68,7 @@ _UNIT = {
     "enabled": {"type": "bool", "default": False},
     "running": {"type": "bool", "default": False},
     "outside_containers": {"type": "bool", "default": False},
+    "handover_lock": {"type": "str", "default": ""},
 }
 _BUNDLE = {
     "directory": _TEXT,

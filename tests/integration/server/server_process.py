@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -18,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgeml_device._device.state import State
 from edgeml_device._device.store import Store
@@ -116,9 +117,11 @@ class Device:
         self.python = python
         self.socket_path = str(directory / "server.sock")
         self.log = Lines()
+        self.new_log = Lines()
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
+        self._successors: list[int] = []
         root = directory / "store"
         root.mkdir()
         self.store = Store(str(root))
@@ -184,23 +187,32 @@ class Device:
         listening = self.log.wait_for_text("info listening")
         self.port = int(dict(part.split("=", 1) for part in listening.split()[2:])["port"])
 
+    @property
+    def config_path(self) -> Path:
+        """The server's configuration."""
+        return self.directory / "server.json"
+
+    def configure(self, **config: Any) -> None:
+        """Write the server's configuration, its defaults changed by ``config``."""
+        settings = {"store": self.store.root, "socket": self.socket_path, "listen_port": 0, **config}
+        self.config_path.write_text(json.dumps(settings))
+
     def spawn(self, environment: Mapping[str, str] | None = None, hidden_by: str | None = None, **config: Any) -> None:
         """Start the server and wait for nothing. Packages in the directory ``hidden_by`` hide installed ones."""
-        settings = {"store": self.store.root, "socket": self.socket_path, "listen_port": 0, **config}
-        path = self.directory / "server.json"
-        path.write_text(json.dumps(settings))
+        self.configure(**config)
         clean = {key: value for key, value in os.environ.items() if key not in ("JOURNAL_STREAM", "NOTIFY_SOCKET")}
         self._process = subprocess.Popen(
-            [self.python, "-m", "edgeml_server", "--config", str(path)],
+            [self.python, "-m", "edgeml_server", "--config", str(self.config_path)],
             stderr=subprocess.PIPE,
             text=True,
             env={
                 **clean,
-                "PYTHONPATH": os.pathsep.join(filter(None, [hidden_by, str(PYTHON_PATH)])),
+                "PYTHONPATH": _python_path(hidden_by),
                 **(environment or {}),
             },
         )
-        self._reader = threading.Thread(target=self._read_log)
+        assert self._process.stderr is not None
+        self._reader = threading.Thread(target=_read_log, args=(self._process.stderr, self.log))
         self._reader.start()
 
     def hide(self, *packages: str) -> str:
@@ -227,13 +239,30 @@ class Device:
         """Reload as its unit does, and return what the server logs about it: the command fails where it failed."""
         assert self._process is not None
         count = len(self._reloads(self.log.all()))
-        command = [self.python, "-m", "edgeml_server.tools.reload", self.socket_path, str(self._process.pid)]
+        command = [self.python, "-m", "edgeml_server.tools.reload", "--config", str(self.config_path), str(self.pid)]
         environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         said = self._reloads(self.log.wait_for(lambda lines: len(self._reloads(lines)) > count))[-1]
         expected = (0, "") if said == "info reloaded" else (1, "the old certificates and credentials stay in use")
         assert (done.returncode, expected[1] in done.stderr) == (expected[0], True), done.stderr
         return said
+
+    def replace(self, hidden_by: str | None = None, **config: Any) -> int:
+        """Configure the server anew, reload as its unit does, and return the exit code of that. ``new_log`` is what
+        the new process says, which is the device's server if the code is 0."""
+        self.configure(**config)
+        command = [self.python, "-m", "edgeml_server.tools.reload", "--config", str(self.config_path), str(self.pid)]
+        reads, writes = os.pipe()
+        with os.fdopen(writes) as stderr:
+            reload = subprocess.Popen(command, stderr=stderr, env={**os.environ, "PYTHONPATH": _python_path(hidden_by)})
+        log = Lines()
+        threading.Thread(target=_read_log, args=(os.fdopen(reads), log)).start()
+        code = reload.wait(GUARD_SECONDS)
+        if code == 0:
+            ready = log.wait_for_text("info listening")
+            self._successors.append(int(dict(part.split("=", 1) for part in ready.split()[2:])["pid"]))
+        self.new_log = log
+        return code
 
     @staticmethod
     def _reloads(lines: list[str]) -> list[str]:
@@ -249,28 +278,23 @@ class Device:
 
     def stop(self) -> None:
         """End the server, if it runs."""
+        for pid in self._successors:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             self._process.kill()
             self.wait()
 
     @property
     def pid(self) -> int:
-        """The server's process id."""
+        """The process id of the server, which is the newest that has taken over."""
         assert self._process is not None
-        return self._process.pid
+        return self._successors[-1] if self._successors else self._process.pid
 
     def resident_bytes(self) -> int:
         """The memory that the server has now."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) << 10
-
-    def _read_log(self) -> None:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        with self._process.stderr as stderr:
-            for line in stderr:
-                self.log.add(line.rstrip("\n"))
-        self.log.end()
 
     # ---- the client ----
 
@@ -341,6 +365,17 @@ class Device:
         """Wait until ``count`` inferences are in flight."""
         while self.metric("edgeml_inference_in_flight_requests") != count:
             pass
+
+
+def _python_path(hidden_by: str | None) -> str:
+    return os.pathsep.join(filter(None, [hidden_by, str(PYTHON_PATH)]))
+
+
+def _read_log(stderr: IO[str], log: Lines) -> None:
+    with stderr:
+        for line in stderr:
+            log.add(line.rstrip("\n"))
+    log.end()
 
 
 def read_reply(connection: http.client.HTTPConnection) -> Reply:

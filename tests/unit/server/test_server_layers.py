@@ -21,8 +21,9 @@ LAYERS = {
     # What models report, the reference files that they are tested with, and shadows: the interface of observe.
     "models": {"common", "observe.model_observer", "observe.reference", "observe.shadow"},
     "http": {"common", "models", "observe"},
-    "tools": {"common", "config", "models", "observe"},
-    "": {"common", "http", "models", "observe"},
+    "handover": {"common", "systemd"},
+    "tools": {"common", "config", "handover", "models", "observe"},
+    "": {"common", "handover", "http", "models", "observe"},
 }
 """What the modules of each package may import beside their own; the root's, named "", are the process."""
 

@@ -25,7 +25,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play import Play
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup import plan
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device import program
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device import program, units
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.commands import SetupError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.facts import require
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.program import Setup
@@ -278,8 +278,8 @@ class Systemctl:
             (directory / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
 
-    def show(self, active: str, enabled: str, need_reload: str = "no") -> None:
-        text = f"ActiveState={active}\nUnitFileState={enabled}\nNeedDaemonReload={need_reload}\n"
+    def show(self, active: str, enabled: str, need_reload: str = "no", reload: str = "") -> None:
+        text = f"ActiveState={active}\nUnitFileState={enabled}\nNeedDaemonReload={need_reload}\nExecReload={reload}\n"
         (self._directory / "shown").write_text(text)
 
     def fail(self, call: str) -> None:
@@ -299,7 +299,7 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
     return Systemctl(tmp_path / "bin", monkeypatch)
 
 
-UNIT = {"name": "a.service", "enabled": True, "running": True, "outside_containers": False}
+UNIT = {"name": "a.service", "enabled": True, "running": True, "outside_containers": False, "handover_lock": ""}
 
 
 def test_a_new_unit_is_enabled_loaded_once_and_started(place: Place, systemctl: Systemctl) -> None:
@@ -329,6 +329,54 @@ def test_a_unit_follows_its_files_once(place: Place, systemctl: Systemctl) -> No
     assert systemctl.calls() == [], "it does not run, and starts with the file as it is then"
     systemctl.show("active", "")
     assert place.run(units=[watched]) == []
+
+
+def handed_over(place: Place) -> dict[str, Any]:
+    """A unit whose reload has a new process take over."""
+    lock = place.directory / "lock"
+    lock.touch()
+    return {**UNIT, "handover_lock": str(lock)}
+
+
+def test_a_unit_that_hands_over_is_reloaded_instead_of_restarted(
+    place: Place, systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemctl.show("active", "enabled")
+    config, unit = place.file("config", "1", restarts="a.service"), handed_over(place)
+    with Path(unit["handover_lock"]).open() as lock, monkeypatch.context() as context:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        context.setattr(units, "HANDOVER_LOCK_SECONDS", 0)
+        with pytest.raises(SetupError, match=r"a.service: .*/lock was held for 0 s, and the process before serves on"):
+            place.run(files=[config], units=[unit])
+    assert systemctl.calls() == [], "a swap was going on"
+    place.run(files=[config], units=[unit])
+    assert systemctl.calls() == ["reload a.service"]
+    assert place.run(files=[config], units=[unit]) == []
+
+
+def test_where_a_handover_cannot_be_the_unit_is_restarted(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("active", "enabled", reload="{ path=/bin/python ; code=exited ; status=75 }")
+    systemctl.fail("reload a.service")
+    place.run(files=[place.file("config", "1", restarts="a.service")], units=[handed_over(place)])
+    assert systemctl.calls() == ["reload a.service", "restart a.service"]
+
+
+def test_a_new_process_that_is_not_ready_leaves_the_one_before(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("active", "enabled", reload="{ path=/bin/python ; code=exited ; status=1 }")
+    config, unit = place.file("config", "old", restarts="a.service"), handed_over(place)
+    place.run(files=[config], units=[unit])
+    systemctl.calls()
+    systemctl.fail("reload a.service")
+    bundle = {"directory": str(place.root), "names": ["app-2"], "archives": [installer(place)], "arguments": ["app-2"]}
+    request = {**place.request(files=[{**config, "content": "new"}], units=[unit]), "bundle": bundle}
+    with pytest.raises(
+        SetupError,
+        match=r"the one before serves on. (.|\n)*the reason\nWhat was .* in place again, and runs: a.service",
+    ):
+        place.setup().run(request)
+    assert systemctl.calls() == ["reload a.service", "daemon-reload"], "it is not restarted"
+    assert Path(config["path"]).read_text() == "old"
+    assert not (place.root / "app-2").exists()
 
 
 def test_a_restart_that_failed_is_made_up_for(place: Place, systemctl: Systemctl) -> None:

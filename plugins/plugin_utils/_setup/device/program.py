@@ -27,7 +27,7 @@ import time
 from .commands import SetupError, call, ends_well, execute, quoted
 from .facts import device_facts, require
 from .files import describe, give, group_name, make_directories, read_file, remove_tree, sync_directory, write_file
-from .units import DONE, control_unit, show_unit, unit_verb
+from .units import DONE, StillServesError, control_unit, hand_over, show_unit, unit_verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class Setup:
         self._undo: list[Sequence[str]] = []
         self._replaced: list[tuple[str, bytes, str]] = []
         self._ran: list[str] = []
+        # Those of them that no new process took over from.
+        self._still_serves: set[str] = set()
         # What is to be done to units, as "verb unit".
         self._marks = set(os.listdir(pending)) if os.path.isdir(pending) else set()
 
@@ -283,9 +285,19 @@ class Setup:
             if verb:
                 self.note(name, properties["ActiveState"], DONE[verb])
                 if not self.check_mode:
-                    control_unit(verb, name, properties["ActiveState"])
+                    self._control(verb, unit, properties["ActiveState"])
             self._unmark("restart " + name)
             self._unmark("reload " + name)
+
+    def _control(self, verb: str, unit: Mapping[str, Any], active_state: str) -> None:
+        lock = unit["handover_lock"]
+        try:
+            if verb == "restart" and lock and hand_over(unit["name"], lock):
+                return
+        except StillServesError:
+            self._still_serves.add(unit["name"])
+            raise
+        control_unit(verb, unit["name"], active_state)
 
     def remove_outdated(self, directory: str, pattern: str, keep: Sequence[str], lock: str) -> None:
         """Remove what has such a name in a directory and is not to be kept, while nobody holds the lock.
@@ -328,8 +340,9 @@ class Setup:
         try:
             call(["sh", program, "files"])
             for name in self._ran:
-                call(["systemctl", "reset-failed", name], check=False)
-                control_unit("restart", name, "active")
+                if name not in self._still_serves:
+                    call(["systemctl", "reset-failed", name], check=False)
+                    control_unit("restart", name, "active")
             call(["sh", program, "names"])
             remove_tree(way_back)
         except (SetupError, OSError) as error:

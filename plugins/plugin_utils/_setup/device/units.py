@@ -8,10 +8,22 @@
 
 from __future__ import annotations
 
-from .commands import SetupError, call
+import os
+import re
+
+from .commands import SetupError, call, execute
 
 UNIT_PROPERTIES = ("ActiveState", "UnitFileState", "NeedDaemonReload")
+# What a reload ends with that could not have a new process take over: EX_TEMPFAIL of sysexits.h.
+RESTART_NEEDED = 75
+# Whoever holds the lock that a handover needs has as long.
+HANDOVER_LOCK_SECONDS = 300
+_LOCKED = 76
 DONE = {"start": "started", "restart": "restarted", "reload": "reloaded"}
+
+
+class StillServesError(SetupError):
+    """A unit's new process did not take over: the one before serves on."""
 
 
 def unit_verb(active_state: str, running: bool, restart: bool, reload: bool) -> str:
@@ -32,6 +44,24 @@ def show_unit(name: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in shown.splitlines())
 
 
+def hand_over(name: str, lock: str) -> bool:
+    """Have a unit's reload start a new process that takes over from the one that runs, with ``lock`` held (flock).
+
+    Returns False where only a restart helps. Raises StillServesError where the new process was not ready.
+    """
+    hold = ["flock", f"--timeout={HANDOVER_LOCK_SECONDS}", f"--conflict-exit-code={_LOCKED}", lock]
+    done = execute([*(hold if os.path.exists(lock) else []), "systemctl", "reload", name])
+    if done.returncode == 0:
+        return True
+    if done.returncode == _LOCKED:
+        seconds = HANDOVER_LOCK_SECONDS
+        raise StillServesError(f"{name}: {lock} was held for {seconds} s, and the process before serves on; try again")
+    shown = call(["systemctl", "show", "--property=ExecReload", "--value", "--", name])
+    if re.search(rf"\bstatus={RESTART_NEEDED}\b", shown):
+        return False
+    raise StillServesError(f"{name}: the new process did not take over, and the one before serves on. {_log_end(name)}")
+
+
 def control_unit(verb: str, name: str, active_state: str) -> None:
     """Start, restart or reload a unit. Raises SetupError with the end of its log."""
     if active_state == "failed":
@@ -40,5 +70,9 @@ def control_unit(verb: str, name: str, active_state: str) -> None:
     try:
         call(["systemctl", verb, name])
     except SetupError as error:
-        log = call(["journalctl", "--unit=" + name, "--lines=10", "--output=cat", "--no-pager"], check=False)
-        raise SetupError(f"{error}. The end of its log:\n{log.strip()}") from None
+        raise SetupError(f"{error}. {_log_end(name)}") from None
+
+
+def _log_end(name: str) -> str:
+    log = call(["journalctl", "--unit=" + name, "--lines=10", "--output=cat", "--no-pager"], check=False)
+    return f"The end of its log:\n{log.strip()}"

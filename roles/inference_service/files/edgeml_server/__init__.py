@@ -10,6 +10,10 @@
     config.py            /etc/edgeml/server.json, checked
     server.py            the process: starts, loads the models, serves, drains, exits
     systemd.py           readiness, status and watchdog
+    running_server.py    what a handover needs of a running server
+
+    handover/            a new process takes over from the one that serves: channel.py has the messages between them,
+                         predecessor.py and successor.py the two sides
 
     http/                everything that knows HTTP; imports models/ and observe/
       server.py            uvicorn, with its two listeners
@@ -17,6 +21,7 @@
       sockets.py, tls.py   the listening sockets and their certificates
       app.py               one request: header, authentication (authenticator.py), endpoint, response
       routes.py            the table of URLs
+      forward.py           passes on what only the process that serves now can answer
       framing.py           rejects what two HTTP parsers can read in different ways
       body.py              reading a request's body; limits.py limits its header and its time
       inference.py         the endpoint for inference; metadata.py and repository.py have the others
@@ -41,7 +46,7 @@
       shadow.py            a candidate version that answers mirrored requests
       model_observer.py    what models/ reports
     tools/               command lines beside the server: smoke test, drift reference, export of the prediction log
-    common/              errors, log, tensors, JSON and memory, which all of the above use
+    common/              errors, log, tensors, JSON, memory and HTTP over Unix sockets, which all of the above use
 """
 
 from __future__ import annotations

@@ -27,17 +27,29 @@ from edgeml_device._device.store import Store
 from . import __version__
 from .common.log import Log
 from .config import Config
+from .handover.channel import HandoverError, handover_path
+from .handover.predecessor import Predecessor
+from .handover.successor import Successor
 from .http.app import Application
 from .http.authenticator import Authenticator
 from .http.body import BodyReader
 from .http.connections import Connections
+from .http.forward import Forwarder
 from .http.inference import InferenceEndpoint
 from .http.lifecycle import Lifecycle, Phase
 from .http.metadata import MetadataEndpoints
 from .http.repository import FeedbackEndpoint, RepositoryEndpoints
 from .http.routes import Router
 from .http.server import HttpServer
-from .http.sockets import listen_tcp, listen_unix, remove_unix
+from .http.sockets import (
+    ListenError,
+    Listeners,
+    listen_for_successor,
+    listen_tcp,
+    listen_unix,
+    listens_at,
+    remove_unix,
+)
 from .http.tls import TlsError, make_context
 from .models.backend import BackendOptions
 from .models.executor import InferenceExecutor
@@ -48,6 +60,7 @@ from .observe.metrics import Metrics
 from .observe.model_observer import ModelObserver
 from .observe.observer import Observer
 from .observe.prediction_log import LogOptions, PredictionLog
+from .running_server import HandedOverServer, RunningServer
 from .systemd import Notifier
 
 _log = Log(__name__)
@@ -67,9 +80,13 @@ class StartError(Exception):
 class InferenceServer:
     """One server process with its parts."""
 
-    def __init__(self, config: Config, notifier: Notifier) -> None:
+    def __init__(
+        self, config: Config, notifier: Notifier, definition: str = "", successor: Successor | None = None
+    ) -> None:
         self._config = config
         self._notifier = notifier
+        self._definition = definition
+        self._successor = successor
         self._executor = InferenceExecutor(config.inference_threads, config.max_pending)
         # A load that takes long holds up one of them.
         self._loader = ThreadPoolExecutor(_LOADS_AT_ONCE, thread_name_prefix="loader")
@@ -79,7 +96,7 @@ class InferenceServer:
             in_flight=lambda: self._executor.pending, waiting=lambda: self._executor.waiting
         )
         drift = DriftMonitor(config.drift_window, config.drift_psi, metrics)
-        self._lifecycle = Lifecycle()
+        self._lifecycle = Lifecycle(owns_sockets=successor is None)
         self._repository = ModelRepository(
             Store(config.store),
             BackendOptions(config.threads, runs=config.inference_workers),
@@ -89,7 +106,7 @@ class InferenceServer:
             LoadLimits(config.load_seconds, self._while_loading),
             self._report,
         )
-        self._observer = Observer(_prediction_log(config), config.prediction_log_sample_percent, drift, metrics)
+        self._observer = Observer(config.prediction_log_sample_percent, drift, metrics)
         bodies = BodyReader(config.max_request_bytes)
         router = Router(
             MetadataEndpoints(self._repository, metrics, self._lifecycle),
@@ -105,7 +122,7 @@ class InferenceServer:
             RepositoryEndpoints(self._repository, self._loader, bodies),
             FeedbackEndpoint(self._observer, Feedback(metrics), bodies),
         )
-        self._app = Application(router, self._lifecycle, metrics)
+        self._app = Application(router, Forwarder(config.socket, bodies), self._lifecycle, metrics)
         self._connections = Connections(config.max_connections, config.client_seconds, metrics)
         self._tls: ssl.SSLContext | None = None
         self._next_refusal = 0.0
@@ -113,7 +130,8 @@ class InferenceServer:
     def run(self) -> bool:
         """Serve until SIGTERM or SIGINT. Return whether every request was answered.
 
-        Raises ListenError when an address cannot be used, StartError when the store cannot be read.
+        Raises ListenError when an address cannot be used, StartError when the store cannot be read, and, of a
+        successor, what would make it a worse server than its predecessor.
         """
         loop = _new_event_loop()
         try:
@@ -128,17 +146,21 @@ class InferenceServer:
             self._tls = self._read_certificates()
         except (CredentialsError, TlsError) as error:
             raise StartError(str(error)) from error
-        listeners = [listen_unix(self._config.socket)]
+        loop = asyncio.get_running_loop()
+        listeners = self._listen()
         try:
-            listeners.append(listen_tcp(self._config.listen_address, self._config.listen_port))
+            if self._successor is None:
+                self._observer.use_log(_prediction_log(self._config))
+            else:
+                await self._take_over(self._successor)
             server = HttpServer(self._app, self._connections, self._config.drain_seconds, self._tls)
-            loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, server)
             loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload(server)))
-            serving = loop.create_task(server.serve(sockets=listeners))
+            serving = loop.create_task(server.serve(sockets=[listeners.unix, listeners.tcp]))
             await server.listening.wait()
-            address, port = listeners[1].getsockname()[:2]
+            self._await_successor(server, listeners)
+            address, port = listeners.tcp.getsockname()[:2]
             _log.info(
                 "listening",
                 socket=self._config.socket,
@@ -165,7 +187,9 @@ class InferenceServer:
             if server.server_state.tasks:
                 await asyncio.wait(server.server_state.tasks, timeout=_CANCELLED_SECONDS)
         finally:
-            remove_unix(self._config.socket)
+            if self._lifecycle.owns_sockets:
+                remove_unix(self._config.socket)
+                remove_unix(handover_path(self._config.socket))
             self._loader.shutdown(wait=False, cancel_futures=True)
             if self._app.authenticator is not None:
                 self._app.authenticator.close()
@@ -175,12 +199,78 @@ class InferenceServer:
         _log.info("stopped", abandoned_requests=abandoned)
         return abandoned == 0
 
+    def _listen(self) -> Listeners:
+        """Raises ListenError, and StartError where the predecessor listens elsewhere."""
+        config = self._config
+        if self._successor is None:
+            unix = listen_unix(config.socket)
+            try:
+                tcp = listen_tcp(config.listen_address, config.listen_port)
+                return Listeners(unix, tcp, listen_for_successor(handover_path(config.socket)))
+            except ListenError:
+                remove_unix(config.socket)
+                raise
+        found = Listeners(*self._successor.listeners)
+        if found.unix.getsockname() != config.socket:
+            raise StartError(f"expected to take over {config.socket}; the server listens on {found.unix.getsockname()}")
+        if not listens_at(found.tcp, config.listen_address, config.listen_port):
+            found.tcp.close()
+            found = found._replace(tcp=listen_tcp(config.listen_address, config.listen_port))
+        return found
+
+    async def _take_over(self, successor: Successor) -> None:
+        """Load the models, and become the service's main process. Raises StartError when a model that serves would
+        serve no more."""
+        loop = asyncio.get_running_loop()
+        await self._load_models()
+        failures = self._repository.failures()
+        reasons = [f"{model}: {failures[model]}" for model in successor.predecessor.models if model in failures]
+        if reasons:
+            raise StartError(f"a model that serves would not: {'; '.join(reasons)}")
+        try:
+            await loop.run_in_executor(None, successor.ready)
+            self._observer.use_log(_prediction_log(self._config))
+            await loop.run_in_executor(None, successor.become_main)
+        except HandoverError as error:
+            raise StartError(str(error)) from error
+        self._lifecycle.owns_sockets = True
+        self._lifecycle.phase = Phase.SERVING
+
+    def _await_successor(self, server: HttpServer, listeners: Listeners) -> None:
+        loop = asyncio.get_running_loop()
+        running = RunningServer(
+            self._definition,
+            loop,
+            server,
+            self._lifecycle,
+            self._repository,
+            self._observer,
+            self._notifier,
+            listeners,
+            lambda: _prediction_log(self._config),
+        )
+        predecessor = Predecessor(listeners.handover, HandedOverServer(running))
+        threading.Thread(target=predecessor.run, name="handover", daemon=True).start()
+
     async def _start(self, server: HttpServer) -> None:
+        try:
+            # After a handover again: another version may have become active meanwhile.
+            await self._load_models()
+        except StartError:
+            server.should_exit = True
+            raise
+        if self._lifecycle.phase is Phase.STARTING:
+            self._lifecycle.phase = Phase.SERVING
+        if self._lifecycle.phase is Phase.SERVING:
+            self._notifier.notify(READY="1", STATUS=self._status())
+            _log.info("ready", status=self._status())
+
+    async def _load_models(self) -> None:
+        """Load each model of the store, unless it serves. Raises StartError."""
         loop = asyncio.get_running_loop()
         try:
             models = await loop.run_in_executor(self._loader, self._repository.models)
         except OSError as error:
-            server.should_exit = True
             raise StartError(f"cannot read the store: {error}") from error
         loads = []
         for model in models:
@@ -188,10 +278,6 @@ class InferenceServer:
             # One after the other, as long as none takes long: two take more memory at once.
             await asyncio.wait(loads[-1:], timeout=_SLOW_LOAD_SECONDS)
         await asyncio.gather(*loads)
-        if self._lifecycle.phase is Phase.STARTING:
-            self._lifecycle.phase = Phase.SERVING
-            self._notifier.notify(READY="1", STATUS=self._status())
-            _log.info("ready", status=self._status())
 
     @contextlib.contextmanager
     def _while_loading(self) -> Iterator[None]:
@@ -231,7 +317,7 @@ class InferenceServer:
 
     async def _reload(self, server: HttpServer) -> None:
         """Read the certificates and credentials again. If any of them cannot be used, none is replaced."""
-        if self._lifecycle.phase is Phase.STOPPING:
+        if self._lifecycle.phase in (Phase.HANDED_OVER, Phase.STOPPING):
             return
         try:
             authenticator, tls = self._read_credentials(), self._read_certificates()

@@ -20,11 +20,16 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         environment = os.environ if environment is None else environment
-        address = environment.get("NOTIFY_SOCKET", "")
+        self.address = address = environment.get("NOTIFY_SOCKET", "")
+        """Where systemd listens, as it names it; empty: nowhere."""
         # A leading @ stands for the zero byte of the abstract namespace.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_seconds = _watchdog_seconds(environment) if address else 0.0
         """Time without a notification after which systemd restarts the server; 0 without a watchdog."""
+
+    def silence(self) -> None:
+        """Notify no more: another process of the service does."""
+        self._address = ""
 
     def notify(self, **variables: str) -> None:
         """Send ``KEY=value`` lines, such as ``READY="1"``. A failure is logged, not raised."""

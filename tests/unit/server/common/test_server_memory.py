@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edgeml_server.common.memory import memory_headroom
+from edgeml_server.common.memory import memory_headroom, private_memory
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,9 @@ def test_the_memory_that_is_left(files: dict[str, str], expected: tuple[int, str
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     assert memory_headroom(str(tmp_path)) == expected
+
+
+def test_the_memory_that_a_second_process_needs(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmRSS:\t  900 kB\nRssAnon:\t  100 kB\nRssFile:\t  790 kB\nRssShmem:\t   10 kB\n")
+    assert private_memory(status) == 110 << 10, "files are in memory once"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import NamedTuple
 
 from edgeml_device._device.facts import cgroup_memory, meminfo
@@ -18,6 +19,12 @@ def trim_heap() -> None:
     """Return the C library's free memory to the system, after a model was freed (glibc; elsewhere nothing)."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)
+
+
+def private_memory(status: Path = Path("/proc/self/status")) -> int:
+    """Return the bytes of this process's memory that are no file's, which a second process like it needs as well."""
+    sizes = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+    return sum(int(sizes[name].split()[0]) << 10 for name in ("RssAnon", "RssShmem"))
 
 
 class MemoryHeadroom(NamedTuple):

@@ -24,6 +24,7 @@ from edgeml_server.common.tensors import shown
 from edgeml_server.observe.metrics import Metrics
 
 from .authenticator import Authenticator
+from .forward import Forwarder
 from .framing import check_framing, path_of
 from .lifecycle import Lifecycle, Phase
 from .limits import check_header
@@ -47,8 +48,9 @@ _log = Log(__name__)
 class Application:
     """The ASGI application. ``authenticator`` authenticates clients over TCP; None accepts all of them."""
 
-    def __init__(self, router: Router, lifecycle: Lifecycle, metrics: Metrics) -> None:
+    def __init__(self, router: Router, forwarder: Forwarder, lifecycle: Lifecycle, metrics: Metrics) -> None:
         self._router = router
+        self._forwarder = forwarder
         self._lifecycle = lifecycle
         self._metrics = metrics
         self.authenticator: Authenticator | None = None
@@ -72,7 +74,7 @@ class Application:
             (b"content-length", b"%d" % len(response.body)),
             *response.headers,
         ]
-        if self._lifecycle.phase is Phase.STOPPING or CLOSE_AFTER_RESPONSE in scope["state"]:
+        if self._lifecycle.phase in (Phase.HANDED_OVER, Phase.STOPPING) or CLOSE_AFTER_RESPONSE in scope["state"]:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
@@ -101,9 +103,10 @@ class Application:
         if route.unix_socket_only and not from_unix_socket:
             raise ForbiddenError("models are loaded and unloaded over the server's Unix socket only")
         is_probe = from_unix_socket and _PROBE_HEADER in headers
-        return await route.endpoint(
-            Request(receive, headers, route.model, route.part, route.version, trusted, is_probe)
-        )
+        request = Request(receive, headers, route.model, route.part, route.version, trusted, is_probe)
+        if route.of_current_process and self._lifecycle.phase is Phase.HANDED_OVER:
+            return await self._forwarder.forward(request, method, scope["raw_path"].decode("ascii"))
+        return await route.endpoint(request)
 
     async def _authenticate(self, headers: Mapping[bytes, bytes]) -> None:
         assert self.authenticator is not None

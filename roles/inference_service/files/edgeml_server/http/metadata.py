@@ -94,7 +94,7 @@ class MetadataEndpoints:
         return json_response(document)
 
     def _reason_not_ready(self) -> str | None:
-        if self._lifecycle.phase is not Phase.SERVING:
+        if self._lifecycle.phase in (Phase.STARTING, Phase.STOPPING):
             return f"the server is {self._lifecycle.phase.value}"
         failures = self._repository.failures()
         return "; ".join(f"model {model!r}: {reason}" for model, reason in failures.items()) or None

@@ -28,6 +28,8 @@ class Route(NamedTuple):
     part: str = ""
     version: str | None = None
     unix_socket_only: bool = False
+    of_current_process: bool = False
+    """Whether only the process that accepts connections can answer, and not one that has handed over."""
 
 
 class Router:
@@ -44,13 +46,13 @@ class Router:
         self._inference = inference
         self._feedback = feedback
         self._fixed = {
-            "/metrics": Route("GET", metadata.metrics),
+            "/metrics": Route("GET", metadata.metrics, of_current_process=True),
             "/v2": Route("GET", metadata.server),
             "/v2/": Route("GET", metadata.server),
             "/v2/openapi.json": Route("GET", metadata.openapi),
             "/v2/health/live": Route("GET", metadata.live),
             "/v2/health/ready": Route("GET", metadata.ready),
-            "/v2/repository/index": Route("POST", repository.index, unix_socket_only=True),
+            "/v2/repository/index": Route("POST", repository.index, unix_socket_only=True, of_current_process=True),
         }
         self._model_changes: dict[str, Endpoint] = {
             "load": repository.load,
@@ -68,7 +70,9 @@ class Router:
         if parts[:3] == ["", "v2", "models"] and len(parts) > 3:
             return self._model_route(parts[3], parts[4:])
         if parts[:4] == ["", "v2", "repository", "models"] and len(parts) == 6 and parts[5] in self._model_changes:
-            return Route("POST", self._model_changes[parts[5]], model=parts[4], unix_socket_only=True)
+            return Route(
+                "POST", self._model_changes[parts[5]], model=parts[4], unix_socket_only=True, of_current_process=True
+            )
         return None
 
     def _model_route(self, model: str, rest: list[str]) -> Route | None:
@@ -84,5 +88,5 @@ class Router:
         if rest == ["infer"]:
             return Route("POST", self._inference.infer, model, part, version)
         if rest == ["feedback"] and version is None:
-            return Route("POST", self._feedback.take, model, part)
+            return Route("POST", self._feedback.take, model, part, of_current_process=True)
         return None

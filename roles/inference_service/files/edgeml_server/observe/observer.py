@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections import deque
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Callable, TypeVar
 
 from edgeml_server.common.errors import UnavailableError
@@ -33,12 +34,10 @@ _log = Log(__name__)
 
 
 class Observer:
-    """Feeds the prediction log (None: there is none) and the drift monitor, in batches, in a thread of its own."""
+    """Feeds the prediction log (``use_log``) and the drift monitor, in batches, in a thread of its own."""
 
-    def __init__(
-        self, prediction_log: PredictionLog | None, sample_percent: float, drift: DriftMonitor, metrics: Metrics
-    ) -> None:
-        self._prediction_log = prediction_log
+    def __init__(self, sample_percent: float, drift: DriftMonitor, metrics: Metrics) -> None:
+        self._prediction_log: PredictionLog | None = None
         self._sample_share = sample_percent / 100
         self._drift = drift
         self._metrics = metrics
@@ -96,6 +95,22 @@ class Observer:
         self._due.set()
         return future
 
+    def use_log(self, prediction_log: PredictionLog | None) -> None:
+        """Log from now on to ``prediction_log``; None: nowhere."""
+        self._prediction_log = prediction_log
+
+    def close_log(self, seconds: float) -> None:
+        """Write what was offered before and close the log, within ``seconds``; log nothing from then on.
+
+        Raises TimeoutError when it took longer, as on a disk that hangs.
+        """
+        if self._prediction_log is None:
+            return
+        try:
+            self.with_log(self._close_log).result(seconds)
+        except FutureTimeoutError as error:
+            raise TimeoutError(f"the prediction log was not closed within {seconds:g} s") from error
+
     def close(self, seconds: float) -> None:
         """Write the pending records and end, within ``seconds``."""
         self._closing = True
@@ -122,6 +137,10 @@ class Observer:
         if self._prediction_log is not None:
             self._prediction_log.close()
 
+    def _close_log(self, prediction_log: PredictionLog) -> None:
+        self._prediction_log = None
+        prediction_log.close()
+
     def _handle_batch(self) -> None:
         batch = [self._pending.popleft() for _record in range(min(BATCH_RECORDS, len(self._pending)))]
         try:
@@ -132,7 +151,10 @@ class Observer:
         self._bytes_out += sum(size for _record, size, _logged in batch)
 
     def _append(self, records: list[Record]) -> None:
-        if not records or self._prediction_log is None:
+        if not records:
+            return
+        if self._prediction_log is None:
+            self._metrics.dropped_records.inc(len(records))
             return
         try:
             self._prediction_log.append(records)

@@ -2,9 +2,15 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Command line: ``python -m edgeml_server.tools.reload SOCKET PID``: have a server read its certificates again.
+"""Command line: ``python -m edgeml_server.tools.reload --config FILE PID``: have a server use what its files say now.
 
-It waits until the server has done so, and fails if the server keeps the old ones, so that ``systemctl reload`` does.
+Where only certificates or credentials may have changed, the server reads them again. Where its configuration or the
+files by which it is started (``--definition``) differ, a new process takes over from it when it has loaded the models,
+and the old one answers what is open there. No request is lost either way. It waits for the outcome, and fails where the
+server goes on as it was, so that ``systemctl reload`` does.
+
+Exit code: 0 if the server uses the new files; 75 if they need a restart, because another process does not fit into the
+memory beside the one that serves, or that one cannot hand over; 1 if they cannot be used. The reason is printed.
 """
 
 from __future__ import annotations
@@ -14,10 +20,20 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 
+from edgeml_server.common.memory import memory_headroom
+from edgeml_server.common.unix_http import UnixConnection
+from edgeml_server.config import ConfigError, read_config
+from edgeml_server.handover.channel import Description, HandoverError, definition_digest, describe
+
 SECONDS = 30.0
+RESTART_NEEDED = 75
+"""The exit code where only a restart helps: EX_TEMPFAIL of sysexits.h."""
+# What a process takes for a while as it starts, beside what the one before it has.
+START_BYTES = 64 << 20
 _PAUSE_SECONDS = 0.05
 
 
@@ -25,8 +41,13 @@ class ReloadError(Exception):
     """The server does not say that it uses the new files."""
 
 
+class RestartNeededError(Exception):
+    """Only a restart makes the server use the new files."""
+
+
 def reload(address: str, process: int, seconds: float = SECONDS) -> None:
-    """Have the server ``process``, which answers at the Unix socket ``address``, reload. Raises ReloadError."""
+    """Have the server ``process``, which answers at the Unix socket ``address``, read certificates and credentials
+    again. Raises ReloadError."""
     before = _metric(address, "edgeml_reloads_total")
     os.kill(process, signal.SIGHUP)
     deadline = time.monotonic() + seconds
@@ -38,13 +59,34 @@ def reload(address: str, process: int, seconds: float = SECONDS) -> None:
         raise ReloadError("the old certificates and credentials stay in use; the server's log says why")
 
 
+def replace(description: Description, server: list[str], watchdog_seconds: float) -> None:
+    """Have a new process take over, started by the arguments ``server``, and wait until it is the main one.
+
+    Raises RestartNeededError, and ReloadError when it does not become ready: the one before serves on.
+    """
+    needed, left = description.memory_bytes + START_BYTES, memory_headroom()
+    if needed > left.bytes:
+        raise RestartNeededError(
+            f"a second process needs {needed} bytes of memory beside the one that serves; {left.bytes} are left "
+            f"({left.limit})"
+        )
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "edgeml_server", *server, "--take-over", str(theirs.fileno())]
+    environment = {**os.environ, "WATCHDOG_USEC": str(int(watchdog_seconds * 1e6))}
+    environment.pop("WATCHDOG_PID", None)
+    with ours:
+        with theirs:
+            # A child of the service manager at once: that learns of the end of no other process.
+            subprocess.run(["setsid", "--fork", *command], env=environment, pass_fds=[theirs.fileno()], check=True)
+        # The service manager limits the time. A process that ends closes its socket.
+        if not ours.recv(1):
+            raise ReloadError("the new process did not become ready, and the one before serves on; the log says why")
+
+
 def _metric(address: str, name: str) -> float:
     """The value of a metric without labels."""
-    connection = http.client.HTTPConnection("localhost", timeout=SECONDS)
-    connection.sock = socket.socket(socket.AF_UNIX)
+    connection = UnixConnection(address, SECONDS)
     try:
-        connection.sock.settimeout(SECONDS)
-        connection.sock.connect(address)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()
     except (OSError, http.client.HTTPException) as error:
@@ -55,14 +97,31 @@ def _metric(address: str, name: str) -> float:
 
 
 def main() -> int:
-    """Reload. Exit code: 0 if the server uses the new files, 1 if not; the reason is printed."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.reload", description="Have a server reload.")
-    parser.add_argument("socket", metavar="SOCKET")
-    parser.add_argument("process", metavar="PID", type=int)
+    """Reload. Exit code: as the module says."""
+    parser = argparse.ArgumentParser(prog="edgeml_server.tools.reload", description="Have a server use its files anew.")
+    parser.add_argument("--config", required=True, metavar="FILE", help="as the server's")
+    parser.add_argument("--definition", action="append", default=[], metavar="FILE", help="as the server's")
+    parser.add_argument("--watchdog-seconds", type=float, metavar="S", help="the new process's; default: as before")
+    parser.add_argument("process", metavar="PID", type=int, help="the server's main process")
     arguments = parser.parse_args()
     try:
-        reload(arguments.socket, arguments.process)
-    except (ReloadError, OSError) as error:
+        address = read_config(arguments.config).socket
+        try:
+            description = describe(address)
+        except (OSError, HandoverError) as error:
+            raise RestartNeededError(f"the server that runs cannot hand over: {error}") from error
+        if description.definition == definition_digest([arguments.config, *arguments.definition]):
+            reload(address, arguments.process)
+            return 0
+        definitions = [word for path in arguments.definition for word in ("--definition", path)]
+        watchdog_seconds = arguments.watchdog_seconds
+        if watchdog_seconds is None:
+            watchdog_seconds = description.watchdog_seconds
+        replace(description, ["--config", arguments.config, *definitions], watchdog_seconds)
+    except RestartNeededError as error:
+        print(f"edgeml_server.tools.reload: {error}: restart the service instead", file=sys.stderr)
+        return RESTART_NEEDED
+    except (ConfigError, ReloadError, OSError, subprocess.SubprocessError) as error:
         print(f"edgeml_server.tools.reload: {error}", file=sys.stderr)
         return 1
     return 0

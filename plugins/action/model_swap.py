@@ -14,11 +14,11 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import tell_from_the_beginning
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.cohort import position
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction, without_answer
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import never_connected
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import position
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._sending import (
     Form,
     inline_arguments,

@@ -16,7 +16,7 @@ from .fields import shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 # Directories of a repository that are no models.
-RESERVED_MODELS = frozenset({"blobs", "deltas", "metadata"})
+RESERVED_MODELS = frozenset({"blobs", "deltas", "fleet", "metadata"})
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}\Z")
 
 

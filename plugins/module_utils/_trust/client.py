@@ -36,7 +36,7 @@ from .roots import is_development
 
 with contextlib.suppress(ImportError):
     from tuf.api import exceptions
-    from tuf.api.metadata import Metadata, Root, TargetFile, Targets
+    from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets
     from tuf.ngclient import Updater, UpdaterConfig
 if TYPE_CHECKING:
     from tuf.ngclient import FetcherInterface
@@ -243,6 +243,7 @@ class Client:
         # The version of the metadata that names them, and the ids of the root's keys.
         self._number = 0
         self._root_keys: tuple[str, ...] = ()
+        self._updater: Any = None
         # What a person should know although the repository is trusted.
         self.warnings: list[str] = []
 
@@ -265,6 +266,7 @@ class Client:
                 bootstrap=self._root,
             )
             updater.refresh()
+            self._updater = updater
             root: Metadata[Root] = Metadata.from_file(os.path.join(self._state, "root.json"))
             targets: Metadata[Targets] = Metadata.from_file(os.path.join(self._state, "targets.json"))
         self.warnings = _warnings(self.location, root.signed, targets.signed)
@@ -314,6 +316,34 @@ class Client:
             file.seek(0)
             content: bytes = file.read()
         return content, signed
+
+    def target(self, name: str) -> tuple[bytes, int]:
+        """The bytes of a target that is delegated, verified, and the version of the role that signed it.
+
+        It lies under its digest, so that it belongs to its metadata in each moment. Raises TrustError, of the kind
+        ``unsigned`` where nobody has signed it yet.
+        """
+        self._known()
+        with self._refusing(), self._locked():
+            role = self._role_of(name)
+            found = self._updater.get_targetinfo(name) if role else None
+            if role is None or found is None:
+                raise TrustError(f"{self.location}: {name} is not signed: nothing was published yet", kind="unsigned")
+            signed: Metadata[Targets] = Metadata.from_file(os.path.join(self._state, f"{role}.json"))
+        directory, _slash, base = name.rpartition("/")
+        url = f"{self._base}{directory}/{found.hashes['sha256']}.{base}"
+        with self._refusing(), self._fetcher.download_file(url, found.length) as file:
+            found.verify_length_and_hashes(file)
+            file.seek(0)
+            return file.read(), signed.signed.version
+
+    def _role_of(self, name: str) -> str | None:
+        """The delegated role that may sign a target, if it has signed anything yet."""
+        targets: Metadata[Targets] = Metadata.from_file(os.path.join(self._state, "targets.json"))
+        snapshot: Metadata[Snapshot] = Metadata.from_file(os.path.join(self._state, "snapshot.json"))
+        delegations = targets.signed.delegations
+        roles = delegations.get_roles_for_target(name) if delegations else ()
+        return next((role for role, _ends in roles if f"{role}.json" in snapshot.signed.meta), None)
 
     def blob(self, sha256: str, size: int, path: str) -> None:
         """Bring a blob to ``path``, verified, in one atomic step. Raises TrustError."""

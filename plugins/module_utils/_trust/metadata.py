@@ -20,6 +20,8 @@ METADATA = "metadata"
 OFFLINE = ("root", "targets")
 ONLINE = ("snapshot", "timestamp")
 LIFETIME_DAYS: Mapping[str, int] = {"root": 365, "targets": 180, "snapshot": 14, "timestamp": 14}
+# That of a fleet's desired state, which each publication of it renews.
+FLEET_LIFETIME_DAYS = 180
 # Bytes that a client reads of a file at most.
 ROOT_BYTES_MAX = 512_000
 TIMESTAMP_BYTES_MAX = 16_384

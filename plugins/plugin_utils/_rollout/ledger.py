@@ -19,6 +19,7 @@ from typing import Any, Iterable, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import choose_rollout
 
 from .rollout import Rollout, RolloutError, State, second_after
 
@@ -136,25 +137,37 @@ def wanted(rollouts: Sequence[Rollout], hosts: Iterable[str]) -> dict[str, list[
     that had reached the host's wave and were stopped, newest first, each with its ``rollout_id`` and ``why``. Hosts
     without an entry are left out.
     """
-    planned = [(rollout, rollout.plan.wave_numbers, rollout.reached) for rollout in reversed(rollouts)]
+    by_model: dict[str, list[tuple[Rollout, dict[str, int], int]]] = {}
+    for rollout in reversed(rollouts):
+        by_model.setdefault(rollout.model, []).append((rollout, rollout.plan.wave_numbers, rollout.reached))
     result = {}
     for host in hosts:
-        models: dict[str, dict[str, Any]] = {}
-        for rollout, numbers, begun in planned:
-            entry = models.setdefault(rollout.model, {"model": rollout.model, "version": None, "stopped_releases": []})
-            if entry["version"] is not None:
-                continue
-            if rollout.state.is_stopped:
-                if numbers.get(host, begun + 1) <= begun:
-                    stopped = {"version": rollout.version, "rollout_id": rollout.id, "why": rollout.why}
-                    entry["stopped_releases"].append(stopped)
-            elif rollout.includes(numbers.get(host)):
-                entry.update(version=rollout.version, rollout_id=rollout.id, digest=rollout.digest)
-        entries = [
-            entry
-            for _model, entry in sorted(models.items())
-            if entry["version"] is not None or entry["stopped_releases"]
-        ]
+        entries = [_wanted(model, host, planned) for model, planned in sorted(by_model.items())]
+        entries = [entry for entry in entries if entry["version"] is not None or entry["stopped_releases"]]
         if entries:
             result[host] = entries
     return result
+
+
+def _wanted(model: str, host: str, planned: Iterable[tuple[Rollout, dict[str, int], int]]) -> dict[str, Any]:
+    """What a host should do about one model by its rollouts, newest first."""
+    found, stopped = choose_rollout(
+        (
+            rollout,
+            rollout.state.is_stopped,
+            numbers.get(host, reached + 1) <= reached
+            if rollout.state.is_stopped
+            else rollout.includes(numbers.get(host)),
+        )
+        for rollout, numbers, reached in planned
+    )
+    entry: dict[str, Any] = {
+        "model": model,
+        "version": None,
+        "stopped_releases": [
+            {"version": rollout.version, "rollout_id": rollout.id, "why": rollout.why} for rollout in stopped
+        ],
+    }
+    if found is not None:
+        entry.update(version=found.version, rollout_id=found.id, digest=found.digest)
+    return entry

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from fractions import Fraction
@@ -16,6 +15,12 @@ from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, NamedTupl
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.cohort import (
+    POSITION_STEP,
+    position,
+    read_boundaries,
+    wave_number,
+)
 
 from .outcome import Outcome
 
@@ -29,9 +34,6 @@ _NO = {"", "false", "no", "off", "0"}
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%", re.ASCII)
-
-# Positions are multiples of it, so that sums and comparisons are exact, also after JSON in any language.
-_STEP = 2.0**-53
 
 Amount = Union[int, str]
 Boundaries = Dict[str, Any]
@@ -86,15 +88,6 @@ class _Target(NamedTuple):
     share: float | None = None
     number: int | None = None
     group: str | None = None
-
-
-def position(salt: str, host: str) -> float:
-    """A host's place in [0, 1): fixed by ``salt`` and its name alone, spread evenly over many hosts.
-
-    The first 53 bits of SHA-256, as many as a float holds: two of 100,000 hosts share one once in two million fleets.
-    """
-    digest = hashlib.sha256(f"{salt}\0{host}".encode("utf-8", "surrogatepass")).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) * _STEP
 
 
 def read_hosts(hosts: Mapping[str, Any]) -> dict[str, Host]:
@@ -331,7 +324,7 @@ def _boundaries(
     waves = []
     for number, (name, group, hosts) in enumerate(steps, 1):
         below = {
-            device_class: places[names[-1]] + _STEP
+            device_class: places[names[-1]] + POSITION_STEP
             for device_class, names in _by_device_class(hosts, device_classes).items()
         }
         if below or number == len(steps):
@@ -349,39 +342,16 @@ def _follow(
     salt: str,
     boundaries: Mapping[str, Any],
 ) -> list[Wave]:
-    entries = _read_boundaries(boundaries, salt)
-    members = {group: _members(groups, group) for _name, group, _below in entries if group is not None}
-    waves = [Wave(name, []) for name, _group, _below in entries]
+    followed = read_boundaries(boundaries)
+    if followed.salt != salt:
+        raise ArgumentError(
+            f"boundaries: expected those of a plan with the salt {salt!r}; found the salt {followed.salt!r}"
+        )
+    members = {wave.group: _members(groups, wave.group) for wave in followed.waves if wave.group is not None}
+    waves = [Wave(wave.name, []) for wave in followed.waves]
     for name, place in places.items():
-        device_class = device_classes[name]
-        for wave, (_name, group, below) in zip(waves, entries):
-            if place < below.get(device_class, 0) and (group is None or name in members[group]):
-                wave.hosts.append(name)
-                break
-        else:
-            waves[-1].hosts.append(name)
+        waves[wave_number(followed.waves, name, device_classes[name], place, members) - 1].hosts.append(name)
     return [wave for wave in waves if wave.hosts]
-
-
-def _read_boundaries(boundaries: Mapping[str, Any], salt: str) -> list[tuple[str, str | None, dict[str, float]]]:
-    """Name, group and positions (by device class) of each wave, at least one."""
-    try:
-        found = str(boundaries["salt"])
-        entries = [
-            (
-                str(wave["name"]),
-                None if wave["group"] is None else str(wave["group"]),
-                {str(device_class): float(place) for device_class, place in wave["below"].items()},
-            )
-            for wave in boundaries["waves"]
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        entries = []
-    if not entries:
-        raise ArgumentError(f"boundaries: expected what an earlier plan returned as boundaries; found {boundaries!r}")
-    if found != salt:
-        raise ArgumentError(f"boundaries: expected those of a plan with the salt {salt!r}; found the salt {found!r}")
-    return entries
 
 
 # ---- controls ----

@@ -28,6 +28,7 @@ def register(commands: Any) -> None:
     new.add_argument("name", metavar="NAME")
     _add_keys(new)
     _add_passphrase(new)
+    new.add_argument("--online", action="store_true", help="without a passphrase, for a machine that signs by itself")
     new.set_defaults(run=_command("new"))
 
     init = actions.add_parser("init", help="have a repository signed from now on")
@@ -42,6 +43,14 @@ def register(commands: Any) -> None:
         init.add_argument(f"--{role}-threshold", type=int, default=THRESHOLD, metavar="N", help="default: %(default)s")
     _add_request(init)
     init.set_defaults(run=_command("init"))
+
+    fleet = actions.add_parser("fleet", help="say which online key may tell a fleet that pulls what to run")
+    _add_repository(fleet)
+    fleet.add_argument("--fleet", required=True, metavar="NAME")
+    fleet.add_argument("--add", action="append", default=[], metavar="FILE", help="a public key")
+    fleet.add_argument("--remove", action="append", default=[], metavar="NAME", help="the name of a key")
+    _add_signing(fleet)
+    fleet.set_defaults(run=_command("fleet"))
 
     sign = commands.add_parser("sign", help="sign what the repository holds, or what a request asks for")
     _add_repository(sign, required=False)

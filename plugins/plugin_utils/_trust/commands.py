@@ -18,10 +18,11 @@ from typing import Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
-from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import OFFLINE, ONLINE, TrustError
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import OFFLINE, ONLINE, TrustError, now_utc
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import is_development
 
 from . import keys
+from .fleets import fleet_rows, propose_fleet
 from .keys import Passphrases, PrivateKey
 from .request import REQUEST_BYTES_MAX, Request
 from .signing import RoleKeys, SigningRepository
@@ -38,7 +39,8 @@ def _passphrases(options: argparse.Namespace) -> Passphrases:
 def new(options: argparse.Namespace) -> int:
     """Make somebody's own key."""
     key = keys.generate(options.name)
-    path = keys.write(key, options.keys, _passphrases(options).read(options.name, new=True))
+    passphrase = None if options.online else _passphrases(options).read(options.name, new=True)
+    path = keys.write(key, options.keys, passphrase)
     print(f"{path}: keep it, and a copy elsewhere\n{keys.public_path(path)}: hand this to who sets the repository up")
     return DONE
 
@@ -123,6 +125,14 @@ def rotate(options: argparse.Namespace) -> int:
     return _finish(repository.propose_root(changed), repository, _private(options.online_key, options), options)
 
 
+def fleet(options: argparse.Namespace) -> int:
+    """Say which online key may write the desired state of a fleet."""
+    repository = SigningRepository(options.repository)
+    added = [keys.read_public(path) for path in options.add]
+    request = propose_fleet(repository, options.fleet, added, options.remove)
+    return _finish(request, repository, _private(options.online_key, options), options)
+
+
 def _finish(
     request: Request,
     repository: SigningRepository | None,
@@ -170,8 +180,10 @@ def renew(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """Show who signed, until when, and what has to be done."""
-    found = SigningRepository(options.repository).status()
-    print("\n".join(text_table(found.rows)))
+    repository = SigningRepository(options.repository)
+    found = repository.status()
+    fleets = fleet_rows(repository.state(), now_utc())
+    print("\n".join(text_table([*found.rows, *fleets])))
     print(f"{found.releases} releases are signed")
     for release in found.withdrawn:
         print(f"withdrawn: {release.model} {release.version}: {release.withdrawn}")

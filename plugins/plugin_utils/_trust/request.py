@@ -147,7 +147,27 @@ def changes(base: Targets | None, new: Targets) -> list[str]:
             lines.append(f"- {name} withdrawn: {now.withdrawn}")
         elif old is not None and old.withdrawn is not None and now.withdrawn is None:
             lines.append(f"+ {name} no longer withdrawn")
-    return [*lines, *_channel_changes(before.values(), after.values())]
+    return [*lines, *_channel_changes(before.values(), after.values()), *_fleet_changes(base, new)]
+
+
+def _fleet_changes(base: Targets | None, new: Targets) -> list[str]:
+    """Which fleets may be told what to run, by whose keys, in lines."""
+    before, after = _fleets(base), _fleets(new)
+    return [
+        f"* {role}: its desired state is written by {after.get(role, 'nobody')}, before by {before.get(role, 'nobody')}"
+        for role in sorted({*before, *after})
+        if before.get(role) != after.get(role)
+    ]
+
+
+def _fleets(targets: Targets | None) -> dict[str, str]:
+    if targets is None or targets.delegations is None:
+        return {}
+    keys = targets.delegations.keys
+    return {
+        role: ", ".join(sorted(key_name(keys[keyid]) for keyid in delegated.keyids))
+        for role, delegated in (targets.delegations.roles or {}).items()
+    }
 
 
 def _channel_changes(before: Collection[SignedRelease], after: Collection[SignedRelease]) -> list[str]:

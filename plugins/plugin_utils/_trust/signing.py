@@ -50,7 +50,7 @@ with contextlib.suppress(ImportError):
 
 # Versions that are no longer in force stay for clients that are in the middle of an update.
 KEEP_SECONDS = 86_400
-_SUPERSEDED = re.compile(r"[0-9]+\.(snapshot|targets)\.json\Z")
+_SUPERSEDED = re.compile(r"[0-9]+\.(snapshot|targets|fleet-[^.]+)\.json\Z")
 
 
 class RoleKeys(NamedTuple):
@@ -67,6 +67,8 @@ class State(NamedTuple):
     targets: Metadata[Targets]
     snapshot: Metadata[Snapshot]
     timestamp: Metadata[Timestamp]
+    # What has been signed by each fleet's role, by the role's name.
+    fleets: Mapping[str, Metadata[Targets]]
 
 
 class SigningRepository:
@@ -94,7 +96,12 @@ class SigningRepository:
         timestamp = self._read("timestamp.json", Timestamp)
         snapshot = self._read(f"{timestamp.signed.snapshot_meta.version}.snapshot.json", Snapshot)
         targets = self._read(f"{snapshot.signed.meta['targets.json'].version}.targets.json", Targets)
-        return State(self.root(), targets, snapshot, timestamp)
+        fleets = {
+            name[: -len(".json")]: self._read(f"{meta.version}.{name}", Targets)
+            for name, meta in snapshot.signed.meta.items()
+            if name != "targets.json"
+        }
+        return State(self.root(), targets, snapshot, timestamp, fleets)
 
     def _root_versions(self) -> list[int]:
         names = glob.glob(os.path.join(self.metadata, "*.root.json"))
@@ -185,8 +192,16 @@ class SigningRepository:
         late = metadata.needs_attention("targets", base.expires, self._now())
         if targets == base.targets and not late and verified(now.root.signed, "targets", now.targets).verified:
             return None
-        new = Targets(version=base.version + 1, expires=self._until("targets"), targets=targets)
+        new = self.next_targets(now)
+        new.targets = targets
         return Request(targets=Metadata(new), current=now.root, base=now.targets)
+
+    def next_targets(self, now: State) -> Targets:
+        """The next version of the targets, which says what the present one says."""
+        new = Targets.from_dict(json.loads(json.dumps(now.targets.signed.to_dict())))
+        new.version += 1
+        new.expires = self._until("targets")
+        return new
 
     def propose_root(self, roles: Mapping[str, RoleKeys]) -> Request:
         """Propose another root: other keys for ``roles``, or, without any, the same keys for another year."""
@@ -199,10 +214,7 @@ class SigningRepository:
         check_thresholds(root)
         request = Request(root=Metadata(root), current=now.root, base=now.targets)
         if not verified(root, "targets", now.targets).verified:
-            signed = Targets.from_dict(json.loads(json.dumps(now.targets.signed.to_dict())))
-            signed.version += 1
-            signed.expires = self._until("targets")
-            request.targets = Metadata(signed)
+            request.targets = Metadata(self.next_targets(now))
         return request
 
     def complete(self, request: Request, online: Sequence[PrivateKey]) -> list[str]:
@@ -210,7 +222,7 @@ class SigningRepository:
 
         Raises TrustError, and changes nothing, where signatures are missing or the repository has moved on.
         """
-        with self._locked():
+        with self.locked():
             self._check(request)
             if request.current is None:
                 self._create(request, online)
@@ -267,7 +279,7 @@ class SigningRepository:
 
         Return what was renewed, in lines; nothing for most calls. Safe to overlap. Raises TrustError.
         """
-        with self._locked():
+        with self.locked():
             now = self.state()
             due = [
                 role
@@ -279,6 +291,11 @@ class SigningRepository:
             self._put(self._online_files(now.root.signed, now.targets, now, online))
             return [f"snapshot and timestamp renewed until {self._until('timestamp'):%Y-%m-%d %H:%M} UTC"]
 
+    def put_fleet(self, now: State, role: str, document: Metadata[Targets], online: Sequence[PrivateKey]) -> None:
+        """Bring what a fleet's role has signed into force. For who holds the lock. Raises TrustError."""
+        files = self._online_files(now.root.signed, now.targets, now, online, {role: document})
+        self._put({f"{document.signed.version}.{role}.json": _bytes(document), **files})
+
     def _online_valid(self, root: Root, now: State) -> bool:
         return all(
             verified(root, role, document).verified
@@ -286,15 +303,23 @@ class SigningRepository:
         )
 
     def _online_files(
-        self, root: Root, targets: Metadata[Targets], now: State | None, online: Sequence[PrivateKey]
+        self,
+        root: Root,
+        targets: Metadata[Targets],
+        now: State | None,
+        online: Sequence[PrivateKey],
+        fleets: Mapping[str, Metadata[Targets]] | None = None,
     ) -> dict[str, bytes]:
-        """The next snapshot and timestamp, in the order in which they are written."""
-        content = _bytes(targets)
+        """The next snapshot and timestamp, in the order in which they are written. ``fleets``: what is new of them."""
+        documents = {"targets": targets, **(now.fleets if now else {}), **(fleets or {})}
         snapshot = Metadata(
             Snapshot(
                 version=now.snapshot.signed.version + 1 if now else 1,
                 expires=self._until("snapshot"),
-                meta={"targets.json": MetaFile.from_data(targets.signed.version, content, ["sha256"])},
+                meta={
+                    f"{role}.json": MetaFile.from_data(document.signed.version, _bytes(document), ["sha256"])
+                    for role, document in documents.items()
+                },
             )
         )
         self._sign_online(root, "snapshot", snapshot, online)
@@ -355,6 +380,7 @@ class SigningRepository:
         kept = {
             f"{now.snapshot.signed.version}.snapshot.json",
             f"{now.targets.signed.version}.targets.json",
+            *(f"{document.signed.version}.{role}.json" for role, document in now.fleets.items()),
         }
         oldest = self._now().timestamp() - KEEP_SECONDS
         for entry in os.scandir(self.metadata):
@@ -366,7 +392,7 @@ class SigningRepository:
         return self._now() + datetime.timedelta(days=LIFETIME_DAYS[role])
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """One writer at a time; the kernel gives the lock back however the writer ends."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

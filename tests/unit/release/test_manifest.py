@@ -240,7 +240,7 @@ VARIANT = ("variants", 0)
 WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     ((), [], "manifest: expected an object; found []"),
     ((), None, "manifest: expected an object; found None"),
-    (("model",), "deltas", "model: expected another name than blobs, deltas, metadata; found deltas"),
+    (("model",), "deltas", "model: expected another name than blobs, deltas, fleet, metadata; found deltas"),
     ((), "x" * 10_000, "(10002 characters)"),
     (("schema",), 1, "schema: expected 2; found 1: its repository was written before the first release of this collec"),
     (("schema",), 3, "schema: expected 2; found 3: it was written by a newer version of this collection. Update"),

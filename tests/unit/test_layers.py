@@ -31,6 +31,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # Whether a repository is to be trusted is decided by itself: for the controller, and for a device that pulls.
     "module_utils._trust": ("module_utils._common", "module_utils._release"),
     "module_utils._device": ("module_utils._common", "module_utils._release", "module_utils._fetch"),
+    "module_utils._pull": (
+        "module_utils._common",
+        "module_utils._release",
+        "module_utils._fetch",
+        "module_utils._trust",
+        "module_utils._device",
+    ),
     # What a device is asked and what it answers is the contract of both programs.
     "plugin_utils._call": ("module_utils._common", "module_utils._device.request", "plugin_utils._links"),
     # The desk scores answers as a device does, and ends what it started as a device does.
@@ -61,6 +68,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "plugin_utils._publish": ("ai_edge_litert", "ai_edge_quantizer", "jinja2", "numpy", "onnx", "onnxruntime"),
     # A device has it where it pulls. Nothing else of its code imports what needs it, but in functions.
     "module_utils._trust": ("tuf",),
+    "module_utils._pull.report": ("cryptography",),
     "module_utils": (),
     "modules": ("ansible.module_utils",),
     "doc_fragments": (),

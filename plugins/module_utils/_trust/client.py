@@ -57,6 +57,8 @@ class Tls(NamedTuple):
 
     ca: str | None = None
     certificate: str | None = None
+    # Where it is not in the certificate's file.
+    key: str | None = None
 
 
 class Fetcher:
@@ -187,7 +189,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 def _opener(tls: Tls) -> urllib.request.OpenerDirector:
     context = ssl.create_default_context(cafile=tls.ca)
     if tls.certificate:
-        context.load_cert_chain(tls.certificate)
+        context.load_cert_chain(tls.certificate, tls.key)
     return urllib.request.build_opener(_Http, _Https(context=context), _Redirects)
 
 

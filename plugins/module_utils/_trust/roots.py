@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from .metadata import OFFLINE, TrustError
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Metadata, Root
+    from tuf.api.metadata import Metadata, Root, Targets
 
 
-def verified(root: Root, role: str, document: Metadata[Any]) -> Any:
-    """Return what ``root`` says of the signatures of ``document``, as python-tuf's VerificationResult."""
+def verified(root: Root | Targets, role: str, document: Metadata[Any]) -> Any:
+    """Return what ``root``, or who delegates, says of a document's signatures, as python-tuf's VerificationResult."""
     return root.get_verification_result(role, document.signed_bytes, document.signatures)
 
 

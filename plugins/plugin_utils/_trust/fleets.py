@@ -17,7 +17,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory, write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import (
@@ -50,8 +50,8 @@ class Published:
 
 def fleet_keys(targets: Targets, fleet: str) -> dict[str, Key]:
     """Return the keys that may write a fleet's desired state, by their names."""
-    delegations = targets.delegations
-    role = (delegations.roles or {}).get(fleet_role(fleet)) if delegations else None
+    delegations = targets.delegations or Delegations({}, {})
+    role = (delegations.roles or {}).get(fleet_role(fleet))
     return {key_name(delegations.keys[keyid]): delegations.keys[keyid] for keyid in role.keyids} if role else {}
 
 
@@ -168,7 +168,7 @@ class FleetRepository:
                 os.unlink(entry.path)
 
 
-def fleet_rows(now: State, time: datetime.datetime) -> list[Mapping[str, Any]]:
+def fleet_rows(now: State, time: datetime.datetime) -> list[dict[str, Any]]:
     """Return for each fleet a row: who may write its desired state, and what is in force."""
     rows = []
     for role in (now.targets.signed.delegations.roles or {}) if now.targets.signed.delegations else {}:

@@ -23,13 +23,13 @@ from links import PYTHON_PATH
 
 from ansible_collections.edgeml.fleet.plugins.filter import canary_select, cohort_hosts
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.cohort import position
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import (
     Amount,
     Host,
     LeftOut,
     Plan,
     plan,
-    position,
     read_hosts,
 )
 

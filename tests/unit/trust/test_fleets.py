@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from kills import killed_before_write
 from signed import Signed
-from tuf.api.metadata import Metadata, TargetFile
+from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import desired_name, fleet_role
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
@@ -91,7 +91,7 @@ def test_a_release_that_is_signed_later_leaves_the_desired_state_as_it_was(fleet
 def test_two_controllers_are_told_apart(fleet: Fleet, tmp_path: Path) -> None:
     fleet.publish("first", 0)
     fleet.publish("of the other controller", 1)
-    with pytest.raises(TrustError, match="expected version 1.*found 2: another controller") as refused:
+    with pytest.raises(TrustError, match=r"expected version 1.*found 2: another controller") as refused:
         fleet.publish("second", 1)
     assert refused.value.kind == "stale"
     assert fleet.read(tmp_path / "state") == (b"2 of the other controller", 2)
@@ -118,7 +118,7 @@ def test_a_client_refuses_what_another_key_wrote(fleet: Fleet, tmp_path: Path) -
     fleet.publish("first", 0)
     assert fleet.read(tmp_path / "state")
     now = fleet.signed.signing.state()
-    document = Metadata.from_bytes(now.fleets[fleet_role("hall")].to_bytes())
+    document: Metadata[Targets] = Metadata.from_bytes(now.fleets[fleet_role("hall")].to_bytes())
     document.signed.version = 2
     document.signed.targets = {NAME: TargetFile.from_data(NAME, b"forged", ["sha256"])}
     document.signatures.clear()
@@ -143,9 +143,7 @@ def test_a_client_refuses_an_earlier_state_that_is_brought_back(fleet: Fleet, tm
 
 
 @pytest.mark.parametrize("damage", ["changed", "longer", "missing"])
-def test_a_client_refuses_a_file_that_is_not_the_one_that_was_signed(
-    fleet: Fleet, tmp_path: Path, damage: str
-) -> None:
+def test_a_client_refuses_a_file_that_is_not_the_one_that_was_signed(fleet: Fleet, tmp_path: Path, damage: str) -> None:
     fleet.publish("first", 0)
     (path,) = (fleet.signed.path / "fleet/hall").iterdir()
     if damage == "missing":
@@ -185,7 +183,7 @@ def test_a_publication_that_is_killed_at_any_write_leaves_the_old_state_or_the_n
 
 def test_what_is_not_in_force_any_more_leaves_after_a_day(fleet: Fleet, tmp_path: Path) -> None:
     fleet.publish("first", 0)
-    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=2)
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=2)
     fleet.repository = FleetRepository(str(fleet.signed.path), "hall", now=lambda: later)
     fleet.publish("second", 1)
     assert [path.read_bytes() for path in (fleet.signed.path / "fleet/hall").iterdir()] == [b"2 second"]
@@ -199,7 +197,7 @@ def test_who_signs_a_fleet_sees_whose_key_it_is_and_the_status_shows_it(fleet: F
     line = "  * fleet-hall: its desired state is written by second, before by controller"
     assert line in request.summary()
     assert set(fleet_keys(fleet.signed.signing.state().targets.signed, "hall")) == {"controller"}
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     (row,) = fleet_rows(fleet.signed.signing.state(), now)
     assert (row["role"], row["state"]) == ("fleet-hall", "nothing published")
     fleet.publish("first", 0)

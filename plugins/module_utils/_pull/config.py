@@ -28,8 +28,8 @@ class PullConfig(NamedTuple):
     whose commits are signed by one of ``allowed_signers``. ``root`` is the pinned ``root.json``. ``certificate`` and
     ``key`` are the device's own, ``ca_file`` has the authorities of the servers. ``mailbox`` is the address that
     reports are put to, None for a device that does not report. ``fetch`` has options of
-    ``model_swap``'s ``fetch`` beside its sources. ``state`` is the directory of what the device remembers; ``store``, ``server``, ``strategy`` and
-    ``server_unit`` are those of ``model_swap``.
+    ``model_swap``'s ``fetch`` beside its sources. ``state`` is the directory of what the device
+    remembers; ``store``, ``server``, ``strategy`` and ``server_unit`` are those of ``model_swap``.
     """
 
     device: str

@@ -72,7 +72,7 @@ class PulledFleet:
     def __init__(self, directory: Path, versions: Sequence[str] = ("1.0.0", "2.0.0"), web: bool = False) -> None:
         self.directory = directory
         self.signed = Signed(directory / "repository", versions=())
-        self.digests = {}
+        self.digests: dict[str, str] = {}
         self.release(*versions)
         self.key = keys.generate("controller")
         self.allow_fleet()

@@ -89,16 +89,19 @@ class ActionModule(DeviceAction):
             wanted = _asked_for(result).intersection(files)
             if wanted and repository and not result.get("failed") and not self._task.check_mode:
                 first = result
-                forms = smallest_forms(repository, [files[sha] for sha in sorted(wanted)], _held(result))
+                warnings: list[str] = []
+                lacking = [files[sha] for sha in sorted(wanted)]
+                forms = smallest_forms(repository, lacking, _held(result), warnings.append)
                 args = self._with_forms(args, repository, forms)
                 result = self._call(args, task_vars)
                 result["sent"] = told(forms)
+                result["warnings"] = [*warnings, *result.get("warnings", [])]
                 refused = _refused(result)
                 if refused and not result.get("failed"):
                     # Whole, and without any delta: so this ends here.
                     forms = whole_forms(repository, [files[sha] for sha in sorted(refused) if sha in wanted])
                     last = self._call(self._with_forms(args, repository, forms), task_vars)
-                    last["warnings"] = [*last.get("warnings", []), *refused.values()]
+                    last["warnings"] = [*warnings, *last.get("warnings", []), *refused.values()]
                     last["sent"] = told(forms, result["sent"])
                     result = last
                 tell_from_the_beginning(result, first)

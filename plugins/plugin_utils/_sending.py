@@ -9,15 +9,15 @@
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, with_path
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, IntegrityError, with_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, smallest
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import OpenRepository
 
 # How much of what a device lacks comes with the second call: the files beside a model, deltas, and the smallest models.
 # A transfer is five commands more.
@@ -60,14 +60,24 @@ def whole_forms(repository: Repository, files: Iterable[File]) -> list[Form]:
     return [Form(file, None, repository.blob_path(file.sha256)) for file in files]
 
 
-def smallest_forms(repository: Repository, files: Iterable[File], held: Collection[str]) -> list[Form]:
-    """Each file as a delta, if there is one that a device can use that holds the blobs ``held``; else as it is."""
+def smallest_forms(
+    repository: OpenRepository, files: Iterable[File], held: Collection[str], warn: Callable[[str], object]
+) -> list[Form]:
+    """Each file as a delta, if there is one that a device can use that holds the blobs ``held``; else as it is.
+
+    ``warn`` is told of a delta that the repository promises and does not have.
+    """
     forms = []
     for whole in whole_forms(repository, files):
         delta = smallest(repository.deltas(whole.file), held)
-        path = repository.delta_path(whole.file, delta) if delta is not None else ""
-        usable = delta is not None and os.path.isfile(path) and os.path.getsize(path) == delta.size
-        forms.append(Form(whole.file, delta, path) if usable else whole)
+        form = whole
+        if delta is not None:
+            try:
+                repository.bring_delta(whole.file, delta)
+                form = Form(whole.file, delta, repository.delta_path(whole.file, delta))
+            except EdgemlError as error:
+                warn(f"{whole.file.path}: sent whole, as its delta could not be read: {error}")
+        forms.append(form)
     return forms
 
 

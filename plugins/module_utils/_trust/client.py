@@ -347,9 +347,14 @@ class Client:
         roles = delegations.get_roles_for_target(name) if delegations else ()
         return next((role for role, _ends in roles if f"{role}.json" in snapshot.signed.meta), None)
 
-    def blob(self, sha256: str, size: int, path: str) -> None:
-        """Bring a blob to ``path``, verified, in one atomic step. Raises TrustError."""
-        url = f"{self._base}blobs/sha256/{sha256}"
+    def hint(self, name: str, bytes_max: int) -> bytes:
+        """The bytes of a small file that nobody signs, of which nothing may be believed. Raises TrustError."""
+        with self._refusing(), self._fetcher.download_file(f"{self._base}{name}", bytes_max) as file:
+            return file.read()
+
+    def bring(self, name: str, sha256: str, size: int, path: str) -> None:
+        """Bring the file ``name``, which has this content, to ``path``, in one atomic step. Raises TrustError."""
+        url = f"{self._base}{name}"
         with self._refusing(), self._fetcher.download_file(url, size) as file:
             digest, partial = hashlib.sha256(), f"{path}.{os.getpid()}"
             try:

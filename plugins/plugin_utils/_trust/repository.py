@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, IntegrityError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import (
+    INDEX_BYTES_MAX,
+    Delta,
+    delta_path,
+    index_path,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release_json
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File, Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 
 STATE = "~/.local/state/edgeml/repositories"
 _CACHE_SECONDS = 30 * 86_400
+_INDEX_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,13 @@ class OpenRepository(Repository):
 
     def bring(self, files: Iterable[File]) -> None:
         """Have these blobs below ``root``, if the repository has them elsewhere. Raises TrustError."""
+
+    def bring_delta(self, file: File, delta: Delta) -> None:
+        """Have a delta below ``root``. Raises EdgemlError where there is none of its size."""
+        path = self.delta_path(file, delta)
+        found = os.path.getsize(path) if os.path.isfile(path) else "no file"
+        if found != delta.size:
+            raise IntegrityError(f"{path}: expected a delta of {delta.size} bytes; found {found}")
 
 
 class UnsignedRepository(OpenRepository):
@@ -165,13 +180,37 @@ class SignedRepository(OpenRepository):
             if os.path.isfile(path):
                 os.utime(path)
             else:
-                self._client.blob(file.sha256, file.size, path)
-        oldest = time.time() - _CACHE_SECONDS
-        for entry in os.scandir(directory):
-            # Another run may have removed it.
-            with contextlib.suppress(FileNotFoundError):
-                if entry.stat().st_mtime < oldest:
-                    os.unlink(entry.path)
+                self._client.bring(f"blobs/sha256/{file.sha256}", file.sha256, file.size, path)
+        _forget_old(directory)
+
+    def deltas(self, file: File) -> list[Delta]:
+        """The deltas of a file, the smallest first; none where their index cannot be read, for it is a hint."""
+        if self._cache is None:
+            return super().deltas(file)
+        path = os.path.join(self._cache, index_path(file.sha256))
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        # The devices of a fleet are asked by one process each.
+        if not os.path.exists(path) or os.path.getmtime(path) < time.time() - _INDEX_SECONDS:
+            try:
+                content = self._client.hint(index_path(file.sha256), INDEX_BYTES_MAX)
+            except TrustError:
+                content = b""
+            write_whole(path, content.decode("utf-8", "replace"))
+        return super().deltas(file)
+
+    def bring_delta(self, file: File, delta: Delta) -> None:
+        """Download a delta that is not in the cache. Raises TrustError."""
+        if self._cache is None:
+            super().bring_delta(file, delta)
+            return
+        path = self.delta_path(file, delta)
+        if os.path.isfile(path):
+            os.utime(path)
+        else:
+            self._client.bring(delta_path(file.sha256, delta), delta.sha256, delta.size, path)
+        deltas = os.path.join(self._cache, "deltas")
+        for name in os.listdir(deltas):
+            _forget_old(os.path.join(deltas, name))
 
 
 def open_repository(location: str, trust: Trust) -> OpenRepository:
@@ -205,6 +244,16 @@ def open_repository(location: str, trust: Trust) -> OpenRepository:
     tls = Tls(ca=trust.client_ca or None, certificate=trust.client_certificate or None)
     client = Client(location, root, os.path.join(state, "metadata"), tls=tls)
     return SignedRepository(location, client, cache=os.path.join(state, "cache") if from_web else None)
+
+
+def _forget_old(directory: str) -> None:
+    """Remove the files of a cache that nobody asked for in thirty days."""
+    oldest = time.time() - _CACHE_SECONDS
+    for entry in os.scandir(directory):
+        # Another run may have removed it.
+        with contextlib.suppress(FileNotFoundError):
+            if entry.stat().st_mtime < oldest:
+                os.unlink(entry.path)
 
 
 def _pinned(path: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,10 +18,11 @@ from typing import Any
 
 import pytest
 from links import PYTHON_PATH
-from releases import make_release, publish
+from releases import make_release, publish, sha256
 from signed import Signed, served
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, ManifestError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_document
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository, read_from
 
@@ -172,6 +174,54 @@ def test_blobs_of_a_web_server_are_brought_once_and_forgotten_when_nobody_asks(s
             repository.bring(release.all_files())
         assert caught.value.kind == "missing"
         assert list(old.parent.iterdir()) == []
+
+
+def put_delta(signed: Signed, delta: bytes, index: bytes | None = None) -> Delta:
+    """Have the repository say that there is a delta of its blob."""
+    named = Delta(sha256(delta), len(delta), ("ab" * 32,))
+    directory = signed.path / "deltas" / FILE.sha256
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / named.sha256).write_bytes(delta)
+    (directory / "index.json").write_bytes(index or json.dumps(index_document([named])).encode())
+    return named
+
+
+def test_deltas_of_a_web_server_are_brought_once(signed: Signed, trust: Trust) -> None:
+    with served(signed.path) as url:
+        repository = open_repository(url, trust)
+        named = put_delta(signed, b"d" * (FILE.size - 1))
+        assert repository.deltas(FILE) == [named]
+        repository.bring_delta(FILE, named)
+        shutil.rmtree(signed.path / "deltas")
+        assert repository.deltas(FILE) == [named]
+        repository.bring_delta(FILE, named)
+        path = Path(repository.delta_path(FILE, named))
+        assert path.read_bytes() == b"d" * (FILE.size - 1)
+        old = path.with_name("0" * 64)
+        old.write_bytes(b"")
+        for name in (old, path.with_name("index.json")):
+            os.utime(name, (time.time() - 31 * 86_400,) * 2)
+        repository.bring_delta(FILE, named)
+        assert not old.exists()
+        assert repository.deltas(FILE) == [], "the index is asked for anew, and there is none any more"
+
+
+@pytest.mark.parametrize("index", [b"{", b"\xff" * 99, b" " * (1 << 19)], ids=["damaged", "no text", "too large"])
+def test_a_wrong_index_of_a_web_server_is_none(signed: Signed, trust: Trust, index: bytes) -> None:
+    with served(signed.path) as url:
+        put_delta(signed, b"d", index)
+        assert open_repository(url, trust).deltas(FILE) == []
+
+
+def test_a_delta_with_another_content_than_its_name_is_not_kept(signed: Signed, trust: Trust) -> None:
+    with served(signed.path) as url:
+        repository = open_repository(url, trust)
+        named = put_delta(signed, b"d" * 9)
+        (signed.path / "deltas" / FILE.sha256 / named.sha256).write_bytes(b"e" * 9)
+        assert repository.deltas(FILE) == [named]
+        with pytest.raises(TrustError):
+            repository.bring_delta(FILE, named)
+        assert not Path(repository.delta_path(FILE, named)).exists()
 
 
 def test_a_path_and_an_address_have_states_of_their_own(signed: Signed, trust: Trust, tmp_path: Path) -> None:

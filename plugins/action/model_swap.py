@@ -84,6 +84,7 @@ class ActionModule(DeviceAction):
             if repository and args.get("state", "active") in _BRINGING:
                 files = _files(args, repository)
                 args["unavailable_blobs"] = repository.unavailable(files.values())
+                args["controller_sends"] = True
             result = self._call(args, task_vars)
             # The release says what may be sent, whatever a device asks for.
             wanted = _asked_for(result).intersection(files)

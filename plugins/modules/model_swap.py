@@ -139,6 +139,13 @@ options:
       - Set by the action plugin, so that nothing is done on a device that needs one of them.
     type: dict
     default: {}
+  controller_sends:
+    description:
+      - Whether the controller sends what no source of O(fetch) gives. Then the device tries to reach each source once, and
+        not for minutes.
+      - Set by the action plugin, where O(repository) is set.
+    type: bool
+    default: false
   verify:
     description:
       - How closely a version that the device already holds is checked. What becomes active is always read in full.

@@ -16,10 +16,13 @@ from .._fetch.failures import FetchError, Kind
 from .._fetch.fetcher import Fetcher
 from .._fetch.held import Held, blocks_of
 from .._fetch.options import FetchOptions
+from .._fetch.pace import Patience
 from .._fetch.transfer import Tally
 from .._release.release import File
 from .orders import Order, Orders, trial_running
 from .store import Store
+
+_PATIENCE = Patience()
 
 
 class FetchResult:
@@ -68,6 +71,7 @@ def fetch_files(
     options: FetchOptions,
     headroom_percent: int,
     may_go_on: Callable[[], str | None] = lambda: None,
+    patience: Patience = _PATIENCE,
 ) -> FetchResult:
     """Fetch the files that the store lacks into ``fetched``; the small ones first, which say the most about a source.
 
@@ -78,6 +82,7 @@ def fetch_files(
         store.fetched.directory,
         options,
         headroom_percent=headroom_percent,
+        patience=patience,
         held=Held(store.blobs.held(), blocks_of(store.held_files()), store.blobs.open_blob),
         may_go_on=may_go_on,
     )

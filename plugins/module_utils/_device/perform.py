@@ -49,11 +49,13 @@ def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
     if not call.lacking or check_mode or not request.fetch.sources or result.get("failed"):
         return result
     # Imported by a call that fetches, and no other: on a small board it takes its time.
+    from .._fetch.pace import Patience
     from .fetching import fetch_files
 
     # Without the store's lock: a fetch may take hours, and a way back waits for nobody.
     try:
-        fetched = fetch_files(call.store, call.lacking, request.fetch, request.headroom_percent)
+        patience = Patience(connects_once=request.controller_sends)
+        fetched = fetch_files(call.store, call.lacking, request.fetch, request.headroom_percent, patience=patience)
     except (EdgemlError, OSError) as error:
         return call.failed(error, call.live(), refused=True)
     told: dict[str, Any] = {"fetched": fetched.document(), "warnings": list(fetched.warnings)}

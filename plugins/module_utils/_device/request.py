@@ -94,6 +94,7 @@ class SwapRequest(NamedTuple):
     inline_blobs: Mapping[str, str] = {}
     inline_deltas: Mapping[str, str] = {}
     unavailable_blobs: Mapping[str, str] = {}
+    controller_sends: bool = False
     verify: str = "quick"
     strategy: str = _SERVER.strategy
     server_unit: str = _SERVER.unit

@@ -21,7 +21,8 @@ _SMALLEST_BUFFER_BYTES = 4 << 10
 class Patience(NamedTuple):
     """How long a fetch waits, in seconds: ``connect`` for a connection that stands, ``stall`` for at least
     ``stall_bytes``; between two rounds of all sources up to ``backoff``, twice as much each time, up to
-    ``backoff_most``. After ``rounds`` in which no byte came, it gives up."""
+    ``backoff_most``. After ``rounds`` in which no byte came, it gives up; one that ``connects_once``, as soon as each
+    source could not be reached."""
 
     connect: float = 20.0
     stall: float = 30.0
@@ -29,6 +30,7 @@ class Patience(NamedTuple):
     backoff: float = 1.0
     backoff_most: float = 60.0
     rounds: int = 5
+    connects_once: bool = False
 
     def pause(self, fruitless: int, chance: Callable[[], float] = random.random) -> float:
         """How long to wait after so many ``fruitless`` rounds: a random part of the backoff, so that the devices of a

@@ -92,7 +92,8 @@ class Transfer:
         self._held_blocks = dict(held.blocks)
         self._pace = Pace(options.bytes_per_second)
         self._sources = open_sources(options, lambda url: WebServer(url, options, self._pace, patience))
-        self._away: dict[Source, float] = {}
+        # Until when a source is asked after the others, and why.
+        self._away: dict[Source, tuple[float, str]] = {}
         self._checked = 0.0
 
     def bring(self, partial: Partial, errand: Errand) -> str:
@@ -115,8 +116,7 @@ class Transfer:
             try:
                 yield source.name, self._document(source, path, bytes_max)
             except SourceError as error:
-                if error.kind is Kind.UNREACHABLE:
-                    self._note_away(source)
+                self._note_away(source, error)
 
     def missing_bytes(self, partial: Partial) -> int:
         """How many bytes of an object have to come, if no delta makes them."""
@@ -152,10 +152,17 @@ class Transfer:
     def _by_reach(self) -> list[Source]:
         """The sources in their order; those behind the others that could not be reached a moment ago."""
         now = time.monotonic()
-        return sorted(self._sources, key=lambda source: self._away.get(source, 0.0) > now)
+        return sorted(self._sources, key=lambda source: source in self._away and self._away[source][0] > now)
 
-    def _note_away(self, source: Source) -> None:
-        self._away[source] = time.monotonic() + _AWAY_SECONDS
+    def _note_away(self, source: Source, error: SourceError) -> None:
+        """Note that a source could not be reached, if that is the error."""
+        if error.kind is Kind.UNREACHABLE:
+            self._away[source] = time.monotonic() + _AWAY_SECONDS, str(error)
+
+    def _check_reach(self, file: File) -> None:
+        """Raise FetchError where no source could be reached, if somebody else may bring the file sooner."""
+        if self._patience.connects_once and self._sources and len(self._away) == len(self._sources):
+            raise FetchError(Kind.UNREACHABLE, f"{file.path}: {'; '.join(why for _until, why in self._away.values())}")
 
     def _document(self, source: Source, path: str, bytes_max: int) -> bytes:
         stream = source.open_document(path, bytes_max)
@@ -213,6 +220,7 @@ class Transfer:
             raise self.exhausted(run.partial.file, run.last)
         if self._copy_held(run):
             return
+        self._check_reach(run.partial.file)
         offer = run.choose()
         if offer is None:
             self._pause(run)
@@ -221,8 +229,7 @@ class Transfer:
         try:
             self._take(run, offer)
         except SourceError as error:
-            if error.kind is Kind.UNREACHABLE:
-                self._note_away(offer.source)
+            self._note_away(offer.source, error)
             run.note(offer, error)
         except CorruptBlockError as error:
             run.note(offer, SourceError(Kind.CORRUPT, f"{offer.source.name}: {error}"))

@@ -298,6 +298,17 @@ def test_nobody_there_is_an_error_after_some_rounds(tmp_path: Path) -> None:
     assert "name.invalid" in str(error)
 
 
+def test_where_somebody_else_can_send_each_source_is_tried_once(tmp_path: Path) -> None:
+    with ObjectServer(OBJECTS) as server, ObjectServer(OBJECTS, honest(10_000), honest()) as good:
+        pass
+    error = refused(tmp_path, server.url, good.url, patience=Patience(connects_once=True))
+    assert error.kind is Kind.UNREACHABLE
+    assert str(error).count("no connection") == 2
+    with ObjectServer(OBJECTS, honest(10_000), honest()) as good:
+        # One of them is enough, and that it breaks is no reason to give up.
+        fetch(tmp_path, server.url, good.url, patience=QUICK._replace(connects_once=True))
+
+
 # ---- directories ----
 
 

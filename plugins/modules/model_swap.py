@@ -141,8 +141,8 @@ options:
     default: {}
   controller_sends:
     description:
-      - Whether the controller sends what no source of O(fetch) gives. Then the device tries to reach each source once, and
-        not for minutes.
+      - Whether the controller sends what no source of O(fetch) gives. Then the device tries to reach each source once,
+        and not for minutes.
       - Set by the action plugin, where O(repository) is set.
     type: bool
     default: false

@@ -106,7 +106,7 @@ fetch-links: ## fetch over links that are slow, far, lossy and cut every 10 s; f
 
 .PHONY: site-update
 site-update: ## bring a version to ten devices over one link of 2 Mbit/s: by model_swap, copy, get_url, synchronize
-	python tests/benchmark/site_update.py
+	python tests/benchmark/site_update.py $(if $(PAIR),--pair $(PAIR))
 
 .PHONY: fuzz
 fuzz: ## send the inference server 100,000 bad requests

@@ -5,7 +5,7 @@
 """A new version for the devices of a site, over the one link that they share: bytes on the link, and time.
 
 The controller and the origin are on this side of the link, the devices and the site's cache on the other. Each way
-brings the same file to devices that have the version before.
+brings the same file to devices that have the version before. Of those of this collection, one takes deltas.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from bad_link import NEAR, BadLink
 from clone import PYTHON_PATH
 from controller import Ansible
-from networks import Network
+from networks import FILE, Network
 from nginx import CONFIGURATION, NGINX, defaults, rendered
-from releases import Made, publish, sha256
+from releases import Made, make_release, publish, sha256
 from simulated_fleet import Place, SimulatedFleet, leave_the_machine
 from sshd import Sshd, find_sshd
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import main as publish_command
 
 PORT = 8080
 ORIGIN = "server {{ listen {address}:{port}; root {root}; }}"
@@ -49,7 +50,11 @@ class Site:
         self._directory, self._link, self._ssh, self._count = directory, link, ssh, count
         self._before, self._made = before, made
         self.repository = directory / "repository"
+        publish(before, self.repository)
         publish(made, self.repository)
+        names = (before.document["version"], made.document["version"])
+        released = [str(self.repository), "--model", before.document["model"], "--from", names[0], "--to", names[1]]
+        assert publish_command(["delta", "--repository", *released]) == 0
         self._file = made.release.variants[0].files[0]
         self.cache = f"http://{link.address(0)}:{PORT}"
         self.origin = f"http://{NEAR}:{PORT}"
@@ -79,10 +84,14 @@ class Site:
             "store": "{{ home }}/store",
         }
         fetch = {"sources": [self.cache, self.origin]}
+        # The same release where nobody made deltas: what they are worth.
+        whole = self._directory / "whole"
+        shutil.copytree(self.repository, whole, ignore=shutil.ignore_patterns("deltas"))
         blob = f"blobs/sha256/{self._file.sha256}"
         target = "{{ home }}/model.onnx"
         found: dict[str, Mapping[str, Any]] = {
             "model_swap, sent by SSH": {"edgeml.fleet.model_swap": swap},
+            "model_swap, sent by SSH, whole": {"edgeml.fleet.model_swap": {**swap, "repository": str(whole)}},
             "model_swap, fetched by the site's cache": {"edgeml.fleet.model_swap": {**swap, "fetch": fetch}},
             "ansible.builtin.copy": {"ansible.builtin.copy": {"src": str(self.repository / blob), "dest": target}},
             "ansible.builtin.get_url": {
@@ -154,6 +163,13 @@ class Site:
             subprocess.run([*command, "-c", f"{command[-1]}/nginx.conf", "-s", "stop"], check=True)
 
 
+def pair(directory: Path) -> tuple[Made, Made]:
+    """The releases of two versions of a real model, as ``delta_pairs.py`` makes them."""
+    contents = [(directory / version / FILE).read_bytes() for version in ("old", "new")]
+    before, made = (make_release(f"1.{number}.0", files={FILE: content}) for number, content in enumerate(contents))
+    return before, made
+
+
 def link_bytes() -> int:
     """What this side gave to the link and got from it, lost or not."""
     lines = Path("/proc/self/net/dev").read_text().splitlines()
@@ -165,7 +181,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=10)
-    parser.add_argument("--megabytes", type=int, default=2, help="the model's size")
+    parser.add_argument("--megabytes", type=int, default=2, help="the size of a model of which a few bytes change")
+    parser.add_argument("--pair", type=Path, help="a directory with old/model.onnx and new/model.onnx in its place")
     parser.add_argument("--megabits", type=float, default=2.0, help="the link's rate, for each direction")
     parser.add_argument("--only", default="", help="measure the ways whose name has this in it")
     parser.add_argument("--delay", type=float, default=0.02, help="seconds, one way")
@@ -173,13 +190,13 @@ def main() -> None:
     os.environ["PYTHONPATH"] = str(PYTHON_PATH)
     program = find_sshd()
     leave_the_machine()
-    model = Network(options.megabytes)
+    before, made = pair(options.pair) if options.pair else map(Network(options.megabytes).release, (0, 1))
     rows: list[dict[str, str]] = []
     # The devices' files are seen by all namespaces.
     with tempfile.TemporaryDirectory(prefix="edgeml-site-") as name, ExitStack() as stack:
         link = stack.enter_context(BadLink(0.0, options.delay, options.megabits * 1e6 / 8))
         ssh = stack.enter_context(Sshd(Path(name), *program, enter=link.enter, address=link.address(0)))
-        site = Site(Path(name), link, ssh, options.devices, model.release(0), model.release(1))
+        site = Site(Path(name), link, ssh, options.devices, before, made)
         stack.callback(site.stop)
         for number, (way, task) in enumerate(site.ways().items()):
             if options.only not in way:

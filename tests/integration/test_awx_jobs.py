@@ -18,6 +18,7 @@ from controller import DIGITS
 from device import Device
 from links import REPOSITORY
 from releases import read_release
+from rollouts import AT_ONCE
 
 CONFIGURE = REPOSITORY / "examples" / "awx" / "configure.yml"
 (PLAY,) = DataLoader().load_from_file(str(CONFIGURE))
@@ -82,11 +83,7 @@ def awx(tmp_path: Path, fleet: Fleet) -> Awx:
         "model_repository_unsigned": True,
         "rollout_ledger": str(tmp_path / "rollouts"),
         "rollout_waves": ["25%", "100%"],
-        "rollout_soak_seconds": 0,
-        "rollout_soak_seconds_max": 0,
-        "rollout_min_ready_seconds": 0.2,
-        # Times are no measure on a machine that runs other tests.
-        "rollout_limits": {"latency_ratio_max": 1000},
+        **AT_ONCE,
     }
     hosts = {name: device.inventory() for name, device in fleet.items()}
     return Awx(tmp_path, Inventory(hosts, {"edge": list(hosts)}, variables))

@@ -17,6 +17,7 @@ from cron_controller import CronController
 from device import Device
 from links import REPOSITORY
 from releases import read_release
+from rollouts import AT_ONCE
 
 CRONTAB = REPOSITORY / "examples" / "cron" / "edgeml-fleet"
 GUARD_SECONDS = 240
@@ -30,10 +31,7 @@ def test_cron_heals_a_device_quietly_and_mails_what_is_wrong(tmp_path: Path, mac
         "model_repository": str(DIGITS),
         "model_repository_unsigned": True,
         "rollout_ledger": str(tmp_path / "rollouts"),
-        "rollout_soak_seconds": 0,
-        "rollout_soak_seconds_max": 0,
-        "rollout_min_ready_seconds": 0.2,
-        "rollout_limits": {"latency_ratio_max": 1000},
+        **AT_ONCE,
     }
     release = {"model_name": "digits", "model_version": "1.1.0"}
     run = Ansible(tmp_path, [device]).run("edgeml.fleet.rollout", **variables, **release)

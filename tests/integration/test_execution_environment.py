@@ -22,6 +22,7 @@ from controller import DIGITS
 from device import Device
 from links import REPOSITORY
 from releases import read_release
+from rollouts import AT_ONCE
 
 DEFINITION = REPOSITORY / "examples" / "awx" / "execution-environment.yml"
 PATH = f"{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -120,12 +121,9 @@ def test_playbooks_run_with_the_core_and_what_was_found(
         "model_name": "digits",
         "model_version": "1.1.0",
         "rollout_ledger": str(tmp_path / "rollouts"),
-        "rollout_soak_seconds": 0,
-        "rollout_soak_seconds_max": 0,
-        "rollout_min_ready_seconds": 0.2,
+        **AT_ONCE,
         # One that needs a time zone, and is always open.
         "rollout_window": ["00:00-24:00 Europe/Berlin"],
-        "rollout_limits": {"latency_ratio_max": 1000},
     }
     inventory = {"edge": {"hosts": {device.name: device.inventory()}, "vars": variables}}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))

@@ -198,13 +198,18 @@ exec /bin/sh -c "$last"
 """
 
 
-def test_a_link_that_fails_now_and_then_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def five_by_ssh(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Fleet:
+    """The first five devices, which ``script`` reaches in the place of ssh."""
     monkeypatch.setattr(f"{__name__}.HOSTS", HOSTS[:5])
-    ssh = tmp_path / "ssh"
-    ssh.write_text(BAD_LINK)
+    ssh = directory / "ssh"
+    ssh.write_text(script)
     ssh.chmod(0o755)
     link = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh), "ansible_ssh_retries": 0}
-    fleet = Fleet(tmp_path, dict.fromkeys(HOSTS, link))
+    return Fleet(directory, dict.fromkeys(HOSTS, link))
+
+
+def test_a_link_that_fails_now_and_then_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = five_by_ssh(tmp_path, monkeypatch, BAD_LINK)
     run = fleet.rollout(silence_seconds=60)
     assert run.code == 0, run
     assert run.custom_stats["rollout_outcomes"] == {"updated": 5}
@@ -231,12 +236,7 @@ def test_devices_that_are_gone_for_good_go_back_when_they_are_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The link of a wave is gone beyond its last analysis, and its controls are there: that may be harm."""
-    monkeypatch.setattr(f"{__name__}.HOSTS", HOSTS[:5])
-    ssh = tmp_path / "ssh"
-    ssh.write_text(GONE_LINK)
-    ssh.chmod(0o755)
-    link = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh), "ansible_ssh_retries": 0}
-    fleet = Fleet(tmp_path, dict.fromkeys(HOSTS, link))
+    fleet = five_by_ssh(tmp_path, monkeypatch, GONE_LINK)
     run = fleet.rollout(silence_seconds=0)
     assert run.code == 2, run
     book = json.loads((tmp_path / "ledger" / "plain-1.0.0-1.json").read_text())

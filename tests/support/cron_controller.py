@@ -8,12 +8,12 @@ files laid over those of the machine, so that nothing of the machine changes."""
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from links import REPOSITORY
+from logged_process import LoggedProcess
 
 # What the machine's packages have cron do is none of the tests' business.
 _RUN_CRON = """
@@ -51,7 +51,7 @@ sys.exit(main())
 """
 
 
-class CronController:
+class CronController(LoggedProcess):
     """A controller with these ``files`` (contents by path below /etc), ansible-playbook in /opt/ansible/bin and the
     collection in /opt/collections. As a context manager its cron runs."""
 
@@ -60,7 +60,7 @@ class CronController:
         self._files = directory / "files"
         self._mail = directory / "mail"
         self._mail.mkdir(parents=True)
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(directory)
         collection = self._files / "opt/collections/ansible_collections/edgeml/fleet"
         for part in ("meta", "playbooks", "plugins", "roles"):
             shutil.copytree(REPOSITORY / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -71,25 +71,14 @@ class CronController:
 
     def __enter__(self) -> CronController:
         command = ["unshare", "--mount", "sh", "-c", _RUN_CRON, "sh", str(self.directory), sys.prefix]
-        with (self.directory / "log").open("wb") as log:
-            self._process = subprocess.Popen([*command, str(self._mail)], stdout=log, stderr=subprocess.STDOUT)
+        self.start([*command, str(self._mail)])
         return self
-
-    def __exit__(self, *_exception: object) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait()
-
-    @property
-    def log(self) -> str:
-        """What cron said."""
-        return (self.directory / "log").read_text()
 
     @property
     def is_busy(self) -> bool:
         """Whether a job has not ended."""
-        assert self._process is not None
-        return bool(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text())
+        pid = self.process.pid
+        return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
     @property
     def mails(self) -> list[str]:

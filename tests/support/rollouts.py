@@ -23,6 +23,13 @@ UNMEASURED: dict[str, None] = dict.fromkeys(
         "latency_ratio_max",
     ]
 )
+# How a rollout of devices on this machine is over at once: nothing soaks, and a busy machine is not slow.
+AT_ONCE: dict[str, Any] = {
+    "rollout_soak_seconds": 0,
+    "rollout_soak_seconds_max": 0,
+    "rollout_min_ready_seconds": 0.2,
+    "rollout_limits": {"latency_ratio_max": 1000},
+}
 HOSTS = ["a", "b", "c", "d"]
 WAVES = (PlannedWave(1, "canary", ("a",)), PlannedWave(2, "100%", ("b", "c")))
 

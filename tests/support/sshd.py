@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from links import REPOSITORY
+from logged_process import LoggedProcess
 
 _UNPACKED = REPOSITORY / ".cache" / "sshd"
 _SECONDS = 60
@@ -50,7 +51,7 @@ def find_sshd() -> tuple[Path, Path]:
     return program, libraries
 
 
-class Sshd:
+class Sshd(LoggedProcess):
     """Lets root in by a key, on port 22 of every address of a network that this process has for itself.
 
     As a context manager it runs; its files are below ``directory``. ``enter`` is the command that starts another one in
@@ -74,7 +75,7 @@ class Sshd:
         self._address = address
         self._port = port
         self._libraries = libraries
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(self._directory)
 
     def __enter__(self) -> Sshd:
         self._directory.mkdir()
@@ -91,26 +92,13 @@ class Sshd:
         user = "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
         (self._directory / "passwd").write_text(Path("/etc/passwd").read_text() + user)
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-        with (self._directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, stderr=log, env={"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self._libraries)}
-            )
+        self.start(self._command, {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self._libraries)})
         deadline = time.monotonic() + _SECONDS
         while not self._answers():
-            assert self._process.poll() is None, self.log
+            assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
         return self
-
-    def __exit__(self, *_exception: object) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait()
-
-    @property
-    def log(self) -> str:
-        """What the server said."""
-        return (self._directory / "log").read_text()
 
     def variables(self, address: str) -> dict[str, Any]:
         """The variables for Ansible of a host that is reached at ``address``."""

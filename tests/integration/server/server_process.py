@@ -410,3 +410,22 @@ def repeat_request(count: int) -> dict[str, Any]:
             {"name": "x", "datatype": "FP32", "shape": [1], "data": [0.0]},
         ]
     }
+
+
+def wrong_answers_to_six_clients(device: Device) -> list[Any]:
+    """Ask the model ``plus``, which adds 1, from six threads, 50 times each, for 1 to 3 rows; return what was wrong."""
+    wrong: list[Any] = []
+
+    def client(number: int) -> None:
+        for turn in range(50):
+            rows = [[float(number), float(turn)]] * (1 + turn % 3)
+            data = device.infer("plus", *rows).json()["outputs"][0]["data"]
+            if data != [value + 1 for row in rows for value in row]:
+                wrong.append(data)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return wrong

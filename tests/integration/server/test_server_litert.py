@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 import tflite_models
 from edgeml_server.models.tflite_file import read_kept_state
 from releases import make_pipeline
-from server_process import Device, plus_input
+from server_process import Device, plus_input, wrong_answers_to_six_clients
 from test_server_protocol import VALUES
 
 SERVED = {name: VALUES[name] for name in tflite_models.ELEMENT_TYPES}
@@ -110,21 +109,7 @@ def test_the_number_of_rows_may_change_with_every_request(litert_device: Device)
 
 
 def test_requests_at_once_do_not_meet_each_others_tensors(litert_device: Device) -> None:
-    wrong: list[Any] = []
-
-    def client(number: int) -> None:
-        for turn in range(50):
-            rows = [[float(number), float(turn)]] * (1 + turn % 3)
-            data = litert_device.infer("plus", *rows).json()["outputs"][0]["data"]
-            if data != [value + 1 for row in rows for value in row]:
-                wrong.append(data)
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_answers_to_six_clients(litert_device) == []
 
 
 def test_a_failure_while_running_is_the_requests_alone(litert_device: Device) -> None:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import ncnn_models
 import pytest
 from onnx_models import plus
 from releases import make_release, variant_entry
-from server_process import Device
+from server_process import Device, wrong_answers_to_six_clients
 
 GRAPH, WEIGHTS = ncnn_models.GRAPH, ncnn_models.WEIGHTS
 PRODUCT = ncnn_models.weighted([[1, 2], [3, 4], [5, 6]], [0.5, 0, 0])
@@ -100,21 +99,7 @@ def test_an_input_of_another_size_never_reaches_ncnn(ncnn_device: Device) -> Non
 
 
 def test_requests_at_once_do_not_meet_each_others_tensors(ncnn_device: Device) -> None:
-    wrong: list[Any] = []
-
-    def client(number: int) -> None:
-        for turn in range(50):
-            rows = [[float(number), float(turn)]] * (1 + turn % 3)
-            (output,) = ncnn_device.infer("plus", *rows).json()["outputs"]
-            if output["data"] != [value + 1 for row in rows for value in row]:
-                wrong.append(output)
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_answers_to_six_clients(ncnn_device) == []
 
 
 def answer(device: Device) -> tuple[str, list[float]]:

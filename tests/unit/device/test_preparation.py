@@ -47,15 +47,10 @@ RIGHT = f"{MAKE}; echo '{json.dumps(ANSWER)}'"
 
 
 @pytest.fixture(autouse=True)
-def opt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """What is /opt/edgeml on a device; the service's user is the one of the tests."""
-    root = tmp_path / "opt"
-    root.mkdir()
-    monkeypatch.setattr(smoke_test, "ROOT", str(root))
-    monkeypatch.setattr(smoke_test, "USER", "no such user")
+def own_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opt: Path) -> None:
+    """The service's user is the one of the tests."""
     monkeypatch.setattr(preparation, "USER", "no such user")
     monkeypatch.setattr(preparation, "CONFIG", str(tmp_path / "server.json"))
-    return root
 
 
 @pytest.fixture

@@ -28,16 +28,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.version impor
 GOOD = """echo '{"latency_seconds": 0.25, "load_seconds": 0.1, "runtime": "shell 1"}'"""
 # A user that every Linux has; on a device it is the service's own.
 USER, USER_ID = "nobody", 65534
-
-
-@pytest.fixture(autouse=True)
-def opt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """What is /opt/edgeml on a device; empty, and no user of the service yet."""
-    root = tmp_path / "opt"
-    root.mkdir()
-    monkeypatch.setattr(smoke_test, "ROOT", str(root))
-    monkeypatch.setattr(smoke_test, "USER", "no such user")
-    return root
+pytestmark = pytest.mark.usefixtures("opt")
 
 
 def install(opt: Path, script: str, name: str = "1", age: int = 0) -> None:
@@ -139,19 +130,18 @@ def test_what_is_left_of_an_installation_is_no_runtime(opt: Path, version: Versi
 # ---- candidates that fail ----
 
 
-def test_a_candidate_that_crashes(opt: Path, version: Version) -> None:
-    install(opt, "kill -SEGV $$")
-    must_fail(version, "the runtime was ended by signal 11")
-
-
-def test_a_candidate_that_runs_out_of_memory(opt: Path, version: Version) -> None:
-    install(opt, "kill -KILL $$")
-    must_fail(version, "the runtime was ended by signal 9, as the kernel does when memory runs out")
-
-
-def test_a_candidate_that_crashes_after_its_result(opt: Path, version: Version) -> None:
-    install(opt, f"{GOOD}; kill -ABRT $$")
-    must_fail(version, "the runtime was ended by signal 6")
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("kill -SEGV $$", "the runtime was ended by signal 11"),
+        ("kill -KILL $$", "the runtime was ended by signal 9, as the kernel does when memory runs out"),
+        (f"{GOOD}; kill -ABRT $$", "the runtime was ended by signal 6"),
+    ],
+    ids=["it crashes", "it runs out of memory", "it crashes after its result"],
+)
+def test_a_candidate_that_is_ended_by_a_signal(opt: Path, version: Version, script: str, message: str) -> None:
+    install(opt, script)
+    must_fail(version, message)
 
 
 class Lifeline:

@@ -70,6 +70,9 @@ def fleets_with_groups(draw: st.DrawFn) -> tuple[dict[str, Host], dict[str, list
 
 
 GROUPED = fleets_with_groups()
+# A fleet with its groups, its waves, a salt, and a limit of devices that are busy at once.
+Planned = tuple[tuple[dict[str, Host], dict[str, list[str]]], list[Amount], str, Amount | None]
+PLANNED: st.SearchStrategy[Planned] = st.tuples(GROUPED, TARGETS, SALTS, LIMITS)
 
 
 def fleet(size: int) -> dict[str, Host]:
@@ -150,15 +153,9 @@ def test_another_process_gives_the_same_answer() -> None:
     assert answers == {json.dumps(expected)}
 
 
-@given(GROUPED, TARGETS, SALTS, LIMITS, st.randoms(use_true_random=False))
-def test_the_order_of_hosts_and_members_does_not_matter(
-    grouped: tuple[dict[str, Host], dict[str, list[str]]],
-    wanted: list[Amount],
-    salt: str,
-    limit: Amount | None,
-    order: random.Random,
-) -> None:
-    hosts, groups = grouped
+@given(PLANNED, st.randoms(use_true_random=False))
+def test_the_order_of_hosts_and_members_does_not_matter(planned: Planned, order: random.Random) -> None:
+    (hosts, groups), wanted, salt, limit = planned
     names = list(hosts)
     order.shuffle(names)
     shuffled = {group: order.sample(members, len(members)) for group, members in groups.items()}
@@ -302,15 +299,11 @@ def test_a_new_host_turns_out_at_most_one_and_only_for_itself(
         assert after - before <= {name}
 
 
-@given(GROUPED, TARGETS, SALTS, LIMITS, st.data())
+@given(PLANNED, st.data())
 def test_limited_to_some_hosts_each_has_the_wave_that_it_has_in_the_fleet(
-    grouped: tuple[dict[str, Host], dict[str, list[str]]],
-    wanted: list[Amount],
-    salt: str,
-    limit: Amount | None,
-    data: st.DataObject,
+    planned: Planned, data: st.DataObject
 ) -> None:
-    hosts, groups = grouped
+    (hosts, groups), wanted, salt, limit = planned
     only = data.draw(st.sets(st.sampled_from([*hosts, "stranger"])))
     found, everyone = plan(hosts, wanted, salt, groups, limit, only=only), plan(hosts, wanted, salt, groups, limit)
     assert waves(found) == restricted(everyone, only)
@@ -489,15 +482,9 @@ def test_a_budget_of_a_stratum_that_nobody_belongs_to_is_a_mistake() -> None:
 # ---- controls ----
 
 
-@given(GROUPED, TARGETS, SALTS, LIMITS, st.data())
-def test_controls_are_of_later_waves_and_the_same_stratum(
-    grouped: tuple[dict[str, Host], dict[str, list[str]]],
-    wanted: list[Amount],
-    salt: str,
-    limit: Amount | None,
-    data: st.DataObject,
-) -> None:
-    hosts, groups = grouped
+@given(PLANNED, st.data())
+def test_controls_are_of_later_waves_and_the_same_stratum(planned: Planned, data: st.DataObject) -> None:
+    (hosts, groups), wanted, salt, limit = planned
     only = data.draw(st.none() | st.sets(st.sampled_from([*hosts, "stranger"])))
     found = plan(hosts, wanted, salt, groups, limit, only=only)
     assert len(found.controls) == len(found.waves)

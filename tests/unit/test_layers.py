@@ -53,7 +53,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._trust",
         "plugin_utils._trust",
     ),
-    "plugin_utils._trust": ("module_utils._common", "module_utils._release", "module_utils._trust"),
+    # What a web server has of a repository is fetched as a device fetches it.
+    "plugin_utils._trust": (
+        "module_utils._common",
+        "module_utils._release",
+        "module_utils._fetch",
+        "module_utils._trust",
+    ),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),

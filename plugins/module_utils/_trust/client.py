@@ -68,9 +68,9 @@ class Fetcher:
     """
 
     def __init__(self, bounds: Bounds | None = None, tls: Tls | None = None) -> None:
-        self._bounds = bounds or Bounds()
+        self.bounds = bounds or Bounds()
         self._opener: urllib.request.OpenerDirector | None = None
-        self._tls = tls or Tls()
+        self.tls = tls or Tls()
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
@@ -102,11 +102,11 @@ class Fetcher:
 
     def _read_http(self, url: str) -> Generator[bytes, None, None]:
         if self._opener is None:
-            self._opener = _opener(self._tls)
+            self._opener = _opener(self.tls)
         started = time.monotonic()
         request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "edgeml.fleet"})
         try:
-            response = self._opener.open(request, timeout=self._bounds.begin_seconds)
+            response = self._opener.open(request, timeout=self.bounds.begin_seconds)
         except urllib.error.HTTPError as error:
             error.close()
             raise exceptions.DownloadHTTPError(f"{url}: HTTP status {error.code}", error.code) from error
@@ -118,11 +118,11 @@ class Fetcher:
                 if not chunk:
                     break
                 received += len(chunk)
-                allowed = self._bounds.begin_seconds + received / self._bounds.bytes_per_second_min
+                allowed = self.bounds.begin_seconds + received / self.bounds.bytes_per_second_min
                 if time.monotonic() - started > allowed:
                     raise exceptions.SlowRetrievalError(
                         f"{url}: {received} bytes in {allowed:.0f} s; expected at least "
-                        f"{self._bounds.bytes_per_second_min} bytes in each second"
+                        f"{self.bounds.bytes_per_second_min} bytes in each second"
                     )
                 yield chunk
             if response.length:
@@ -248,6 +248,16 @@ class Client:
         self._updater: Any = None
         # What a person should know although the repository is trusted.
         self.warnings: list[str] = []
+
+    @property
+    def bounds(self) -> Bounds:
+        """How long the repository may take."""
+        return self._fetcher.bounds
+
+    @property
+    def tls(self) -> Tls:
+        """Whom to trust, and the client's certificate."""
+        return self._fetcher.tls
 
     def refresh(self) -> None:
         """Read the repository's newest metadata, and verify it. Raises TrustError, which names what is wrong."""

@@ -15,13 +15,17 @@ import contextlib
 import hashlib
 import os
 import time
+import urllib.parse
+import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, IntegrityError
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import DurableTree, write_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.failures import FetchError, Kind
+from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import (
     INDEX_BYTES_MAX,
     Delta,
@@ -175,12 +179,15 @@ class SignedRepository(OpenRepository):
             return
         directory = os.path.join(self._cache, "blobs", "sha256")
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        lacking = []
         for file in files:
             path = self.blob_path(file.sha256)
             if os.path.isfile(path):
                 os.utime(path)
             else:
-                self._client.bring(f"blobs/sha256/{file.sha256}", file.sha256, file.size, path)
+                lacking.append(file)
+        if lacking:
+            self._download(lacking, directory)
         _forget_old(directory)
 
     def deltas(self, file: File) -> list[Delta]:
@@ -211,6 +218,39 @@ class SignedRepository(OpenRepository):
         deltas = os.path.join(self._cache, "deltas")
         for name in os.listdir(deltas):
             _forget_old(os.path.join(deltas, name))
+
+    def _download(self, files: Sequence[File], directory: str) -> None:
+        """Have blobs fetched as a device fetches them: verified block by block, and where a connection breaks, from
+        there on."""
+        from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.fetcher import Fetcher
+
+        location, bounds = self._client.location, self._client.bounds
+        options = FetchOptions(
+            sources=[location],
+            ca_file=self._client.tls.ca,
+            certificate_file=self._client.tls.certificate,
+            proxy=_proxy(location),
+            seconds_max=bounds.begin_seconds + max(file.size for file in files) / bounds.bytes_per_second_min,
+        )
+        fetcher = Fetcher(DurableTree(self.root), directory, options)
+        try:
+            fetcher.fetch_all(sorted(files, key=lambda file: file.size))
+        except FetchError as error:
+            raise TrustError(f"{location}: {error}", kind=_KINDS.get(error.kind, "unreachable")) from error
+        finally:
+            fetcher.close()
+
+
+# What a fetch that failed says of the repository.
+_KINDS = {Kind.CORRUPT: "mismatch", Kind.EXHAUSTED: "slow", Kind.MISMATCH: "missing", Kind.REFUSED: "missing"}
+
+
+def _proxy(location: str) -> str | None:
+    """The web proxy that the environment names for an address."""
+    parts = urllib.parse.urlsplit(location)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
 
 
 def open_repository(location: str, trust: Trust) -> OpenRepository:

@@ -24,7 +24,12 @@ from signed import Signed, served
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_document
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository, read_from
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import (
+    Trust,
+    _proxy,
+    open_repository,
+    read_from,
+)
 
 FILE = make_release("1.0.0").release.all_files()[0]
 
@@ -173,7 +178,8 @@ def test_blobs_of_a_web_server_are_brought_once_and_forgotten_when_nobody_asks(s
         with pytest.raises(TrustError) as caught:
             repository.bring(release.all_files())
         assert caught.value.kind == "missing"
-        assert list(old.parent.iterdir()) == []
+        # What would be gone on with next time, and has nothing yet.
+        assert [(path.suffix, path.stat().st_size) for path in old.parent.iterdir()] == [(".part", 0)]
 
 
 def put_delta(signed: Signed, delta: bytes, index: bytes | None = None) -> Delta:
@@ -264,3 +270,48 @@ def test_damaged_metadata_cannot_be_signed_over(signed: Signed) -> None:
     (signed.directory / "timestamp.json").write_text(json.dumps(content))
     with pytest.raises(TrustError, match=r"timestamp\.json: expected timestamp; found snapshot"):
         signed.signing.state()
+
+
+def test_a_download_that_breaks_off_goes_on_from_there(tmp_path: Path) -> None:
+    """By the next try, and by the next run: blocks that were verified do not come again."""
+    content = bytes(range(256)) * (5 << 12)
+    made = make_release("1.0.0", files={"model.onnx": content})
+    signed = Signed(tmp_path / "repository", versions=())
+    publish(made, signed.path)
+    signed.release()
+    (tmp_path / "root.json").write_bytes(signed.root)
+    file = made.release.all_files()[0]
+    starts: list[int] = []
+
+    def cutting(handler: Any) -> None:
+        """Give what is asked for, and break off 1.5 MiB later; the second connection gives nothing at all."""
+        start = int(handler.headers["Range"].removeprefix("bytes=").split("-")[0])
+        starts.append(start)
+        if len(starts) == 2:
+            handler.send_error(404)
+            return
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        handler.wfile.write(content[start : start + (3 << 19)])
+        handler.close_connection = True
+
+    trust = Trust(root=str(tmp_path / "root.json"), state=str(tmp_path / "state"))
+    with served(signed.path, {f"/blobs/sha256/{file.sha256}": cutting}) as url:
+        repository = open_repository(url, trust)
+        with pytest.raises(TrustError) as caught:
+            repository.bring([file])
+        assert caught.value.kind == "missing"
+        open_repository(url, trust).bring([file])
+    assert Path(repository.blob_path(file.sha256)).read_bytes() == content
+    asked = [starts[0], *starts[2:]]
+    assert asked[0] == 0
+    assert all(later >= earlier + (1 << 20) for earlier, later in zip(asked[:-1], asked[1:], strict=True)), asked
+
+
+def test_the_environment_names_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "models.example")
+    assert _proxy("http://other.example/models") == "http://proxy.example:3128"
+    assert _proxy("http://models.example/models") is None

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("support",))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
 import numpy as np
 import onnx

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.process import ProcessGroup
 
+from .memory import trim_heap
 from .model import Model, ModelFile, PublishError, file_of
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ def _external_files(path: str) -> list[ModelFile]:
         model = onnx.load(path, load_external_data=False)
         tensors = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
         names = sorted({ExternalDataInfo(tensor).location for tensor in tensors})
+        # The checker reads it once more.
+        del model, tensors
+        trim_heap()
         onnx.checker.check_model(path)
     except Exception as error:
         raise PublishError(f"{path}: not an ONNX model that can be published: {_first_line(error)}") from error

@@ -17,6 +17,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence
 
+from .memory import trim_heap
 from .model import Model, PublishError, file_of
 
 if TYPE_CHECKING:
@@ -155,38 +156,28 @@ class StaticQuantiser:
         The least and the largest value count, so that the order does not. Then the holdout is compared with them.
         """
         import numpy as np
-        from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 
         chosen = calibrating(inputs, samples)
-        batches = list(batches_of(chosen, self._size))
+        names = self._quantised_tensors()
+        inner_values = self._inner_values(self._path, [name for name in names if name not in holdout])
 
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
-            """The batches, one after the other."""
+        def values(rows: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+            return ({**inner_values(batch), **batch} for batch in batches_of(rows, self._size))
 
-            def __init__(self) -> None:
-                self._left = iter(batches)
-
-            def get_next(self) -> dict[str, Array] | None:
-                """The next batch, or None."""
-                return next(self._left, None)
-
-        with quiet():
-            calibrator = create_calibrator(
-                self._path,
-                [*STATIC_OPERATORS],
-                augmented_model_path=os.path.join(self._directory, "augmented.onnx"),
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"symmetric": False},
-            )
-            calibrator.collect_data(Reader())
-            ranges = calibrator.compute_data()
-        limits = {
-            name: (float(np.asarray(found.range_value[0]).item()), float(np.asarray(found.range_value[1]).item()))
-            for name, found in ranges.items()
-        }
-        names = [name for name in limits if name not in holdout]
-        inner_values = self._inner_values(self._path, names)
-        shares = cut_off(limits, ({**inner_values(batch), **batch} for batch in batches_of(holdout, self._size)))
+        limits: dict[str, tuple[float, float]] = {}
+        for found in values(chosen):
+            for name in names:
+                if found[name].size:
+                    low, high = limits.get(name, (np.inf, -np.inf))
+                    limits[name] = (min(low, float(found[name].min())), max(high, float(found[name].max())))
+        # Nothing is beyond its own range.
+        is_holdout = samples >= len(next(iter(inputs.values()))) and all(
+            inputs[name] is rows for name, rows in holdout.items()
+        )
+        shares = dict.fromkeys(limits, 0.0) if is_holdout else cut_off(limits, values(holdout))
+        pairs = {name: (np.float32(low), np.float32(high)) for name, (low, high) in limits.items()}
+        ranges = TensorsData(CalibrationMethod.MinMax, pairs)
         self.calibration = Calibration(ranges, len(next(iter(chosen.values()))), shares)
         return self.calibration
 
@@ -213,10 +204,26 @@ class StaticQuantiser:
                 extra_options={},
             )
             quantizer.quantize_model()
+        del model
         notes = [f"int8 per channel, calibrated by {self.calibration.samples} samples"]
         if float_layers:
             notes.append(f"in float: {', '.join(float_layers)}")
         return _saved(quantizer.model.model, self._original, "onnx-int8", self._directory, tuple(notes))
+
+    def _quantised_tensors(self) -> list[str]:
+        """The names of the float tensors that the quantiser asks for the ranges of."""
+        from onnx import TensorProto
+
+        graph = self._model.graph
+        constant = {item.name for item in graph.initializer}
+        floats = {
+            item.name
+            for items in (graph.input, graph.output, graph.value_info)
+            for item in items
+            if item.type.tensor_type.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+        }
+        ends = (name for node in graph.node if node.op_type in STATIC_OPERATORS for name in (*node.input, *node.output))
+        return [name for name in dict.fromkeys(ends) if name in floats and name not in constant]
 
     def worst_layers(self, made: Model, inputs: Mapping[str, Array]) -> list[str]:
         """The layers with weights, those that add most to the error first: of each, the error of what it puts out
@@ -292,6 +299,7 @@ def _prepare(source: Model, path: str) -> None:
     """
     import onnx
     import onnxruntime
+    from onnxruntime.quantization.quant_utils import add_infer_metadata
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
@@ -308,9 +316,12 @@ def _prepare(source: Model, path: str) -> None:
     del found.opset_import[:]
     found.opset_import.extend(kept)
     _name_nodes(found)
+    # Else the quantiser infers the shapes once more, of a copy.
+    add_infer_metadata(found)
     onnx.save(found, path)
     del found
     onnx.shape_inference.infer_shapes_path(path, path)
+    trim_heap()
 
 
 def _name_nodes(model: Any) -> None:
@@ -341,11 +352,16 @@ def _saved(made: Any, original: Any, name: str, directory: str, notes: tuple[str
     ONNXModel(made).topological_sort()
     made.ir_version = original.ir_version
     made.producer_name, made.producer_version = original.producer_name, original.producer_version
+    # What the tools note there for themselves is nobody else's.
+    del made.metadata_props[:]
+    made.metadata_props.extend(original.metadata_props)
     path = os.path.join(directory, f"{name}.onnx")
     content = made.SerializeToString(deterministic=True)
     onnx.checker.check_model(content)
     with open(path, "wb") as file:
         file.write(content)
+    del made, content
+    trim_heap()
     return Model(name, "onnx", (file_of(path, f"{name}.onnx"),), notes)
 
 

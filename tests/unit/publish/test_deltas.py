@@ -26,6 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import deltas
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.alignment import Source
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import main
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.delta_file import write_delta
@@ -300,6 +301,16 @@ def test_a_file_is_compressed_where_that_helps(repository: Path, tmp_path: Path)
     assert whole.delta.size < 0.3 * whole.file.size
     add_deltas(str(repository), found)
     assert Repository(str(repository)).deltas(whole.file) == [whole.delta]
+
+
+def test_large_weights_that_hardly_compress_are_not_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deltas, "_LARGE_BYTES", 1 << 18)
+    weights = np.random.default_rng(1).standard_normal(1 << 17).astype(np.float32)
+    pruned = np.where(np.abs(weights) > 2, weights, 0)
+    files = {"dense.bin": weights.tobytes(), "pruned.bin": pruned.tobytes(), "small.bin": weights[: 1 << 13].tobytes()}
+    made = make_release("1.0.0", files=files)
+    found = make_deltas(made.release, _locate(made, tmp_path), None, str, str(tmp_path))
+    assert sorted(item.file.path for item in found) == ["pruned.bin", "small.bin"]
 
 
 def test_nothing_is_published_that_is_not_smaller(tmp_path: Path) -> None:

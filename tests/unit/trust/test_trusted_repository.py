@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -307,7 +308,7 @@ def test_a_download_that_breaks_off_goes_on_from_there(tmp_path: Path) -> None:
     assert Path(repository.blob_path(file.sha256)).read_bytes() == content
     asked = [starts[0], *starts[2:]]
     assert asked[0] == 0
-    assert all(later >= earlier + (1 << 20) for earlier, later in zip(asked[:-1], asked[1:], strict=True)), asked
+    assert all(later >= earlier + (1 << 20) for earlier, later in itertools.pairwise(asked)), asked
 
 
 def test_the_environment_names_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

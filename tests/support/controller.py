@@ -81,7 +81,13 @@ class Ansible:
         variables = {"model_repository": str(DIGITS), "model_repository_unsigned": True}
         inventory = {"all": {"vars": variables, "children": {"edge": {"hosts": hosts}}}}
         (self.directory / "hosts.json").write_text(json.dumps(inventory))
-        (self.directory / "ansible.cfg").write_text("[defaults]\n")
+        self.configure()
+
+    def configure(self, *settings: str) -> None:
+        """Write ``ansible.cfg`` with ``settings`` of its section ``[defaults]``, beside what every test has there."""
+        # As in this repository's own: at the default, asking whether forks are done is a good part of the work.
+        lines = ["[defaults]", "internal_poll_interval = 0.01", *settings]
+        (self.directory / "ansible.cfg").write_text("".join(f"{line}\n" for line in lines))
 
     def start(self, playbook: str, *options: str, **variables: Any) -> subprocess.Popen[str]:
         """Start a playbook of the collection (by its FQCN) or a file."""

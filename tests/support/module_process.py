@@ -32,7 +32,7 @@ class ModuleProcess:
 
     def __init__(self, directory: Path, device: Device) -> None:
         ansible = Ansible(directory, [device])
-        (ansible.directory / "ansible.cfg").write_text("[defaults]\nkeep_remote_files = true\n")
+        ansible.configure("keep_remote_files = true")
         # Where the device has the command, Ansible sends no module.
         device.remove_command()
         task = {"edgeml.fleet.model_swap": {"model": "none", "version": "0", "state": "absent"}}

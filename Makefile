@@ -20,7 +20,8 @@ setup: ## make this machine ready: packages, .venv, Docker Engine, device image,
 	@tools/setup
 
 .PHONY: demo
-demo: setup ## roll models out over emulated ARM devices, good ones and bad ones
+demo: ## roll models out over emulated ARM devices, good ones and bad ones
+	@tools/setup --demo
 	@.venv/bin/python examples/digits/demo.py
 
 .PHONY: test

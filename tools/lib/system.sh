@@ -31,11 +31,14 @@ check_system() {
     say "$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release), $(uname -m), $(nproc) cores, $("$python" --version) at $python"
 }
 
-# wanted_packages: print the Debian packages that the set-up uses on this machine.
+# wanted_packages: print the Debian packages that the set-up uses on this machine, those of tests only where $for_tests says so.
 wanted_packages() {
-    echo ca-certificates iptables mmdebstrap debian-archive-keyring openssh-client prometheus strace e2fsprogs
-    echo chromium chromium-driver # look at the report as a person does
-    echo cron # runs the crontab of the examples
+    echo ca-certificates iptables mmdebstrap debian-archive-keyring openssh-client
+    if [ "$for_tests" ]; then
+        echo prometheus strace e2fsprogs
+        echo chromium chromium-driver # look at the report as a person does
+        echo cron # runs the crontab of the examples
+    fi
     if [ "$(dpkg --print-architecture)" != arm64 ]; then echo arch-test binfmt-support qemu-user-static; fi
     # Docker's own packages conflict with Debian's: whatever engine is there is taken.
     if ! command -v dockerd >/dev/null && [ ! -S /var/run/docker.sock ]; then echo docker.io; fi

@@ -25,7 +25,7 @@ demo: ## roll models out over emulated ARM devices, good ones and bad ones
 	@.venv/bin/python examples/digits/demo.py
 
 .PHONY: test
-test: ## set up, then lint, sanity, unit, molecule and molecule-native; say where the time went
+test: ## set up, then run all the checks that take minutes, side by side; say where the time went
 	@tools/test
 
 .PHONY: lint
@@ -68,13 +68,22 @@ judges: ## have the field's own tools judge the collection: newest ansible-core,
 	@tools/judges
 
 .PHONY: unit
-unit: coverage ## run the tests that need no device
-	pytest $(WORKERS) tests/integration
+unit: coverage integration ## run the tests that need no device
+
+.PHONY: integration
+integration: ## run Ansible, servers and faults on devices that are directories of this machine
+	pytest $(WORKERS) -m 'not both_ways' tests/integration
 	pytest $(WORKERS) tests/faults
 
+.PHONY: both-ways
+both-ways: ## ask a device by modules all that the integration tests ask it by requests
+	pytest $(WORKERS) -m both_ways tests/integration
+
 .PHONY: coverage
-coverage: ## measure which branches of the parts that decide the unit tests reach; fail below the floor
-	coverage run -m pytest tests/unit
+coverage: ## run the unit tests; fail if they reach too few branches of the parts that decide
+	coverage erase
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml pytest $(WORKERS) tests/unit
+	coverage combine --quiet
 	coverage report
 
 .PHONY: faults

@@ -6,10 +6,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import hypothesis
 import links
+
+# `make coverage` measures the processes that run tests, and not the programs that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_START", None)
 
 links.make_links()
 sys.path.insert(0, str(links.PYTHON_PATH))

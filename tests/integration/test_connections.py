@@ -113,7 +113,7 @@ def with_ssh(ssh: dict[str, Any]) -> Devices:
 
 
 def test_what_a_device_counts_as_where_no_connection_can_be_made(tmp_path: Path, ssh: dict[str, Any]) -> None:
-    site = Site(tmp_path)
+    site = Site(tmp_path, command=False)
     by_ssh = with_ssh(ssh)
     expected = {**WITHOUT_SSH, **by_ssh}
     hosts = {name: {"number": number, **expected[name][0]} for number, name in enumerate(expected)}

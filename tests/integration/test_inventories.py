@@ -17,7 +17,7 @@ from sites import Site
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+    return Site(tmp_path, command=True)
 
 
 LONG = "plant-" + "a" * 240

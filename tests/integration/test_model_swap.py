@@ -24,7 +24,12 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import 
 MODEL_FILE = "model.onnx"
 
 
-@pytest.fixture(params=["request", "module"])
+# All tests ask by requests; `make both-ways` has them ask by modules too, and a test with this mark always does. That
+# both ways return the same fields is in test_device_call.py.
+both_ways = pytest.mark.parametrize("device", ["request", "module"], indirect=True)
+
+
+@pytest.fixture(params=["request", pytest.param("module", marks=pytest.mark.both_ways)])
 def device(machines: dict[str, Device], request: pytest.FixtureRequest) -> Device:
     """A pristine device that can be asked in one way alone: by a request to its command, having no Python for modules,
     or by a module, having no command."""
@@ -101,6 +106,7 @@ def message(result: dict[str, Any]) -> str:
 # ---- each path four ways ----
 
 
+@both_ways
 def test_a_versions_life_four_ways(ansible: Ansible, device: Device) -> None:
     """First installation, staging, upgrade, going back, and forth again."""
     first, staged, upgrade, back, forth = (
@@ -226,6 +232,7 @@ def must_have_refused(device: Device, before: Any, *results: dict[str, Any]) -> 
     assert device.snapshot() == before
 
 
+@both_ways
 def test_a_damaged_release_is_refused(ansible: Ansible, serving: Device, tmp_path: Path) -> None:
     digest = blob("1.1.0", MODEL_FILE).name
     good = blob("1.1.0", MODEL_FILE).read_bytes()
@@ -251,6 +258,7 @@ def test_a_damaged_release_is_refused(ansible: Ansible, serving: Device, tmp_pat
     assert serving.events() == [("activate", None, "1.0.0"), ("activate", "1.0.0", "1.1.0")]
 
 
+@both_ways
 def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository: Path) -> None:
     """Every refusal in one run: what is wrong is named, and the device is as it was."""
     blob("1.1.0", MODEL_FILE, repository).unlink()
@@ -547,6 +555,7 @@ def test_info_of_a_pristine_device(ansible: Ansible, device: Device) -> None:
     }
 
 
+@both_ways
 def test_info_of_a_device_that_serves(ansible: Ansible, serving: Device) -> None:
     _swap, plain, probed = ansible.tasks(
         swap("1.1.0", rollout_id="rollout-7"), info(), info(model="digits", probe=True, history=1)

@@ -31,7 +31,7 @@ INTERPRETERS = ["auto", "auto_silent", sys.executable]
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    made = Site(tmp_path)
+    made = Site(tmp_path, command=False)
     hosts = {
         f"edge-{number}": {"number": number, "ansible_python_interpreter": interpreter}
         for number, interpreter in enumerate(INTERPRETERS)

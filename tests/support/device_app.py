@@ -18,6 +18,13 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.code import c
 PYTHON = os.environ.get("EDGEML_TEST_DEVICE_PYTHON") or sys.executable
 COMMAND = f"#!{PYTHON} -sSE\n" + (REPOSITORY / "roles/inference_service/files/device/edgeml").read_text()
 
+_SHELL = """\
+#!/bin/sh
+exec unshare --mount --propagation private sh -c '
+    mount -t overlay -o lowerdir={bin}:/usr/local/bin overlay /usr/local/bin && exec /bin/sh "$@"
+' sh "$@"
+"""
+
 
 def make_app(directory: Path) -> None:
     """Make the app in an empty directory."""
@@ -31,3 +38,19 @@ def write_command(directory: Path, code: str | None = None, program: str = COMMA
     (directory / "edgeml_device.sha256").write_text(code or code_digest())
     (directory / "edgeml").write_text(program)
     (directory / "edgeml").chmod(0o755)
+
+
+def command_shell(directory: Path) -> Path:
+    """Make a shell with which this machine has the command ``edgeml`` where a device has it, and return its path.
+
+    For ``ansible_shell_executable``: Ansible then calls the command, which costs a fraction of a module's start.
+    """
+    made = directory / "device"
+    (made / "app").mkdir(parents=True)
+    make_app(made / "app")
+    (made / "bin").mkdir()
+    (made / "bin" / "edgeml").symlink_to(made / "app" / "edgeml")
+    shell = made / "shell"
+    shell.write_text(_SHELL.format(bin=made / "bin"))
+    shell.chmod(0o755)
+    return shell

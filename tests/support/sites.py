@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from controller import Ansible, Run
+from device_app import command_shell
 from releases import make_release, publish
 from rollouts import UNMEASURED
 
@@ -20,10 +21,14 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import 
 
 
 class Site:
-    """Devices on this machine that hold a release and serve it with nobody to tell, in the reader's own inventory."""
+    """Devices on this machine that hold a release and serve it with nobody to tell, in the reader's own inventory.
 
-    def __init__(self, directory: Path) -> None:
+    With ``command`` they have the command ``edgeml``; without, Ansible sends them modules.
+    """
+
+    def __init__(self, directory: Path, *, command: bool) -> None:
         self.directory = directory
+        self.shell = str(command_shell(directory)) if command else "/bin/sh"
         publish(make_release("1.0.0", model="plain", files={"model.bin": b"weights"}), directory / "repository")
         self.ansible = Ansible(directory, [])
         (self.ansible.directory / "hosts.json").unlink()
@@ -42,6 +47,7 @@ class Site:
             "ansible_connection": "local",
             "ansible_become": False,
             "ansible_python_interpreter": sys.executable,
+            "ansible_shell_executable": self.shell,
             "model_repository": str(self.directory / "repository"),
             "model_repository_unsigned": True,
             "rollout_server": {"store": f"{self.directory}/stores/{{{{ number }}}}", "strategy": "none"},

@@ -95,6 +95,7 @@ benchmark: ## measure what swaps cost, and what the inference server does, besid
 	pytest tests/benchmark
 	python tests/benchmark/swap_under_load.py
 	python tests/benchmark/activate_large_model.py
+	python tests/benchmark/upgrade_under_load.py
 	python tests/benchmark/server_costs.py
 
 .PHONY: delta-sizes

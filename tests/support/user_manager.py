@@ -73,13 +73,13 @@ class UserManager:
             command, env=self._environment, capture_output=True, text=True, check=check, timeout=GUARD_SECONDS
         )
 
-    def property(self, unit: str, name: str) -> str:
+    def shown(self, unit: str, name: str) -> str:
         """What systemd says of a unit."""
         return self.call("show", f"--property={name}", "--value", unit)
 
     def wait_for(self, unit: str, **properties: str) -> None:
         """Wait until a unit has these properties."""
         deadline = time.monotonic() + GUARD_SECONDS
-        while any(self.property(unit, name) != value for name, value in properties.items()):
+        while any(self.shown(unit, name) != value for name, value in properties.items()):
             assert time.monotonic() < deadline, (properties, self.call("show", unit))
             time.sleep(0.2)

@@ -13,7 +13,7 @@ from links import PYTHON_PATH, REPOSITORY
 from user_manager import UserManager
 
 UNIT = "edgeml-inference.service"
-WATCHDOG_SECONDS = 20
+WATCHDOG_SECONDS = 60
 TEMPLATE = REPOSITORY / "roles" / "inference_service" / "templates" / UNIT
 # They hide the tests' own files, or need more rights than a container has.
 WITHOUT = ("ProtectHome", "PrivateTmp", "ProtectKernelLogs", "ProtectKernelTunables")
@@ -41,6 +41,7 @@ ExecReload={run}.tools.reload {same} --watchdog-seconds {WATCHDOG_SECONDS} $MAIN
 StandardError=append:{self._directory}/log
 Restart=always
 RestartSec=100ms
+TimeoutStartSec=240
 WatchdogSec={WATCHDOG_SECONDS}
 OOMPolicy=continue
 ReadWritePaths={self._directory}

@@ -357,8 +357,9 @@ def test_a_unit_that_hands_over_is_reloaded_instead_of_restarted(
 def test_where_a_handover_cannot_be_the_unit_is_restarted(place: Place, systemctl: Systemctl) -> None:
     systemctl.show("active", "enabled", reload="{ path=/bin/python ; code=exited ; status=75 }")
     systemctl.fail("reload a.service")
-    place.run(files=[place.file("config", "1", restarts="a.service")], units=[handed_over(place)])
+    changes = place.run(files=[place.file("config", "1", restarts="a.service")], units=[handed_over(place)])
     assert systemctl.calls() == ["reload a.service", "restart a.service"]
+    assert changes[-1]["after"] == "restarted, because it could not hand over: its log says why"
 
 
 def test_a_new_process_that_is_not_ready_leaves_the_one_before(place: Place, systemctl: Systemctl) -> None:

@@ -292,8 +292,10 @@ class Setup:
     def _control(self, verb: str, unit: Mapping[str, Any], active_state: str) -> None:
         lock = unit["handover_lock"]
         try:
-            if verb == "restart" and lock and hand_over(unit["name"], lock):
-                return
+            if verb == "restart" and lock:
+                if hand_over(unit["name"], lock):
+                    return
+                self.changes[-1]["after"] += ", because it could not hand over: its log says why"
         except StillServesError:
             self._still_serves.add(unit["name"])
             raise

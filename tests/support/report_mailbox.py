@@ -19,9 +19,12 @@ READER_UNIT = "edgeml reader"
 
 
 class Mailbox:
-    """A mailbox in ``directory``. ``changes`` are variables of the role, without its name before theirs."""
+    """A mailbox in ``directory``. ``changes`` are variables of the role, without its name before theirs.
 
-    def __init__(self, directory: Path, **changes: Any) -> None:
+    ``client_ca`` is the fleet's authority, in PEM; without it there is one of the mailbox's own.
+    """
+
+    def __init__(self, directory: Path, client_ca: bytes | None = None, **changes: Any) -> None:
         self.directory = directory
         self.server = Authority("servers")
         self.fleet = Authority("fleet")
@@ -29,6 +32,8 @@ class Mailbox:
         both = self.server.issue("mailbox", directory / "certificate.pem")
         shutil.copyfile(both, directory / "key.pem")
         self.fleet.write(directory / "client-ca.pem")
+        if client_ca is not None:
+            (directory / "client-ca.pem").write_bytes(client_ca)
         self.files = directory / "files"
         for path in (directory / "part", self.files / "reports", self.files / "enroll"):
             path.mkdir(parents=True)

@@ -30,6 +30,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "module_utils._fetch": ("module_utils._common", "module_utils._release"),
     # Whether a repository is to be trusted is decided by itself: for the controller, and for a device that pulls.
     "module_utils._trust": ("module_utils._common", "module_utils._release"),
+    # A device's key and certificate: the device makes and takes them, the controller signs.
+    "module_utils._enrolment": ("module_utils._common",),
     "module_utils._device": ("module_utils._common", "module_utils._release", "module_utils._fetch"),
     "module_utils._pull": (
         "module_utils._common",
@@ -60,6 +62,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._fetch",
         "module_utils._trust",
     ),
+    "plugin_utils._enrolment": ("module_utils._common", "module_utils._enrolment"),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),
@@ -75,10 +78,12 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     # A device has it where it pulls. Nothing else of its code imports what needs it, but in functions.
     "module_utils._trust": ("tuf",),
     "module_utils._pull.report": ("cryptography",),
+    "module_utils._enrolment": ("cryptography",),
     "module_utils": (),
     "modules": ("ansible.module_utils",),
     "doc_fragments": (),
     # The client, and so what a rollout needs, has python-tuf; who signs has also what makes keys.
+    "plugin_utils._enrolment": ("cryptography",),
     "plugin_utils._trust.repository": ("ansible",),
     "plugin_utils._trust": ("cryptography", "securesystemslib", "tuf"),
     # ansible-core and what ansible-core itself depends on.

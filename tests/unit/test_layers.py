@@ -40,6 +40,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._trust",
         "module_utils._device",
     ),
+    # Presence and telemetry of a device, and its triggers.
+    "module_utils._mqtt": ("module_utils._common", "module_utils._device.store"),
     # What a device is asked and what it answers is the contract of both programs.
     "plugin_utils._call": ("module_utils._common", "module_utils._device.request", "plugin_utils._links"),
     # The desk scores answers as a device does, and ends what it started as a device does.
@@ -79,6 +81,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "module_utils._trust": ("tuf",),
     "module_utils._pull.report": ("cryptography",),
     "module_utils._enrolment": ("cryptography",),
+    "module_utils._mqtt": ("paho",),
     "module_utils": (),
     "modules": ("ansible.module_utils",),
     "doc_fragments": (),

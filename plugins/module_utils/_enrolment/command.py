@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
 def enroll(options: argparse.Namespace) -> dict[str, Any]:
     """Have a key, bring the request to the mailbox or a directory, and take the certificate that lies there.
 
-    Returns ``device``, ``fingerprint``, ``request`` (PEM), ``certificate`` (PEM or empty), ``until`` (when it expires, in
-    ISO 8601, or empty) and ``is_due`` (whether another certificate is wanted). Raises EdgemlError and OSError.
+    Returns ``device``, ``fingerprint``, ``request`` (PEM), ``certificate`` (PEM or empty), ``until`` (when it expires,
+    in ISO 8601, or empty) and ``is_due`` (whether another certificate is wanted). Raises EdgemlError and OSError.
     """
     # They need what the role brings, and their time on a small board.
     from .certificate import is_due, read_certificate, valid_until

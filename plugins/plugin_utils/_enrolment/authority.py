@@ -18,6 +18,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.certificate import is_due, read_certificate
@@ -108,6 +109,8 @@ class Authority:
 
     def issue_reader(self, name: str, *, days: int) -> str:
         """A certificate of a reader of the mailbox, with its key, in PEM."""
+        if self._device(name).exists():
+            raise EnrolmentError(f"{name}: is a device; a reader needs a name of its own")
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(
             [
@@ -117,7 +120,13 @@ class Authority:
         )
         return _pem(self._issue(subject, key.public_key(), days)) + _key_text(key)
 
+    def reader_path(self, name: str) -> Path:
+        """Where the certificate of a reader is kept, with its key."""
+        return self._directory / f"reader-{check_name(name)}.pem"
+
     def _give(self, public_key: object, name: str, days: int) -> str:
+        if self.reader_path(name).exists():
+            raise EnrolmentError(f"{name}: is a reader; a device needs a name of its own")
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, check_name(name))])
         content = _pem(self._issue(subject, public_key, days))
         path = self._device(name)
@@ -156,7 +165,7 @@ def _sign(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
     if not constraints.ca:
-        usage = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH])
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = builder.add_extension(usage, critical=False)
     return builder.sign(key, hashes.SHA256())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def test_a_device_takes_only_its_own_certificate(tmp_path: Path, device: Device,
         ),
         (own.sign(make_request(other, "edge-1"), "edge-1", others, days=9), "of another key"),
         (stranger.sign(request, "edge-1", digest, days=9), "none of the authorities signed it"),
-        (own.issue_reader("edge-1", days=9), "expected CN=<device> and nothing else"),
+        (own.issue_reader("reader", days=9), "expected CN=<device> and nothing else"),
     ):
         (stick / f"{digest}.pem").write_text(content)
         with pytest.raises(EnrolmentError, match=problem):
@@ -251,6 +252,19 @@ def test_a_reader_has_a_certificate_with_its_key(tmp_path: Path, authority: Auth
     assert enrolment(tmp_path, later=61).have_reader("controller", str(path))
 
 
+def test_no_device_has_the_name_of_a_reader(tmp_path: Path, authority: Authority) -> None:
+    """A broker knows clients by these names alone."""
+    operator = enrolment(tmp_path)
+    operator.have_reader("controller", str(authority.reader_path("controller")))
+    request = make_request(ec.generate_private_key(ec.SECP256R1()), "controller").decode()
+    with pytest.raises(EnrolmentError, match="controller: is a reader"):
+        operator.sign_request("controller", request, False)
+    request = make_request(ec.generate_private_key(ec.SECP256R1()), "edge-1").decode()
+    operator.sign_request("edge-1", request, False)
+    with pytest.raises(EnrolmentError, match="edge-1: is a device"):
+        authority.issue_reader("edge-1", days=9)
+
+
 def test_a_certificate_is_read_whatever_the_clock_says(tmp_path: Path, authority: Authority) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     digest = fingerprint(key.public_key())
@@ -285,9 +299,9 @@ def test_the_command(tmp_path: Path, authority: Authority, monkeypatch: pytest.M
 
 
 def test_packages_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pull_packages.sys, "path", ["before"])
+    monkeypatch.setattr(sys, "path", ["before"])
     with pytest.raises(EdgemlError, match=r"pull_agent brings them"):
         pull_packages.use_pull_packages(str(tmp_path / "absent"))
     for _time in range(2):
         pull_packages.use_pull_packages(str(tmp_path))
-    assert pull_packages.sys.path == [str(tmp_path), "before"]
+    assert sys.path == [str(tmp_path), "before"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role pull_agent leaves on a device: its own key with a certificate, packages, and units that are confined."""
+"""What the role pull_agent leaves on a device: a key of its own with a certificate, packages, and confined units."""
 
 from __future__ import annotations
 

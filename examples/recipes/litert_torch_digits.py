@@ -4,7 +4,7 @@
 
 """A recipe: a network of PyTorch, to LiteRT (TensorFlow Lite) by litert-torch.
 
-Publish it with:  edgeml-publish release --source litert_torch_digits.py --golden-rows 1 …   (it takes one at a time)
+Publish it with:  edgeml-publish release --source litert_torch_digits.py …   (the model takes one image at a time)
 Its holdout:      TRAINING/bin/python litert_torch_digits.py holdout.npz
 
 litert-torch 0.10 says nothing of what it changes: whole numbers of 64 bits become those of 32, and resizing by

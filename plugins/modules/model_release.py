@@ -100,7 +100,7 @@ options:
     type: bool
     default: true
   golden_rows:
-    description: How many samples the golden file has.
+    description: How many samples the golden file has. A model that takes a fixed number of samples gets that number.
     type: int
     default: 8
   runtime_minimum:

@@ -74,7 +74,8 @@ def make_document(
 ) -> ReleaseDocument:
     """Write the manifest of the variants that passed. Raises RefusedError where no sample can be golden."""
     options = publication.options
-    rows = golden_rows(holdout.samples.inputs, _rows_all_agree_on(passed, holdout), options.golden_rows)
+    count = _fixed_rows(passed) or options.golden_rows
+    rows = golden_rows(holdout.samples.inputs, _rows_all_agree_on(passed, holdout), count)
     if not rows:
         raise RefusedError(["golden file: the variants agree on no sample"])
     files = _Files(publication)
@@ -118,6 +119,15 @@ def make_document(
     except ManifestError as error:
         raise PublishError(f"manifest: {error}") from error
     return ReleaseDocument(document, release, files.locations)
+
+
+def _fixed_rows(passed: Sequence[Candidate]) -> int | None:
+    """The number of rows that a variant takes, where it takes no other: the golden test is one request."""
+    for candidate in passed:
+        sizes = {spec["shape"][0] for spec in candidate.known.said["inputs"] if spec["shape"]}
+        if len(sizes) == 1 and min(sizes) > 0:
+            return int(min(sizes))
+    return None
 
 
 def _rows_all_agree_on(passed: Sequence[Candidate], holdout: Holdout) -> list[int]:

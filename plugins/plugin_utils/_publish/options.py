@@ -99,7 +99,10 @@ class ReleaseOptions:
         default=True,
         metadata=_is("bool", "whether devices compare their requests with the holdout, and report drift"),
     )
-    golden_rows: int = field(default=8, metadata=_is("int", "how many samples the golden file has", least=1))
+    golden_rows: int = field(
+        default=8,
+        metadata=_is("int", "how many samples the golden file has; a model that takes a fixed number gets it", least=1),
+    )
     runtime_minimum: str | None = field(
         default=None, metadata=_is("str", "the oldest runtime that devices have; a newer model is refused")
     )

@@ -224,6 +224,19 @@ def test_classes_have_no_tolerance_and_golden_samples_are_those_on_which_all_agr
     assert json.loads(golden.read_text())["outputs"][0]["data"] == LABELS[:10].tolist()
 
 
+@pytest.mark.parametrize(("rows", "expected"), [(-1, 8), (1, 1), (32, 32)])
+def test_a_model_that_takes_a_fixed_number_of_samples_has_so_many_golden_ones(
+    tmp_path: Path, said: Answers, rows: int, expected: int
+) -> None:
+    found = measured(LABELS)
+    taken = {**IMAGE, "shape": [rows, *IMAGE["shape"][1:]]}
+    said.variants["onnx-fp32"] = Measured({**found.said, "inputs": [taken]}, found.outputs)
+    case = Case(tmp_path)
+    published = case.publish()
+    golden = Path(case.options["repository"], "blobs", "sha256", published.document["golden"]["sha256"])
+    assert json.loads(golden.read_text())["outputs"][0]["shape"][0] == expected
+
+
 def test_texts_that_are_not_those_of_the_source_framework(tmp_path: Path, said: Answers) -> None:
     texts = np.array([f"digit {label}" for label in LABELS])
     said.variants["onnx-fp32"] = measured(texts)

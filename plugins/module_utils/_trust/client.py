@@ -32,7 +32,7 @@ from typing import IO, TYPE_CHECKING, Any, Generator, Iterator, NamedTuple, cast
 from .._release.withdrawals import Withdrawals
 from . import metadata
 from .metadata import METADATA, SignedRelease, TrustError, release_of, signed_release, target_name
-from .roots import is_development
+from .roots import difference, is_development, read_root
 
 with contextlib.suppress(ImportError):
     from tuf.api import exceptions
@@ -264,6 +264,23 @@ class Client:
         self._targets = self._read()
 
     def _read(self) -> dict[str, TargetFile]:
+        try:
+            return self._update()
+        except TrustError as error:
+            why = self._other_root() if error.kind == "signature" else None
+            raise TrustError(f"{self.location}: {why}", kind=error.kind) if why else error from None
+
+    def _other_root(self) -> str | None:
+        """Whether the signatures do not fit because the pinned root is another repository's, in words. What the
+        repository says of itself is told, and never trusted."""
+        pinned = read_root(self._root, self.location)
+        url = f"{self._base}{METADATA}/{pinned.version}.root.json"
+        try:
+            return difference(pinned, read_root(self._fetcher.download_bytes(url, metadata.ROOT_BYTES_MAX), url))
+        except (exceptions.DownloadError, TrustError):
+            return None
+
+    def _update(self) -> dict[str, TargetFile]:
         with self._refusing(), self._locked():
             updater = Updater(
                 metadata_dir=self._state,

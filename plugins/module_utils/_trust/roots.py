@@ -39,3 +39,39 @@ def is_development(root: Root) -> bool:
     return all(len(role.keyids) == 1 for role in root.roles.values()) and (
         len({keyid for role in root.roles.values() for keyid in role.keyids}) == 1
     )
+
+
+def read_root(content: bytes, origin: str) -> Root:
+    """Read a pinned root. Raises TrustError, which begins with ``origin``, for a file that is none."""
+    from tuf.api.exceptions import RepositoryError
+    from tuf.api.metadata import Metadata, Root
+
+    why = "another file"
+    try:
+        document: Metadata[Any] = Metadata.from_bytes(content)
+        if isinstance(document.signed, Root):
+            return document.signed
+        why = f"metadata of the type {document.signed.type}"
+    except (RepositoryError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise TrustError(
+        f"{origin}: expected a copy of the repository's root.json, which keys init writes beside the keys, and which "
+        f"is in the repository as metadata/1.root.json; found {why}"
+    )
+
+
+def difference(pinned: Root, found: Root) -> str | None:
+    """Why a repository's root is not the pinned one of the same version: the keys of both; None where they are the
+    same."""
+    expected, actual = (sorted(root.roles["root"].keyids) for root in (pinned, found))
+    if expected == actual:
+        return None
+    return (
+        f"root {pinned.version} has the keys {_short(actual)}, and the pinned root has {_short(expected)}: "
+        "model_repository_root is another repository's, or somebody has put another repository in the place of this "
+        "one (wrong key). Compare the key ids with the people who sign before you pin another root"
+    )
+
+
+def _short(key_ids: list[str]) -> str:
+    return ", ".join(key_id[:8] for key_id in key_ids)

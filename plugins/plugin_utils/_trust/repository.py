@@ -277,6 +277,9 @@ def open_repository(location: str, trust: Trust) -> OpenRepository:
     root = _pinned(trust.root)
     require_packages()
     from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client, Tls
+    from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import read_root
+
+    read_root(root, f"{trust.root}: model_repository_root")
 
     # One state for each repository and pinned root: whoever pins another begins anew.
     digest = hashlib.sha256(location.rstrip("/").encode() + b"\0" + root).hexdigest()[:32]

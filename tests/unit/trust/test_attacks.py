@@ -184,9 +184,12 @@ def test_wrong_key(repository: tuple[Signed, str], tmp_path: Path, role: str) ->
 
 
 def test_another_repository_in_its_place(repository: tuple[Signed, str], tmp_path: Path) -> None:
-    _other, location = repository
+    other, location = repository
     trusted = Signed(tmp_path / "trusted")
-    refused(Client(location, trusted.root, str(tmp_path / "state")), "signature", "compare the pinned root")
+    client = Client(location, trusted.root, str(tmp_path / "state"))
+    refused(client, "signature", "model_repository_root is another repository's, or somebody has put another")
+    ids = [sorted(key.public.keyid[:8] for key in signed.holders.root) for signed in (other, trusted)]
+    refused(client, "signature", f"has the keys {', '.join(ids[0])}, and the pinned root has {', '.join(ids[1])}")
 
 
 def test_one_of_two_keys(repository: tuple[Signed, str], tmp_path: Path) -> None:

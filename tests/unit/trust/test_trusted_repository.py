@@ -90,10 +90,17 @@ def test_a_root_that_is_not_there(signed: Signed, tmp_path: Path) -> None:
 
 
 def test_a_root_that_is_none(signed: Signed, trust: Trust) -> None:
-    Path(trust.root).write_text("{}")
-    with pytest.raises(TrustError) as caught:
-        open_repository(str(signed.path), trust).release("digits", "1.0.0")
-    assert caught.value.kind == "invalid"
+    for content in (
+        b"",
+        b"{}",
+        b"[]",
+        b"-----BEGIN PUBLIC KEY-----",
+        (signed.directory / "timestamp.json").read_bytes(),
+    ):
+        Path(trust.root).write_bytes(content)
+        with pytest.raises(TrustError, match=f"{trust.root}: model_repository_root: expected a copy of the") as caught:
+            open_repository(str(signed.path), trust)
+        assert caught.value.kind == "invalid"
 
 
 def test_a_controller_without_tuf(signed: Signed, trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:

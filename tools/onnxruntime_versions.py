@@ -22,8 +22,8 @@ from pathlib import Path
 
 from onnx import TensorProto, helper
 
-IR_VERSIONS = range(8, 17)
-OPSETS = range(13, 29)
+IR_VERSIONS = range(8, 18)
+OPSETS = range(13, 32)
 PROGRAM = """
 import json, sys
 import onnxruntime

@@ -225,7 +225,8 @@ def _ask_once(device: Device, model: str, answer: Answer, binary: bool, batched:
 
 
 def _refusal(reason: str, by_itself: str) -> tuple[Kind, str]:
-    if "which the protocol cannot carry" in reason or "which this server cannot carry" in reason:
+    carried = ("which the protocol cannot carry", "which the protocol can carry", "which this server cannot carry")
+    if any(each in reason for each in carried):
         return Kind.PROTOCOL, reason
     if by_itself:
         return Kind.RUNTIME, reason

@@ -32,8 +32,9 @@ RECIPES = Path(__file__).with_name("peers")
 VENVS = REPOSITORY / ".cache" / "peers"
 ROLE_FILES = REPOSITORY / "roles" / "inference_service" / "files"
 ONNXRUNTIME = "onnxruntime==1.32.0"
+LOCK = ROLE_FILES / "requirements" / f"cp{sys.version_info[0]}{sys.version_info[1]}.txt"
 PACKAGES: dict[str, list[str]] = {
-    "edgeml": [f"--requirement={ROLE_FILES}/requirements/cp{sys.version_info[0]}{sys.version_info[1]}.txt"],
+    "edgeml": [f"--requirement={LOCK}"],
     # Its worker processes end at their start with a newer uvloop.
     "mlserver": ["mlserver==1.7.1", "uvloop==0.21.0", ONNXRUNTIME],
     "flask": ["flask==3.1.2", "gunicorn==23.0.0", ONNXRUNTIME],
@@ -52,11 +53,12 @@ def python_of(name: str) -> str:
     directory = VENVS / name
     python = directory / "bin" / "python"
     done = directory / "installed.json"
-    if not done.exists() or json.loads(done.read_text()) != PACKAGES[name]:
+    wanted = [*PACKAGES[name], *([LOCK.read_text()] if name == "edgeml" else [])]
+    if not done.exists() or json.loads(done.read_text()) != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(directory)], check=True)
         options = ["--quiet", "--disable-pip-version-check", *(["--no-deps"] if name == "edgeml" else [])]
         subprocess.run([str(python), "-m", "pip", "install", *options, *PACKAGES[name]], check=True)
-        done.write_text(json.dumps(PACKAGES[name]))
+        done.write_text(json.dumps(wanted))
     return str(python)
 
 

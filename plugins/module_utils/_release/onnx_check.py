@@ -21,7 +21,7 @@ FORMAT, RUNTIME = "onnx", "onnxruntime"
 IR_VERSIONS = {8: "1.15.1", 9: "1.15.1", 10: "1.18.1", 11: "1.23.2", 12: "1.24.1", 13: "1.24.1", 14: "1.32.0"}
 OPSETS = {
     19: "1.15.1", 20: "1.17.3", 21: "1.18.1", 22: "1.21.1", 23: "1.23.2", 24: "1.24.1", 25: "1.24.1", 26: "1.25.0",
-    27: "1.32.0",
+    27: "1.32.0", 28: "1.32.0",
 }  # fmt: skip
 # Those whose operators ONNX Runtime's wheels have.
 _DOMAINS = frozenset({"", ML_DOMAIN, "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})

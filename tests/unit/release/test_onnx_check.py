@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from releases import make_release, publish, variant_entry
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import has_locale
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_check import first_runtime
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_check import (
+    IR_VERSIONS,
+    OPSETS,
+    first_runtime,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import OnnxFile, Operator, read_onnx
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.variant_choice import choose_variant
@@ -149,7 +155,7 @@ def test_a_damaged_model_is_a_model_or_a_value_error(
         (model(ir_version=10), "1.17.0", "or export the model with IR version 9"),
         (model(opset=21), "1.17.0", "opset 21 needs ONNX Runtime 1.18.1; the manifest promises 1.17.0"),
         (model(opset=22), "1.18", "or export the model with opset 21"),
-        (model(opset=99), "1.32.0", "opset 99 is newer than 27, which is the newest that ONNX Runtime 1.32.0 loads"),
+        (model(opset=99), "1.32.0", "opset 99 is newer than 28, which is the newest that ONNX Runtime 1.32.0 loads"),
         (
             model(graph([helper.make_node("Fancy", ["x"], ["y"], domain="own.ops")], [tensor("y")])),
             "1.17.0",
@@ -220,6 +226,24 @@ def test_the_first_runtime_is_the_oldest_that_loads_a_version() -> None:
     assert [first_runtime({8: "1.15", 10: "1.18"}, number) for number in (7, 9, 10, 11)] == [
         *("1.15", "1.18", "1.18", None),
     ]
+
+
+@pytest.mark.parametrize(("table", "field"), [(OPSETS, "opset"), (IR_VERSIONS, "ir_version")])
+def test_the_newest_version_in_a_table_is_the_newest_that_its_runtime_loads(table: dict[int, str], field: str) -> None:
+    newest = max(table)
+    assert table[newest] == onnxruntime.__version__, "tools/onnxruntime_versions.py prints the tables anew"
+
+    def loads(number: int) -> bool:
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 4
+        proto = model(opset=number) if field == "opset" else model(ir_version=number)
+        try:
+            onnxruntime.InferenceSession(proto.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+        except runtime_errors.Fail:
+            return False
+        return True
+
+    assert (loads(newest), loads(newest + 1)) == (True, False)
 
 
 # ---- on the device ----

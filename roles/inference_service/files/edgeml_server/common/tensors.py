@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import InvalidRequestError
+from .number_lists import NumberList
 
 Array = Any
 """A NumPy array: of numbers, of booleans, or of objects that are all str (datatype BYTES; ``text_from_bytes``)."""
@@ -82,21 +83,28 @@ def from_json(spec: TensorSpec, shape: Sequence[int], data: Any) -> Array:
     Nothing is converted silently: no fractions to whole numbers, no texts to numbers, no number out of range. ``null``
     is NaN, as in replies.
     """
-    elements = _flat(spec, shape, data)
+    dtype = DTYPES[spec.datatype]
+    widest = data.array(dtype.kind) if isinstance(data, NumberList) else None
+    if widest is not None:
+        _check_nesting(spec, shape, data.lengths)
+        _check_count(spec, shape, len(widest))
+        elements: list[Any] = []
+    else:
+        elements = _flat(spec, shape, data.as_list() if isinstance(data, NumberList) else data)
     if spec.datatype == "BYTES":
         return _texts(spec, shape, elements)
-    dtype = DTYPES[spec.datatype]
     try:
         if dtype.kind == "b":
             if set(map(type, elements)) - {bool}:
                 raise TypeError("expected true or false")
             values = np.array(elements, dtype)
         else:
-            # array.array is as quick as NumPy and, unlike it, takes neither texts nor, for whole numbers, fractions.
-            values = np.frombuffer(_widest(dtype.kind, elements), f"{dtype.kind}8")
-            _check_range(values, dtype)
+            if widest is None:
+                # array.array is as quick as NumPy and, unlike it, takes neither texts nor fractions for whole numbers.
+                widest = np.frombuffer(_widest(dtype.kind, elements), f"{dtype.kind}8")
+            _check_range(widest, dtype)
             with np.errstate(over="raise"):
-                values = values.astype(dtype, copy=False)
+                values = widest.astype(dtype, copy=False)
     except (TypeError, OverflowError, FloatingPointError) as error:
         raise InvalidRequestError(f"input {spec.name!r}: data: expected {spec.datatype}; {error}") from error
     return values.reshape(shape)
@@ -173,10 +181,7 @@ def _flat(spec: TensorSpec, shape: Sequence[int], data: Any) -> list[Any]:
         elements = elements[0] if len(elements) == 1 else list(itertools.chain.from_iterable(elements))
     if not nesting:
         raise InvalidRequestError(f"input {spec.name!r}: data: expected a list; found {shown(data)}")
-    if len(nesting) > 1 and nesting != list(shape[: len(nesting)]):
-        raise InvalidRequestError(
-            f"input {spec.name!r}: data: expected lists nested as shape {shown(list(shape))}; found {shown(nesting)}"
-        )
+    _check_nesting(spec, shape, nesting)
     _check_count(spec, shape, len(elements))
     return elements
 
@@ -218,6 +223,13 @@ def _check_range(values: Array, dtype: Any) -> None:
     for value in (int(values.min()), int(values.max())):
         if not limits.min <= value <= limits.max:
             raise OverflowError(f"found {value}, outside {limits.min} to {limits.max}")
+
+
+def _check_nesting(spec: TensorSpec, shape: Sequence[int], nesting: list[int]) -> None:
+    if len(nesting) > 1 and nesting != list(shape[: len(nesting)]):
+        raise InvalidRequestError(
+            f"input {spec.name!r}: data: expected lists nested as shape {shown(list(shape))}; found {shown(nesting)}"
+        )
 
 
 def _check_count(spec: TensorSpec, shape: Sequence[int], found: int) -> None:

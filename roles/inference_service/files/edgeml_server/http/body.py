@@ -17,8 +17,6 @@ from .messages import ClientGoneError, Request
 
 # How many requests of the largest size may be in memory at once.
 _LARGEST_BODIES = 4
-# Smaller parts of a body are joined as they arrive.
-_JOINED_BYTES = 32 << 10
 
 
 class BodyReader:
@@ -28,7 +26,7 @@ class BodyReader:
         self._max_bytes = max_bytes
         self._bytes_in_memory = 0
 
-    async def read(self, request: Request) -> bytes:
+    async def read(self, request: Request) -> bytes | bytearray:
         """Return the whole body. Its size counts as memory in use until the caller passes it to ``release``.
 
         Raises TooLargeError, UnavailableError when too many bodies are in memory, and ClientGoneError.
@@ -36,7 +34,8 @@ class BodyReader:
         declared = request.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
             raise TooLargeError(f"expected a body of at most {self._max_bytes} bytes; found {int(declared)}")
-        parts: list[bytes | bytearray] = []
+        # It grows in place, so that no body is copied once more when its last part is there.
+        body = bytearray()
         size = 0
         try:
             while True:
@@ -50,12 +49,12 @@ class BodyReader:
                     raise TooLargeError(f"expected a body of at most {self._max_bytes} bytes; found more")
                 if self._bytes_in_memory > _LARGEST_BODIES * self._max_bytes:
                     raise UnavailableError(f"busy: {self._bytes_in_memory} bytes of requests are in memory; try again")
-                if message.get("more_body", False):
-                    _append(parts, part)
-                elif parts:
-                    return b"".join([*parts, part])
-                else:
+                last = not message.get("more_body", False)
+                if last and size == len(part):
                     return part
+                body += part
+                if last:
+                    return body
         except BaseException:
             self.release(size)
             raise
@@ -81,13 +80,3 @@ class BodyReader:
         if not isinstance(options, dict) or set(options) - known:
             raise InvalidRequestError(f"expected an object with {', '.join(known)}; found {shown(options)}")
         return options
-
-
-def _append(parts: list[bytes | bytearray], part: bytes) -> None:
-    """Append a part of a body. A client that sends single bytes occupies no more memory than their number."""
-    if len(part) >= _JOINED_BYTES:
-        parts.append(part)
-    elif parts and isinstance(parts[-1], bytearray) and len(parts[-1]) < _JOINED_BYTES:
-        parts[-1] += part
-    else:
-        parts.append(bytearray(part))

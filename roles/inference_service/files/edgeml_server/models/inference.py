@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from edgeml_server.common import json_codec
 from edgeml_server.common.errors import DeadlineError, InvalidRequestError
+from edgeml_server.common.number_lists import parse_large_request
 from edgeml_server.common.tensors import (
     DTYPES,
     Array,
@@ -74,7 +75,7 @@ def infer(
     version: str,
     classes: ClassNames,
     sequences: Sequences | None,
-    body: bytes,
+    body: bytes | bytearray,
     header_length: int | None,
     arrived: float,
 ) -> Answer:
@@ -100,7 +101,7 @@ def infer(
     return Answer(request, outputs, run_seconds, _reply(model, version, classes, request, outputs))
 
 
-def parse_request(backend: Backend, body: bytes, header_length: int | None) -> Request:
+def parse_request(backend: Backend, body: bytes | bytearray, header_length: int | None) -> Request:
     """Check a request in full. Raises InvalidRequestError, which names what is wrong."""
     if header_length == 0:
         return _raw_request(backend, body)
@@ -109,7 +110,9 @@ def parse_request(backend: Backend, body: bytes, header_length: int | None) -> R
             f"Inference-Header-Content-Length: expected at most the body's {len(body)} bytes; found {header_length}"
         )
     try:
-        document = json_codec.loads(memoryview(body)[:header_length])
+        document = parse_large_request(body) if header_length is None else None
+        if document is None:
+            document = json_codec.loads(memoryview(body)[:header_length])
     except ValueError as error:
         raise InvalidRequestError(f"expected JSON: {error}") from error
     if not isinstance(document, dict):
@@ -203,7 +206,7 @@ def _outputs(specs: Sequence[TensorSpec], items: Any, binary_by_default: bool) -
     return wanted
 
 
-def _raw_request(backend: Backend, body: bytes) -> Request:
+def _raw_request(backend: Backend, body: bytes | bytearray) -> Request:
     """The whole body is the one input's binary data; its variable size, if it has one, follows from the length."""
     if len(backend.inputs) != 1:
         raise InvalidRequestError(f"raw binary data: expected a model with one input; it has {len(backend.inputs)}")

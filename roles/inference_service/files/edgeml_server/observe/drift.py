@@ -37,6 +37,7 @@ from .reference import Series
 _KS_LEVEL = 0.001
 # A bin in which nothing was seen would make the PSI infinite.
 _PSEUDO_COUNT = 0.5
+_JOINED_BYTES_MAX = 256 << 10
 
 _log = Log(__name__)
 
@@ -157,9 +158,12 @@ def _labels(name: str, version: str, series: Series) -> tuple[str, str, str]:
 
 
 def _joined(name: str, records: Sequence[Record]) -> list[Array]:
-    """The tensors of that name in all records, those with rows of one shape as one."""
+    """The tensors of that name in all records, those with rows of one shape as one unless they are large."""
     found = [record.inputs[name] if name in record.inputs else record.outputs.get(name) for record in records]
     tensors = [tensor for tensor in found if tensor is not None and tensor.size]
     if len(tensors) < 2 or not tensors[0].ndim or len({tensor.shape[1:] for tensor in tensors}) > 1:
+        return tensors
+    # To copy them would cost more than it saves.
+    if sum(tensor.nbytes for tensor in tensors) > _JOINED_BYTES_MAX:
         return tensors
     return [np.concatenate(tensors)]

@@ -29,6 +29,8 @@ BATCH_RECORDS = 100
 FLUSH_SECONDS = 2.0
 _PENDING_RECORDS_MAX = 2048
 _PENDING_BYTES_MAX = 16 << 20
+# From so many bytes on requests are noted at once: memory that is given back early is used again by the next ones.
+_DUE_BYTES = 1 << 20
 
 _log = Log(__name__)
 
@@ -70,7 +72,7 @@ class Observer:
         self._pending.append((record, size, logged))
         if not self._filled.is_set():
             self._filled.set()
-        full = len(self._pending) >= BATCH_RECORDS or self._bytes_in - self._bytes_out >= _PENDING_BYTES_MAX // 2
+        full = len(self._pending) >= BATCH_RECORDS or self._bytes_in - self._bytes_out >= _DUE_BYTES
         if full and not self._due.is_set():
             self._due.set()
 

@@ -273,14 +273,14 @@ def summary_of(values: Array) -> dict[str, Any]:
     summary: dict[str, Any] = {"datatype": datatype_of(values), "shape": list(values.shape)}
     if values.dtype == object or not values.size:
         return summary
-    numbers = values.astype(np.float64).reshape(-1)
-    mean = float(numbers.mean())
+    numbers = values.reshape(-1)
+    mean = float(numbers.mean(dtype=np.float64))
     if not math.isfinite(mean):
         finite = numbers[np.isfinite(numbers)]
         summary["not_finite"] = int(numbers.size - finite.size)
         if not finite.size:
             return summary
-        numbers, mean = finite, float(finite.mean())
+        numbers, mean = finite, float(finite.mean(dtype=np.float64))
     summary.update(minimum=float(numbers.min()), maximum=float(numbers.max()), mean=_json_value(mean))
     return summary
 

@@ -17,6 +17,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON_PATH = REPOSITORY / ".cache" / "python"
+BYTE_COMPILED = {"PYTHONPYCACHEPREFIX": str(REPOSITORY / ".cache" / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
+"""The environment of a process whose start is measured: as on a device, where the role compiles what it installs, only
+the first process compiles."""
 
 _TARGETS = {
     "ansible_collections/edgeml/fleet": REPOSITORY,

@@ -17,6 +17,7 @@ from typing import Any
 from clone import PYTHON_PATH
 from controller import Ansible
 from device import Device
+from links import BYTE_COMPILED
 from measure import Cost, measured, read_costs
 from releases import Made
 
@@ -58,7 +59,9 @@ class ModuleProcess:
         self._file = directory / "module.py"
         self._log = directory / "costs"
         self._python = str(device.directory / "python")
-        self._command = ["env", f"PYTHONPATH={PYTHON_PATH}", self._python, "-sSm", "edgeml_device._device.cli"]
+        compiled = [f"{name}={value}" for name, value in BYTE_COMPILED.items()]
+        command = [self._python, "-sSm", "edgeml_device._device.cli"]
+        self._command = ["env", *compiled, f"PYTHONPATH={PYTHON_PATH}", *command]
 
     def prepare(self, made: Made, blobs: Path | None = None, **arguments: Any) -> None:
         """Write the module's file for a release, whose blobs lie in ``blobs`` where the device lacks them."""

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from links import REPOSITORY
+from links import BYTE_COMPILED, REPOSITORY
 from load import OK
 from server_process import GUARD_SECONDS, Device, Lines
 
@@ -88,11 +88,7 @@ class Server(ABC):
 
     def cpu_seconds(self) -> float:
         """Processor time that all its processes have used so far."""
-        total = 0
-        for pid in self._pids():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / _TICKS_PER_SECOND
+        return sum(cpu_seconds(pid) for pid in self._pids())
 
     def pss_bytes(self) -> int:
         """Proportional set size of all its processes."""
@@ -105,6 +101,12 @@ class Server(ABC):
             yield pid
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
                 waiting += map(int, children.read_text().split())
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
 def pss_bytes(pid: int) -> int:
@@ -128,7 +130,9 @@ class EdgemlServer(Server):
         # Of another start, it would say that this one is ready.
         self._device.log = Lines()
         try:
-            self._device.start(UNIT_ENVIRONMENT, prediction_log=str(self.directory / "predictions.db"))
+            self._device.start(
+                {**UNIT_ENVIRONMENT, **BYTE_COMPILED}, prediction_log=str(self.directory / "predictions.db")
+            )
         except BaseException:
             self._device.stop()
             raise

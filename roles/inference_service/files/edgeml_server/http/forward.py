@@ -35,7 +35,7 @@ class Forwarder:
         finally:
             self._bodies.release(len(body))
 
-    def _ask(self, method: str, target: str, body: bytes) -> Response:
+    def _ask(self, method: str, target: str, body: bytes | bytearray) -> Response:
         connection = UnixConnection(self._path, _SECONDS)
         try:
             connection.request(method, target, body or None)

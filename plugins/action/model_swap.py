@@ -21,6 +21,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAc
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import never_connected
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._sending import (
     Form,
+    PartSize,
     inline_arguments,
     smallest_forms,
     told,
@@ -35,6 +36,8 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 
 # The states that need the release.
 _BRINGING = ("present", "staged", "active")
+# How often a part is sent of which the device keeps nothing.
+_PART_ATTEMPTS = 3
 
 
 class ActionModule(DeviceAction):
@@ -43,6 +46,8 @@ class ActionModule(DeviceAction):
     _supports_check_mode = True
     _supports_diff = True
     _reached = False
+    # Bytes that were not sent, because an earlier sending that broke had brought them.
+    _resumed = 0
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the device, with the manifest from the repository and then the blobs that it asks for.
@@ -93,7 +98,7 @@ class ActionModule(DeviceAction):
                 warnings: list[str] = []
                 lacking = [files[sha] for sha in sorted(wanted)]
                 forms = smallest_forms(repository, lacking, _held(result), warnings.append)
-                args = self._with_forms(args, repository, forms)
+                args = self._with_forms(args, repository, forms, first, task_vars)
                 result = self._call(args, task_vars)
                 result["sent"] = told(forms)
                 result["warnings"] = [*warnings, *result.get("warnings", [])]
@@ -101,16 +106,20 @@ class ActionModule(DeviceAction):
                 if refused and not result.get("failed"):
                     # Whole, and without any delta: so this ends here.
                     forms = whole_forms(repository, [files[sha] for sha in sorted(refused) if sha in wanted])
-                    last = self._call(self._with_forms(args, repository, forms), task_vars)
+                    last = self._call(self._with_forms(args, repository, forms, result, task_vars), task_vars)
                     last["warnings"] = [*warnings, *last.get("warnings", []), *refused.values()]
                     last["sent"] = told(forms, result["sent"])
                     result = last
+                result["sent"]["bytes"] -= self._resumed
+                result["sent"]["resumed_bytes"] = self._resumed
                 tell_from_the_beginning(result, first)
                 if "fetched" in first:
                     result["fetched"] = first["fetched"]
                     result["warnings"] = [*first.get("warnings", []), *result.get("warnings", [])]
         except EdgemlError as error:
             self._refuse(args, str(error), task_vars)
+        except _PartRefusedError as error:
+            result = error.result
         except _TransferError as error:
             # A connection that is lost fails once more here, and the device is unreachable.
             self._refuse(args, f"the blobs could not be sent: {error}", task_vars)
@@ -189,13 +198,61 @@ class ActionModule(DeviceAction):
             f"{message}. Live now: {live or 'no version'}", result={**asked, "refused": True, "live": live}
         ) from None
 
-    def _with_forms(self, args: dict[str, Any], repository: OpenRepository, forms: Sequence[Form]) -> dict[str, Any]:
-        """The arguments with what is sent in them, after a transfer of the rest. Raises _TransferError."""
+    def _with_forms(
+        self,
+        args: dict[str, Any],
+        repository: OpenRepository,
+        forms: Sequence[Form],
+        asked: dict[str, Any],
+        task_vars: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        """The arguments with what is sent in them, after a transfer of the rest, for which the device ``asked``.
+
+        Raises _TransferError, and _PartRefusedError.
+        """
         repository.bring(form.file for form in forms if form.delta is None)
-        inline, rest = inline_arguments(forms)
+        for form in forms:
+            if form.in_parts:
+                self._send_parts(args, form, _held_of(asked, form), task_vars)
+        inline, rest = inline_arguments([form for form in forms if not form.in_parts])
         staged = {"staged_blobs": self._send(rest)} if rest else {}
         blobs = {**args.get("inline_blobs", {}), **inline["inline_blobs"]}
         return {**args, **staged, "inline_blobs": blobs, "inline_deltas": inline["inline_deltas"]}
+
+    def _send_parts(self, args: dict[str, Any], form: Form, held: int, task_vars: dict[str, Any] | None) -> None:
+        """Send a file part by part from ``held`` on; the device verifies and keeps each before the next is sent, and a
+        sending that breaks goes on.
+
+        Raises _TransferError where nothing comes of it, and _PartRefusedError.
+        """
+        self._resumed += held
+        size, fruitless, most = PartSize(), 0, held
+        while held < form.size:
+            began, why = time.monotonic(), "the device kept nothing of it"
+            part: dict[str, Any] = {"sha256": form.file.sha256}
+            try:
+                part.update(offset=held, path=self._send_content(form.read(held, size.bytes)))
+            except AnsibleError as error:
+                # The call says how much is there; one that does not reach the device either ends this.
+                why = str(error)
+            result = self._call({**args, "sent_part": part}, task_vars)
+            if result.get("failed"):
+                raise _PartRefusedError(result)
+            size.note(time.monotonic() - began)
+            held = _held_of(result, form)
+            fruitless = 0 if held > most else fruitless + 1
+            most = max(most, held)
+            if fruitless == _PART_ATTEMPTS:
+                raise _TransferError(f"{form.path}: the part from byte {held} on, {fruitless} times: {why}")
+
+    def _send_content(self, content: bytes) -> str:
+        """Send bytes to the temporary directory on the device, in place of the ones before, and return their path."""
+        shell = self._connection._shell
+        directory: str = shell.tmpdir or self._make_tmp_path()
+        path: str = shell.join_path(directory, "part")
+        self._transfer_data(path, content)
+        self._fixup_perms2((directory, path), execute=False)
+        return path
 
     def _send(self, forms: Sequence[Form]) -> str:
         """Send files to a temporary directory on the device and return its path. Raises _TransferError."""
@@ -209,6 +266,14 @@ class ActionModule(DeviceAction):
         except AnsibleError as error:
             raise _TransferError(str(error)) from error
         return directory
+
+
+class _PartRefusedError(Exception):
+    """The device did not take a part; ``result`` is that of the call."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(result.get("msg"))
+        self.result = result
 
 
 class _TransferError(Exception):
@@ -237,6 +302,14 @@ def _asked_for(result: dict[str, Any]) -> set[str]:
     missing = result.get("missing_blobs")
     blobs = [blob for blob in missing if isinstance(blob, dict)] if isinstance(missing, list) else []
     return {str(blob.get("sha256")) for blob in blobs}
+
+
+def _held_of(result: dict[str, Any], form: Form) -> int:
+    """How many bytes of a file the device says it has: all, if it does not lack it."""
+    missing = result.get("missing_blobs")
+    blobs = [blob for blob in missing if isinstance(blob, dict)] if isinstance(missing, list) else []
+    held = [blob.get("held_bytes") for blob in blobs if blob.get("sha256") == form.file.sha256]
+    return min(max(int(held[0] or 0), 0), form.size) if held else form.size
 
 
 def _held(result: dict[str, Any]) -> set[str]:

@@ -121,6 +121,22 @@ options:
         C(.delta).
       - Set by the action plugin after it has sent them.
     type: path
+  sent_part:
+    description:
+      - A part of a file, which the device verifies and keeps. Set by the action plugin, which sends a large file so.
+    type: dict
+    default: {}
+    suboptions:
+      sha256:
+        description: SHA-256 of the file.
+        type: str
+      offset:
+        description: Position of the part's first byte in the file.
+        type: int
+        default: 0
+      path:
+        description: Where the part is on the device. Without it the device says how much of the file it has.
+        type: str
   inline_blobs:
     description:
       - Blobs that are small enough to come with the call, in base64, by their SHA-256.
@@ -410,10 +426,10 @@ refused_deltas:
 sent:
   description:
     - What the controller sent, in bytes, and how much the files are that it was for.
-    - C(deltas) is the number of files that came as a delta.
+    - C(deltas) is the number of files that came as a delta. C(resumed_bytes) were there from a sending that broke.
   returned: when the controller sent something
   type: dict
-  sample: {bytes: 4711, whole_bytes: 57067, deltas: 1}
+  sample: {bytes: 4711, whole_bytes: 57067, deltas: 1, resumed_bytes: 0}
 fetched:
   description:
     - What the device fetched by itself. C(bytes) are those that came and were right, C(received_bytes) all that came.

@@ -22,6 +22,10 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 # How much of what a device lacks comes with the second call: the files beside a model, deltas, and the smallest models.
 # A transfer is five commands more.
 INLINE_BYTES = 64 * 1024
+# A larger file is sent in parts, so that a sending that broke goes on. Their size follows the link's rate.
+PART_BYTES = 4 << 20
+_PART_BYTES_MIN, _PART_BYTES_MAX = 1 << 20, 64 << 20
+_PART_SECONDS = 10.0
 # What a device calls the delta of a file, beside whole ones.
 _DELTA_SUFFIX = ".delta"
 
@@ -44,15 +48,35 @@ class Form:
         """What it is called on the device."""
         return self.file.sha256 + (_DELTA_SUFFIX if self.delta is not None else "")
 
-    def read(self) -> bytes:
-        """Its bytes, at most one more than it has. Raises IntegrityError."""
+    @property
+    def in_parts(self) -> bool:
+        """Whether it is sent in parts: a delta is not, and what is small."""
+        return self.delta is None and self.size > PART_BYTES
+
+    def read(self, offset: int = 0, count: int | None = None) -> bytes:
+        """Its bytes, at most one more than it has, or so many of them from ``offset`` on. Raises IntegrityError."""
         try:
             with open(self.path, "rb") as source, with_path(self.path):
-                return source.read(self.size + 1)
+                source.seek(offset)
+                return source.read(self.size + 1 if count is None else count)
         except OSError as error:
             raise IntegrityError(
                 f"{self.path}: {self.file.path}: expected {self.size} bytes; {error.strerror}"
             ) from error
+
+
+class PartSize:
+    """How much of a file is sent at once: a link that breaks costs some seconds, and the call for each part little."""
+
+    def __init__(self) -> None:
+        self.bytes = PART_BYTES
+
+    def note(self, seconds: float) -> None:
+        """Note how long a part took, with its call."""
+        if seconds < _PART_SECONDS / 2:
+            self.bytes = min(2 * self.bytes, _PART_BYTES_MAX)
+        elif seconds > 2 * _PART_SECONDS:
+            self.bytes = max(self.bytes // 2, _PART_BYTES_MIN)
 
 
 def whole_forms(repository: Repository, files: Iterable[File]) -> list[Form]:
@@ -98,7 +122,7 @@ def inline_arguments(forms: Sequence[Form]) -> tuple[dict[str, dict[str, str]], 
 
 def told(forms: Iterable[Form], before: Mapping[str, Any] | None = None) -> dict[str, int]:
     """The return value ``sent``, with what was sent before."""
-    total = dict(before or {"bytes": 0, "whole_bytes": 0, "deltas": 0})
+    total = dict(before or {"bytes": 0, "whole_bytes": 0, "deltas": 0, "resumed_bytes": 0})
     for form in forms:
         total["bytes"] += form.size
         total["whole_bytes"] += form.file.size

@@ -419,7 +419,10 @@ def test_a_device_gets_nothing_but_the_release_whatever_it_claims_to_lack(asked:
         hostile.chmod(0o755)
         asked.device.python = str(hostile)
     for sha in ("../../secret", str(secret), "0" * 64):
-        missing = {"changed": False, "missing_blobs": [{"path": "model.onnx", "size": 17, "sha256": sha}]}
+        missing = {
+            "changed": False,
+            "missing_blobs": [{"path": "model.onnx", "size": 17, "sha256": sha, "held_bytes": 0}],
+        }
         answer.write_text(
             f"{CODE}\n{json.dumps({'edgeml_result': missing})}\n" if way == "request" else json.dumps(missing)
         )

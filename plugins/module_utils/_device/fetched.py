@@ -14,7 +14,15 @@ import os
 from typing import Iterable
 
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
-from .._fetch.partial import delta_paths, held_bytes, is_fetched, remove_deltas
+from .._common.hashing import CHUNK_BYTES
+from .._fetch.partial import (
+    CorruptBlockError,
+    Partial,
+    delta_paths,
+    held_bytes,
+    is_fetched,
+    remove_deltas,
+)
 from .._release.release import File
 from .blobs import Blobs
 
@@ -38,6 +46,33 @@ class Fetched:
     def bytes_of(self, file: File) -> int:
         """How many bytes of an object are there, in whole or in part."""
         return held_bytes(self.directory, file)
+
+    def add_part(self, file: File, path: str, offset: int) -> None:
+        """Add the bytes at ``path``, which begin at ``offset`` in the object, and verify each block that they complete.
+
+        A wrong block is dropped, and so is a part that begins behind the object's end. Raises FetchError where the disk
+        has no room.
+        """
+        partial = Partial(self._tree, self.directory, file)
+        # Another process fetches it.
+        if not partial.open():
+            return
+        try:
+            with open(path, "rb") as source:
+                source.seek(max(0, partial.size - offset))
+                while offset <= partial.size < file.size:
+                    chunk = source.read(min(CHUNK_BYTES, file.size - partial.size))
+                    if not chunk:
+                        break
+                    partial.write(chunk)
+            if partial.is_complete():
+                partial.finish()
+                remove_deltas(self.directory, file)
+        except CorruptBlockError:
+            # How much is there is said with what is lacking.
+            pass
+        finally:
+            partial.close()
 
     def delta_bytes_of(self, file: File) -> int:
         """How many bytes of a delta for it are there, of a file that is not made yet."""

@@ -28,7 +28,7 @@ from .describe import active_seconds
 from .facts import device_facts
 from .orders import Orders
 from .plan import Plan, SwapOptions
-from .request import SwapRequest, tell_from_the_beginning
+from .request import SentPart, SwapRequest, tell_from_the_beginning
 from .state import ModelServer
 from .store import LOCK_SECONDS, Store
 from .swap import Swap
@@ -46,7 +46,8 @@ def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
     """
     call = SwapCall(request)
     result = call.answer(check_mode)
-    if not call.lacking or check_mode or not request.fetch.sources or result.get("failed"):
+    asks = request.fetch.sources and request.sent_part.sha256 is None
+    if not call.lacking or check_mode or not asks or result.get("failed"):
         return result
     # Imported by a call that fetches, and no other: on a small board it takes its time.
     from .._fetch.pace import Patience
@@ -141,7 +142,9 @@ class SwapCall:
     def note_lacking(self, files: Iterable[File]) -> None:
         """Say in the result which of ``files`` have to be brought: those that were not fetched."""
         self.lacking = tuple(file for file in files if not self.store.fetched.has(file))
-        self.result["missing_blobs"] = [file.entry for file in self.lacking]
+        self.result["missing_blobs"] = [
+            {**file.entry, "held_bytes": self.store.fetched.bytes_of(file)} for file in self.lacking
+        ]
 
     def live(self) -> str | None:
         """The version that serves now; None also when that is unknown."""
@@ -199,6 +202,10 @@ class SwapCall:
                 raise IntegrityError(f"{path}: {file.path}: expected {file.size} bytes; the file is missing")
         if not act:
             return plan
+        if request.sent_part.sha256 is not None:
+            self._add_part(plan, request.sent_part)
+            self._lacks(plan, held)
+            return None
         if plan.stages:
             swap.prune(release, plan)
         sent = request.inline_blobs
@@ -223,6 +230,13 @@ class SwapCall:
             swap.make_room(plan)
         result["tested"] = self.store.tested(self.store.version(request.model, request.version))
         return plan
+
+    def _add_part(self, plan: Plan, part: SentPart) -> None:
+        """Add what was sent to what there is of its file, and say what is still lacking."""
+        for file in self.lacking:
+            if file.sha256 == part.sha256 and part.path is not None:
+                self.store.fetched.add_part(file, part.path, part.offset)
+        self.note_lacking(plan.missing)
 
     def _lacks(self, plan: Plan, held: dict[str, str]) -> None:
         """Ask for what is lacking, and say what there is that deltas can be made from."""

@@ -66,9 +66,17 @@ _ANSIBLE_TYPES = {
     "Mapping[str, Any] | None": "dict",
     "Limits": "dict",
     "FetchOptions": "dict",
+    "SentPart": "dict",
 }
-# Options that are records themselves.
-_RECORDS: dict[str, Any] = {"Limits": Limits, "FetchOptions": FetchOptions}
+
+
+class SentPart(NamedTuple):
+    """A part of a file that the controller sent: the file's SHA-256, the position of the part's first byte in the file,
+    and where the part is on the device, if it came."""
+
+    sha256: str | None = None
+    offset: int = 0
+    path: str | None = None
 
 
 class InfoRequest(NamedTuple):
@@ -90,6 +98,7 @@ class SwapRequest(NamedTuple):
     manifest: Mapping[str, Any] | None = None
     withdrawn: Mapping[str, Any] | None = None
     fetch: FetchOptions = FetchOptions()
+    sent_part: SentPart = SentPart()
     staged_blobs: str | None = None
     inline_blobs: Mapping[str, str] = {}
     inline_deltas: Mapping[str, str] = {}
@@ -111,6 +120,8 @@ class SwapRequest(NamedTuple):
     server: str = _SERVER.server
 
 
+# Options that are records themselves.
+_RECORDS: dict[str, Any] = {"Limits": Limits, "FetchOptions": FetchOptions, "SentPart": SentPart}
 Request = Union[InfoRequest, SwapRequest]
 MODULES: dict[str, Any] = {"model_info": InfoRequest, "model_swap": SwapRequest}
 # The options of a module that its action plugin alone reads, on the controller.
@@ -122,11 +133,13 @@ _CONTROLLER_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 class Blob(TypedDict):
-    """A file that a device lacks: its name in the release, its size in bytes, its SHA-256."""
+    """A file that a device lacks: its name in the release, its size in bytes, its SHA-256, and how many bytes it has of
+    it."""
 
     path: str
     size: int
     sha256: str
+    held_bytes: int
 
 
 class InfoResult(TypedDict, total=False):

@@ -26,9 +26,11 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+PROTOCOL = 1
+"""The number of this agreement. The two processes are of different versions of the server, as a rule."""
 _MESSAGE_BYTES_MAX = 64 << 10
 _DESCRIPTORS_MAX = 8
 _CREDENTIALS = struct.Struct("3i")
@@ -51,6 +53,17 @@ class Description(NamedTuple):
     """The address for notifications to the service manager; empty: there is none."""
     watchdog_seconds: float
     """The service manager's watchdog; 0: there is none."""
+
+
+def parse_description(fields: Mapping[str, Any]) -> Description:
+    """Read the fields of a ``description``. Raises HandoverError where the other process has another protocol."""
+    found = fields.get("protocol")
+    if found != PROTOCOL:
+        raise HandoverError(f"expected the handover's protocol {PROTOCOL}; the other process has {found!r}")
+    try:
+        return Description(*(fields[name] for name in Description._fields))
+    except KeyError as error:
+        raise HandoverError(f"the other process's description lacks {error}") from error
 
 
 class Message(NamedTuple):
@@ -139,6 +152,6 @@ def describe(server_socket: str) -> Description:
     channel = Channel.connect(handover_path(server_socket))
     try:
         channel.send("describe")
-        return Description(**channel.receive("description").fields)
+        return parse_description(channel.receive("description").fields)
     finally:
         channel.close()

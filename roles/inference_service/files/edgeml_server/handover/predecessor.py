@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from edgeml_server.common.log import Log
 
-from .channel import Channel, Description, HandoverError
+from .channel import PROTOCOL, Channel, Description, HandoverError
 
 # How long another process may take for a message, but for the one that says that it has loaded all models.
 _ANSWER_SECONDS = 30.0
@@ -74,7 +74,7 @@ class Predecessor:
         """Talk to one process. Return whether it has taken over."""
         channel.limit(_ANSWER_SECONDS)
         asked = channel.receive("describe", "take_over").name
-        description = self._process.describe()._asdict()
+        description = {"protocol": PROTOCOL, **self._process.describe()._asdict()}
         if asked == "describe":
             channel.send("description", **description)
             return False

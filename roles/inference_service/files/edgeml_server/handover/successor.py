@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgeml_server.systemd import Notifier
 
-from .channel import Channel, Description, handover_path
+from .channel import Channel, handover_path, parse_description
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _FIRST_VICTIM = "1000"
@@ -37,7 +37,7 @@ class Successor:
         self._oom_score = _OOM_SCORE.read_text()
         channel.send("take_over")
         message = channel.receive("description")
-        self.predecessor = Description(**message.fields)
+        self.predecessor = parse_description(message.fields)
         self.listeners = [socket.socket(fileno=descriptor) for descriptor in message.descriptors]
         # Where memory does not suffice for both, the new one goes.
         with contextlib.suppress(OSError):

@@ -59,10 +59,11 @@ Network.prepared = prepared
 """
 WITHOUT_WEIGHTS = """
 def export(directory):
+    network = model()
     @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 1], tf.float32, "image")])
     def serve(image):
-        return {"probabilities": model()(image, training=False)}
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model())
+        return {"probabilities": network(image, training=False)}
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], network)
     Path(directory, "model.tflite").write_bytes(converter.convert())
 """
 # Minutes since 1970 have 25 bits, their milliseconds 41.

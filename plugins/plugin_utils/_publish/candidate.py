@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import SCHEMA
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import read_onnx
 
 from .desk import Measured
 from .golden import spreads
@@ -49,10 +48,6 @@ class Candidate:
     fetched_bytes: int | None = None
     notes: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        # The file is there now, and not for long.
-        self.couples_rows = couples_rows(self.model)
-
     @property
     def _made(self) -> list[str]:
         """How it was made, or why it is left out."""
@@ -78,7 +73,7 @@ class Candidate:
             "verdict": self.judgement.verdict.value if self.judgement else "not made",
             "published": self.refusal is None,
             "size": self.model.size or None,
-            "notes": [*self._made, *([NEVER_BATCHED] if self.couples_rows else [])],
+            "notes": [*self._made, *([NEVER_BATCHED] if self.model.couples_rows else [])],
         }
         if self.judgement is not None:
             row["judgement"] = self.judgement.to_dict()
@@ -98,16 +93,6 @@ class Candidate:
         row["runtime_minimum"] = self.minimum or None
         row["fetched_bytes"] = self.fetched_bytes
         return row
-
-
-def couples_rows(model: Model) -> bool:
-    """Whether a device's server never runs rows of several requests together with this model."""
-    if model.format != "onnx" or not model.files:
-        return False
-    try:
-        return read_onnx(model.entrypoint.location).couples_rows
-    except ValueError:
-        return False
 
 
 def manifest_entry(publication: Publication, candidate: Candidate) -> dict[str, Any]:

@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .candidate import Candidate, draft, not_finite
 from .desk import RunFailedError
-from .model import Model, RefusedError
+from .model import RefusedError
 from .publication import Publication
 from .samples import Samples, fitted, write_inputs
 from .source import Source
@@ -42,7 +42,7 @@ class SourceRun:
 def run_source(publication: Publication, source: Source, raw: Samples) -> SourceRun:
     """Run the source's file. Raises RefusedError where it does not run, or answers no finite numbers."""
     model = source.model
-    named = Model(f"{model.format}-fp32", model.format, model.files, model.notes)
+    named = replace(model, name=f"{model.format}-fp32")
     publication.progress.step(f"running the source on {raw.rows} samples")
     candidate = Candidate("fp32", named)
     directory = draft(publication, candidate)

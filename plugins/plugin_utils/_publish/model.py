@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BlockDigests, read_hashed
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import read_onnx
 
 # The directory of the collection: plugins/plugin_utils/_publish/ is three levels below it.
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -55,7 +56,8 @@ class ModelFile:
 class Model:
     """A model in one format; the first of ``files`` is the one that the runtime opens.
 
-    ``notes`` say how it was made. ``details`` are figures of that, for the report.
+    ``notes`` say how it was made. ``details`` are figures of that, for the report. ``couples_rows``: a row's answer
+    depends on the others that run with it, so that devices never run those of several requests together.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Model:
     files: tuple[ModelFile, ...]
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    couples_rows: bool = False
 
     @property
     def size(self) -> int:
@@ -73,6 +76,14 @@ class Model:
     def entrypoint(self) -> ModelFile:
         """The file that the runtime opens."""
         return self.files[0]
+
+
+def couples_rows(path: str) -> bool:
+    """Whether the rows of a batch depend on each other in the ONNX model at ``path``; no for what is none."""
+    try:
+        return read_onnx(path).couples_rows
+    except ValueError:
+        return False
 
 
 def file_of(location: str, path: str | None = None) -> ModelFile:

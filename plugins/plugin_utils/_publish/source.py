@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.process import ProcessGroup
 
 from .memory import trim_heap
-from .model import Model, ModelFile, PublishError, file_of
+from .model import Model, ModelFile, PublishError, couples_rows, file_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,9 @@ def read_source(path: str) -> Source:
         files = [entrypoint, *(_external_files(path) if suffix == ".onnx" else [])]
     except OSError as error:
         raise PublishError(f"{path}: expected a model; {error.strerror}") from error
-    return Source(Model(f"{FORMATS[suffix]}-source", FORMATS[suffix], tuple(files)), tuple(files))
+    coupled = suffix == ".onnx" and couples_rows(path)
+    model = Model(f"{FORMATS[suffix]}-source", FORMATS[suffix], tuple(files), couples_rows=coupled)
+    return Source(model, tuple(files))
 
 
 def run_recipe(path: str, directory: str, *, python: str | None, samples: str) -> Source:

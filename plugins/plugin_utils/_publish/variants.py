@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from .memory import trim_heap
-from .model import Model, PublishError, file_of
+from .model import Model, PublishError, couples_rows, file_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -362,7 +362,7 @@ def _saved(made: Any, original: Any, name: str, directory: str, notes: tuple[str
         file.write(content)
     del made, content
     trim_heap()
-    return Model(name, "onnx", (file_of(path, f"{name}.onnx"),), notes)
+    return Model(name, "onnx", (file_of(path, f"{name}.onnx"),), notes, couples_rows=couples_rows(path))
 
 
 @contextlib.contextmanager

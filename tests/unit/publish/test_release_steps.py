@@ -26,6 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import (
     holdout,
     judgement,
     publication,
+    published,
     variants,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.candidate import Candidate
@@ -67,6 +68,8 @@ class Answers:
         self.variants: dict[str, Measured | RunFailedError] = {"onnx-fp32": measured(RIGHT)}
         self.emulated: list[list[Measured | RunFailedError]] = []
         self.smoke: dict[str, str | RunFailedError] = {"here": "onnxruntime 1.20.0"}
+        # What was measured here, one after the other.
+        self.directories: list[str] = []
 
 
 @pytest.fixture
@@ -79,6 +82,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Answers:
             self.here = Place("x86_64", ["python"], self.code, "here")
 
         def measure(self, directory: str, samples: str | None = None, *, reference: str | None = None) -> Measured:
+            found.directories.append(directory)
             answer = found.variants[Path(directory).name.removeprefix("draft-")]
             if isinstance(answer, RunFailedError):
                 raise answer
@@ -430,3 +434,30 @@ def test_what_was_not_measured_is_not_known() -> None:
     with pytest.raises(ValueError, match=r"^fp16: nothing was measured yet$"):
         _ = made.known
     assert made.memory_bytes == 1 << 20
+
+
+def test_what_did_not_change_is_not_done_again(tmp_path: Path, said: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same release: nothing is run. A version with the same files: none is written, and no delta made of it."""
+    said.variants["onnx-fp32"] = measured(RIGHT)
+    case = Case(tmp_path)
+    case.publish()
+    blobs = Path(case.options["repository"], "blobs", "sha256")
+    model = blobs / releases.sha256(case.model)
+    written = model.stat()
+    runs = list(said.directories)
+    assert case.publish().changed is False
+    assert said.directories == runs
+    deltas: list[str] = []
+    make = published.make_deltas
+
+    def making(*arguments: Any) -> Any:
+        made = make(*arguments)
+        deltas.extend(item.file.path for item in made)
+        return made
+
+    monkeypatch.setattr(published, "make_deltas", making)
+    case.options["version"] = "1.2.0"
+    assert case.publish().changed is True
+    assert model.stat().st_ino == written.st_ino
+    assert model.stat().st_mtime_ns == written.st_mtime_ns
+    assert "model.onnx" not in deltas

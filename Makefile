@@ -102,6 +102,10 @@ benchmark: ## measure what swaps cost, and what the inference server does, besid
 delta-sizes: ## measure how small deltas of models are, beside bsdiff, xdelta3, zstd and rsync, and what they cost a device
 	python tests/benchmark/delta_sizes.py
 
+.PHONY: publish-costs
+publish-costs: ## measure what publishing a model of 100 MB costs, beside quantising it, running the holdout and one SHA-256
+	python tests/benchmark/publish_large_model.py
+
 .PHONY: scale
 scale: ## measure what a rollout costs the controller, and how that grows with the fleet
 	python tests/benchmark/rollout_scale.py

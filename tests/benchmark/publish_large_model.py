@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
 import numpy as np
 import onnx
+from clone import PYTHON_PATH
 from figures import spread
 from onnx import TensorProto, helper, numpy_helper
 
@@ -112,7 +113,9 @@ def publication(directory: Path) -> None:
 def measured(task: str, directory: Path) -> dict[str, float]:
     """Run a task in a process of its own: its time, and the memory of it and its children."""
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, __file__, "--task", task, str(directory)], stdout=subprocess.PIPE)
+    command = [sys.executable, __file__, "--task", task, str(directory)]
+    environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     peak, done = 0, threading.Event()
 
     def watch() -> None:
@@ -182,6 +185,7 @@ def main() -> None:
                 "processor time": found["processor"] / least["processor"],
                 "memory of one process / model": found["one"] / size,
                 "memory of all together / model": found["together"] / size,
+                "unavoidable memory / model": least["one"] / size,
                 "seconds": found["seconds"],
                 "unavoidable seconds": least["seconds"],
             }

@@ -69,7 +69,7 @@ def difference(pinned: Root, found: Root) -> str | None:
     return (
         f"root {pinned.version} has the keys {_short(actual)}, and the pinned root has {_short(expected)}: "
         "model_repository_root is another repository's, or somebody has put another repository in the place of this "
-        "one (wrong key). Compare the key ids with the people who sign before you pin another root"
+        "one (wrong key). Ask the people who sign for theirs (edgeml-publish status) before you pin another root"
     )
 
 

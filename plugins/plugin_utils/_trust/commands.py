@@ -23,7 +23,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import i
 
 from . import keys
 from .fleets import fleet_rows, propose_fleet
-from .keys import Passphrases, PrivateKey
+from .keys import Passphrases, PrivateKey, key_name
 from .request import REQUEST_BYTES_MAX, Request
 from .signing import RoleKeys, SigningRepository
 
@@ -184,6 +184,9 @@ def status(options: argparse.Namespace) -> int:
     found = repository.status()
     fleets = fleet_rows(repository.state(), now_utc())
     print("\n".join(text_table([*found.rows, *fleets])))
+    root = repository.root().signed
+    holders = sorted((key_name(root.keys[key_id]), key_id[:8]) for key_id in root.roles["root"].keyids)
+    print(f"keys of root: {', '.join(f'{name} ({key_id})' for name, key_id in holders)}")
     print(f"{found.releases} releases are signed")
     for release in found.withdrawn:
         print(f"withdrawn: {release.model} {release.version}: {release.withdrawn}")

@@ -30,6 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import (
     variants,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.candidate import Candidate
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.deltas import make_deltas
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.desk import Desk, Measured, Place, RunFailedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.judgement import Judgement, Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import (
@@ -448,10 +449,9 @@ def test_what_did_not_change_is_not_done_again(tmp_path: Path, said: Answers, mo
     assert case.publish().changed is False
     assert said.directories == runs
     deltas: list[str] = []
-    make = published.make_deltas
 
     def making(*arguments: Any) -> Any:
-        made = make(*arguments)
+        made = make_deltas(*arguments)
         deltas.extend(item.file.path for item in made)
         return made
 

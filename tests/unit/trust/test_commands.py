@@ -153,7 +153,9 @@ def test_a_withdrawn_release_is_named(repository: Path, tmp_path: Path, capsys: 
     assert run("sign", "--repository", repository, "--key", held / "dev.pem", "--online-key", held / "dev.pem") == 0
     capsys.readouterr()
     assert run("status", "--repository", repository) == 0
-    assert "withdrawn: digits 1.0.0: bad labels" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "withdrawn: digits 1.0.0: bad labels" in said
+    assert f"keys of root: dev ({keys.read_public(str(held / 'dev.pub')).keyid[:8]})" in said
     trust = Trust(root=str(held / "root.json"), state=str(tmp_path / "state"))
     assert open_repository(str(repository), trust).withdrawn_releases() == {"digits": {"1.0.0": "bad labels"}}
     assert run("withdraw", "--repository", repository, *release, "--undo") == 0

@@ -110,6 +110,7 @@ def test_the_right_digest_is_active(host: Host) -> None:
         ("/etc/systemd/system/edgeml-trial.service", "root", "root", 0o644),
         ("/etc/systemd/system/edgeml-rescue.service", "root", "root", 0o644),
         ("/etc/systemd/system/edgeml-go-back.service", "root", "root", 0o644),
+        ("/etc/systemd/system/edgeml-clear.service", "root", "root", 0o644),
     ],
 )
 def test_files_are_owned_and_closed_as_they_should_be(host: Host, path: str, owner: str, group: str, mode: int) -> None:

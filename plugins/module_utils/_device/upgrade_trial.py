@@ -7,7 +7,8 @@
 """The trial of a new installation: what the models do that served before, against the limits of a new version.
 
 The installer notes the models with what was counted of them, the new installation begins the trial, and the timer of
-the models' trials judges it. What is worse than its limits makes way for the installation before.
+the models' trials judges it. What is worse than its limits makes way for the installation before; what is not ends the
+trial, and the installation before is removed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from .._common.errors import CandidateError, ServerError, StoreError, with_path
-from .._common.files import DurableTree, file_status, remove_file, remove_tree
+from .._common.files import DurableTree, file_status, fsync_directory, remove_file, remove_tree
 from .._common.records import as_document
 from .facts import boot_id, boot_seconds
 from .journal import utc_now
@@ -30,6 +31,7 @@ from .transitions import DEVICE, Transitions
 from .trial import COMMIT, REVERT, WAIT, Reading, judge_trial
 
 GO_BACK_UNIT = "edgeml-go-back.service"
+CLEAR_UNIT = "edgeml-clear.service"
 _MODE = 0o640
 
 
@@ -49,12 +51,13 @@ class UpgradeTrial:
         self._store = store
         self._path = os.path.join(store.root, "upgrade.json")
         self._way_back = os.path.join(store.root, "way-back")
+        # What the way back becomes when the trial has ended well: from then on it leads nowhere.
+        self._ended = os.path.join(store.root, "ended-trial")
 
     @property
     def is_on(self) -> bool:
-        """Whether a trial has begun and not ended."""
-        found = self._read()
-        return found is not None and any(trial.phase == WATCHING for _version, trial in found.models.values())
+        """Whether a trial has begun, and what it leaves behind is still there."""
+        return os.path.isdir(self._ended) or self._is_watched(self._read())
 
     def refuse_failed(self, names: str) -> None:
         """Raise CandidateError for an installation that failed its trial on this device."""
@@ -84,14 +87,17 @@ class UpgradeTrial:
                 since=0.0,
             )
             noted[model] = (version, trial)
+        # What is outdated is for the installer to say now.
+        remove_tree(self._ended)
         self._write(Upgrade(names, noted))
 
     def begin(self) -> str:
         """Begin the trial, now that the server runs from the new installation. Returns what is on trial."""
         found = self._read()
         if found is None or found.failed is not None or not found.models:
-            self._end()
-            return "no model served before: no trial"
+            remove_file(self._path)
+            remove_tree(self._way_back)
+            return "no model served before: no trial, what was installed stays"
         start_watching()
         models = {}
         for model, (version, trial) in found.models.items():
@@ -106,8 +112,10 @@ class UpgradeTrial:
     def look(self, given_up: bool = False) -> str:
         """Look once, and end the trial or go back; ``given_up``: systemd starts the service no more. Returns what was
         done and why."""
+        if os.path.isdir(self._ended):
+            return self._end("the installation before")
         found = self._read()
-        if found is None or not self.is_on:
+        if found is None or not self._is_watched(found):
             return "no trial"
         models: dict[str, tuple[str, Trial]] = {}
         reasons: list[str] = []
@@ -125,8 +133,7 @@ class UpgradeTrial:
         if models and waits:
             self._write(found._replace(models=models))
             return f"{WAIT}: {waits[0]}"
-        self._end()
-        return f"{COMMIT}: {found.names}"
+        return self._end(found.names)
 
     # ---- the parts ----
 
@@ -155,9 +162,24 @@ class UpgradeTrial:
             systemctl("start", "--no-block", GO_BACK_UNIT)
         return f"{REVERT}: {reason}"
 
-    def _end(self) -> None:
+    def _end(self, subject: str) -> str:
+        """End the trial for good, or go on with that after a crash. Returns what was done.
+
+        The installation before lies where only a unit outside the sandbox of `edgeml watch` can write.
+        """
+        if os.path.isdir(self._way_back):
+            os.rename(self._way_back, self._ended)
+            fsync_directory(self._store.root)
         remove_file(self._path)
-        remove_tree(self._way_back)
+        if os.path.isdir(self._ended) and systemd_runs():
+            systemctl("start", "--no-block", CLEAR_UNIT)
+        else:
+            remove_tree(self._ended)
+        return f"{COMMIT}: {subject}"
+
+    @staticmethod
+    def _is_watched(found: Upgrade | None) -> bool:
+        return found is not None and any(trial.phase == WATCHING for _version, trial in found.models.values())
 
     def _read(self) -> Upgrade | None:
         if file_status(self._path) is None:

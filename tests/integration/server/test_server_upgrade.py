@@ -126,6 +126,57 @@ def test_an_installation_within_its_limits_stays(
     upgraded.refuse_failed("venv-new app-new")
 
 
+def test_the_installation_before_is_removed_when_the_trial_has_ended_well(
+    device: Device, upgraded: UpgradeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a unit that may write there; until that is done, each look starts it again, also after a crash."""
+    started: list[str] = []
+    monkeypatch.setattr(upgrade_trial, "systemd_runs", lambda: True)
+    monkeypatch.setattr(upgrade_trial, "systemctl", lambda *arguments: started.append(arguments[-1]))
+    monkeypatch.setattr(upgrade_trial, "_restarts", lambda _unit: None)
+    later(monkeypatch)
+    ended = Path(device.store.root) / "ended-trial"
+    outcomes = [upgraded.look() for _look in range(2)]
+    assert outcomes == ["commit: venv-new app-new", "commit: the installation before"]
+    assert started == [upgrade_trial.CLEAR_UNIT] * 2
+    assert (ended.exists(), way_back(device).exists(), upgraded.is_on) == (True, False, True), "the timer goes on"
+    # What the unit does at its end.
+    ended.rmdir()
+    assert (upgraded.look(), upgraded.is_on) == ("no trial", False)
+
+
+@pytest.mark.parametrize("crash_at", ["rename", "remove_file"])
+def test_a_crash_at_the_end_of_a_good_trial_leaves_no_way_back_to_what_is_being_removed(
+    device: Device, upgraded: UpgradeTrial, monkeypatch: pytest.MonkeyPatch, crash_at: str
+) -> None:
+    class CrashError(Exception):
+        pass
+
+    def crash(*_arguments: object) -> None:
+        raise CrashError
+
+    later(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"os.{crash_at}" if crash_at == "rename" else f"{upgrade_trial.__name__}.{crash_at}", crash)
+        with pytest.raises(CrashError):
+            upgraded.look()
+    device.stop()
+    outcome = upgraded.look()
+    if crash_at == "rename":
+        assert outcome.startswith("wait: plus 1.0.0: "), "the way back is whole, and the trial goes on"
+        assert way_back(device).exists()
+    else:
+        assert outcome == "commit: the installation before"
+        assert (upgraded.is_on, way_back(device).exists()) == (False, False)
+
+
+def test_a_newer_installation_says_itself_what_is_outdated(device: Device, upgraded: UpgradeTrial) -> None:
+    way_back(device).rename(Path(device.store.root) / "ended-trial")
+    upgraded.note("venv-newer app-new", [("plus", "1.0.0")])
+    assert upgraded.look() == "no trial", "it has not begun"
+    assert upgraded.begin() == "on trial: venv-newer app-new"
+
+
 def test_an_installation_that_fails_after_it_became_ready_is_left(device: Device, upgraded: UpgradeTrial) -> None:
     assert device.request("POST", "/v2/repository/models/plus/unload", local=True).status == 200
     assert upgraded.look() == "revert: plus 1.0.0: the server answers, and the version is not ready there"
@@ -172,7 +223,7 @@ def test_a_damaged_record_is_named(device: Device, upgraded: UpgradeTrial) -> No
 def test_where_nothing_served_there_is_no_trial(device: Device) -> None:
     trial = UpgradeTrial(device.store)
     trial.note("venv-new app-new", [])
-    assert trial.begin() == "no model served before: no trial"
+    assert trial.begin() == "no model served before: no trial, what was installed stays"
     assert trial.look() == "no trial"
 
 

@@ -483,6 +483,33 @@ def test_the_way_back_stays_until_the_trial_has_ended(place: Place, systemctl: S
     assert not (place.root / "app-2").exists()
 
 
+def test_what_a_good_trial_removes_is_what_a_later_run_would_remove(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("active", "enabled")
+    config = place.file("config", "old", restarts="a.service")
+    place.run(files=[config], units=[UNIT])
+    for name in ("app-1", "app-0", "other"):
+        (place.root / name).mkdir()
+    way_back = place.directory / "way-back"
+    outdated = {"directory": str(place.root), "pattern": "app-.", "keep": ["app-2"], "lock": f"{place.directory}/lock"}
+    bundle = {
+        "directory": str(place.root),
+        "names": ["app-2"],
+        "arguments": ["app-2"],
+        "archives": [installer(place)],
+        "way_back": str(way_back),
+        "trial": ["true"],
+    }
+    sections = {"files": [{**config, "content": "new"}], "units": [UNIT], "outdated": [outdated]}
+    place.setup().run({**place.request(**sections), "bundle": bundle})
+    # The device moves the way back when the trial has ended.
+    ended = way_back.rename(place.directory / "ended-trial")
+    subprocess.run(["sh", str(ended / "go-back"), "outdated"], check=True)
+    assert sorted(path.name for path in place.root.iterdir()) == ["app-2", "config", "other"]
+    setup = place.setup()
+    setup.run({**place.request(**sections), "bundle": bundle})
+    assert setup.changes == [], "nothing is left for a later run"
+
+
 def installer(place: Place) -> str:
     """An archive that installs an empty directory."""
     source = place.directory / "source"

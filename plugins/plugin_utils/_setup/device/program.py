@@ -63,8 +63,17 @@ files)
 names)
     {names}
     ;;
+outdated)
+    {outdated}
+    ;;
 esac
 """
+
+
+def outdated_paths(directory: str, pattern: str, keep: Sequence[str]) -> list[str]:
+    """What has such a name in a directory and is not to be kept."""
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    return [os.path.join(directory, name) for name in names if name not in keep and re.fullmatch(pattern, name)]
 
 
 class Setup:
@@ -109,7 +118,7 @@ class Setup:
         bundle, way_back = request["bundle"], ""
         if missing and self._replaced:
             way_back = bundle.get("way_back") or self._pending + ".way-back"
-            self._save_way_back(way_back, bundle, missing)
+            self._save_way_back(way_back, bundle, missing, request["outdated"])
         try:
             self.run_units(request["units"])
             if way_back and self._ran and bundle.get("trial"):
@@ -306,11 +315,7 @@ class Setup:
 
         What the lock cannot be had for is left to the next run.
         """
-        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-        for name in names:
-            if name in keep or not re.fullmatch(pattern, name):
-                continue
-            path = os.path.join(directory, name)
+        for path in outdated_paths(directory, pattern, keep):
             if not self.check_mode:
                 wait = ["flock", f"--timeout={LOCK_SECONDS}", "--conflict-exit-code=0", lock]
                 call([*wait, "rm", "--recursive", "--force", path])
@@ -318,11 +323,18 @@ class Setup:
                     continue
             self.note(path, "outdated", "absent")
 
-    def _save_way_back(self, directory: str, bundle: Mapping[str, Any], missing: Sequence[str]) -> None:
+    def _save_way_back(
+        self,
+        directory: str,
+        bundle: Mapping[str, Any],
+        missing: Sequence[str],
+        outdated: Sequence[Mapping[str, Any]],
+    ) -> None:
         """Write what puts back what a new installation replaced: a program, and the contents of the files.
 
         It outlives this run and a restart of the device. ``go-back files`` puts the files back, and ``go-back names``
-        removes the new installation, when the units run from the old one again.
+        removes the new installation, when the units run from the old one again. ``go-back outdated`` does the
+        contrary when the new one is to stay: it removes what it made outdated.
         """
         remove_tree(directory)
         os.makedirs(directory, 0o700)
@@ -333,7 +345,8 @@ class Setup:
             write_file(saved, content, "root", "root", "0600")
             files.append(quoted(["put", saved, path, owners, mode]))
         names = quoted(["rm", "-rf", "--", *(os.path.join(bundle["directory"], name) for name in missing)])
-        program = _GO_BACK.format(files="\n    ".join(files), names=names)
+        paths = [path for each in outdated for path in outdated_paths(each["directory"], each["pattern"], each["keep"])]
+        program = _GO_BACK.format(files="\n    ".join(files), names=names, outdated=quoted(["rm", "-rf", "--", *paths]))
         write_file(os.path.join(directory, "go-back"), program.encode(), "root", "root", "0700")
 
     def _go_back(self, way_back: str) -> str:

@@ -12,7 +12,6 @@ Whatever is wrong with the repository, the clock or the link, the device goes on
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import time
 from typing import Any, Mapping, Sequence
@@ -283,7 +282,7 @@ class Agent:
     # ---- the metadata that was verified ----
 
     def _timestamp(self) -> str:
-        return hashlib.sha256(_read(self._memory.path("metadata", "timestamp.json"))).hexdigest()
+        return _read(self._memory.path("metadata", "timestamp.json")).decode("utf-8", "replace")
 
     def _expires(self) -> float:
         document = json.loads(_read(self._memory.path("metadata", "timestamp.json")))

@@ -34,7 +34,7 @@ _DIGITS = 12
 class PullState(NamedTuple):
     """What the device did last.
 
-    ``timestamp`` is the SHA-256 of the ``timestamp.json`` that was handled whole, ``expires`` (seconds since 1970) when
+    ``timestamp`` is the ``timestamp.json`` that was handled whole, ``expires`` (seconds since 1970) when
     that ends, ``clock`` how this clock stood to it. ``pending``: something is left to do. ``answered`` has the number
     of the last question that was answered, by model. ``problem`` is what keeps the device from following.
     """

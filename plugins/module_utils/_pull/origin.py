@@ -11,7 +11,6 @@ A poll that finds nothing imports no more than this: one GET, a comparison of it
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from typing import Any
@@ -45,7 +44,7 @@ def is_idle(content: bytes, state: PullState, memory: Memory, sends: bool) -> bo
     """Whether a poll that found ``content`` as ``timestamp.json`` has nothing to do. ``sends``: reports are sent."""
     return (
         not state.pending
-        and hashlib.sha256(content).hexdigest() == state.timestamp
+        and content.decode("utf-8", "replace") == state.timestamp
         and clock_state(time.time(), state.expires) == state.clock
         and not (sends and memory.queued())
     )
@@ -64,30 +63,66 @@ def read_timestamp(location: str, config: PullConfig) -> bytes:
 
 
 def _from_web(url: str, config: PullConfig) -> bytes:
-    import http.client
+    """The body of a plain reply; nothing for any other one, which a client of HTTP has to make sense of.
 
-    connection, path = connect(url, config.fetch.get("certificate_file"), config.fetch.get("key_file"), config.ca_file)
+    By the socket itself: the import of ``http.client`` would double what a poll costs that finds nothing.
+    """
+    import socket
+
+    scheme, host, port, path = address(url)
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: edgeml\r\nConnection: close\r\n\r\n"
+    received = b""
+    deadline = time.monotonic() + SILENCE_SECONDS
     try:
-        connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": "edgeml"})
-        response = connection.getresponse()
-        content: bytes = response.read(TIMESTAMP_BYTES_MAX + 1)
-    except (OSError, http.client.HTTPException) as error:
+        with socket.create_connection((host, port), timeout=SILENCE_SECONDS) as plain:
+            connection: Any = plain
+            if scheme == "https":
+                context = tls_context(
+                    url, config.fetch.get("certificate_file"), config.fetch.get("key_file"), config.ca_file
+                )
+                connection = context.wrap_socket(plain, server_hostname=host)
+            connection.sendall(request.encode("ascii"))
+            while len(received) <= 2 * TIMESTAMP_BYTES_MAX and time.monotonic() < deadline:
+                chunk = connection.recv(65_536)
+                if not chunk:
+                    break
+                received += chunk
+    except (OSError, ValueError) as error:
         raise LinkError(f"{url}: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise LinkError(f"{url}: HTTP status {response.status}")
-    return content
+    return plain_body(received, url)
 
 
-def connect(url: str, certificate: str | None, key: str | None, ca_file: str | None) -> tuple[Any, str]:
-    """A connection to the server of ``url``, and the path there. Raises LinkError where a file for TLS is not right."""
-    import http.client
+def plain_body(reply: bytes, url: str) -> bytes:
+    """The body of a whole reply with the status 200 and a length; nothing for another one. Raises LinkError for one of
+    a server that cannot answer, or that broke off."""
+    head, _end, body = reply.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    words = first.split(b" ")
+    if len(words) < 2 or not words[1].isdigit() or int(words[1]) >= 400:
+        raise LinkError(f"{url}: expected a reply of a web server; found {first[:80].decode('ascii', 'replace')!r}")
+    headers = {name.strip().lower(): value.strip() for name, _colon, value in (line.partition(b":") for line in lines)}
+    length = headers.get(b"content-length", b"")
+    if int(words[1]) != 200 or not length.isdigit() or b"transfer-encoding" in headers:
+        return b""
+    if len(body) < int(length):
+        raise LinkError(f"{url}: the connection ended {int(length) - len(body)} bytes too early")
+    return body[: int(length)]
 
+
+def address(url: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and path of an address of the web. Raises LinkError."""
     scheme, _mark, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    if scheme != "https":
-        return http.client.HTTPConnection(host, timeout=SILENCE_SECONDS), slash + path
+    authority, slash, path = rest.partition("/")
+    host, colon, port = authority.rpartition("@")[2].rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = authority.rpartition("@")[2], "443" if scheme == "https" else "80"
+    if not port.isdigit():
+        raise LinkError(f"{url}: expected a number as the port; found {port!r}")
+    return scheme, host.strip("[]"), int(port), slash + path
+
+
+def tls_context(url: str, certificate: str | None, key: str | None, ca_file: str | None) -> Any:
+    """What a connection by TLS is made with. Raises LinkError where a file of it is not right."""
     import ssl
 
     try:
@@ -96,4 +131,15 @@ def connect(url: str, certificate: str | None, key: str | None, ca_file: str | N
             context.load_cert_chain(certificate, key)
     except (OSError, ValueError) as error:
         raise LinkError(f"{url}: {certificate or ''} {ca_file or ''}: cannot be used for TLS: {error}") from error
-    return http.client.HTTPSConnection(host, timeout=SILENCE_SECONDS, context=context), slash + path
+    return context
+
+
+def connect(url: str, certificate: str | None, key: str | None, ca_file: str | None) -> tuple[Any, str]:
+    """A client of HTTP for the server of ``url``, and the path there. Raises LinkError."""
+    import http.client
+
+    scheme, host, port, path = address(url)
+    if scheme != "https":
+        return http.client.HTTPConnection(host, port, timeout=SILENCE_SECONDS), path
+    context = tls_context(url, certificate, key, ca_file)
+    return http.client.HTTPSConnection(host, port, timeout=SILENCE_SECONDS, context=context), path

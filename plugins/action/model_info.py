@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull import transport
 
 
 class ActionModule(DeviceAction):
@@ -19,4 +20,7 @@ class ActionModule(DeviceAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return what the device says of its models."""
-        return {**super().run(tmp, task_vars), **self.ask("model_info", self._task.args, task_vars)}
+        result = super().run(tmp, task_vars)
+        if transport.pulls(self, task_vars):
+            return {**result, **transport.ask(self, "model_info", self._task.args, task_vars or {})}
+        return {**result, **self.ask("model_info", self._task.args, task_vars)}

@@ -19,6 +19,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest imp
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAction, without_answer
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import never_connected
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull import transport
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._sending import (
     Form,
     PartSize,
@@ -56,6 +57,8 @@ class ActionModule(DeviceAction):
         """
         super().run(tmp, task_vars)
         args = dict(self._task.args)
+        if transport.pulls(self, task_vars):
+            return transport.ask(self, "model_swap", args, task_vars or {})
         self._wait(args, task_vars or {})
         try:
             return self._bring(args, task_vars)

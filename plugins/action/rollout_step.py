@@ -23,7 +23,10 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene 
 ARGUMENTS: dict[str, Any] = {
     "step": {"type": "str", "required": True, "choices": list(STEPS)},
     "answer": {"type": "str"},
+    "purpose": {"type": "str", "choices": ["swap", "read", "revert"], "default": "swap"},
 }
+# The option of a step, beside its name.
+_OPTIONS = {"begin_wave": "answer", "collect": "purpose"}
 _LOADERS = {"become": become_loader, "connection": connection_loader, "shell": shell_loader}
 # The steps whose message is for the person who runs the playbook.
 _SHOWN = ("judge", "close", "wanted")
@@ -39,7 +42,8 @@ class ActionModule(ControllerAction):
         step = args["step"]
         try:
             scene = _AnsibleScene(self, task_vars)
-            more = {"answer": args["answer"]} if step == "begin_wave" else {}
+            option = _OPTIONS.get(step)
+            more = {option: args[option]} if option else {}
             result = STEPS[step](scene, **more)
         except LockedError as error:
             raise AnsibleActionFail(str(error), result={"step": step, "locked": True}) from None

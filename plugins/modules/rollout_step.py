@@ -22,6 +22,7 @@ options:
     description:
       - V(plan) verifies the release, checks every variable, splits the fleet into waves and opens the ledger.
       - V(begin_wave) decides whether the wave of the present batch begins.
+      - V(collect) publishes what devices that pull are to do, and waits until they have reported.
       - V(soak) waits until the wave has run the new version for long enough.
       - V(judge) has the gate judge what the devices measured.
       - V(stop) notes which devices go back after a verdict that is no pass.
@@ -30,11 +31,16 @@ options:
       - V(rollback) finds out what to go back from, and notes it in the ledger.
       - V(close) sums up what became of each device.
     type: str
-    choices: [plan, begin_wave, soak, judge, stop, close, wanted, withdrawn, rollback]
+    choices: [plan, begin_wave, collect, soak, judge, stop, close, wanted, withdrawn, rollback]
     required: true
   answer:
     description: For O(step=begin_wave), what a person answered who was asked.
     type: str
+  purpose:
+    description: For O(step=collect), what the devices are asked. To swap, to be read, or to go back.
+    type: str
+    choices: [swap, read, revert]
+    default: swap
 requirements:
   - Python 3.10 or later on the controller
 author:
@@ -44,11 +50,13 @@ attributes:
     support: full
     description: Decides as without it; writes and locks nothing.
   diff_mode:
-    support: none
-    description: The ledger is a record of the run, no state of a device.
+    support: partial
+    description: >-
+      O(step=collect) shows the desired state of the fleet. The ledger is a record of the run, no state of a device.
   idempotent:
-    support: full
-    description: It changes no device. RV(ignore:changed) is always false.
+    support: partial
+    description: >-
+      It changes no device. RV(ignore:changed) is true only where O(step=collect) asks devices that pull.
 seealso:
   - module: edgeml.fleet.canary_select
   - module: edgeml.fleet.rollout_gate
@@ -73,7 +81,7 @@ step:
 next:
   description: >-
     What follows. One of V(roll_out), V(swap), V(ask), V(next_wave), V(soak_again), V(revert) and V(end).
-  returned: success, unless O(step) is V(soak), V(withdrawn) or V(close)
+  returned: success, unless O(step) is V(soak), V(collect), V(withdrawn) or V(close)
   type: str
   sample: next_wave
 verdict:
@@ -84,6 +92,22 @@ verdict:
 problems:
   description: The checks that led to a verdict that is no pass, a line each.
   returned: when O(step=judge)
+  type: list
+  elements: str
+  sample: []
+published:
+  description: The version of the desired state that is in force; 0 where no device pulls.
+  returned: when O(step=collect)
+  type: int
+  sample: 12
+answered:
+  description: How many devices have reported.
+  returned: when O(step=collect)
+  type: int
+  sample: 40
+missing:
+  description: The devices that have not reported in time.
+  returned: when O(step=collect)
   type: list
   elements: str
   sample: []

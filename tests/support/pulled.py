@@ -92,7 +92,8 @@ class PulledFleet:
             made = make_release(version, model=MODEL, files={"model.bin": f"weights {version} ".encode() * 100})
             publish(made, self.signed.path)
             self.digests[version] = made.release.digest
-        self.sign()
+        if versions:
+            self.sign()
 
     def sign(self) -> None:
         """Bring what the repository holds into force."""

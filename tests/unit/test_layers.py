@@ -65,6 +65,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._trust",
     ),
     "plugin_utils._enrolment": ("module_utils._common", "module_utils._enrolment"),
+    "plugin_utils._pull": (
+        "module_utils._common",
+        "module_utils._release",
+        "module_utils._trust",
+        # What a report is, is the contract of both programs.
+        "module_utils._pull.report",
+        "plugin_utils._rollout",
+        "plugin_utils._trust",
+    ),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),
@@ -87,6 +96,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "doc_fragments": (),
     # The client, and so what a rollout needs, has python-tuf; who signs has also what makes keys.
     "plugin_utils._enrolment": ("cryptography",),
+    "plugin_utils._pull.reports": ("cryptography",),
     "plugin_utils._trust.repository": ("ansible",),
     "plugin_utils._trust": ("cryptography", "securesystemslib", "tuf"),
     # ansible-core and what ansible-core itself depends on.

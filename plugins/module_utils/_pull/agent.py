@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import time
 from typing import Any, Mapping, Sequence
 
@@ -247,7 +248,7 @@ class Agent:
             return
         config = self._config
         info = answer_info(InfoRequest(model=name, probe=decision.probe, store=config.store, server=config.server))
-        self._queue(
+        is_told = self._queue(
             model=name,
             desired_version=version,
             question=question.number if question is not None else 0,
@@ -257,13 +258,17 @@ class Agent:
             info=info,
             problem=decision.problem or None,
         )
-        if question is not None:
+        if question is not None and is_told:
             self._keep(answered={**self._state.answered, name: question.number})
 
-    def _queue(self, **fields: Any) -> None:
+    def _queue(self, **fields: Any) -> bool:
+        """Queue a report; return whether that could be: not before the device has its certificate."""
         config = self._config
         if config.mailbox is None:
-            return
+            return False
+        if not os.path.exists(config.certificate):
+            self.lines.append(f"{config.certificate}: nothing is reported until the device has its certificate")
+            return False
         sequence = self._memory.next_sequence()
         report = Report(
             device=config.device, fleet=config.fleet, sequence=sequence, written_at=_now(), **fields
@@ -274,6 +279,7 @@ class Agent:
             content = sign_report(report, config.certificate, config.key)
         self._memory.enqueue(sequence, content, report.is_observation)
         self._keep(sequence=sequence)
+        return True
 
     def _keep(self, **changes: Any) -> None:
         self._state = self._state._replace(**changes)

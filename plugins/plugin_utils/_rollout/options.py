@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Iterable, Mapping, NoReturn, Sequence, TypeVar
 
@@ -203,6 +204,20 @@ FETCH = {
     "bytes_max_percent": whole(100),
 }
 
+# Where the desired state of devices that pull is published, and where their reports arrive.
+PULL = {
+    "fleet": TEXT,
+    "repository": TEXT,
+    "fleet_key": TEXT,
+    "online_key": TEXT,
+    "mailbox": TEXT,
+    "ca_file": TEXT,
+    "mailbox_ca_file": TEXT,
+    "certificate_file": TEXT,
+    "key_file": TEXT,
+    "report_seconds": number(0),
+}
+
 # Lists as they are given, and their elements.
 TEXTS = Kind("list", _list(_text), elements="str")
 NUMBERS = Kind("list", _list(_number(1, whole=True)), elements="int")
@@ -285,6 +300,7 @@ class DeviceOptions(_Options):
     server: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(SERVER)))
     fetch: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(FETCH)))
     keep: int = field(default=1, metadata=_is(whole(0)))
+    transport: str = field(default="push", metadata=_is(choice("push", "pull")))
 
 
 @dataclass(frozen=True)
@@ -293,6 +309,12 @@ class LedgerOptions(_Options):
 
     ledger: str = field(default="~/.local/state/edgeml/rollouts", metadata=_is(TEXT))
     device_class_variables: list[str] = field(default_factory=lambda: ["device_class"], metadata=_is(TEXTS))
+    pull: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(PULL)))
+
+    @property
+    def ledger_directory(self) -> str:
+        """The ledger's directory, with ``~`` and environment variables resolved."""
+        return os.path.abspath(os.path.expanduser(os.path.expandvars(self.ledger)))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,10 @@ class PlannedWave:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which device belongs to which wave. ``limited``: the run was for a part of the fleet (``--limit``)."""
+    """Which device belongs to which wave. ``limited``: the run was for a part of the fleet (``--limit``).
+
+    ``boundaries`` are the positions by which a device finds its own wave.
+    """
 
     waves: tuple[PlannedWave, ...]
     device_classes: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +52,7 @@ class Plan:
     salt: str = ""
     device_class: tuple[str, ...] = ()
     limited: bool = False
+    boundaries: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Plan:
@@ -60,6 +64,7 @@ class Plan:
             salt=str(document.get("salt") or ""),
             device_class=tuple(document.get("device_class") or ()),
             limited=bool(document.get("limited")),
+            boundaries=dict(document.get("boundaries") or {}),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +77,7 @@ class Plan:
             "left_out": {host: str(why) for host, why in self.left_out.items()},
             "left_out_outcomes": {host: why.outcome.value for host, why in self.left_out.items()},
             "limited": self.limited,
+            "boundaries": dict(self.boundaries),
         }
 
     @property

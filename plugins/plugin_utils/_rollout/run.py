@@ -32,7 +32,7 @@ class Run:
     that goes with the run. ``controls`` has one mapping (host to control) for each of ``waves``, ``manifest`` the
     verified release, ``withdrawn`` what devices are told of withdrawn ones. ``pause`` is what keeps the run from going
     on. After a verdict that is no pass, ``problems`` are what the gate found, ``revert`` the hosts that go back, and
-    ``unwritten`` is the wave if the ledger could not take it.
+    ``unwritten`` is the wave if the ledger could not take it. ``pulled`` are the devices that pull for themselves.
     """
 
     kind: ClassVar[str] = "rollout"
@@ -48,6 +48,7 @@ class Run:
     problems: tuple[str, ...] = ()
     revert: tuple[str, ...] = ()
     unwritten: Wave | None = None
+    pulled: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Run:
@@ -65,6 +66,7 @@ class Run:
             problems=tuple(document["problems"]),
             revert=tuple(document["revert"]),
             unwritten=None if unwritten is None else Wave.from_dict(unwritten),
+            pulled=tuple(document.get("pulled") or ()),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,6 +84,7 @@ class Run:
             "problems": list(self.problems),
             "revert": list(self.revert),
             "unwritten": self.unwritten.to_dict() if self.unwritten else None,
+            "pulled": list(self.pulled),
         }
 
     @property
@@ -175,17 +178,18 @@ class Rollback:
     rollout_id: str = ""
     known: bool = True
     active: str = ""
+    pulled: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Rollback:
         """Read what ``to_dict`` returned."""
         fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
-        return cls(**{**fields, "revert": tuple(document["revert"])})
+        return cls(**{**fields, "revert": tuple(document["revert"]), "pulled": tuple(document["pulled"])})
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"kind": self.kind, **fields, "revert": list(self.revert)}
+        return {"kind": self.kind, **fields, "revert": list(self.revert), "pulled": list(self.pulled)}
 
 
 AnyRun = Union[Run, Reconciliation, Rollback]

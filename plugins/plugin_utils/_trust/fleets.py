@@ -139,7 +139,11 @@ class FleetRepository:
             self._prune(directory, os.path.basename(path))
             return before.version + 1
 
-    def _signed(self, now: State, version: int, content: bytes, key: PrivateKey) -> Metadata[Targets]:
+    def check_key(self, key: PrivateKey) -> None:
+        """Raise TrustError where a key may not write the fleet's desired state."""
+        self._check_key(self._signing.state(), key)
+
+    def _check_key(self, now: State, key: PrivateKey) -> None:
         allowed = fleet_keys(now.targets.signed, self.fleet)
         if key.id not in {known.keyid for known in allowed.values()}:
             raise TrustError(
@@ -148,6 +152,9 @@ class FleetRepository:
                 f"with: edgeml-publish keys fleet --fleet {self.fleet} --add {key.name}.pub",
                 kind="signature",
             )
+
+    def _signed(self, now: State, version: int, content: bytes, key: PrivateKey) -> Metadata[Targets]:
+        self._check_key(now, key)
         name = desired_name(self.fleet)
         expires = self._now() + datetime.timedelta(days=metadata.FLEET_LIFETIME_DAYS)
         targets = {name: TargetFile.from_data(name, content, ["sha256"])}

@@ -100,6 +100,8 @@ AS_TEXT: dict[str, tuple[Any, str]] = {
         {"sources": ["http://cache"], "bytes_per_second": 9},
         "{sources: 'http://cache', bytes_per_second: '9'}",
     ),
+    "rollout_transport": ("pull", "pull"),
+    "rollout_pull": ({"fleet": "hall", "report_seconds": 60.0}, "{fleet: hall, report_seconds: '60'}"),
     "rollout_keep": (2, "2"),
     "rollout_model": ("faces", "faces"),
     "rollout_version": ("2.0", "2.0"),

@@ -16,7 +16,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record impor
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation, Rollback, Run
 
-from . import reconcile, rollback
+from . import pulling, reconcile, rollback
 from .scene import REVERT, SWAP, Result, Scene, current_rollout, current_run
 
 
@@ -58,6 +58,9 @@ def _close_rollout(scene: Scene) -> Result:
     if not scene.check_mode:
         result["problem"] = _problem(rollout, run)
         result.update(record(run.path, rollout))
+        unpublished = pulling.publish_at_end(scene, rollout) if run.pulled else []
+        if unpublished:
+            result["warnings"] = [*result.get("warnings", []), *unpublished]
     result["stats"] = {
         "rollout_id": rollout.id,
         "rollout_verdict": _verdict(scene, run, rollout),

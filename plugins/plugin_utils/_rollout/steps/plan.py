@@ -14,12 +14,17 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, judging, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions, check_names
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
+    DeviceOptions,
+    RolloutOptions,
+    check_names,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
+from . import pulling
 from .scene import Result, Scene, StepError, absolute_path, hold_lock, noted, whole_fleet, wrong_devices
 
 _HOSTS_SHOWN = 200
@@ -62,6 +67,7 @@ def plan(scene: Scene) -> Result:
             "limits": options.limits,
             "window": options.window,
             "concurrency": options.concurrency,
+            "device": _swap_settings(scene),
         },
         plan=Plan(
             waves=tuple(shown),
@@ -70,8 +76,12 @@ def plan(scene: Scene) -> Result:
             salt=options.salt or options.model,
             device_class=tuple(options.device_class_variables),
             limited=scene.limited,
+            boundaries=planned.boundaries,
         ),
     )
+    pulled = pulling.pulled_hosts(scene, [host for wave in shown for host in wave.hosts])
+    if pulled:
+        pulling.check(scene)
     act = not (scene.check_mode or options.plan_only)
     if act:
         hold_lock(directory, scene, rollout.id)
@@ -88,6 +98,7 @@ def plan(scene: Scene) -> Result:
         controls=tuple(planned.controls),
         options=options,
         manifest=dict(release.document),
+        pulled=pulled,
         withdrawn=repository.withdrawals(options.model).document(),
     )
     lines = [f"{wave.name}: {len(wave.hosts)}: {_shortened(', '.join(wave.hosts))}" for wave in shown]
@@ -100,6 +111,17 @@ def plan(scene: Scene) -> Result:
         "boundaries": planned.boundaries,
         **({"warnings": list(repository.warnings)} if repository.warnings else {}),
         **noted(run, scene),
+    }
+
+
+def _swap_settings(scene: Scene) -> dict[str, Any]:
+    """How devices that pull swap: for all of them as for the device that the plan runs for."""
+    found = DeviceOptions.from_variables(scene.variables)
+    return {
+        "min_ready_seconds": float(found.min_ready_seconds),
+        "trial_seconds": float(found.trial_seconds),
+        "trial_limits": dict(found.trial_limits),
+        "keep": found.keep,
     }
 
 

@@ -21,6 +21,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
+from . import pulling
 from .scene import RECONCILED, Result, Scene, absolute_path, hold_lock, noted, whole_fleet, wrong_devices
 
 _EMPTY = "rollout_ledger: {}: no rollout is known here, so nothing is known of what a device should serve"
@@ -51,6 +52,11 @@ def wanted(scene: Scene) -> Result:
     wrong = wrong_devices(scene, {host: hosts[host] for host in taking_part})
     taking_part = [host for host in taking_part if host not in wrong]
     problems = [*found.damaged.values(), *(f"{host}: {problem}" for host, problem in wrong.items())]
+    pulled = set(pulling.pulled_hosts(scene, taking_part))
+    if pulled:
+        # They bring themselves there, by what is published.
+        taking_part = [host for host in taking_part if host not in pulled]
+        problems += pulling.publish_at_end(scene)
     calls: dict[str, list[dict[str, Any]]] = {}
     for host, entries in ledger.wanted(found.rollouts, taking_part).items():
         certain = [entry for entry in entries if not found.damaged_of(entry["model"])]

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from typing import Callable
 
-from . import begin_wave, close, judge, plan, reconcile, rollback, soak, stop
+from . import begin_wave, close, judge, plan, pulling, reconcile, rollback, soak, stop
 from .scene import Result
 
 STEPS: dict[str, Callable[..., Result]] = {
     "plan": plan.plan,
     "begin_wave": begin_wave.begin_wave,
+    "collect": pulling.collect,
     "soak": soak.soak,
     "judge": judge.judge,
     "stop": stop.stop,

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
@@ -19,6 +20,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record impor
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Rollback
 
+from . import pulling
 from .scene import REVERT, Result, Scene, StepError, absolute_path, hold_lock, noted, whole_fleet
 
 
@@ -38,6 +40,9 @@ def rollback(scene: Scene) -> Result:
         run, concerned = _back_from_rollout(scene, found, str(values["rollback_rollout"]), wave, reason)
     else:
         run, concerned = _back_from_release(scene, found, reason)
+    run = dataclasses.replace(run, pulled=pulling.pulled_hosts(scene, run.revert))
+    if scene.limited or wave is not None:
+        pulling.refuse_part_of_fleet(run.pulled, "a wave" if wave is not None else "--limit")
     warnings = list(found.damaged.values())
     if not scene.limited and wave is None and not scene.check_mode:
         for rollout in concerned:

@@ -1,0 +1,179 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook rollout for devices that pull, beside others that it connects to: one rollout, one verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authorities import Authority
+from controller import DIGITS, Ansible, Run
+from device import Device
+from links import PYTHON_PATH
+from pulled import FLEET, PulledFleet
+from releases import read_release
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
+
+CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
+WAVES = ["25%", "100%"]
+FIRST, SECOND = (wave.hosts for wave in plan(read_hosts(CLASSES), WAVES, "digits").waves)
+PULL = "import sys; from edgeml_device._pull.command import main; sys.exit(main(['--config', sys.argv[1]]))"
+
+
+class Polls:
+    """Devices that look again and again, as their timers have them."""
+
+    def __init__(self, devices: list[Device]) -> None:
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._look, args=(device,)) for device in devices]
+
+    def __enter__(self) -> Polls:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _look(self, device: Device) -> None:
+        while not self._ended.wait(0.3):
+            with (device.directory / "pull.log").open("ab") as log:
+                subprocess.run(
+                    [*device.enter(), sys.executable, "-c", PULL, str(device.directory / "lib/pull.json")],
+                    env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PYTHON_PATH)},
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    check=False,
+                )
+
+
+class Site:
+    """A fleet with a controller, of which some devices pull."""
+
+    def __init__(self, directory: Path, fleet: dict[str, Device], pulled: list[str]) -> None:
+        self.pulled = PulledFleet(directory / "pulled", versions=(), web=True)
+        shutil.copytree(DIGITS, self.pulled.signed.path, dirs_exist_ok=True)
+        self.pulled.sign()
+        self.fleet = fleet
+        self.devices = [fleet[name] for name in pulled]
+        release = read_release(DIGITS, "digits", "1.0.0")
+        for device in fleet.values():
+            device.serve(release)
+        for device in self.devices:
+            self._enrol(device, self.pulled.authority)
+        self.ansible = Ansible(directory, list(fleet.values()))
+        self._inventory(pulled)
+
+    def _enrol(self, device: Device, authority: Authority) -> None:
+        state = device.directory / "lib" / "pull"
+        shutil.rmtree(state, ignore_errors=True)
+        own = authority.issue(device.name, device.directory / "lib" / "device.pem")
+        document = {
+            "device": device.name,
+            "device_class": device.device_class,
+            "fleet": FLEET,
+            "sources": [self.pulled.url],
+            "root": str(self.pulled.directory / "root.json"),
+            "certificate": str(own),
+            "key": str(own),
+            "ca_file": str(self.pulled.ca),
+            "mailbox": self.pulled.mailbox_url,
+        }
+        (device.directory / "lib" / "pull.json").write_text(json.dumps(document))
+
+    def _inventory(self, pulled: list[str]) -> None:
+        directory = self.ansible.directory
+        online = keys.write(self.pulled.signed.holders.online, str(directory / "keys"), None)
+        own = keys.write(self.pulled.key, str(directory / "keys"), None)
+        path = directory / "hosts.json"
+        inventory = json.loads(path.read_text())
+        inventory["all"]["vars"] = {
+            "model_repository": str(self.pulled.signed.path),
+            "model_repository_root": str(self.pulled.directory / "root.json"),
+            "rollout_pull": {
+                "fleet": FLEET,
+                "fleet_key": own,
+                "online_key": online,
+                "mailbox": str(self.pulled.mailbox),
+                "ca_file": str(self.pulled.ca),
+                "report_seconds": 240,
+            },
+        }
+        for name, host in inventory["all"]["children"]["edge"]["hosts"].items():
+            if name in pulled:
+                # Nothing answers there: nobody connects to it.
+                host.clear()
+                host.update(
+                    ansible_host="127.0.0.1", ansible_port=1, device_class=CLASSES[name], rollout_transport="pull"
+                )
+        path.write_text(json.dumps(inventory))
+
+    def rollout(self, version: str, *options: str, **changes: Any) -> Run:
+        """Roll a release out while the devices look."""
+        variables = {
+            "model_name": "digits",
+            "model_version": version,
+            "rollout_waves": WAVES,
+            "rollout_soak_seconds": 0,
+            "rollout_device_silence_seconds": 3,
+            "rollout_min_ready_seconds": 0.2,
+            "rollout_limits": {"latency_ratio_max": 1000},
+            "rollout_ledger": str(self.ansible.directory / "ledger"),
+            **changes,
+        }
+        return self.ansible.run("edgeml.fleet.rollout", *options, **variables)
+
+    def ledger(self, name: str) -> dict[str, Any]:
+        """What the ledger has of a rollout."""
+        found: dict[str, Any] = json.loads((self.ansible.directory / "ledger" / f"{name}.json").read_text())
+        return found
+
+    def outcomes(self, name: str) -> dict[str, str]:
+        """What became of each device, by the ledger."""
+        return {row["device"]: row["outcome"] for row in self.ledger(name)["devices"]}
+
+    @property
+    def live(self) -> dict[str, str | None]:
+        """The version that each device serves."""
+        return {name: device.live for name, device in self.fleet.items()}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, fleet: dict[str, Device]) -> Iterator[Site]:
+    """Of each wave one device pulls, and the controller connects to the other."""
+    site = Site(tmp_path, fleet, [FIRST[0], SECOND[0]])
+    try:
+        yield site
+    finally:
+        site.pulled.stop()
+
+
+def test_a_mixed_fleet_is_one_rollout_with_one_verdict(mixed: Site) -> None:
+    with Polls(mixed.devices):
+        good = mixed.rollout("1.1.0")
+        assert good.code == 0, good
+        assert mixed.live == dict.fromkeys(CLASSES, "1.1.0")
+        assert mixed.outcomes("digits-1.1.0-1") == dict.fromkeys(CLASSES, "updated")
+        assert [wave["verdict"] for wave in mixed.ledger("digits-1.1.0-1")["waves"]] == ["pass", "pass"]
+
+        bad = mixed.rollout("1.2.0")
+        assert bad.code == 2, bad
+        assert mixed.live == dict.fromkeys(CLASSES, "1.1.0")
+        expected = {**dict.fromkeys(FIRST, "reverted"), **dict.fromkeys(SECOND, "not started")}
+        assert mixed.outcomes("digits-1.2.0-1") == expected
+        assert mixed.ledger("digits-1.2.0-1")["why"].startswith("fail: accuracy drop in ")

@@ -21,9 +21,11 @@ from mosquitto import Broker
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.config import MqttConfig
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.listener import Listener, ListenerError
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import device_topic, look_topic, read_message
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._look_now import look_now, read_address
 
 GUARD_SECONDS = 120
 
@@ -169,12 +171,43 @@ def test_a_device_that_is_cut_off_leaves_its_will(broker: Broker, controller: Pe
 def test_whoever_says_look_is_not_listened_to_further(broker: Broker, controller: Peer, content: bytes) -> None:
     device = Device(broker)
     try:
-        # Once when it connects: a trigger may have been missed.
+        # Once when the broker has its subscriptions: before, a trigger may have been missed.
         wait_for(lambda: device.looks == 1)
         controller.publish(look_topic("shop"), content)
         wait_for(lambda: device.looks == 2)
     finally:
         device.stop()
+
+
+def test_the_controller_has_a_fleet_look(tmp_path: Path, broker: Broker) -> None:
+    address = read_address(
+        {
+            "broker": "127.0.0.1",
+            "port": broker.port,
+            "certificate": str(broker.certificate("controller")),
+            "ca_file": str(broker.ca),
+        }
+    )
+    device = Device(broker)
+    try:
+        wait_for(lambda: device.looks == 1)
+        assert look_now(address, "shop") == ""
+        wait_for(lambda: device.looks == 2)
+    finally:
+        device.stop()
+    broker.stop()
+    assert "Connection refused" in look_now(address, "shop")
+    assert "No such file" in look_now(address._replace(certificate=str(tmp_path / "absent")), "shop")
+
+
+def test_a_broker_that_the_controller_cannot_use() -> None:
+    for values, problem in (
+        ("x", "expected broker and certificate"),
+        ({"broker": "x"}, "certificate"),
+        ({"a": 1}, "broker"),
+    ):
+        with pytest.raises(ArgumentError, match=f"rollout_mqtt: .*{problem}"):
+            read_address(values)
 
 
 def test_a_storm_of_triggers_is_one_look(broker: Broker, controller: Peer) -> None:

@@ -74,6 +74,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plugin_utils._rollout",
         "plugin_utils._trust",
     ),
+    "plugin_utils._look_now": ("module_utils._common", "module_utils._mqtt.messages"),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),
@@ -97,6 +98,8 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     # The client, and so what a rollout needs, has python-tuf; who signs has also what makes keys.
     "plugin_utils._enrolment": ("cryptography",),
     "plugin_utils._pull.reports": ("cryptography",),
+    # In a function, where a broker is named.
+    "plugin_utils._look_now": ("paho",),
     "plugin_utils._trust.repository": ("ansible",),
     "plugin_utils._trust": ("cryptography", "securesystemslib", "tuf"),
     # ansible-core and what ansible-core itself depends on.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -49,3 +50,42 @@ def test_the_certificate_is_looked_after_by_its_unit(host: Host) -> None:
     host.check_output("systemctl start edgeml-enroll.service")
     shown = host.check_output("systemctl show edgeml-enroll.service --property=Result,ProtectSystem,NoNewPrivileges")
     assert sorted(shown.splitlines()) == ["NoNewPrivileges=yes", "ProtectSystem=strict", "Result=success"]
+
+
+# Publishes a trigger as the controller does, and prints what a device says of itself, as soon as it does.
+TRIGGER = """
+import sys
+sys.path.insert(0, "/opt/edgeml/pull-packages")
+import queue
+from paho.mqtt import client as paho
+messages = queue.Queue()
+client = paho.Client(paho.enums.CallbackAPIVersion.VERSION2)
+client.tls_set("/etc/edgeml/pull/ca.pem", sys.argv[1], sys.argv[1])
+client.on_message = lambda _client, _data, message: messages.put(message)
+client.connect("localhost", 8883)
+client.subscribe("edgeml/shop/devices/+/presence", 1)
+client.publish("edgeml/shop/look", b"", 1)
+client.loop_start()
+print(messages.get(timeout=60).payload.decode())
+client.disconnect()
+client.loop_stop()
+"""
+
+
+def test_the_broker_has_the_device_look(host: Host) -> None:
+    service = host.service("edgeml-mqtt")
+    assert service.is_running
+    assert service.is_enabled
+    before = host.check_output("systemctl show edgeml-pull.service --property=InvocationID")
+    assert json.loads(host.check_output("python3 -c %s /root/controller.pem", TRIGGER))["online"] is True
+    # It waits its own part of 30 s, and looks at most once a minute.
+    command = "systemctl show edgeml-pull.service --property=InvocationID"
+    deadline = time.monotonic() + 180
+    while host.check_output(command) == before:
+        assert time.monotonic() < deadline
+        time.sleep(2)
+
+
+def test_the_broker_asks_for_a_certificate(host: Host) -> None:
+    assert host.file("/etc/mosquitto/edgeml/key.pem").mode == 0o640
+    assert "require_certificate true" in host.file("/etc/mosquitto/conf.d/edgeml.conf").content_string

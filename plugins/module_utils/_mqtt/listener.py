@@ -43,7 +43,7 @@ class ListenerError(EdgemlError):
 
 
 class Event(NamedTuple):
-    """What a callback saw: ``connected``, ``lost``, ``message``, ``sent`` or ``failed``."""
+    """What a callback saw: ``connected``, ``subscribed``, ``lost``, ``message``, ``sent`` or ``failed``."""
 
     kind: str
     value: Any = None
@@ -112,6 +112,7 @@ class Listener:
         client.on_message = lambda _client, _data, message: self._note(
             Event("message", (message.topic, message.payload))
         )
+        client.on_subscribe = lambda _client, _data, _number, _codes, _properties: self._note(Event("subscribed"))
         client.on_publish = lambda _client, _data, number, _code, _properties: self._note(Event("sent", number))
         return client
 
@@ -143,6 +144,9 @@ class Listener:
             _say(f"no connection: {event.value}")
         elif event.kind == "sent" and event.value == self._pending:
             self._pending = None
+        elif event.kind == "subscribed":
+            # Before this moment a trigger may have been missed.
+            self._plan_look()
         elif event.kind == "message":
             self._take(*event.value)
 
@@ -156,8 +160,6 @@ class Listener:
         self._publish("presence", {"online": True}, retain=True)
         # What was sent before may be lost with the connection, or with the broker's disk: it is sent again.
         self._send_at = time.monotonic()
-        # While there was no connection, a trigger may have been missed.
-        self._plan_look()
 
     def _take(self, topic: str, payload: bytes) -> None:
         if topic == look_topic(self._config.fleet):

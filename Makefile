@@ -179,6 +179,15 @@ compression: ## prune and distil the digits network, publish the results, and wr
 formats: ## have model-signing verify an exported release, and CycloneDX's validator a bill of materials
 	@tools/formats
 
+.PHONY: pull
+pull: FLEET := native
+pull: ## have a device of this machine's own architecture ask by itself: its key, mailbox, broker, units
+	$(MOLECULE) test --scenario-name pull
+
+.PHONY: pull-arm
+pull-arm: ## the same on an emulated ARM device
+	$(MOLECULE) test --scenario-name pull
+
 .PHONY: armhf
 armhf: ## run the inference server on an emulated 32-bit ARM device
 	@tools/setup armhf

@@ -129,6 +129,17 @@ def test_what_never_changes_is_kept_and_what_does_is_not(server: Server, blob: t
     assert "cache-control" not in headers
 
 
+def test_the_desired_state_of_a_fleet_is_served(server: Server, repository: Signed) -> None:
+    for path in (f"fleet/shop/{'0' * 64}.desired.json", "metadata/7.fleet-shop.json"):
+        (repository.path / path).parent.mkdir(parents=True, exist_ok=True)
+        (repository.path / path).write_text("{}")
+        status, headers, content = server.curl(f"/{path}")
+        assert (status, headers["cache-control"]) == (200, "public, max-age=31536000, immutable")
+        assert content == b"{}"
+    (repository.path / "fleet/shop/key.pem").write_text("x")
+    assert server.curl("/fleet/shop/key.pem")[0] == 404
+
+
 def test_a_download_goes_on_where_it_broke_off(server: Server, blob: tuple[str, bytes]) -> None:
     path, content = blob
     packed = ("--header", "Accept-Encoding: gzip")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -22,19 +23,15 @@ from .._device.store import Store
 from .config import CONFIG, read_config
 
 PULL_UNIT = "edgeml-pull.service"
-USAGE = f"usage: edgeml listen [--config FILE] (default: {CONFIG})\n"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Listen until the unit is stopped. Exit code: 0 then; 1 when something is wrong, 2 for a wrong call."""
-    path = CONFIG
-    if len(arguments) == 2 and arguments[0] == "--config":
-        path = arguments[1]
-    elif arguments:
-        sys.stderr.write(USAGE)
-        return 0 if arguments[0] in ("-h", "--help") else 2
+    parser = argparse.ArgumentParser(prog="edgeml listen", description="Listen to the broker, as the unit does.")
+    parser.add_argument("--config", default=CONFIG, metavar="FILE", help=f"default: {CONFIG}")
+    options = parser.parse_args(arguments)
     try:
-        config = read_config(path)
+        config = read_config(options.config)
         use_pull_packages()
         # It needs what the role brings.
         from .listener import Listener

@@ -99,8 +99,8 @@ benchmark: ## measure what swaps cost, and what the inference server does, besid
 	python tests/benchmark/server_costs.py
 
 .PHONY: delta-sizes
-delta-sizes: ## measure how small deltas of models are, beside bsdiff, xdelta3, zstd and rsync, and what they cost a device
-	python tests/benchmark/delta_sizes.py
+delta-sizes: ## measure how small deltas of models are, beside those of eight other tools, and what they cost a device
+	@tools/delta-sizes
 
 .PHONY: publish-costs
 publish-costs: ## measure what publishing a model of 100 MB costs, beside quantising it, running the holdout and one SHA-256

@@ -4,13 +4,12 @@
 
 """How much of a model's file comes to a device that holds the version before, beside other tools, and what that costs.
 
-The tools are Debian's packages, unpacked below ``.cache/peers``; one that is not to be had has no figures.
+Synthetic pairs, and those that ``delta_pairs.py`` made.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import os
 import subprocess
@@ -25,8 +24,8 @@ sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("su
 
 import numpy as np
 from clone import REPOSITORY
+from delta_peers import Peers, best
 from onnx import TensorProto, helper, numpy_helper
-from publications import digits_holdout
 from releases import sha256
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
@@ -36,44 +35,11 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.alignment im
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.delta_file import write_delta
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.tensors import find_tensors
 
-PEERS = REPOSITORY / ".cache" / "peers" / "deltas"
-PACKAGES = ("bsdiff", "xdelta3", "zstd", "rsync", "libpopt0")
-# Of a 100 MB model bsdiff takes minutes.
-GUARD_SECONDS = 1200
+APPLY = Path(__file__).with_name("apply_delta_cost.py")
+# Without the instructions for SHA-256, as a Raspberry Pi 4 is.
+NO_SHA = {"OPENSSL_ia32cap": "~0:~0x20000000", "OPENSSL_armcap": "0"}
 SPREAD = 0.05
 Arrays = dict[str, Any]
-
-# In a process of its own: applies a delta and says the time, that of one SHA-256 of the result, and the memory.
-APPLY = """
-import hashlib, sys, time
-sys.path.insert(0, sys.argv[1])
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
-delta, base, result = sys.argv[2:5]
-def hashed():
-    digest, size = hashlib.sha256(), 0
-    with open(result, "rb") as source:
-        while chunk := source.read(1 << 20):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, digest.hexdigest()
-def timed(what):
-    began = time.process_time()
-    what()
-    return time.process_time() - began
-def apply():
-    with open(delta, "rb") as source:
-        apply_delta(source, file, lambda _sha256, _size: open(base, "rb"), lambda _block: None)
-file = File("model", *hashed())
-hashing = min(timed(hashed) for _round in range(3))
-def most_kib():
-    # Unlike ru_maxrss it knows nothing of the process that started this one.
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
-before = most_kib()
-applying = min(timed(apply) for _round in range(3))
-print(applying / hashing, most_kib() - before)
-"""
 
 
 def model(arrays: Arrays) -> bytes:
@@ -124,140 +90,82 @@ def pairs(megabytes: int) -> Iterator[tuple[str, bytes, bytes]]:
     yield "the same, int8", quantised(old, fixed), quantised(dense, fixed)
     yield "tuned by 1%, int8", quantised(old, fixed), quantised(tuned(0.01), fixed)
     yield "int8 of another scale", quantised(old, fixed), quantised(dense, fixed * 1.01)
-    first, second = trained()
-    yield "real: trained on", model(first), model(second)
-    scales = {name: float(np.abs(values).max()) / 127 for name, values in first.items()}
-
-    def with_scales(arrays: Arrays) -> bytes:
-        steps = {name: np.clip(np.round(values / scales[name]), -127, 127) for name, values in arrays.items()}
-        return model({name: values.astype(np.int8) for name, values in steps.items()})
-
-    yield "real: that, int8", with_scales(first), with_scales(second)
 
 
-def trained() -> tuple[Arrays, Arrays]:
-    """A perceptron that learned the digits' images, and the same after two more epochs with other images."""
-    images, labels = digits_holdout()
-    images = images.reshape(len(images), -1).astype(np.float32)
-    images /= max(1.0, float(np.abs(images).max()))
-    random = np.random.default_rng(2)
-    shapes = {"a": (images.shape[1], 512), "b": (512, 512), "c": (512, 10)}
-    weights = {
-        name: (random.standard_normal(shape) * np.sqrt(2 / shape[0])).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-
-    def learn(which: slice, epochs: int, rate: float) -> Arrays:
-        for _epoch in range(epochs):
-            for start in range(0, len(images[which]), 32):
-                x, y = images[which][start : start + 32], labels[which][start : start + 32]
-                first = np.maximum(x @ weights["a"], 0)
-                second = np.maximum(first @ weights["b"], 0)
-                scores = second @ weights["c"]
-                shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-                shares /= shares.sum(axis=1, keepdims=True)
-                shares[np.arange(len(y)), y] -= 1
-                shares /= len(y)
-                back = (shares @ weights["c"].T) * (second > 0)
-                deep = (back @ weights["b"].T) * (first > 0)
-                weights["c"] -= rate * second.T @ shares
-                weights["b"] -= rate * first.T @ back
-                weights["a"] -= rate * x.T @ deep
-        return {name: values.astype(np.float32) for name, values in weights.items()}
-
-    half = len(images) // 2
-    return learn(slice(0, half), 30, 0.05), learn(slice(half, None), 2, 0.005)
+def made_pairs(directory: Path) -> Iterator[tuple[str, Path, Path]]:
+    """A name, and the older and the newer file, of what ``delta_pairs.py`` made; the smallest first."""
+    found = sorted(directory.glob("*/new/*"), key=lambda path: path.stat().st_size)
+    for new in found:
+        if new.name != "model.onnx" or not (new.parent / "weights.bin").exists():
+            name = new.parents[1].name
+            yield f"real: {name}", directory / name / "old" / new.name, new
 
 
-def unpack() -> dict[str, str]:
-    """The environment in which the peers run, after they were unpacked."""
-    if not PEERS.exists():
-        with tempfile.TemporaryDirectory() as directory:
-            for package in PACKAGES:
-                subprocess.run(["apt-get", "download", package], cwd=directory, check=False, capture_output=True)
-            PEERS.mkdir(parents=True)
-            for archive in Path(directory).glob("*.deb"):
-                subprocess.run(["dpkg", "-x", str(archive), str(PEERS)], check=True)
-    libraries = ":".join(str(path) for path in (PEERS / "usr" / "lib").glob("*-linux-gnu"))
-    return {"PATH": f"{PEERS}/usr/bin:{os.environ['PATH']}", "LD_LIBRARY_PATH": libraries}
+def source(path: Path) -> Source:
+    """A file with its tensors; of external weights, as the model beside them says."""
+    files = {file.name: str(file) for file in path.parent.iterdir()}
+    return Source(np.memmap(path, np.uint8, "r"), find_tensors(files)[path.name])
 
 
-def peers(old: Path, new: Path, directory: Path, environment: dict[str, str]) -> dict[str, int | None]:
-    """How many bytes each peer sends; None for one that cannot be run."""
-    out = directory / "out"
-    copied = directory / "copied"
-    commands = {
-        "bsdiff": ["bsdiff", old, new, out],
-        "xdelta3": ["xdelta3", "-9", "-f", "-e", "-B", str(max(1 << 20, old.stat().st_size)), "-s", old, new, out],
-        "zstd": ["zstd", "-q", "-f", "-19", "--long=27", f"--patch-from={old}", new, "-o", out],
-        "rsync": ["rsync", "--no-whole-file", "-z", "--stats", new, copied],
-        "zstd alone": ["zstd", "-q", "-f", "-19", new, "-o", out],
-    }
-    found: dict[str, int | None] = {}
-    for name, command in commands.items():
-        out.unlink(missing_ok=True)
-        copied.write_bytes(old.read_bytes())
-        os.utime(copied, (1, 1))
-        try:
-            done = subprocess.run(
-                [str(part) for part in command], env=environment, capture_output=True, text=True, timeout=GUARD_SECONDS
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            found[name] = None
-            continue
-        if done.returncode != 0:
-            found[name] = None
-        elif name == "rsync":
-            sent = next(line for line in done.stdout.splitlines() if line.startswith("Total bytes sent"))
-            found[name] = int(sent.split(":")[1].replace(",", ""))
-        else:
-            found[name] = out.stat().st_size
-    return found
-
-
-def measure(name: str, old: bytes, new: bytes, directory: Path, environment: dict[str, str]) -> dict[str, str]:
+def measure(name: str, old: Path, new: Path, directory: Path, peers: Peers) -> dict[str, str]:
     """One row: bytes as parts of the newer file's."""
-    paths = [directory / "old.onnx", directory / "new.onnx"]
-    for path, content in zip(paths, (old, new), strict=True):
-        path.write_bytes(content)
-    sources = [
-        Source(np.frombuffer(content, np.uint8), find_tensors({"m.onnx": str(path)})["m.onnx"])
-        for path, content in zip(paths, (old, new), strict=True)
-    ]
+    old_bytes, new_bytes = old.read_bytes(), new.read_bytes()
     began = time.process_time()
-    delta = b"".join(write_delta(sources[1], [(sha256(old), sources[0])]))
+    delta = b"".join(write_delta(source(new), [(sha256(old_bytes), source(old))]))
     built = time.process_time() - began
     made = io.BytesIO()
-    apply_delta(io.BytesIO(delta), File("m", len(new), sha256(new)), lambda *_base: io.BytesIO(old), made.write)
-    assert made.getvalue() == new
+    file = File("m", len(new_bytes), sha256(new_bytes))
+    apply_delta(io.BytesIO(delta), file, lambda *_base: io.BytesIO(old_bytes), made.write)
+    assert made.getvalue() == new_bytes
     path = directory / "delta"
     path.write_bytes(delta)
-    links = str(REPOSITORY / ".cache" / "python")
-    arguments = [sys.executable, "-I", "-c", APPLY, links, str(path), *map(str, paths)]
-    cost, memory = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()
-    began = time.process_time()
-    hashlib.sha256(new).digest()
-    hashing = time.process_time() - began
-    row = {"pair": name, "edgeml": f"{len(delta) / len(new):.4f}"}
-    for peer, size in peers(paths[0], paths[1], directory, environment).items():
-        row[peer] = "-" if size is None else f"{size / len(new):.4f}"
-    row["build / SHA-256"] = f"{built / hashing:.0f}"
-    row["apply / SHA-256"] = f"{float(cost):.1f}"
-    row["apply, MiB more"] = f"{int(memory) / 1024:.0f}"
+    size = len(new_bytes)
+    row = {"pair": name, "MB": f"{size / 1e6:.1f}", "edgeml": f"{len(delta) / size:.5f}"}
+    others = peers.sizes(old, new)
+    row.update({peer: "-" if found is None else f"{found / size:.5f}" for peer, found in others.items()})
+    least = best(others)
+    row["smallest"] = (
+        "edgeml" if least is None or len(delta) <= least else min(others, key=lambda peer: others[peer] or size)
+    )
+    row["build, s/MB"] = f"{built / size * 1e6:.1f}"
+    for title, environment in (("SHA", {}), ("no SHA", NO_SHA)):
+        command = [sys.executable, "-I", str(APPLY), str(REPOSITORY / ".cache" / "python"), *map(str, (path, old, new))]
+        done = subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True, text=True)
+        cpu, wall, memory = done.stdout.split()
+        row[f"apply, {title}"] = f"{float(cpu):.1f}"
+        row[f"elapsed, {title}"] = f"{float(wall):.1f}"
+        row["MiB"] = f"{int(memory) / 1024:.0f}"
     return row
 
 
 def main() -> None:
     """Measure all pairs and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=46, help="size of the synthetic model in fp32")
-    megabytes = parser.parse_args().megabytes
-    environment = unpack()
+    parser.add_argument("--megabytes", type=int, default=8, help="size of the synthetic model in fp32")
+    parser.add_argument("--peer-seconds", type=int, default=60, help="limit of the processor time of each other tool")
+    parser.add_argument("--pairs", type=Path, help="directory that delta_pairs.py wrote")
+    parser.add_argument("--only", default="", help="pairs whose name has this")
+    options = parser.parse_args()
+    peers = Peers(options.peer_seconds)
     rows = []
-    for name, old, new in pairs(megabytes):
-        with tempfile.TemporaryDirectory() as directory:
-            rows.append(measure(name, old, new, Path(directory), environment))
-        print(rows[-1], file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as work:
+
+        def write(name: str, content: bytes) -> Path:
+            path = Path(work) / name / "model.onnx"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+            return path
+
+        def all_pairs() -> Iterator[tuple[str, Path, Path]]:
+            for name, old, new in pairs(options.megabytes):
+                yield name, write("old", old), write("new", new)
+            if options.pairs:
+                yield from made_pairs(options.pairs)
+
+        for name, old, new in all_pairs():
+            if options.only in name:
+                rows.append(measure(name, old, new, Path(work), peers))
+                print(rows[-1], file=sys.stderr, flush=True)
     for line in text_table(rows):
         print(line)
 

@@ -200,6 +200,7 @@ _ON_TRIAL = (*_COMMITTED, swap_to(NEW))
 
 # Stages (blobs, a version's directory), prunes a version, switches, writes the journal, and begins a trial.
 SWAP = Scenario("swap", OLD, NEW, _COMMITTED, swap_to(NEW))
+SWAP_BY_DELTA = Scenario("swap by a delta", OLD, NEW, (*_COMMITTED, _as_delta(NEW, OLD)), swap_to(NEW))
 SCENARIOS = (
     SWAP,
     Scenario("swap without a trial", OLD, NEW, _COMMITTED, swap_to(NEW, trial_seconds=0)),
@@ -215,7 +216,7 @@ SCENARIOS = (
     Scenario("removal", OLD, OLD, _COMMITTED, _without("0.8.0")),
     Scenario("note of a test", OLD, OLD, _COMMITTED, _note_test),
     Scenario("prepared model", OLD, OLD, (*_COMMITTED, _prepare(b"first" * 3000)), _prepare(b"second" * 3000)),
-    Scenario("swap by a delta", OLD, NEW, (*_COMMITTED, _as_delta(NEW, OLD)), swap_to(NEW)),
+    SWAP_BY_DELTA,
     Scenario("heal", OLD, OLD, (*_COMMITTED, _flip(OLD)), swap_to(OLD, verify="full"), damaged=OLD),
     Scenario(
         "recovery after a kill",

@@ -16,7 +16,7 @@ import pytest
 from . import strace
 from .checks import Check, check_of
 from .loop_image import copy_image, make_image, mounted
-from .scenarios import SWAP
+from .scenarios import SWAP, SWAP_BY_DELTA, Scenario
 from .sweep import Results, sweep
 
 MEGABYTES = 8
@@ -28,16 +28,22 @@ ENOUGH_KIBIBYTES = 2048
 class SmallDisk:
     """A device on a small ext4, of which a swap finds nearly everything in use."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, scenario: Scenario) -> None:
         self._directory = directory
+        self._scenario = scenario
         self._image, self._prepared, self._mount = (directory / name for name in ("image", "prepared", "mount"))
         make_image(self._prepared, MEGABYTES, "-b", "1024", "-m", "0", "-N", str(INODES))
         with mounted(self._prepared, self._mount):
-            SWAP.prepare(self._mount / "device")
+            scenario.prepare(self._mount / "device")
             # The blobs come to another filesystem: the device's /tmp.
             shutil.move(self._mount / "device" / "incoming", directory / "incoming")
             (self._mount / "device" / "incoming").symlink_to(directory / "incoming")
-            self._check: Check = check_of(SWAP, self._mount / "device")
+            self._check: Check = check_of(scenario, self._mount / "device")
+
+    @property
+    def name(self) -> str:
+        """What is done there."""
+        return self._scenario.name
 
     def with_free_kibibytes(self, free: int) -> str:
         """Swap with so much room; then once more with all of it."""
@@ -53,7 +59,7 @@ class SmallDisk:
             device, ballast = mount / "device", mount / "ballast"
             ballast.mkdir()
             fill(ballast)
-            ended = strace.run(lambda: SWAP.action(device), self._directory / "log")
+            ended = strace.run(lambda: self._scenario.action(device), self._directory / "log")
             self._check.readable(device)
             assert ended.unexpected is None, ended.unexpected
             if ended.error is not None:
@@ -85,14 +91,15 @@ def _fill_inodes(ballast: Path, free: int) -> None:
 
 
 @pytest.fixture
-def disk(memory: Path) -> SmallDisk:
-    return SmallDisk(memory)
+def disk(memory: Path, request: pytest.FixtureRequest) -> SmallDisk:
+    return SmallDisk(memory, getattr(request, "param", SWAP))
 
 
+@pytest.mark.parametrize("disk", [SWAP, SWAP_BY_DELTA], ids=["whole files", "a delta"], indirect=True)
 def test_a_full_disk(disk: SmallDisk, all_points: bool, results: Results) -> None:
     outcomes = sweep(
         results,
-        "full disk, by free KiB",
+        f"full disk, {disk.name}, by free KiB",
         range(0, ENOUGH_KIBIBYTES + 1, 8 if all_points else 128),
         disk.with_free_kibibytes,
     )

@@ -13,7 +13,7 @@ whatever the sizes of the files.
 
 from __future__ import annotations
 
-import bz2
+import concurrent.futures
 import functools
 import hashlib
 import itertools
@@ -26,36 +26,42 @@ from .._common.errors import IntegrityError, with_path
 from .._common.hashing import BLOCK_BYTES
 from .release import File
 
-MAGIC = b"EDGEMLD\x01"
+MAGIC = b"EDGEMLD\x02"
 BASES_MAX = 16
 GROUPS_MAX = 16
 PIECES_MAX = 1 << 14
+WIDTH_MAX = 16
 # What a block needs beside its bytes, if nothing of it can be compressed.
 _BODY_BYTES_MAX = BLOCK_BYTES + (1 << 19)
 _PIECES_BYTES_MAX = 1 << 19
 HEAD = struct.Struct("<8sQ32sB")
 BASE = struct.Struct("<Q32s")
-FRAME = struct.Struct("<II")
-GROUP = struct.Struct("<BB")
-STREAM = struct.Struct("<BII")
 _VARINT_BYTES_MAX = 10
 
-# What a group does with the bytes of its pieces.
-COPY, LITERAL, DIFFERENCE, STEPS = range(4)
-WIDTHS = {LITERAL: range(1, 17), DIFFERENCE: (1, 2, 4, 8), STEPS: (1,)}
-_STEPS_STREAMS = 3
+# What a plane, the bytes at one place of all elements of a group, is made of.
+LITERAL, DIFFERENCE, STEPS = range(3)
 
 # How a stream is compressed.
-ZEROS, STORED, DEFLATE, BZIP2, LZMA = range(5)
+ZEROS, STORED, DEFLATE, LZMA = range(4)
 LZMA_FILTERS: Sequence[Any] = (
     {"id": lzma.FILTER_LZMA2, "dict_size": BLOCK_BYTES, "lc": 3, "lp": 0, "pb": 0, "preset": 6},
 )
 
-# Five steps of 0, -1 and +1 are one byte. Other steps are listed, as many as one in so many.
-TRITS = 5
+# Small steps are some in a byte, as digits to a base. Other steps are listed, as many as one in so many.
+RADIXES = {5: 3, 4: 4, 3: 6, 2: 16}
 LISTED_SHARE = 8
-_TRIT_VALUES = (0, 255, 1)
-_TRIT_TABLES = tuple(bytes(_TRIT_VALUES[byte // 3**place % 3] for byte in range(256)) for place in range(TRITS))
+
+
+def digit_step(digit: int) -> int:
+    """The step, modulo 256, that a digit is: 0, -1, 1, -2 … for 0, 1, 2, 3 …"""
+    return ((digit >> 1) ^ -(digit & 1)) & 0xFF
+
+
+@functools.lru_cache(maxsize=None)
+def _digit_tables(count: int) -> tuple[bytes, ...]:
+    """For each of the ``count`` digits in a byte, the steps that the 256 bytes mean."""
+    radix = RADIXES[count]
+    return tuple(bytes(digit_step(byte // radix**place % radix) for byte in range(256)) for place in range(count))
 
 
 class DeltaError(IntegrityError):
@@ -76,11 +82,14 @@ class Header(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Some bytes of a block: how many, of which group (0: a copy), and where in which base they come from."""
+    """Some bytes of a block: how many, of which group (0: a copy), and what they are compared with.
+
+    That is the bytes of a base from an offset on, or zeros (None).
+    """
 
     group: int
     length: int
-    base: int = 0
+    base: int | None = None
     offset: int = 0
 
 
@@ -91,11 +100,12 @@ def apply_delta(
     write: Callable[[bytes], object],
     origin: str = "the delta",
 ) -> None:
-    """Make ``file`` from a delta: ``write`` gets its blocks in order, each verified by its SHA-256 where the release
-    has those, else by the delta's checksum.
+    """Make ``file`` from a delta: ``write`` gets its blocks in order, each verified where the release has the SHA-256
+    of blocks, or the file is one block.
 
     ``open_base`` opens a blob by its SHA-256 and its size, or raises IntegrityError for one that is not held. What was
-    written is the file only if this returns. ``origin`` names the delta in errors.
+    written is the file only if this returns. ``origin`` names the delta in errors. Blocks are hashed in a second thread
+    while the next one is made.
 
     Raises DeltaError for a delta that is damaged or makes anything else than ``file``, and OSError.
     """
@@ -106,29 +116,75 @@ def apply_delta(
             f"{origin}: {file.path}: expected a delta that makes {file.size} bytes with SHA-256 {file.sha256}; "
             f"found one for {header.size} bytes with {header.sha256}"
         )
-    digest = hashlib.sha256()
+    hashing = _Hashing(file, origin)
     bases: list[BinaryIO] = []
     try:
         for size, sha256 in header.bases:
             bases.append(open_base(sha256, size))
-        for number, block in enumerate(reader.blocks(header, bases)):
-            if file.blocks and hashlib.sha256(block).hexdigest() != file.blocks[number]:
-                raise DeltaError(
-                    f"{origin}: {file.path}: block {number + 1} of {header.blocks}: expected SHA-256 "
-                    f"{file.blocks[number]}; made {hashlib.sha256(block).hexdigest()}"
-                )
-            digest.update(block)
+        for block in _hashed(reader.blocks(header, bases), hashing):
             write(block)
     finally:
         for base in bases:
             base.close()
-    if digest.hexdigest() != file.sha256:
-        raise DeltaError(f"{origin}: {file.path}: expected SHA-256 {file.sha256}; made {digest.hexdigest()}")
+    hashing.finish()
 
 
 def read_header(delta: BinaryIO, origin: str = "the delta") -> Header:
-    """Read the begin of a delta. Raises DeltaError for a file that is none, or of a later form."""
+    """Read the begin of a delta. Raises DeltaError for a file that is none, or of another form."""
     return _Reader(delta, origin).header()
+
+
+class _Hashing:
+    """Compares a file, block by block, with what the release says."""
+
+    def __init__(self, file: File, origin: str) -> None:
+        self._file = file
+        self._where = f"{origin}: {file.path}"
+        self._digest = hashlib.sha256()
+
+    def add(self, number: int, block: bytes) -> None:
+        """Raises DeltaError for a block that the release does not name."""
+        self._digest.update(block)
+        blocks = self._file.blocks
+        if self._file.size <= BLOCK_BYTES:
+            self.finish()
+        elif blocks and hashlib.sha256(block).hexdigest() != blocks[number]:
+            raise DeltaError(
+                f"{self._where}: block {number + 1} of {len(blocks)}: expected SHA-256 {blocks[number]}; "
+                f"made {hashlib.sha256(block).hexdigest()}: the delta or its base is damaged"
+            )
+
+    def finish(self) -> None:
+        """Raises DeltaError for a whole that is not the release's file."""
+        if self._digest.hexdigest() != self._file.sha256:
+            raise DeltaError(
+                f"{self._where}: expected SHA-256 {self._file.sha256}; made {self._digest.hexdigest()}: the delta or "
+                "its base is damaged"
+            )
+
+
+def _hashed(blocks: Iterator[bytes], hashing: _Hashing) -> Iterator[bytes]:
+    """The blocks, each after a second thread has hashed it; the next one is made meanwhile.
+
+    Where one cannot be made, those before it come all the same.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        before: tuple[bytes, concurrent.futures.Future[None]] | None = None
+        for number in itertools.count():
+            block, failure = None, None
+            try:
+                block = next(blocks, None)
+            except (IntegrityError, OSError) as error:
+                failure = error
+            after = None if block is None else (block, thread.submit(hashing.add, number, block))
+            if before is not None:
+                before[1].result()
+                yield before[0]
+            if failure is not None:
+                raise failure
+            if after is None:
+                return
+            before = after
 
 
 class _Reader:
@@ -146,27 +202,26 @@ class _Reader:
         return Header(size, sha256.hex(), tuple((length, digest.hex()) for length, digest in read))
 
     def blocks(self, header: Header, bases: Sequence[BinaryIO]) -> Iterator[bytes]:
-        """The result's blocks, each verified by its checksum."""
+        """The result's blocks; nothing says yet that they are right."""
+        decoder = BlockDecoder([size for size, _sha256 in header.bases], bases)
         for number in range(header.blocks):
             where = f"block {number + 1} of {header.blocks}"
-            length, checksum = FRAME.unpack(self._exactly(FRAME.size, where))
+            length = next(varints(self._bytes(where)))
             if length > _BODY_BYTES_MAX:
                 raise DeltaError(f"{self._origin}: {where}: expected at most {_BODY_BYTES_MAX} bytes; found {length}")
-            start = number * BLOCK_BYTES
-            size = min(BLOCK_BYTES, header.size - start)
             body = self._exactly(length, where)
+            start = number * BLOCK_BYTES
             try:
-                block = decode_block(body, start, size, header.bases, bases)
-            except (DeltaError, ValueError, IndexError, struct.error) as error:
+                block = decoder.decode(body, start, min(BLOCK_BYTES, header.size - start))
+            except (DeltaError, ValueError, IndexError) as error:
                 raise DeltaError(f"{self._origin}: {where}: damaged: {error}") from error
-            if zlib.crc32(block) != checksum:
-                raise DeltaError(
-                    f"{self._origin}: {where}: expected the CRC-32 {checksum:08x}; made {zlib.crc32(block):08x}: the "
-                    "delta or its base is damaged"
-                )
             yield block
         if self._delta.read(1):
             raise DeltaError(f"{self._origin}: expected {header.blocks} blocks; found more bytes behind the last one")
+
+    def _bytes(self, where: str) -> Iterator[int]:
+        while True:
+            yield self._exactly(1, where)[0]
 
     def _exactly(self, length: int, where: str) -> bytes:
         found = bytearray()
@@ -181,104 +236,134 @@ class _Reader:
         return bytes(found)
 
 
-class _Group:
-    """Pieces of a block that are made in one go: ``streams`` are the positions of what they are made of."""
+class _Body:
+    """The bytes of a block in a delta, read from the first to the last."""
 
-    def __init__(self, kind: int, width: int, streams: Sequence[tuple[int, int, int]]) -> None:
-        self.kind = kind
-        self.width = width
-        self.streams = streams
-        self.base = bytearray()
-        self.length = 0
-        self.made = memoryview(b"")
+    def __init__(self, content: bytes) -> None:
+        self._content = memoryview(content)
+        self._position = 0
 
+    def byte(self) -> int:
+        """The next byte. Raises IndexError at the end."""
+        self._position += 1
+        return self._content[self._position - 1]
 
-def decode_block(
-    body: bytes, start: int, size: int, sizes: Sequence[tuple[int, str]], bases: Sequence[BinaryIO]
-) -> bytes:
-    """The ``size`` bytes of a block that begins at ``start`` in the result. Raises DeltaError, ValueError, OSError."""
-    groups, table, position = _read_groups(body)
-    pieces = read_pieces(table, start)
-    if sum(piece.length for piece in pieces) != size:
-        raise DeltaError(f"expected pieces of {size} bytes; found {sum(piece.length for piece in pieces)}")
-    result = bytearray(size)
-    places = []
-    at = 0
-    for piece in pieces:
-        group = groups[piece.group - 1] if piece.group else None
-        if group is None or group.kind != LITERAL:
-            base = _read_base(piece, sizes, bases)
-            if group is None:
-                result[at : at + piece.length] = base
-            else:
-                group.base += base
-        if group is not None:
-            places.append((group, group.length, at, piece.length))
-            group.length += piece.length
-        at += piece.length
-    for group in groups:
-        streams = []
-        for codec, packed, expanded in group.streams:
-            streams.append((codec, body[position : position + packed], packed, expanded))
-            position += packed
-        group.made = memoryview(_make(group, streams))
-        group.base = bytearray()
-    if position != len(body):
-        raise DeltaError(f"expected a body of {position} bytes; found {len(body)}")
-    for group, begin, at, length in places:
-        result[at : at + length] = group.made[begin : begin + length]
-    return bytes(result)
+    def _bytes(self) -> Iterator[int]:
+        while True:
+            yield self.byte()
+
+    def stream(self, limit: int) -> bytes | memoryview:
+        """The next stream, expanded. Raises DeltaError for one of more than ``limit`` bytes, or a damaged one."""
+        codec = self.byte()
+        numbers = varints(self._bytes())
+        expanded = next(numbers)
+        if expanded > limit:
+            raise DeltaError(f"expected a stream of at most {limit} bytes; found {expanded}")
+        if codec == ZEROS:
+            return bytes(expanded)
+        if codec == STORED:
+            return self._take(expanded)
+        return _decompress(codec, self._take(next(numbers)), expanded)
+
+    def finish(self) -> None:
+        """Raises DeltaError if there are more bytes."""
+        if self._position != len(self._content):
+            raise DeltaError(f"expected a body of {self._position} bytes; found {len(self._content)}")
+
+    def _take(self, length: int) -> memoryview:
+        found = self._content[self._position : self._position + length]
+        if len(found) != length:
+            raise DeltaError(f"expected a stream of {length} bytes; found {len(found)}")
+        self._position += length
+        return found
 
 
-def _read_groups(body: bytes) -> tuple[list[_Group], bytes, int]:
-    """The groups of a block, the table of its pieces, and where its streams begin."""
-    (count,) = body[:1]
-    if count > GROUPS_MAX:
-        raise DeltaError(f"expected at most {GROUPS_MAX} groups; found {count}")
-    position = 1
-    groups = []
-    for _number in range(count):
-        kind, width = GROUP.unpack_from(body, position)
-        if width not in WIDTHS.get(kind, ()):
-            raise DeltaError(f"a group of the unknown kind {kind} and width {width}")
-        position += GROUP.size
-        streams = []
-        for _stream in range(_STEPS_STREAMS if kind == STEPS else width):
-            streams.append(STREAM.unpack_from(body, position))
-            position += STREAM.size
-        groups.append(_Group(kind, width, streams))
-    codec, packed, expanded = STREAM.unpack_from(body, position)
-    position += STREAM.size
-    if expanded > _PIECES_BYTES_MAX:
-        raise DeltaError(f"expected a table of at most {_PIECES_BYTES_MAX} bytes; found {expanded}")
-    table = expand(codec, body[position : position + packed], packed, expanded)
-    return groups, table, position + packed
+class BlockDecoder:
+    """Makes the blocks of a file, in their order, from ``bases`` of these sizes."""
+
+    def __init__(self, sizes: Sequence[int], bases: Sequence[BinaryIO]) -> None:
+        self._sizes = sizes
+        self._bases = bases
+        # The base that was used last, and where its bytes that follow begin.
+        self._next = (0, 0)
+
+    def decode(self, content: bytes, start: int, size: int) -> bytes:
+        """The block of ``size`` bytes that begins at ``start``. Raises DeltaError, ValueError, IndexError, OSError."""
+        if not content:
+            copied = bytearray(size)
+            self._read([Piece(0, size, *self._next)], [copied])
+            return bytes(copied)
+        body = _Body(content)
+        pieces = read_pieces(body.stream(_PIECES_BYTES_MAX), start)
+        if sum(piece.length for piece in pieces) != size:
+            raise DeltaError(f"expected pieces of {size} bytes; found {sum(piece.length for piece in pieces)}")
+        # Group 0: what is copied.
+        sizes = [0] * (1 + max((piece.group for piece in pieces), default=0))
+        for piece in pieces:
+            sizes[piece.group] += piece.length
+        groups = [bytearray(length) for length in sizes]
+        self._read(pieces, groups)
+        for made in groups[1:]:
+            _make(body, made)
+        body.finish()
+        return bytes(next((made for made in groups if len(made) == size), None) or _joined(pieces, groups))
+
+    def _read(self, pieces: Sequence[Piece], groups: Sequence[bytearray]) -> None:
+        """Read into each group what its pieces are compared with."""
+        rest = [memoryview(group) for group in groups]
+        for group, length, number, offset in pieces:
+            target, rest[group] = rest[group][:length], rest[group][length:]
+            if number is None:
+                continue
+            if number >= len(self._bases):
+                raise DeltaError(f"expected a base below {len(self._bases)}; found {number}")
+            if offset < 0 or offset + length > self._sizes[number]:
+                raise DeltaError(f"bytes {offset} to {offset + length} of a base of {self._sizes[number]}")
+            base = self._bases[number]
+            base.seek(offset)
+            target[:] = base.read(length)
+            self._next = (number, offset + length)
 
 
-def read_pieces(table: bytes, start: int) -> list[Piece]:
-    """The pieces of the block that begins at ``start``; ``write_pieces`` is the way back."""
-    numbers = _varints(table)
+def _joined(pieces: Sequence[Piece], groups: Sequence[bytearray]) -> bytearray:
+    """The pieces in their order, from the bytes of their groups."""
+    rest = [memoryview(group) for group in groups]
+    result = bytearray(sum(piece.length for piece in pieces))
+    position = 0
+    for group, length, _base, _offset in pieces:
+        result[position : position + length] = rest[group][:length]
+        rest[group] = rest[group][length:]
+        position += length
+    return result
+
+
+def read_pieces(table: bytes | memoryview, start: int) -> list[Piece]:
+    """The pieces of the block that begins at ``start``."""
+    numbers = varints(iter(table))
     expected: dict[int, int] = {}
     pieces: list[Piece] = []
     for head in numbers:
         if len(pieces) == PIECES_MAX:
             raise DeltaError(f"expected at most {PIECES_MAX} pieces; found more")
-        group, has_base = head >> 1, head & 1
-        length = next(numbers, 0)
-        if not length:
-            raise DeltaError("a piece without bytes")
-        base = offset = 0
-        if has_base:
+        group, length = head >> 1, next(numbers, 0)
+        if group > GROUPS_MAX:
+            raise DeltaError(f"expected at most {GROUPS_MAX} groups; found {group}")
+        if not 0 < length <= BLOCK_BYTES:
+            raise DeltaError(f"expected a piece of 1 to {BLOCK_BYTES} bytes; found {length}")
+        if head & 1:
             base, moved = next(numbers, 0), next(numbers, 0)
             offset = expected.get(base, start) + ((moved >> 1) ^ -(moved & 1))
             expected[base] = offset + length
-        pieces.append(Piece(group, length, base, offset))
+            pieces.append(Piece(group, length, base, offset))
+        else:
+            pieces.append(Piece(group, length, None, 0))
     return pieces
 
 
-def _varints(table: bytes) -> Iterator[int]:
+def varints(content: Iterator[int]) -> Iterator[int]:
+    """Numbers of seven bits in a byte, the lowest first. Raises DeltaError for one without an end."""
     value = shift = 0
-    for byte in table:
+    for byte in content:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             yield value
@@ -291,40 +376,9 @@ def _varints(table: bytes) -> Iterator[int]:
         raise DeltaError("a number without an end")
 
 
-def _read_base(piece: Piece, sizes: Sequence[tuple[int, str]], bases: Sequence[BinaryIO]) -> bytes:
-    if piece.base >= len(bases):
-        raise DeltaError(f"expected a base below {len(bases)}; found {piece.base}")
-    size, sha256 = sizes[piece.base]
-    if piece.offset < 0 or piece.offset + piece.length > size or piece.length > BLOCK_BYTES:
-        raise DeltaError(f"bytes {piece.offset} to {piece.offset + piece.length} of a base of {size}")
-    base = bases[piece.base]
-    base.seek(piece.offset)
-    found = base.read(piece.length)
-    if len(found) != piece.length:
-        raise DeltaError(f"the base {sha256} ends at {piece.offset + len(found)}; expected {size} bytes")
-    return found
-
-
-def expand(codec: int, content: bytes, packed: int, expanded: int) -> bytes:
-    """The ``expanded`` bytes of a stream. Raises DeltaError for one that has more or fewer, or is damaged."""
-    if len(content) != packed:
-        raise DeltaError(f"expected a stream of {packed} bytes; found {len(content)}")
-    if expanded > BLOCK_BYTES:
-        raise DeltaError(f"expected a stream of at most {BLOCK_BYTES} bytes; found {expanded}")
-    if codec == ZEROS:
-        return bytes(expanded)
-    found = content if codec == STORED else _decompress(codec, content, expanded)
-    if len(found) != expanded:
-        raise DeltaError(f"expected a stream of {expanded} bytes; found {len(found)}")
-    return found
-
-
-def _decompress(codec: int, content: bytes, expanded: int) -> bytes:
-    """At most one byte more than ``expanded``."""
+def _decompress(codec: int, content: memoryview, expanded: int) -> bytes:
     if codec == DEFLATE:
         decompressor: Any = zlib.decompressobj(-15)
-    elif codec == BZIP2:
-        decompressor = bz2.BZ2Decompressor()
     elif codec == LZMA:
         decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=LZMA_FILTERS)
     else:
@@ -333,67 +387,70 @@ def _decompress(codec: int, content: bytes, expanded: int) -> bytes:
         found: bytes = decompressor.decompress(content, expanded + 1)
     except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DeltaError(f"a stream that cannot be expanded: {error}") from error
-    if len(found) <= expanded and (not decompressor.eof or decompressor.unused_data):
-        raise DeltaError(f"a stream that does not end after {len(found)} of {expanded} bytes")
+    if len(found) != expanded:
+        raise DeltaError(f"expected a stream of {expanded} bytes; found {len(found)}")
+    if not decompressor.eof or decompressor.unused_data:
+        raise DeltaError(f"a stream that does not end after {expanded} bytes")
     return found
 
 
-def _make(group: _Group, streams: Sequence[tuple[int, bytes, int, int]]) -> bytearray | bytes:
-    """The bytes of a group's pieces, one behind the other."""
-    if group.kind == STEPS:
-        steps = _steps([expand(*stream) for stream in streams], group.length)
-        return add_lanes(group.base, steps, 1)
-    if group.length % group.width:
-        raise DeltaError(f"expected elements of {group.width} bytes; found {group.length} bytes")
-    planes = bytearray(group.length)
-    for place, (codec, content, packed, expanded) in enumerate(streams):
-        if expanded != group.length // group.width:
-            raise DeltaError(f"expected a plane of {group.length // group.width} bytes; found {expanded}")
-        if codec != ZEROS:
-            planes[place :: group.width] = expand(codec, content, packed, expanded)
-    return planes if group.kind == LITERAL else add_lanes(group.base, from_zigzag(planes, group.width), group.width)
+def _make(body: _Body, group: bytearray) -> None:
+    """Make the bytes of a group's pieces, plane by plane, in place of the base's."""
+    width = body.byte()
+    if not 0 < width <= WIDTH_MAX or len(group) % width:
+        raise DeltaError(f"expected elements of 1 to {WIDTH_MAX} bytes; found {width} in {len(group)}")
+    count = len(group) // width
+    for place in range(width):
+        kind = body.byte()
+        if kind == LITERAL:
+            group[place::width] = _whole(body.stream(count), count)
+        elif kind == DIFFERENCE:
+            group[place::width] = add_bytes(group[place::width], _whole(body.stream(count), count))
+        elif kind == STEPS:
+            _make_steps(body, group, place, width)
+        else:
+            raise DeltaError(f"a plane of the unknown kind {kind}")
 
 
-def _steps(streams: Sequence[bytes], length: int) -> bytearray:
-    """Steps of one byte: those of 0, -1 and +1, five in a byte; then of the others the distances, and their values."""
-    packed, distances, values = streams
-    count = -(-length // TRITS)
-    if len(packed) != count or len(distances) != len(values):
-        raise DeltaError(
-            f"expected {count} bytes of steps and a distance for each listed one; found {len(packed)} bytes, "
-            f"{len(distances)} distances and {len(values)} steps"
-        )
-    if len(values) > length // LISTED_SHARE:
-        raise DeltaError(f"expected at most {length // LISTED_SHARE} listed steps; found {len(values)}")
-    steps = bytearray(TRITS * count)
-    if packed.count(0) != count:
-        for place, table in enumerate(_TRIT_TABLES):
-            steps[place::TRITS] = packed.translate(table)
-    del steps[length:]
+def _whole(stream: bytes | memoryview, count: int) -> bytes | memoryview:
+    if len(stream) != count:
+        raise DeltaError(f"expected a plane of {count} bytes; found {len(stream)}")
+    return stream
+
+
+def _make_steps(body: _Body, group: bytearray, place: int, width: int) -> None:
+    """Steps of a plane: small ones, some in a byte; then of the others the distances, and their values."""
+    length = len(group) // width
+    digits = body.byte()
+    if digits and digits not in RADIXES:
+        raise DeltaError(f"expected one of {sorted(RADIXES)} steps in a byte; found {digits}")
+    limit = length // LISTED_SHARE
+    plane = group[place::width]
+    if digits:
+        packed = bytes(_whole(body.stream(length), -(-length // digits)))
+        plane[:] = add_bytes(plane, b"".join(packed.translate(table) for table in _digit_tables(digits))[:length])
+    distances, values = body.stream(limit), body.stream(limit)
+    if len(distances) != len(values):
+        raise DeltaError(f"expected a distance for each listed step; found {len(distances)} for {len(values)}")
     for position, value in zip(itertools.accumulate(distances), values):
-        steps[position] = value
-    return steps
+        plane[position] = (plane[position] + value) & 0xFF
+    group[place::width] = plane
 
 
-@functools.lru_cache(maxsize=2)
-def _lane_masks(length: int, width: int) -> tuple[int, int, int]:
-    """Of so many bytes, as one number: the lowest bit of each element, its highest, and all but that."""
-    lowest = int.from_bytes((b"\x01" + bytes(width - 1)) * (length // width), "little")
-    highest = lowest << (8 * width - 1)
-    return lowest, highest, highest - lowest
+# So many bytes are added at once: they fit into a processor's cache.
+_ADDED_BYTES = 1 << 15
+# Of each byte all but the highest bit, and that bit, as one number.
+_LOW_BITS = int.from_bytes(b"\x7f" * _ADDED_BYTES, "little")
+_HIGH_BIT = int.from_bytes(b"\x80" * _ADDED_BYTES, "little")
 
 
-def from_zigzag(content: bytes | bytearray, width: int) -> int:
-    """Signed elements, little-endian, as one number; 0, -1, 1, -2 … were spelled 0, 1, 2, 3 …"""
-    lowest, _highest, rest = _lane_masks(len(content), width)
-    value = int.from_bytes(content, "little")
-    signs = value & lowest
-    return ((value >> 1) & rest) ^ ((signs << (8 * width)) - signs)
-
-
-def add_lanes(base: bytes | bytearray, steps: int | bytes | bytearray, width: int) -> bytes:
-    """``base`` plus ``steps``, element by element of ``width`` bytes, without a carry from one to the next."""
-    _lowest, highest, rest = _lane_masks(len(base), width)
-    left = int.from_bytes(base, "little")
-    right = steps if isinstance(steps, int) else int.from_bytes(steps, "little")
-    return (((left & rest) + (right & rest)) ^ ((left ^ right) & highest)).to_bytes(len(base), "little")
+def add_bytes(base: bytes | bytearray, steps: bytes | memoryview) -> bytes:
+    """``base`` plus ``steps``, byte by byte, without a carry from one to the next."""
+    olds, news = memoryview(base), memoryview(steps)
+    made = []
+    for start in range(0, len(base), _ADDED_BYTES):
+        old = olds[start : start + _ADDED_BYTES]
+        left, right = int.from_bytes(old, "little"), int.from_bytes(news[start : start + _ADDED_BYTES], "little")
+        added = ((left & _LOW_BITS) + (right & _LOW_BITS)) ^ ((left ^ right) & _HIGH_BIT)
+        made.append(added.to_bytes(len(old), "little"))
+    return b"".join(made)

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     Words = np.ndarray[Any, np.dtype[np.uint64]]
 
 # An equal run has at least so many bytes; it is found by this many that begin at a place of the older file that is
-# a multiple of a stride, which grows with the file.
+# a multiple of a stride. The stride grows with the file, so that there are not more places than this.
 SEED_BYTES = 16
-_STRIDE_MAX = 32
-_PLACES_MAX = 1 << 20
+PLACES_MAX = 1 << 21
 _CHUNK = 1 << 20
+# More runs in a chunk are not worth their pieces, nor the time to find them.
+RUNS_MAX = 4096
 # Bytes between two runs are taken to belong together where so many of them are equal.
 _SIMILAR = 0.3
 _ALIKE = 0.1
@@ -117,7 +118,7 @@ def _digest(source: Source, tensor: Tensor) -> bytes:
 # ---- equal runs ----
 
 
-class _Seeds:
+class Seeds:
     """Where in the older files, outside of tensors that the newer file has, runs of some bytes begin."""
 
     def __init__(self, bases: Sequence[Source], everywhere: bool) -> None:
@@ -128,7 +129,7 @@ class _Seeds:
             taken = [] if everywhere else [(tensor.start, tensor.end) for tensor in base.tensors]
             ranges += [(number, *found) for found in _between(taken, len(base.content))]
         size = sum(end - start for _number, start, end in ranges)
-        stride = min(_STRIDE_MAX, max(1, size // _PLACES_MAX))
+        stride = 1 + size // PLACES_MAX
         hashes, places, numbers = [], [], []
         for number, start, end in ranges:
             found = _hashes(bases[number].content, start, end, stride)
@@ -144,6 +145,9 @@ class _Seeds:
         order = np.argsort(self._hashes, kind="stable")
         self._hashes, self._places, self._numbers = self._hashes[order], self._places[order], self._numbers[order]
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def find(self, content: Bytes, start: int, end: int, behind: int) -> tuple[int, int, int] | None:
         """The first position from ``start`` to ``end`` with a place that may have the same bytes: position, base,
         offset. What was found of a chunk is kept for the next call."""
@@ -153,7 +157,11 @@ class _Seeds:
             return None
         if self._chunk != (start, end):
             hashes = _hashes(content, start, end)
-            index = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+            # Numbers in their order are found many times quicker: the search stays in the processor's cache.
+            order = np.argsort(hashes)
+            index = np.empty(len(hashes), np.int64)
+            index[order] = np.searchsorted(self._hashes, hashes[order])
+            index = np.minimum(index, len(self._hashes) - 1)
             self._found = np.nonzero(self._hashes[index] == hashes)[0]
             self._found_places = index[self._found]
             self._chunk = (start, end)
@@ -181,7 +189,7 @@ def _hashes(content: Bytes, start: int, end: int, stride: int = 1) -> Words:
 def _match(new: Bytes, ranges: Sequence[tuple[int, int]], bases: Sequence[Source]) -> list[Span]:
     """Spans for ranges of the newer file that are no tensors."""
     everywhere = not any(base.tensors for base in bases)
-    seeds = _Seeds(bases, everywhere)
+    seeds = Seeds(bases, everywhere)
     spans: list[Span] = []
     for start, end in ranges:
         runs = list(_runs(new, start, end, bases, seeds))
@@ -189,13 +197,16 @@ def _match(new: Bytes, ranges: Sequence[tuple[int, int]], bases: Sequence[Source
     return spans
 
 
-def _runs(new: Bytes, start: int, end: int, bases: Sequence[Source], seeds: _Seeds) -> Iterator[Span]:
+def _runs(new: Bytes, start: int, end: int, bases: Sequence[Source], seeds: Seeds) -> Iterator[Span]:
     """Equal runs, in their order, that do not overlap."""
     position = behind = start
     last: Span | None = None
     for chunk in range(start, end, _CHUNK):
         until = min(end, chunk + _CHUNK + SEED_BYTES - 1)
-        while (found := seeds.find(new, chunk, until, max(behind, chunk))) is not None:
+        for _run in range(RUNS_MAX):
+            found = seeds.find(new, chunk, until, max(behind, chunk))
+            if found is None:
+                break
             at, base, offset = found
             behind = at + 1
             if last is not None and _agrees(new, bases, at, last):

@@ -8,18 +8,16 @@
 
 from __future__ import annotations
 
-import bz2
 import hashlib
-import lzma
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
 
 from .alignment import Source, Span, align
+from .delta_planes import SAMPLE_BYTES, Plane, best_plane, compress, varint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,24 +26,7 @@ if TYPE_CHECKING:
 
 # Within a span, runs of equal bytes of this size are copied.
 _RUN_BYTES = 4096
-# A slower codec has to save this share of what it makes: it costs every device time.
-_SLOW_CODECS_SAVE = 0.01
-# Slow codecs are tried on so much of a stream before they are tried on all of it.
-_SAMPLE = 1 << 16
-# With more bits in a byte, nothing is tried that needs no repetitions.
-_NOISE_BITS = 7.97
 _WIDTHS_TRIED = (1, 2, 4)
-# Where a difference takes a larger share, the bytes themselves may take less.
-_POOR = 0.7
-_DISTANCE_MAX = 255
-
-
-class Stream(NamedTuple):
-    """A compressed stream."""
-
-    codec: int
-    content: bytes
-    expanded: int
 
 
 @dataclass
@@ -59,26 +40,13 @@ class _Part:
 
 
 @dataclass
-class _Group:
-    """Parts of a block that are made in one go."""
-
-    kind: int
-    width: int
-    streams: list[Stream]
-
-    @property
-    def size(self) -> int:
-        """The bytes that it takes."""
-        return 2 + sum(9 + len(stream.content) for stream in self.streams)
-
-
-@dataclass
 class _Kind:
-    """Parts of a block that have the same kind of elements."""
+    """Parts of a block that have the same kind of elements, which are made in one go."""
 
     width: int
     compared: bool
-    parts: list[tuple[int, _Part]] = field(default_factory=list)
+    group: int
+    parts: list[_Part] = field(default_factory=list)
 
 
 def write_delta(new: Source, bases: Sequence[tuple[str, Source]]) -> Iterator[bytes]:
@@ -94,6 +62,7 @@ def write_delta(new: Source, bases: Sequence[tuple[str, Source]]) -> Iterator[by
     contents = [base.content for _sha256, base in bases]
     spans = align(new, [base for _sha256, base in bases])
     first = 0
+    follows = (0, 0)
     for start in range(0, size, BLOCK_BYTES):
         end = min(size, start + BLOCK_BYTES)
         while spans[first].start + spans[first].length <= start:
@@ -103,49 +72,57 @@ def write_delta(new: Source, bases: Sequence[tuple[str, Source]]) -> Iterator[by
             if span.start >= end:
                 break
             within.append(span)
-        body = _block(new.content, start, end, within, contents)
-        yield form.FRAME.pack(len(body), zlib.crc32(new.content[start:end].data)) + body
+        found = (part for span in within for part in _parts(new.content, start, end, span, contents))
+        parts = list(_joined(found, contents))
+        if len(parts) > form.PIECES_MAX:
+            parts = [(0, _Part(new.content[start:end], None, 0, 0))]
+        goes_on = len(parts) == 1 and parts[0][0] < 0 and (parts[0][1].base, parts[0][1].offset) == follows
+        body = b"" if goes_on else _block(start, parts)
+        for _width, part in parts:
+            if part.old is not None:
+                follows = (part.base, part.offset + len(part.new))
+        yield varint(len(body)) + body
 
 
-def _block(new: Bytes, start: int, end: int, spans: Sequence[Span], bases: Sequence[Bytes]) -> bytes:
-    """The body of the block of these bytes."""
-    parts = [part for span in spans for part in _parts(new, start, end, span, bases)]
-    if len(parts) > form.PIECES_MAX:
-        parts = [(0, _Part(new[start:end], None, 0, 0))]
+def _joined(parts: Iterable[tuple[int, _Part]], bases: Sequence[Bytes]) -> Iterator[tuple[int, _Part]]:
+    """The parts, where copies that follow each other in their base too are one."""
+    copied: _Part | None = None
+    for width, part in parts:
+        if copied is not None:
+            end = copied.offset + len(copied.new)
+            if width < 0 and (part.base, part.offset) == (copied.base, end):
+                both = bases[part.base][copied.offset : part.offset + len(part.new)]
+                copied = _Part(both, both, copied.base, copied.offset)
+                continue
+            yield -1, copied
+        copied = part if width < 0 else None
+        if width >= 0:
+            yield width, part
+    if copied is not None:
+        yield -1, copied
+
+
+def _block(start: int, parts: Sequence[tuple[int, _Part]]) -> bytes:
+    """The body of the block that begins at ``start`` and has these parts."""
     classes: dict[tuple[int, bool], _Kind] = {}
+    group_of: dict[int, int] = {}
     for number, (width, part) in enumerate(parts):
         if width >= 0:
             key = (width, part.old is not None)
-            classes.setdefault(key, _Kind(*key)).parts.append((number, part))
-    groups: list[_Group] = []
-    group_of: dict[int, int] = {}
-    for found in classes.values():
-        groups.append(_best_group(found))
-        group_of.update({number: len(groups) for number, _part in found.parts})
+            found = classes.setdefault(key, _Kind(*key, group=1 + len(classes)))
+            found.parts.append(part)
+            group_of[number] = found.group
     table = bytearray()
     expected: dict[int, int] = {}
     for number, (_width, part) in enumerate(parts):
-        group = group_of.get(number, 0)
-        has_base = group == 0 or groups[group - 1].kind != form.LITERAL
-        _put_varint(table, group << 1 | has_base)
-        _put_varint(table, len(part.new))
-        if has_base:
+        table += varint(group_of.get(number, 0) << 1 | (part.old is not None))
+        table += varint(len(part.new))
+        if part.old is not None:
             moved = part.offset - expected.get(part.base, start)
             expected[part.base] = part.offset + len(part.new)
-            _put_varint(table, part.base)
-            _put_varint(table, moved << 1 if moved >= 0 else (-moved << 1) - 1)
-    packed_table = compress(bytes(table))
-    body = bytearray([len(groups)])
-    for made in groups:
-        body += form.GROUP.pack(made.kind, made.width)
-        for stream in made.streams:
-            body += form.STREAM.pack(stream.codec, len(stream.content), stream.expanded)
-    body += form.STREAM.pack(packed_table.codec, len(packed_table.content), packed_table.expanded)
-    body += packed_table.content
-    for made in groups:
-        for stream in made.streams:
-            body += stream.content
-    return bytes(body)
+            table += varint(part.base)
+            table += varint(moved << 1 if moved >= 0 else (-moved << 1) - 1)
+    return compress(bytes(table)).packed() + b"".join(_group(found) for found in classes.values())
 
 
 def _parts(new: Bytes, start: int, end: int, span: Span, bases: Sequence[Bytes]) -> Iterator[tuple[int, _Part]]:
@@ -198,124 +175,24 @@ def _whole_elements(part: _Part, position: int, span: Span) -> Iterator[tuple[in
             yield wide, _Part(part.new[begin:end], old, part.base, part.offset + begin)
 
 
-def _best_group(found: _Kind) -> _Group:
+def _group(found: _Kind) -> bytes:
+    """The smallest form of some parts, by elements of the width that suits them best."""
     import numpy as np
 
-    new = np.concatenate([part.new for _number, part in found.parts])
-    old = np.concatenate([part.old for _number, part in found.parts if part.old is not None] or [new[:0]])
-    # What is known of the first bytes is taken to hold for the others.
-    width = found.width or min(_WIDTHS_TRIED, key=lambda width: _group_of(new[:_SAMPLE], old[:_SAMPLE], width).size)
-    return _group_of(new, old, width)
+    new = np.concatenate([part.new for part in found.parts])
+    old = np.concatenate([part.old for part in found.parts if part.old is not None]) if found.compared else None
+    widths = [found.width] if found.width else [width for width in _WIDTHS_TRIED if len(new) % width == 0]
+    if len(widths) > 1:
+        sample = None if old is None else old[:SAMPLE_BYTES]
+        widths.sort(key=lambda width: sum(plane.cost for plane in _planes(new[:SAMPLE_BYTES], sample, width)))
+    made = bytearray([widths[0]])
+    for plane in _planes(new, old, widths[0]):
+        made += plane.packed()
+    return bytes(made)
 
 
-def _group_of(new: Bytes, old: Bytes, width: int) -> _Group:
-    """The smallest group with elements of so many bytes; there is nothing to compare with where ``old`` is empty."""
-    groups: list[_Group] = []
-    if len(old):
-        groups += _steps(new - old) if width == 1 else []
-        if not groups:
-            groups.append(_Group(form.DIFFERENCE, width, _planes(_zigzag(new, old, width), width)))
-    if not groups or min(group.size for group in groups) > _POOR * len(new):
-        for each in sorted({1, width}):
-            groups.append(_Group(form.LITERAL, each, _planes(new, each)))
-    return min(groups, key=lambda group: group.size)
-
-
-def _zigzag(new: Bytes, old: Bytes, width: int) -> Bytes:
-    """The differences of the elements: 0, -1, 1, -2 … spelled 0, 1, 2, 3 …"""
-    steps = (new.view(f"<u{width}") - old.view(f"<u{width}")).view(f"<i{width}")
-    spelled = (steps << 1) ^ (steps >> (8 * width - 1))
-    made: Bytes = spelled.astype(f"<i{width}", copy=False).view("u1")
-    return made
-
-
-def _planes(content: Bytes, width: int) -> list[Stream]:
-    """A stream for the first byte of all elements, one for the second, and so on."""
-    return [compress(content[place::width].tobytes()) for place in range(width)]
-
-
-def _steps(steps: Bytes) -> Iterator[_Group]:
-    """The two forms of small steps: five in a byte, or all listed; each only where not too many have to be listed."""
-    import numpy as np
-
-    small = (steps == 1) | (steps == 255)
-    changed = steps != 0
-    for listed, packs in ((changed & ~small, True), (changed, False)):
-        if listed.sum() > len(steps) // (2 * form.LISTED_SHARE):
-            continue
-        count = -(-len(steps) // form.TRITS)
-        trits = np.zeros(count * form.TRITS, np.uint8)
-        if packs:
-            trits[: len(steps)] = np.where(small, np.where(steps == 1, 2, 1), 0)
-        powers = 3 ** np.arange(form.TRITS)
-        packed = (trits.reshape(-1, form.TRITS) * powers).sum(axis=1).astype(np.uint8)
-        places = _close_enough(np.nonzero(listed)[0])
-        if len(places) > len(steps) // form.LISTED_SHARE:
-            continue
-        distances = np.diff(places, prepend=0).astype(np.uint8)
-        streams = [compress(part.tobytes()) for part in (packed, distances, steps[places])]
-        yield _Group(form.STEPS, 1, streams)
-
-
-def _close_enough(places: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The places, with others between those that are farther apart than a byte can say."""
-    import numpy as np
-
-    gaps = np.diff(places, prepend=0)
-    far = np.nonzero(gaps > _DISTANCE_MAX)[0]
-    more = [
-        np.arange(places[number] - gaps[number] + _DISTANCE_MAX, places[number], _DISTANCE_MAX, dtype=np.int64)
-        for number in far
+def _planes(new: Bytes, old: Bytes | None, width: int) -> list[Plane]:
+    return [
+        best_plane(new[place::width].copy(), None if old is None else old[place::width].copy())
+        for place in range(width)
     ]
-    return np.unique(np.concatenate([places, *more])) if more else places
-
-
-def _put_varint(target: bytearray, value: int) -> None:
-    while value > 0x7F:
-        target.append(value & 0x7F | 0x80)
-        value >>= 7
-    target.append(value)
-
-
-# ---- codecs ----
-
-
-def compress(content: bytes) -> Stream:
-    """Compress a stream by the codec that makes it smallest; a slower one has to save more."""
-    size = len(content)
-    if content.count(0) == size:
-        return Stream(form.ZEROS, b"", size)
-    sample = content[:_SAMPLE]
-    if _bits(sample) > _NOISE_BITS and len(_deflate(sample, zlib.Z_DEFAULT_STRATEGY)) >= 0.99 * len(sample):
-        return Stream(form.STORED, content, size)
-    best = Stream(form.STORED, content, size)
-    for strategy in (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_DEFAULT_STRATEGY):
-        found = _deflate(content, strategy)
-        if len(found) < len(best.content):
-            best = Stream(form.DEFLATE, found, size)
-    quick = min(len(_deflate(sample, zlib.Z_HUFFMAN_ONLY)), len(_deflate(sample, zlib.Z_DEFAULT_STRATEGY)), len(sample))
-    for codec, pack in ((form.BZIP2, bz2.compress), (form.LZMA, _lzma)):
-        if size > _SAMPLE and len(pack(sample)) > quick - _SLOW_CODECS_SAVE * len(sample):
-            continue
-        found = pack(content)
-        if len(found) < len(best.content) - (_SLOW_CODECS_SAVE * size if best.codec < form.BZIP2 else 0):
-            best = Stream(codec, found, size)
-    return best
-
-
-def _deflate(content: bytes, strategy: int) -> bytes:
-    packer = zlib.compressobj(9 if strategy == zlib.Z_DEFAULT_STRATEGY else 6, zlib.DEFLATED, -15, 9, strategy)
-    return packer.compress(content) + packer.flush()
-
-
-def _lzma(content: bytes) -> bytes:
-    return lzma.compress(content, lzma.FORMAT_RAW, filters=list(form.LZMA_FILTERS))
-
-
-def _bits(content: bytes) -> float:
-    """The bits of a byte on average, each coded by how often it is there."""
-    import numpy as np
-
-    counts = np.bincount(np.frombuffer(content, np.uint8), minlength=256)
-    shares = counts[counts > 0] / len(content)
-    return float(-(shares * np.log2(shares)).sum())

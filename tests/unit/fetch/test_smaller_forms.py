@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import struct
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
@@ -30,8 +29,16 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.fetcher import
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.held import Held, blocks_of
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.pace import Patience
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import BASE, FRAME, HEAD, MAGIC, STREAM
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import (
+    BASE,
+    DEFLATE,
+    HEAD,
+    LITERAL,
+    MAGIC,
+    STORED,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.delta_planes import varint
 
 QUICK = Patience(connect=60, stall=60, stall_bytes=64, backoff=0.001, backoff_most=0.002, rounds=3)
 
@@ -200,10 +207,11 @@ def bomb() -> bytes:
     """A delta whose first stream says that it expands to a block, and expands to 64 MiB."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     stream = b"".join(packer.compress(bytes(1 << 20)) for _mebibyte in range(64)) + packer.flush()
-    table = STREAM.pack(1, 4, 4) + struct.pack("<BBBB", 2, 0x80, 0x80, 0x40)
-    body = struct.pack("<B", 1) + struct.pack("<BB", 1, 1) + STREAM.pack(2, len(stream), BLOCK_BYTES) + table + stream
+    piece = varint(1 << 1) + varint(BLOCK_BYTES)
+    table = bytes([STORED]) + varint(len(piece)) + piece
+    body = table + bytes([1, LITERAL, DEFLATE]) + varint(BLOCK_BYTES) + varint(len(stream)) + stream
     head = HEAD.pack(MAGIC, FILE.size, bytes.fromhex(FILE.sha256), 0)
-    return head + FRAME.pack(len(body), 0) + body
+    return head + varint(len(body)) + body
 
 
 def relabelled(delta: bytes, base: bytes) -> bytes:
@@ -227,9 +235,14 @@ WRONG: dict[str, tuple[bytes, bytes, Held, str]] = {
         index(entry(relabelled(DELTA, SIMILAR), SIMILAR)),
         relabelled(DELTA, SIMILAR),
         held_of(SIMILAR),
-        "block 1 of 3: expected the CRC-32",
+        "block 1 of 3: expected SHA-256",
     ),
-    "a base that is damaged": (INDEX, DELTA, held_of(OLD, damaged={sha256(OLD): SIMILAR}), "CRC-32"),
+    "a base that is damaged": (
+        INDEX,
+        DELTA,
+        held_of(OLD, damaged={sha256(OLD): SIMILAR}),
+        "the delta or its base is damaged",
+    ),
     "a base that was pruned meanwhile": (INDEX, DELTA, held_of(OLD, damaged={sha256(OLD): b""}), "no such blob"),
     "a bomb": (index(entry(bomb())), bomb(), held_of(OLD), "expected a stream of 1048576 bytes; found 1048577"),
     "other bytes than the index says": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import deltas
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.alignment import Source
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import alignment, deltas
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.alignment import SEED_BYTES, Source, align
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import main
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.delta_file import write_delta
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.deltas import (
@@ -251,6 +252,47 @@ def test_a_damaged_model_has_no_tensors(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     assert find_tensors({"model.onnx": str(path)}) == {"model.onnx": []}
+
+
+# ---- what building costs ----
+
+
+def test_a_file_that_is_shuffled_costs_a_bounded_number_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snippets of the older file in another order, each too short to be worth a piece."""
+    monkeypatch.setattr(alignment, "RUNS_MAX", 200)
+    old = RANDOM.integers(0, 256, BLOCK_BYTES, dtype=np.uint8)
+    snippets = old.reshape(-1, 32)[RANDOM.permutation(BLOCK_BYTES // 32)].copy()
+    snippets[:, 24:] = RANDOM.integers(0, 256, (len(snippets), 8), dtype=np.uint8)
+    new = Source(snippets.reshape(-1))
+    spans = align(new, [Source(old)])
+    assert sum(span.base is not None and span.length >= SEED_BYTES for span in spans) <= 200
+    assert [span.start for span in spans[1:]] == [span.start + span.length for span in spans[:-1]]
+    assert size_of_delta(new, Source(old)) < len(new.content)
+
+
+@pytest.mark.parametrize("blocks", [3, 9])
+def test_building_needs_the_memory_of_some_blocks_and_places(blocks: int) -> None:
+    """The files themselves are mapped: they are not counted, as ``np.memmap`` is not."""
+    old = RANDOM.integers(0, 4, blocks * BLOCK_BYTES, dtype=np.uint8)
+    new = old.copy()
+    new[::7] += 1
+    tensors = [Tensor("weights", 0, len(old), 4)]
+    tracemalloc.start()
+    try:
+        for _part in write_delta(Source(new, tensors), [("00" * 32, Source(old, tensors))]):
+            pass
+        _now, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 24 * BLOCK_BYTES
+
+
+def test_places_of_equal_runs_do_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alignment, "PLACES_MAX", 1 << 12)
+    old = RANDOM.integers(0, 256, BLOCK_BYTES, dtype=np.uint8)
+    new = np.concatenate([RANDOM.integers(0, 256, 1000, dtype=np.uint8), old])
+    assert len(alignment.Seeds([Source(old)], everywhere=True)) <= 1 << 12
+    assert size_of_delta(Source(new), Source(old)) < 1200
 
 
 # ---- releases ----

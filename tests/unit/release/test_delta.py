@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import hashlib
 import io
@@ -42,20 +41,19 @@ def varint(value: int) -> bytes:
     return bytes([*found, value])
 
 
-def stream(codec: int, content: bytes, expanded: int | None = None) -> tuple[bytes, bytes]:
-    """The head of a stream, and its content."""
-    return form.STREAM.pack(codec, len(content), len(content) if expanded is None else expanded), content
+def stream(codec: int, content: bytes, expanded: int | None = None) -> bytes:
+    """A stream of a block's body."""
+    head = bytes([codec]) + varint(len(content) if expanded is None else expanded)
+    return head + (varint(len(content)) if codec > form.STORED else b"") + content
 
 
-def body(groups: Sequence[tuple[int, int, Sequence[tuple[bytes, bytes]]]], table: bytes) -> bytes:
-    """A block's body: groups of a kind, a width and streams; and the table of pieces."""
-    head, content = bytearray([len(groups)]), bytearray()
-    for kind, width, streams in groups:
-        head += form.GROUP.pack(kind, width)
-        for begin, rest in streams:
-            head += begin
-            content += rest
-    return bytes(head + stream(form.STORED, table)[0] + table + content)
+def literal_plane(codec: int, content: bytes, expanded: int | None = None) -> bytes:
+    return bytes([form.LITERAL]) + stream(codec, content, expanded)
+
+
+def body(groups: Sequence[tuple[int, Sequence[bytes]]], table: bytes) -> bytes:
+    """A block's body: the table of pieces; and groups of a width with planes."""
+    return stream(form.STORED, table) + b"".join(bytes([width]) + b"".join(planes) for width, planes in groups)
 
 
 def file_of(content: bytes) -> File:
@@ -65,10 +63,7 @@ def file_of(content: bytes) -> File:
 def delta_of(result: bytes, bodies: Sequence[bytes], bases: Sequence[bytes] = ()) -> bytes:
     made = form.HEAD.pack(form.MAGIC, len(result), hashlib.sha256(result).digest(), len(bases))
     made += b"".join(form.BASE.pack(len(base), hashlib.sha256(base).digest()) for base in bases)
-    for number, block in enumerate(bodies):
-        checksum = zlib.crc32(result[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
-        made += form.FRAME.pack(len(block), checksum) + block
-    return made
+    return made + b"".join(varint(len(block)) + block for block in bodies)
 
 
 def opened(*bases: bytes) -> Callable[[str, int], BinaryIO]:
@@ -90,8 +85,8 @@ def applied(delta: bytes, result: bytes, *bases: bytes) -> bytes:
 
 def literal(content: bytes, codec: int = form.STORED, packed: bytes | None = None) -> bytes:
     """A block of one literal piece."""
-    made = stream(codec, content if packed is None else packed, len(content))
-    return body([(form.LITERAL, 1, [made])], varint(1 << 1) + varint(len(content)))
+    plane = literal_plane(codec, content if packed is None else packed, len(content))
+    return body([(1, [plane])], varint(1 << 1) + varint(len(content)))
 
 
 RESULT = random.Random(1).randbytes(3000)
@@ -109,7 +104,7 @@ def raw_lzma(content: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("codec", "pack"),
-    [(form.STORED, bytes), (form.DEFLATE, raw_deflate), (form.BZIP2, bz2.compress), (form.LZMA, raw_lzma)],
+    [(form.STORED, bytes), (form.DEFLATE, raw_deflate), (form.LZMA, raw_lzma)],
 )
 def test_each_codec_gives_back_what_was_packed(codec: int, pack: Callable[[bytes], bytes]) -> None:
     assert applied(delta_of(RESULT, [literal(RESULT, codec, pack(RESULT))]), RESULT) == RESULT
@@ -126,35 +121,74 @@ def test_a_copy_takes_bytes_of_each_base_from_where_it_says() -> None:
             varint(1 << 1) + varint(40),
         ]
     )
-    block = body([(form.LITERAL, 1, [stream(form.ZEROS, b"", 40)])], table)
+    block = body([(1, [literal_plane(form.ZEROS, b"", 40)])], table)
     assert applied(delta_of(result, [block], [BASE, other]), result, BASE, other) == result
 
 
-@pytest.mark.parametrize("width", [1, 2, 4, 8])
-def test_a_difference_is_added_element_by_element_and_carries_into_no_other(width: int) -> None:
+def test_a_block_without_a_body_goes_on_where_the_last_copy_ended() -> None:
+    base = random.Random(6).randbytes(3 * BLOCK_BYTES)
+    result = b"new" + base[: 2 * BLOCK_BYTES + 100]
+    table = varint(1 << 1) + varint(3) + varint(1) + varint(BLOCK_BYTES - 3) + varint(0) + varint(0)
+    first = body([(1, [literal_plane(form.STORED, b"new")])], table)
+    assert applied(delta_of(result, [first, b"", b""], [base]), result, base) == result
+    assert applied(delta_of(base, [b""] * 3, [base]), base, base) == base
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 8])
+def test_a_difference_is_added_byte_by_byte_and_carries_into_no_other(width: int) -> None:
     random_ = random.Random(width)
-    limit = 1 << (8 * width)
-    old = [random_.choice((0, limit - 1, limit // 2, random_.randrange(limit))) for _number in range(50)]
-    new = [(value + random_.choice((-1, 0, 1, limit // 2, -limit // 2, 300))) % limit for value in old]
-    base, result = (b"".join(value.to_bytes(width, "little") for value in values) for values in (old, new))
-    steps = [((after - before + limit // 2) % limit) - limit // 2 for before, after in zip(old, new, strict=True)]
-    zigzag = [2 * step if step >= 0 else -2 * step - 1 for step in steps]
-    spelled = b"".join(value.to_bytes(width, "little") for value in zigzag)
-    planes = [stream(form.STORED, spelled[place::width]) for place in range(width)]
-    block = body([(form.DIFFERENCE, width, planes)], varint(1 << 1 | 1) + varint(50 * width) + varint(0) + varint(0))
+    base, result = (bytes(random_.choice((0, 255, 128, 127, 7)) for _byte in range(50 * width)) for _file in range(2))
+    steps = bytes((after - before) % 256 for before, after in zip(base, result, strict=True))
+    planes = [bytes([form.DIFFERENCE]) + stream(form.STORED, steps[place::width]) for place in range(width)]
+    block = body([(width, planes)], varint(1 << 1 | 1) + varint(50 * width) + varint(0) + varint(0))
     assert applied(delta_of(result, [block], [base]), result, base) == result
 
 
-def test_small_steps_are_five_in_a_byte_and_others_are_listed() -> None:
+def test_planes_are_made_each_in_its_own_way() -> None:
+    base = bytes([1, 2, 3, 4] * 8)
+    result = bytes(value for number in range(8) for value in (number, 2 + number, 2, 4))
+    planes = [
+        literal_plane(form.STORED, bytes(range(8))),
+        bytes([form.DIFFERENCE]) + stream(form.STORED, bytes(range(8))),
+        bytes([form.STEPS, 5]) + stream(form.STORED, b"\x28\x28") + stream(form.ZEROS, b"") * 2,
+        bytes([form.STEPS, 0]) + stream(form.ZEROS, b"") * 2,
+    ]
+    block = body([(4, planes)], varint(1 << 1 | 1) + varint(32) + varint(0) + varint(0))
+    assert applied(delta_of(result, [block], [base]), result, base) == result
+
+
+def test_pieces_without_a_base_are_compared_with_zeros() -> None:
+    result = bytes(20) + b"\x00\x01" * 4
+    planes = [bytes([form.STEPS, 0]) + stream(form.ZEROS, b"") * 2, literal_plane(form.STORED, b"\x01" * 4)]
+    block = body([(2, planes)], varint(0) + varint(20) + varint(1 << 1) + varint(8))
+    assert applied(delta_of(result, [block]), result) == result
+
+
+@pytest.mark.parametrize("digits", form.RADIXES)
+def test_steps_of_each_radix_are_digits_in_a_byte(digits: int) -> None:
+    radix = form.RADIXES[digits]
+    random_ = random.Random(digits)
+    base = random_.randbytes(41)
+    chosen = [random_.randrange(radix) for _byte in base]
+    count = -(-len(base) // digits)
+    columns = chosen + [0] * (count * digits - len(base))
+    packed = bytes(
+        sum(columns[place * count + number] * radix**place for place in range(digits)) for number in range(count)
+    )
+    steps = [digit // 2 if digit % 2 == 0 else -(digit // 2) - 1 for digit in chosen]
+    result = bytes((before + step) % 256 for before, step in zip(base, steps, strict=True))
+    plane = bytes([form.STEPS, digits]) + stream(form.STORED, packed) + stream(form.ZEROS, b"") * 2
+    block = body([(1, [plane])], varint(1 << 1 | 1) + varint(len(base)) + varint(0) + varint(0))
+    assert applied(delta_of(result, [block], [base]), result, base) == result
+
+
+def test_steps_that_are_no_digits_are_listed() -> None:
     base = bytes([10, 0, 255, 7, 7, 7, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1])
     result = bytes([10, 255, 0, 8, 7, 7, 60, 1, 1, 1, 1, 1, 1, 1, 1, 0])
-    first = 0 + 1 * 3 + 2 * 9 + 2 * 27
-    streams = [
-        stream(form.STORED, bytes([first, 0, 0, 1])),
-        stream(form.STORED, b"\x06\x02"),
-        stream(form.STORED, b"\x33\x00"),
-    ]
-    block = body([(form.STEPS, 1, streams)], varint(1 << 1 | 1) + varint(16) + varint(0) + varint(0))
+    # Each of four bytes has a step of each of five parts; 0, -1 and +1 are the digits 0, 1 and 2.
+    packed = bytes([0, 1, 2, 2])
+    plane = bytes([form.STEPS, 5]) + b"".join(stream(form.STORED, part) for part in (packed, b"\x06\x09", b"\x33\xff"))
+    block = body([(1, [plane])], varint(1 << 1 | 1) + varint(16) + varint(0) + varint(0))
     assert applied(delta_of(result, [block], [base]), result, base) == result
 
 
@@ -178,6 +212,15 @@ def test_a_block_with_a_right_checksum_that_the_release_does_not_name_is_not_wri
     assert written == [wrong[:BLOCK_BYTES]]
 
 
+def test_blocks_before_a_damaged_one_are_written() -> None:
+    result = random.Random(3).randbytes(3 * BLOCK_BYTES)
+    bodies = [literal(result[start : start + BLOCK_BYTES]) for start in range(0, len(result), BLOCK_BYTES)]
+    written: list[bytes] = []
+    with pytest.raises(DeltaError, match="block 3 of 3: expected"):
+        apply_delta(io.BytesIO(delta_of(result, bodies)[:-1]), file_of(result), opened(), written.append)
+    assert b"".join(written) == result[: 2 * BLOCK_BYTES]
+
+
 def test_the_header_says_what_is_made_from_what() -> None:
     header = read_header(io.BytesIO(delta_of(RESULT, [literal(RESULT)], [BASE])))
     assert (header.size, header.sha256) == file_of(RESULT)[1:3]
@@ -188,24 +231,24 @@ def test_the_header_says_what_is_made_from_what() -> None:
 BOMB = raw_deflate(bytes(64 << 20))
 WRONG: dict[str, tuple[bytes, str]] = {
     "no delta": (b"<html>Please log in</html>" * 10, "expected a delta of the form"),
-    "another form": (delta_of(RESULT, [literal(RESULT)]).replace(b"EDGEMLD\x01", b"EDGEMLD\x02"), "of the form"),
+    "another form": (delta_of(RESULT, [literal(RESULT)]).replace(b"EDGEMLD\x02", b"EDGEMLD\x01"), "of the form"),
     "empty": (b"", "the delta ends after 0"),
     "another result": (delta_of(BASE, [literal(BASE)]), "expected a delta that makes 3000 bytes"),
-    "too few blocks": (delta_of(RESULT, []), "block 1 of 1: expected 8 bytes; the delta ends after 0"),
+    "too few blocks": (delta_of(RESULT, []), "block 1 of 1: expected 1 bytes; the delta ends after 0"),
     "too many blocks": (delta_of(RESULT, [literal(RESULT)] * 2), "expected 1 blocks; found more bytes"),
     "cut off": (delta_of(RESULT, [literal(RESULT)])[:-1], "block 1 of 1: expected"),
     "a large block": (delta_of(RESULT, [bytes(4 << 20)]), "expected at most"),
     "a bomb": (delta_of(RESULT, [literal(RESULT, form.DEFLATE, BOMB)]), "expected a stream of 3000 bytes; found 3001"),
     "a large stream": (
-        delta_of(RESULT, [body([(form.LITERAL, 1, [stream(form.DEFLATE, BOMB, 64 << 20)])], varint(2) + varint(3000))]),
-        "expected a stream of at most 1048576 bytes; found 67108864|expected a plane of 3000 bytes",
+        delta_of(RESULT, [body([(1, [literal_plane(form.DEFLATE, BOMB, 64 << 20)])], varint(2) + varint(3000))]),
+        "expected a stream of at most 3000 bytes; found 67108864",
     ),
     "a large table": (
-        delta_of(RESULT, [b"\x00" + form.STREAM.pack(form.DEFLATE, len(BOMB), 64 << 20) + BOMB]),
-        "expected a table of at most",
+        delta_of(RESULT, [stream(form.DEFLATE, BOMB, 64 << 20)]),
+        "expected a stream of at most 524288 bytes; found 67108864",
     ),
     "many pieces": (
-        delta_of(RESULT, [body([(form.LITERAL, 1, [stream(form.STORED, RESULT)])], b"\x02\x01" * 20000)]),
+        delta_of(RESULT, [body([(1, [literal_plane(form.STORED, RESULT)])], b"\x02\x01" * 20000)]),
         "expected at most 16384 pieces",
     ),
     "a base that is not named": (
@@ -222,7 +265,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     ),
     "a piece without bytes": (
         delta_of(RESULT, [body([], varint(1) + varint(0) + b"\x00\x00")], [BASE]),
-        "without bytes",
+        "expected a piece of 1 to 1048576 bytes; found 0",
     ),
     "a piece of another size": (
         delta_of(RESULT, [body([], varint(1) + varint(2999) + varint(0) + varint(0))], [BASE]),
@@ -230,19 +273,86 @@ WRONG: dict[str, tuple[bytes, str]] = {
     ),
     "a piece of a huge size": (
         delta_of(RESULT, [body([], varint(1) + varint(1 << 60) + varint(0) + varint(0))], [BASE]),
-        "expected pieces of 3000 bytes; found 1152921504606846976",
+        "expected a piece of 1 to 1048576 bytes; found 1152921504606846976",
     ),
     "a number without an end": (delta_of(RESULT, [body([], b"\xff" * 20)], [BASE]), "a number without an end"),
-    "an unknown kind": (delta_of(RESULT, [body([(9, 1, [])], b"")]), "a group of the unknown kind 9"),
+    "many pieces of a huge size": (
+        delta_of(RESULT, [body([], (varint(1) + varint(BLOCK_BYTES) + varint(0) + varint(0)) * 9000)], [BASE]),
+        "expected pieces of 3000 bytes; found 9437184000",
+    ),
+    "an unknown kind": (
+        delta_of(RESULT, [body([(1, [b"\x09"])], varint(2) + varint(3000))]),
+        "a plane of the unknown kind 9",
+    ),
+    "steps of another radix": (
+        delta_of(RESULT, [body([(1, [bytes([form.STEPS, 7])])], varint(2) + varint(3000))]),
+        "steps in a byte; found 7",
+    ),
+    "steps behind the end": (
+        delta_of(
+            RESULT,
+            [
+                body(
+                    [
+                        (
+                            1,
+                            [
+                                bytes([form.STEPS, 0])
+                                + stream(form.STORED, b"\xff" * 99)
+                                + stream(form.STORED, b"\x01" * 99)
+                            ],
+                        )
+                    ],
+                    varint(2) + varint(3000),
+                )
+            ],
+        ),
+        "block 1 of 1: damaged",
+    ),
+    "many listed steps": (
+        delta_of(
+            RESULT,
+            [body([(1, [bytes([form.STEPS, 0]) + stream(form.STORED, bytes(376)) * 2])], varint(2) + varint(3000))],
+        ),
+        "expected a stream of at most 375 bytes; found 376",
+    ),
+    "steps without distances": (
+        delta_of(
+            RESULT,
+            [
+                body(
+                    [(1, [bytes([form.STEPS, 0]) + stream(form.STORED, b"\x01") + stream(form.STORED, b"\x01\x01")])],
+                    varint(2) + varint(3000),
+                )
+            ],
+        ),
+        "expected a distance for each listed step; found 1 for 2",
+    ),
+    "a short plane": (
+        delta_of(RESULT, [body([(1, [literal_plane(form.STORED, RESULT[1:])])], varint(2) + varint(3000))]),
+        "expected a plane of 3000 bytes; found 2999",
+    ),
+    "elements of no bytes": (
+        delta_of(RESULT, [body([(0, [])], varint(2) + varint(3000))]),
+        "expected elements of 1 to 16 bytes; found 0 in 3000",
+    ),
+    "elements that do not fit": (
+        delta_of(RESULT, [body([(7, [])], varint(2) + varint(3000))]),
+        "expected elements of 1 to 16 bytes; found 7 in 3000",
+    ),
     "an unknown codec": (delta_of(RESULT, [literal(RESULT, 9)]), "a stream of the unknown codec 9"),
     "no group of that number": (delta_of(RESULT, [body([], varint(2 << 1) + varint(3000))]), "block 1 of 1: damaged"),
+    "many groups": (
+        delta_of(RESULT, [body([], varint(17 << 1) + varint(3000))]),
+        "expected at most 16 groups; found 17",
+    ),
+    "a copy of no base": (delta_of(RESULT, [b""]), "expected a base below 0; found 0"),
     "bytes behind the streams": (delta_of(RESULT, [literal(RESULT) + b"x"]), "expected a body of"),
     "no deflate": (delta_of(RESULT, [literal(RESULT, form.DEFLATE, b"\xff" * 9)]), "cannot be expanded"),
-    "no bzip2": (delta_of(RESULT, [literal(RESULT, form.BZIP2, b"\xff" * 9)]), "cannot be expanded"),
     "no lzma": (delta_of(RESULT, [literal(RESULT, form.LZMA, b"\xff" * 9)]), "cannot be expanded"),
     "the base is right, the result is not": (
         delta_of(RESULT, [body([], varint(1) + varint(3000) + varint(0) + varint(0))], [BASE]),
-        "block 1 of 1: expected the CRC-32",
+        f"expected SHA-256 {file_of(RESULT).sha256}; made {file_of(BASE[:3000]).sha256}: the delta or its base is",
     ),
     "a base that is not held": (delta_of(RESULT, [literal(RESULT)], [b"somebody else's"]), "not held"),
 }
@@ -255,32 +365,38 @@ def test_what_is_wrong_is_refused_and_named(name: str) -> None:
         applied(delta, RESULT, BASE)
 
 
-def test_a_result_with_right_checksums_and_a_wrong_digest_is_refused() -> None:
-    """Checksums are the delta's own: what it makes is compared with what the release says."""
-    other = bytes(len(RESULT))
-    delta = bytearray(delta_of(other, [literal(other)]))
-    delta[: form.HEAD.size] = delta_of(RESULT, [])[: form.HEAD.size]
-    with pytest.raises(DeltaError, match=f"expected SHA-256 {file_of(RESULT).sha256}; made {file_of(other).sha256}"):
-        applied(bytes(delta), RESULT)
+def test_a_file_of_one_block_is_compared_before_it_is_written() -> None:
+    written: list[bytes] = []
+    delta = io.BytesIO(delta_of(RESULT, [literal(bytes(len(RESULT)))]))
+    with pytest.raises(DeltaError, match=f"expected SHA-256 {file_of(RESULT).sha256}; made"):
+        apply_delta(delta, file_of(RESULT), opened(), written.append)
+    assert written == []
+
+
+def test_a_result_whose_release_names_no_blocks_is_compared_as_a_whole() -> None:
+    right, wrong = (random.Random(seed).randbytes(2 * BLOCK_BYTES) for seed in (7, 8))
+    delta = io.BytesIO(delta_of(right, [literal(wrong[:BLOCK_BYTES]), literal(wrong[BLOCK_BYTES:])]))
+    with pytest.raises(DeltaError, match=f"expected SHA-256 {file_of(right).sha256}; made {file_of(wrong).sha256}"):
+        apply_delta(delta, file_of(right), opened(), lambda _block: None)
 
 
 @given(st.data())
 def test_a_damaged_delta_is_refused_or_makes_the_same(data: st.DataObject) -> None:
     """Bytes changed anywhere: no other error, and no other file."""
-    steps = [
-        stream(form.DEFLATE, raw_deflate(bytes(400)), 400),
-        stream(form.STORED, b"\x09\x44"),
-        stream(form.STORED, b"\x05\x07"),
+    listed = stream(form.STORED, b"\x09\x44") + stream(form.STORED, b"\x05\x07")
+    steps = bytes([form.STEPS, 5]) + stream(form.DEFLATE, raw_deflate(bytes(400)), 400) + listed
+    kinds = (form.LITERAL, form.DIFFERENCE, form.DIFFERENCE, form.DIFFERENCE)
+    wide = [
+        bytes([kind]) + stream(form.DEFLATE, raw_deflate(bytes([place] * 250)), 250) for place, kind in enumerate(kinds)
     ]
-    wide = [stream(form.DEFLATE, raw_deflate(bytes([place] * 250)), 250) for place in range(4)]
     table = b"".join(
         [
             varint(1 << 1 | 1) + varint(2000) + varint(0) + varint(0),
             varint(2 << 1 | 1) + varint(1000) + varint(0) + varint(17 << 1),
         ]
     )
-    block = body([(form.STEPS, 1, steps), (form.DIFFERENCE, 4, wide)], table)
-    result = form.decode_block(block, 0, 3000, [(len(BASE), "")], [io.BytesIO(BASE)])
+    block = body([(1, [steps]), (4, wide)], table)
+    result = form.BlockDecoder([len(BASE)], [io.BytesIO(BASE)]).decode(block, 0, 3000)
     delta = bytearray(delta_of(result, [block], [BASE]))
     assert applied(bytes(delta), result, BASE) == result
     for _change in range(data.draw(st.integers(1, 4))):
@@ -301,16 +417,18 @@ def test_the_memory_does_not_grow_with_the_file() -> None:
     """Twelve blocks, each of a difference; a twelfth of that and what one block needs is in memory at once."""
     blocks = 12
     base = random.Random(4).randbytes(BLOCK_BYTES)
-    planes = [stream(form.ZEROS, b"", BLOCK_BYTES // 4)] * 4
+    noise = random.Random(5).randbytes(BLOCK_BYTES // 4)
+    planes = [bytes([form.DIFFERENCE]) + stream(form.STORED, noise)] * 4
+    result = form.add_bytes(base, bytes(byte for byte in noise for _plane in range(4)))
     bodies = [
         body(
-            [(form.DIFFERENCE, 4, planes)],
+            [(4, planes)],
             varint(1 << 1 | 1) + varint(BLOCK_BYTES) + varint(0) + varint((number * BLOCK_BYTES << 1) - bool(number)),
         )
         for number in range(blocks)
     ]
-    delta = io.BytesIO(delta_of(base * blocks, bodies, [base]))
-    file = file_of(base * blocks)
+    delta = io.BytesIO(delta_of(result * blocks, bodies, [base]))
+    file = file_of(result * blocks)
     tracemalloc.start()
     try:
         apply_delta(delta, file, opened(base), lambda _block: None)

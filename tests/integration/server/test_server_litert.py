@@ -19,6 +19,7 @@ from edgeml_server.models.tflite_file import read_kept_state
 from releases import make_pipeline
 from server_process import Device, plus_input, wrong_answers_to_six_clients
 from test_server_protocol import VALUES
+from tritonclient import http as triton
 
 SERVED = {name: VALUES[name] for name in tflite_models.ELEMENT_TYPES}
 
@@ -160,6 +161,24 @@ def test_the_manifest_chooses_a_signature(device: Device, signature: str, expect
     device.publish("pair", "1.0.0", model("two_signatures"), model_format="tflite", variant=variant)
     device.start()
     assert device.post("/v2/models/pair/infer", numbers(3.0)).json()["outputs"][0]["data"] == expected
+
+
+@pytest.mark.parametrize("signature", [None, "pick"])
+def test_texts_of_any_bytes_pass_unchanged(device: Device, signature: str | None) -> None:
+    """An element that is no UTF-8 and ends with a zero, and an empty one; with and without a signature's runner."""
+    elements = [b"\xff\xd8\0\x10JFIF\0", "grüße".encode(), b""]
+    variant = {} if signature is None else {"signature": signature}
+    device.publish("texts", "1.0.0", model("picked_texts"), model_format="tflite", variant=variant)
+    device.start()
+    declared = {each["name"]: each["datatype"] for each in device.get("/v2/models/texts").json()["inputs"]}
+    assert declared == {"texts": "BYTES", "index": "INT32"}
+    texts, index = triton.InferInput("texts", [3], "BYTES"), triton.InferInput("index", [4], "INT32")
+    texts.set_data_from_numpy(np.array(elements, object))
+    index.set_data_from_numpy(np.array([2, 0, 1, 0], np.int32))
+    with triton.InferenceServerClient(f"127.0.0.1:{device.port}") as client:
+        for _turn in range(2):
+            found = client.infer("texts", [texts, index]).as_numpy("picked")
+            assert list(found) == [elements[place] for place in (2, 0, 1, 0)]
 
 
 def test_a_signature_that_is_not_there_is_named(device: Device) -> None:
@@ -334,7 +353,7 @@ def test_a_model_changes_its_runtime(device: Device) -> None:
     [
         (b"not a model", None, "cannot load it: The model is not a valid Flatbuffer buffer"),
         (model("plus_one")[:400], None, "cannot load it"),
-        (model("complex_output"), None, "input 'x': expected numbers or booleans; found complex64"),
+        (model("complex_output"), None, "input 'x': expected numbers, booleans or strings; found complex64"),
         (model("plus_one"), golden(10), "output 'sum' at [0, 0]: expected 11.0, found 2.0"),
     ],
 )

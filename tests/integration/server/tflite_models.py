@@ -29,6 +29,7 @@ ELEMENT_TYPES = {
     "FP16": schema.TensorType.FLOAT16,
     "FP32": schema.TensorType.FLOAT32,
     "FP64": schema.TensorType.FLOAT64,
+    "BYTES": schema.TensorType.STRING,
 }
 
 
@@ -149,6 +150,18 @@ def gather() -> bytes:
     return graph.serialised([index], [result])
 
 
+def picked_texts() -> bytes:
+    """``picked`` = those of ``texts`` (BYTES [N]) at the places ``index`` (INT32 [N]); by the signature pick."""
+    graph = Graph()
+    texts = graph.tensor("pick_texts:0", schema.TensorType.STRING, [-1])
+    index = graph.tensor("pick_index:0", schema.TensorType.INT32, [-1])
+    picked = graph.tensor("Identity:0", schema.TensorType.STRING, [-1])
+    options = (schema.BuiltinOptions.GatherOptions, schema.GatherOptionsT())
+    graph.operator(schema.BuiltinOperator.GATHER, [texts, index], [picked], options)
+    graph.signature({"texts": texts, "index": index}, {"picked": picked}, "pick")
+    return graph.serialised([texts, index], [picked])
+
+
 def complex_output() -> bytes:
     """A model whose output is of a type that the protocol cannot carry."""
     graph = Graph()
@@ -261,6 +274,7 @@ MODELS = {
     "plus_one": plus_one,
     "identities": identities,
     "gather": gather,
+    "picked_texts": picked_texts,
     "complex_output": complex_output,
     "running_total": running_total,
     "four": four,

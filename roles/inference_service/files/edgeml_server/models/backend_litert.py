@@ -6,7 +6,8 @@
 
 An interpreter holds the tensors of one inference: each inference that may run at once has its own, made when the model
 is loaded. They share the model file's pages. Inputs and outputs have the names of the signature that the manifest
-names, or of the model's only one, else those of its tensors. Quantised tensors are served as the integers they are.
+names, or of the model's only one, else those of its tensors. Quantised tensors are served as the integers they are, and
+string tensors, which hold any bytes, as the datatype BYTES.
 
 An interpreter also holds what a model keeps from one run to the next. No client may see in its answer what another one
 asked: the variables of recurrent layers are reset before each run, and a model with resource variables, which nothing
@@ -17,13 +18,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
 from edgeml_server.common.errors import InvalidRequestError, ModelError
 from edgeml_server.common.log import Log
-from edgeml_server.common.tensors import DTYPES, Array, TensorSpec
+from edgeml_server.common.tensors import DTYPES, Array, TensorSpec, text_from_bytes, text_to_bytes
 
 from .backend import Backend, BackendOptions, BackendWrapper, Form, RunError, first_line
 from .tflite_file import read_kept_state
@@ -120,12 +121,13 @@ class LitertBackend(Backend):
         """Run in an interpreter that is allocated for inputs of these ``shapes``; return the outputs and the shapes for
         which it is allocated now. One that failed is not used again."""
         wanted = {name: values.shape for name, values in inputs.items()}
+        given = {name: _converted(values, text_to_bytes) for name, values in inputs.items()}
         if self._signature is not None:
             try:
-                found = interpreter.get_signature_runner(self._signature)(**inputs)
+                found = interpreter.get_signature_runner(self._signature)(**given)
             except (ValueError, RuntimeError) as error:
                 raise RunError(f"LiteRT: {first_line(error)}") from error
-            return [found[name] for name in outputs], wanted
+            return [_converted(found[name], text_from_bytes) for name in outputs], wanted
         try:
             if wanted != shapes:
                 for name, shape in wanted.items():
@@ -133,13 +135,14 @@ class LitertBackend(Backend):
                 interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise InvalidRequestError(f"LiteRT refuses the inputs' shapes: {first_line(error)}") from error
-        for name, values in inputs.items():
+        for name, values in given.items():
             interpreter.set_tensor(self._input_index[name], values)
         try:
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise RunError(f"LiteRT: {first_line(error)}") from error
-        return [interpreter.get_tensor(self._output_index[name]) for name in outputs], wanted
+        found = [interpreter.get_tensor(self._output_index[name]) for name in outputs]
+        return [_converted(values, text_from_bytes) for values in found], wanted
 
     def close(self) -> None:
         self._idle = []
@@ -195,12 +198,23 @@ def _named_tensors(interpreter: Any, key: str | None) -> tuple[dict[str, Any], d
     return inputs, {tensor["name"]: tensor for tensor in interpreter.get_output_details()}
 
 
+def _converted(values: Array, convert: Callable[[Any], Any]) -> Array:
+    """Texts as the runtime's bytes, or the other way round; numbers as they are. With NumPy's own type for bytes an
+    element would lose the zeros at its end."""
+    if values.dtype != object:
+        return values
+    converted = np.empty(values.size, object)
+    converted[:] = [convert(element) for element in values.reshape(-1)]
+    return converted.reshape(values.shape)
+
+
 def _spec(path: str, kind: str, name: str, tensor: Mapping[str, Any]) -> TensorSpec:
-    dtype = np.dtype(tensor["dtype"])
+    dtype = np.dtype(object if tensor["dtype"] is np.bytes_ else tensor["dtype"])
     datatype = next((known for known, candidate in DTYPES.items() if candidate == dtype), None)
     if datatype is None:
         raise ModelError(
-            f"{path}: {kind} {name!r}: expected numbers or booleans; found {dtype}, which this server cannot carry"
+            f"{path}: {kind} {name!r}: expected numbers, booleans or strings; found {dtype}, which this server cannot "
+            "carry"
         )
     # The signature of a shape is empty in models that an old converter wrote.
     sizes = tensor["shape_signature"] if len(tensor["shape_signature"]) else tensor["shape"]

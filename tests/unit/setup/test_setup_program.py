@@ -270,9 +270,11 @@ class Systemctl:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._directory = directory
         (directory / "systemctl").write_text(
-            f'#!/bin/sh\ncase $1 in show) cat {directory}/shown;; *) echo "$*" >>{directory}/calls;; esac\n'
-            f'! grep -qsxF "$*" {directory}/failing\n'
+            f'#!/bin/sh\ncd {directory}\ncase $1 in show) cat shown main;; *) echo "$*" >>calls;; esac\n'
+            '[ "$1" != reload ] || [ -e keeps ] || echo "MainPID=$$" >main\n'
+            '! grep -qsxF "$*" failing\n'
         )
+        (directory / "main").write_text("")
         (directory / "journalctl").write_text("#!/bin/sh\necho the reason\n")
         for name in ("systemctl", "journalctl"):
             (directory / name).chmod(0o755)
@@ -281,6 +283,10 @@ class Systemctl:
     def show(self, active: str, enabled: str, need_reload: str = "no", reload: str = "") -> None:
         text = f"ActiveState={active}\nUnitFileState={enabled}\nNeedDaemonReload={need_reload}\nExecReload={reload}\n"
         (self._directory / "shown").write_text(text)
+
+    def keep_process(self) -> None:
+        """Have a reload that starts no new process."""
+        (self._directory / "keeps").touch()
 
     def fail(self, call: str) -> None:
         (self._directory / "failing").write_text(call + "\n")
@@ -362,6 +368,13 @@ def test_where_a_handover_cannot_be_the_unit_is_restarted(place: Place, systemct
     assert changes[-1]["after"] == "restarted, because it could not hand over: its log says why"
 
 
+def test_a_unit_that_saw_no_change_is_restarted(place: Place, systemctl: Systemctl) -> None:
+    systemctl.show("active", "enabled", need_reload="yes")
+    systemctl.keep_process()
+    place.run(units=[handed_over(place)])
+    assert systemctl.calls() == ["daemon-reload", "reload a.service", "restart a.service"], "it has a new drop-in"
+
+
 def test_a_new_process_that_is_not_ready_leaves_the_one_before(place: Place, systemctl: Systemctl) -> None:
     systemctl.show("active", "enabled", reload="{ path=/bin/python ; code=exited ; status=1 }")
     config, unit = place.file("config", "old", restarts="a.service"), handed_over(place)
@@ -378,6 +391,7 @@ def test_a_new_process_that_is_not_ready_leaves_the_one_before(place: Place, sys
     assert systemctl.calls() == ["reload a.service", "daemon-reload"], "it is not restarted"
     assert Path(config["path"]).read_text() == "old"
     assert not (place.root / "app-2").exists()
+    assert place.run(files=[{**config, "content": "old"}], units=[unit]) == [], "it runs from what is in place"
 
 
 def test_a_restart_that_failed_is_made_up_for(place: Place, systemctl: Systemctl) -> None:

@@ -355,7 +355,10 @@ class Setup:
         try:
             call(["sh", program, "files"])
             for name in self._ran:
-                if name not in self._still_serves:
+                if name in self._still_serves:
+                    # It runs from the files that are in place again.
+                    self._unmark("restart " + name)
+                else:
                     call(["systemctl", "reset-failed", name], check=False)
                     control_unit("restart", name, "active")
             call(["sh", program, "names"])

@@ -47,12 +47,14 @@ def show_unit(name: str) -> dict[str, str]:
 def hand_over(name: str, lock: str) -> bool:
     """Have a unit's reload start a new process that takes over from the one that runs, with ``lock`` held (flock).
 
-    Returns False where only a restart helps. Raises StillServesError where the new process was not ready.
+    Returns False where only a restart helps, as after a change that the process itself cannot see, such as a drop-in.
+    Raises StillServesError where the new process was not ready.
     """
+    before = _main_process(name)
     hold = ["flock", f"--timeout={HANDOVER_LOCK_SECONDS}", f"--conflict-exit-code={_LOCKED}", lock]
     done = execute([*(hold if os.path.exists(lock) else []), "systemctl", "reload", name])
     if done.returncode == 0:
-        return True
+        return _main_process(name) != before
     if done.returncode == _LOCKED:
         seconds = HANDOVER_LOCK_SECONDS
         raise StillServesError(f"{name}: {lock} was held for {seconds} s, and the process before serves on; try again")
@@ -71,6 +73,10 @@ def control_unit(verb: str, name: str, active_state: str) -> None:
         call(["systemctl", verb, name])
     except SetupError as error:
         raise SetupError(f"{error}. {_log_end(name)}") from None
+
+
+def _main_process(name: str) -> str:
+    return call(["systemctl", "show", "--property=MainPID", "--value", "--", name])
 
 
 def _log_end(name: str) -> str:

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What publishing a model of 100 MB costs, beside what is not to be avoided: quantising it, one run of the holdout for
-each variant, and one SHA-256.
+"""What publishing a model of 100 MB costs, beside what is not to be avoided: quantising it by ONNX Runtime's own tool,
+one run of the holdout for each variant, and one SHA-256.
 
 Each of both runs in a process of its own, one after the other, ``--rounds`` times; the figures are the ratios of each
-round. Memory is the most that one process of the publication has at a time, and all of them together at most.
+round. Memory is the most that one process has at a time, with what it has mapped of files, and what all processes of a
+publication have for themselves together.
 """
 
 from __future__ import annotations
@@ -32,12 +33,11 @@ from clone import PYTHON_PATH
 from figures import spread
 from onnx import TensorProto, helper, numpy_helper
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import variants
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Model, Progress, file_of
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Progress
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import read_options
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release import publish_release
 
-WIDTH, LAYERS, CLASSES, ROWS = 2048, 6, 10, 512
+WIDTH, LAYERS, CLASSES, ROWS, BATCH_ROWS = 2048, 6, 10, 512, 32
 VARIANTS = ["fp32", "int8"]
 _MIB = 1 << 20
 
@@ -73,24 +73,41 @@ def make_model(directory: Path) -> None:
 
 
 def unavoidable(directory: Path) -> None:
-    """Quantise, run the holdout once for each variant, and take one SHA-256."""
+    """Quantise as ONNX Runtime's own tool does, run the holdout once for each variant, and take one SHA-256."""
     import onnxruntime
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    source = directory / "large.onnx"
-    hashlib.sha256(source.read_bytes()).hexdigest()
+    source, made = directory / "large.onnx", directory / "int8.onnx"
+    hashlib.sha256(source.read_bytes())
     with np.load(directory / "holdout.npz") as holdout:
         rows = holdout["x"]
-    work = directory / "unavoidable"
-    work.mkdir()
-    quantiser = variants.StaticQuantiser(Model("onnx-fp32", "onnx", (file_of(str(source)),)), str(work))
-    quantiser.calibrate({"x": rows}, len(rows), {"x": rows})
-    made = quantiser.quantise()
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        """The holdout in batches."""
+
+        def __init__(self) -> None:
+            self._batches = (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
+
+        def get_next(self) -> dict[str, Any] | None:
+            """The next batch, or None."""
+            batch = next(self._batches, None)
+            return None if batch is None else {"x": batch}
+
+    quantize_static(
+        str(source),
+        str(made),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        activation_type=QuantType.QInt8,
+    )
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
-    for path in (str(source), made.entrypoint.location):
-        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-        for start in range(0, len(rows), 32):
-            session.run(None, {"x": rows[start : start + 32]})
+    for path in (source, made):
+        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        for start in range(0, len(rows), BATCH_ROWS):
+            session.run(None, {"x": rows[start : start + BATCH_ROWS]})
 
 
 def publication(directory: Path) -> None:
@@ -116,12 +133,15 @@ def measured(task: str, directory: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--task", task, str(directory)]
     environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-    peak, done = 0, threading.Event()
+    together, one, done = 0, 0, threading.Event()
 
     def watch() -> None:
-        nonlocal peak
+        nonlocal together, one
         while not done.wait(0.02):
-            peak = max(peak, sum(_private_bytes(pid) for pid in _descendants(process.pid)))
+            processes = _descendants(process.pid)
+            together = max(together, sum(_status_bytes(pid, "RssAnon") for pid in processes))
+            # The kernel's own ru_maxrss begins with what the process had before it was another program.
+            one = max(one, *(_status_bytes(pid, "VmHWM") for pid in processes))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -130,7 +150,8 @@ def measured(task: str, directory: Path) -> dict[str, float]:
     watcher.join()
     if process.returncode:
         raise SystemExit(f"{task}: ended with code {process.returncode}")
-    return {"seconds": time.monotonic() - began, "together": peak, **json.loads(stdout.splitlines()[-1])}
+    used = json.loads(stdout.splitlines()[-1])
+    return {"seconds": time.monotonic() - began, "together": together, "one": one, **used}
 
 
 def _descendants(process: int) -> list[int]:
@@ -144,13 +165,13 @@ def _descendants(process: int) -> list[int]:
     return found
 
 
-def _private_bytes(process: int) -> int:
-    """What a process has for itself; what it has mapped of a file can be given back."""
+def _status_bytes(process: int, name: str) -> int:
+    """A number of a process's status: ``RssAnon``, what it has for itself, or ``VmHWM``, the most that it ever had."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
 def main() -> None:
@@ -162,16 +183,8 @@ def main() -> None:
     parsed = parser.parse_args()
     if parsed.task:
         {"unavoidable": unavoidable, "publication": publication}[parsed.task](parsed.directory)
-        usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        own, children = usage
-        print(
-            json.dumps(
-                {
-                    "processor": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
-                    "one": max(own.ru_maxrss, children.ru_maxrss) << 10,
-                }
-            )
-        )
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        print(json.dumps({"processor": sum(usage.ru_utime + usage.ru_stime for usage in used)}))
         return
     rounds: list[dict[str, Any]] = []
     for _round in range(parsed.rounds):

@@ -18,6 +18,7 @@ from .desk import RunFailedError
 from .golden import datatype_of
 from .holdout import Holdout, judge_candidate
 from .judgement import Verdict
+from .memory import trim_heap
 from .model import Model, RefusedError
 from .publication import Publication
 from .samples import fitted, read_samples
@@ -121,5 +122,6 @@ def _static_int8(publication: Publication, source: Model, directory: str, holdou
 
 
 def _measure_and_judge(publication: Publication, candidate: Candidate, holdout: Holdout) -> None:
+    trim_heap()
     candidate.measured = publication.desk.measure(draft(publication, candidate), holdout.samples_path)
     judge_candidate(candidate, holdout, publication.options)

@@ -35,6 +35,8 @@ STATIC_OPERATORS = (
 )  # fmt: skip
 WEIGHTED_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 DYNAMIC_OPERATORS = ("MatMul", "Gemm", "LSTM", "Attention")
+# The weights of what is being quantised, beside its graph.
+_WEIGHTS = "prepared.weights"
 # Per channel, QuantizeLinear has an axis from this opset on.
 _OPSET_OF_QDQ = 13
 
@@ -256,7 +258,7 @@ class StaticQuantiser:
 
         if not names:
             return lambda _inputs: {}
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
         present = {item.name for item in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
         shown = os.path.join(self._directory, "shown.onnx")
@@ -288,7 +290,11 @@ def _structure(path: str) -> Any:
     for tensor in model.graph.initializer:
         for values in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
             tensor.ClearField(values)
-    return model
+    # A message keeps the memory of what was cleared; a new one does not.
+    found = onnx.load_model_from_string(model.SerializeToString())
+    del model
+    trim_heap()
+    return found
 
 
 def _prepare(source: Model, path: str) -> None:
@@ -305,12 +311,17 @@ def _prepare(source: Model, path: str) -> None:
     settings.log_severity_level = 4
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     settings.optimized_model_filepath = path
+    # Nothing is run here, so that no copy of the weights is needed in the order that the kernels like.
+    settings.add_session_config_entry("session.disable_prepacking", "1")
+    # Beside the graph, the weights are written and read without a copy of all of them.
+    settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+    settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     given: str | bytes = source.entrypoint.location
     if len(source.files) > 1:
         # By its path, weights in a file beside it would stay there.
         given = onnx.load(source.entrypoint.location).SerializeToString()
     onnxruntime.InferenceSession(given, settings, providers=["CPUExecutionProvider"])
-    found = onnx.load(path)
+    found = onnx.load(path, load_external_data=False)
     used = {node.domain for node in found.graph.node}
     kept = [item for item in found.opset_import if item.domain in used or item.domain in ("", "ai.onnx")]
     del found.opset_import[:]

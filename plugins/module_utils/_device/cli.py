@@ -164,6 +164,15 @@ class Command:
         text = "\n".join(text_table([_fetch_row(result) for result in results]))
         return {"fetched": results, "failed": failed}, text or "no order"
 
+    def share(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Serve the verified blobs to the other devices of the site, until it is ended."""
+        # Imported here, because its own imports take time on a device that shares nothing.
+        from .sharing import BlobServer, read_options
+
+        with BlobServer(self.store, read_options(options.config)) as server:
+            server.serve_forever()
+        return {}, ""
+
     # ---- for systemd ----
 
     def recover(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -340,6 +349,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.add_argument("--bytes-per-second", type=int, default=0, metavar="N", help="0: no limit")
     fetch.add_argument("--textfile", metavar="FILE", help="write the progress for node_exporter's textfile collector")
+    share = add("share", Command.share, "serve verified blobs to the other devices of the site, as the unit does")
+    share.add_argument(
+        "--config", default="/etc/edgeml/share.json", metavar="FILE", help="where it listens, and limits"
+    )
     add("verify", Command.verify, "read every file and compare its SHA-256").add_argument("model", nargs="?")
     recover = add("recover", Command.recover, "settle what a crash or a power cut left")
     recover.add_argument("--before-start", action="store_true", help="the service starts next: do not tell it")

@@ -39,6 +39,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import m
 
 PORT = 8080
 ORIGIN = "server {{ listen {address}:{port}; root {root}; }}"
+SHARED = "model_swap, fetched from each other"
 # Each way's first device comes at an address of its own, so that no connection of another way is used.
 FIRST_ADDRESS = 1
 
@@ -49,6 +50,7 @@ class Site:
     def __init__(self, directory: Path, link: BadLink, ssh: Sshd, count: int, before: Made, made: Made) -> None:
         self._directory, self._link, self._ssh, self._count = directory, link, ssh, count
         self._before, self._made = before, made
+        self._shares: list[subprocess.Popen[bytes]] = []
         self.repository = directory / "repository"
         publish(before, self.repository)
         publish(made, self.repository)
@@ -89,10 +91,13 @@ class Site:
         shutil.copytree(self.repository, whole, ignore=shutil.ignore_patterns("deltas"))
         blob = f"blobs/sha256/{self._file.sha256}"
         target = "{{ home }}/model.onnx"
+        # The first device fetches from the origin, and the others from the first one.
+        shared = {"sources": "{{ peers + [origin] }}"}
         found: dict[str, Mapping[str, Any]] = {
             "model_swap, sent by SSH": {"edgeml.fleet.model_swap": swap},
             "model_swap, sent by SSH, whole": {"edgeml.fleet.model_swap": {**swap, "repository": str(whole)}},
             "model_swap, fetched by the site's cache": {"edgeml.fleet.model_swap": {**swap, "fetch": fetch}},
+            SHARED: {"edgeml.fleet.model_swap": {**swap, "repository": str(whole), "fetch": shared}},
             "ansible.builtin.copy": {"ansible.builtin.copy": {"src": str(self.repository / blob), "dest": target}},
             "ansible.builtin.get_url": {
                 "ansible.builtin.get_url": {
@@ -123,9 +128,17 @@ class Site:
             # Where the others put the file, the version before is.
             (home / "model.onnx").write_bytes(self._before.blobs[self._before.release.variants[0].files[0].sha256])
             hosts[place.name] = {**place.variables(), **self._ssh.variables(address), "home": str(home)}
+            hosts[place.name].update(origin=self.origin, peers=[])
+            if way == SHARED:
+                self._share(place, address)
+                hosts[place.name]["peers"] = [
+                    f"http://{self._link.address(FIRST_ADDRESS + number * self._count)}:{PORT}"
+                ]
         ansible = Ansible(directory, [], **hosts)
         (ansible.directory / "ansible.cfg").write_text(f"[defaults]\nforks = {self._count}\n")
         play = {"hosts": "edge", "gather_facts": False, "tasks": [task]}
+        if way == SHARED:
+            play["serial"] = [1, "100%"]
         (ansible.directory / "site.yml").write_text(json.dumps([play]))
         before, began = link_bytes(), time.monotonic()
         run = ansible.run("site.yml")
@@ -139,6 +152,13 @@ class Site:
             "of the files": f"{carried / whole:.2f}x",
             "seconds": f"{seconds:.0f}",
         }
+
+    def _share(self, place: Place, address: str) -> None:
+        """Have a device serve what it holds."""
+        options = place.directory / "share.json"
+        options.write_text(json.dumps({"address": address, "port": PORT, "connections_max": self._count}))
+        command = ["/usr/local/bin/edgeml", "share", "--store", place.store.root, "--config", str(options)]
+        self._shares.append(subprocess.Popen([*self._link.enter, *command]))
 
     def _check(self, places: Sequence[Place]) -> None:
         """Every device has the file, by whichever way."""
@@ -159,6 +179,9 @@ class Site:
 
     def stop(self) -> None:
         """End the servers."""
+        for process in self._shares:
+            process.terminate()
+            process.wait()
         for command in self.servers:
             subprocess.run([*command, "-c", f"{command[-1]}/nginx.conf", "-s", "stop"], check=True)
 

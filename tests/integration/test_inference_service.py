@@ -23,6 +23,7 @@ from edgeml_server.config import parse_config
 from links import PYTHON_PATH, REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials import Credentials, hash_secret
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.sharing import read_options
 
 with tempfile.TemporaryDirectory() as _directory:
     _authority = Authority(Path(_directory), "authority")
@@ -70,6 +71,11 @@ EVERY: dict[str, Any] = {
     "inference_service_memory_max": "50%",
     "inference_service_watchdog_seconds": 90,
     "inference_service_wheel_cache": "/var/cache/wheels",
+    "inference_service_share": True,
+    "inference_service_share_address": "127.0.0.3",
+    "inference_service_share_port": 8470,
+    "inference_service_share_bytes_per_second": 5000,
+    "inference_service_share_connections": 2,
 }
 EVERY_AS_TEXT = {name: value if isinstance(value, str) else json.dumps(value) for name, value in EVERY.items()}
 
@@ -116,6 +122,7 @@ def run(machines: dict[str, Device], tmp_path_factory: pytest.TempPathFactory) -
     role = REPOSITORY / "roles" / "inference_service"
     files = {
         "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/server.json') }}",
+        "share": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/share.json') }}",
         "unit": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-inference.service') }}",
         "directories": "{{ __inference_service_code_directories }}",
         "credentials": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/credentials.json') }}",
@@ -166,12 +173,21 @@ def test_every_variable_reaches_the_device_alike_as_text_and_as_its_own_type(run
     typed, text = (run.results("Render")[name]["msg"] for name in ("every", "every-text"))
     assert parsed(typed["config"]) == parsed(text["config"])
     assert parsed(typed["config"])["prediction_log_sample_percent"] == 2.5
+    assert parsed(typed["share"]) == parsed(text["share"])
     for name in ("unit", "files", "validate"):
         assert typed[name] == text[name]
     assert "MemoryMax=50%\n" in text["unit"]
     assert "WatchdogSec=90\n" in text["unit"]
     # The salt is another for each device.
     assert parsed(typed["credentials"]).keys() == parsed(text["credentials"]).keys()
+
+
+def test_the_device_reads_how_it_shares(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "share.json"
+    for name, tls in (("defaults", None), ("every", "/etc/edgeml/tls-certificate.pem")):
+        path.write_text(json.dumps(parsed(run.results("Render")[name]["msg"]["share"])))
+        assert read_options(str(path)).certificate_file == tls
+    assert read_options(str(path))[:4] == ("127.0.0.3", 8470, 5000, 2)
 
 
 # What an argument spec and the role's own checks let through, and the server does not.

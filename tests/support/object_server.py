@@ -83,7 +83,7 @@ class ObjectServer:
 
     Each request is answered by the next behaviour of ``script``; the last one stays. ``sent`` counts the bytes of
     bodies, ``asked`` has all requests. Those for an index of deltas are apart: in ``indexes`` is one by the file's
-    digest, ``answer_index`` answers, and ``asked_indexes`` has them.
+    digest, ``answer_index`` answers, and ``asked_indexes`` has them. So has ``asked_heads`` those by HEAD.
     """
 
     def __init__(self, objects: Mapping[str, bytes], *script: Behaviour) -> None:
@@ -93,6 +93,7 @@ class ObjectServer:
         self.indexes: dict[str, bytes] = {}
         self.answer_index: Behaviour = document
         self.asked_indexes: list[Asked] = []
+        self.asked_heads: list[Asked] = []
         self.sent = 0
         self.connections = 0
         self.ended = threading.Event()
@@ -132,6 +133,10 @@ class ObjectServer:
             name, _colon, value = line.partition(":")
             headers[name.lower()] = value.strip()
         exchange = Exchange(self, connection, Asked(first.split()[1], headers))
+        if first.startswith("HEAD "):
+            self.asked_heads.append(exchange.asked)
+            exchange.head(200 if exchange.content else 404, Content_Length=len(exchange.content))
+            return True
         if exchange.asked.target.endswith("/index.json"):
             exchange.content = self.indexes.get(exchange.asked.target.split("/")[-2], b"")
             self.asked_indexes.append(exchange.asked)

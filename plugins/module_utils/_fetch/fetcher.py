@@ -140,7 +140,7 @@ class Fetcher:
         if missing < _DELTA_WORTH_BYTES:
             return None
         path = index_path(file.sha256)
-        for source, content in self._transfer.documents(path, INDEX_BYTES_MAX):
+        for source, content in self._transfer.documents(path, INDEX_BYTES_MAX, file):
             try:
                 deltas = parse_index(content, file)
             except ValueError as error:

@@ -61,6 +61,9 @@ class Source(Protocol):
     def open_document(self, path: str, bytes_max: int) -> Stream:
         """A small file of an unknown size, whole; one of more than ``bytes_max`` is none. Raises SourceError."""
 
+    def has(self, path: str, size: int) -> bool:
+        """Whether it says that it has an object of ``size`` bytes at ``path``. Raises SourceError."""
+
     def close(self) -> None:
         """Let go of all connections."""
 
@@ -88,6 +91,12 @@ class Directory:
             source.close()
             raise SourceError(Kind.MISMATCH, f"{name}: expected at most {bytes_max} bytes; found {size}")
         return _DirectoryStream(source, name, 0, size)
+
+    def has(self, path: str, size: int) -> bool:
+        """Whether there is a file of this size."""
+        source, _path, found = self._opened(path)
+        source.close()
+        return found == size
 
     def _opened(self, name: str) -> tuple[BinaryIO, str, int]:
         """A file of the directory, its path and its size. Raises SourceError."""

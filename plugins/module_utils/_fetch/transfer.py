@@ -21,7 +21,7 @@ from .held import Held
 from .options import FetchOptions
 from .pace import Pace, Patience
 from .partial import CorruptBlockError, Partial
-from .sources import Source, Stream, Wanted, open_sources
+from .sources import Source, Stream, Wanted, blob_path, open_sources
 
 # What a fetch may use beyond its percentage: a block that was wrong, and what was on the way when it was dropped.
 _SPARE_BYTES = 2 << 20
@@ -109,12 +109,22 @@ class Transfer:
                 why = error
         raise FetchError(Kind.DISK, f"{partial.path}: the disk returns other bytes than were written: {why}")
 
-    def documents(self, path: str, bytes_max: int) -> Iterator[tuple[str, bytes]]:
-        """The small file at ``path`` of each source that has one, with the name of the source."""
-        for source in self._by_reach():
+    def documents(self, path: str, bytes_max: int, file: File) -> Iterator[tuple[str, bytes]]:
+        """The small file at ``path`` of each source that has one, with the name of the source.
+
+        It ends with a source that has ``file`` itself: what comes behind it is not asked for what the first ones have.
+        """
+        sources = self._by_reach()
+        for source in sources:
             self.check_permission(0)
             try:
-                yield source.name, self._document(source, path, bytes_max)
+                try:
+                    yield source.name, self._document(source, path, bytes_max)
+                except SourceError as error:
+                    if error.kind is not Kind.REFUSED:
+                        raise
+                if source is sources[-1] or source.has(blob_path(file.sha256), file.size):
+                    return
             except SourceError as error:
                 self._note_away(source, error)
 

@@ -60,6 +60,13 @@ class WebServer:
         response, url = self._reply(path, {})
         return self._checked(response, url, lambda: (0, _document_bytes(response, url, bytes_max)))
 
+    def has(self, path: str, size: int) -> bool:
+        """Whether the server says that it has an object of this size. Raises SourceError."""
+        response, _url = self._reply(path, {}, "HEAD")
+        response.close()
+        length = (response.headers.get("Content-Length") or "").strip()
+        return response.status == 200 and length in ("", str(size))
+
     def close(self) -> None:
         """Let go of the connection."""
         if self._connection is not None:
@@ -68,11 +75,14 @@ class WebServer:
 
     # ---- the parts ----
 
-    def _reply(self, path: str, headers: Mapping[str, str]) -> tuple[http.client.HTTPResponse, str]:
+    def _reply(
+        self, path: str, headers: Mapping[str, str], method: str = "GET"
+    ) -> tuple[http.client.HTTPResponse, str]:
         """The reply for what is at ``path``, and where it came from after redirects. Raises SourceError."""
         url = home = f"{self.name}/{path}"
         for _redirect in range(_REDIRECTS_MAX + 1):
-            response = self._get(url, {**headers, **self._own_headers(own=_origin(url) == _origin(home))})
+            own = self._own_headers(own=_origin(url) == _origin(home))
+            response = self._ask(method, url, {**headers, **own})
             if response.status not in (301, 302, 303, 307, 308):
                 return response, url
             url = self._redirected(response, url)
@@ -88,19 +98,19 @@ class WebServer:
             headers["Authorization"] = self._user
         return headers
 
-    def _get(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         if self._connection is not None and self._origin == _origin(url):
             try:
-                return self._send(url, headers)
+                return self._send(method, url, headers)
             except SourceError as error:
                 # A server may close what was idle, at any moment.
                 if error.kind is not Kind.INTERRUPTED:
                     raise
         self.close()
         self._connect(url)
-        return self._send(url, headers)
+        return self._send(method, url, headers)
 
-    def _send(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         connection = self._connection
         if connection is None:
             raise SourceError(Kind.INTERRUPTED, f"{url}: there is no connection")
@@ -113,7 +123,7 @@ class WebServer:
         watchdog.daemon = True
         watchdog.start()
         try:
-            connection.request("GET", target, headers=dict(headers))
+            connection.request(method, target, headers=dict(headers))
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self.close()

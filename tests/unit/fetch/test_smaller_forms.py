@@ -166,11 +166,28 @@ def test_nothing_is_asked_for_a_small_file(tmp_path: Path) -> None:
     assert (server.asked_indexes, len(server.asked)) == ([], 1)
 
 
-def test_the_next_source_is_asked_where_the_first_has_no_index(tmp_path: Path) -> None:
-    with server_of(NEW, found=b"") as first, server_of(DELTA) as second:
+def test_a_file_of_an_earlier_source_is_taken_before_a_delta_of_a_later_one(tmp_path: Path) -> None:
+    """Another device of the site has the file; the delta would cost the link to the origin."""
+    with server_of(NEW, found=b"") as peer, server_of(DELTA, NEW) as origin:
+        fetch(tmp_path, peer.url, origin.url)
+    assert (targets(peer), origin.asked, origin.asked_indexes) == ([BLOB_TARGET], [], [])
+    assert [asked.target for asked in peer.asked_heads] == [BLOB_TARGET]
+
+
+def test_the_next_source_is_asked_where_the_first_has_neither_index_nor_file(tmp_path: Path) -> None:
+    with server_of(found=b"") as first, server_of(DELTA) as second:
         fetch(tmp_path, first.url, second.url)
     # The delta is asked for in the order of the sources.
     assert (targets(first), targets(second)) == ([DELTA_TARGET], [DELTA_TARGET])
+
+
+def test_a_directory_with_the_file_is_taken_before_a_delta_of_the_web(tmp_path: Path) -> None:
+    blobs = tmp_path / "stick" / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    (blobs / FILE.sha256).write_bytes(NEW)
+    with server_of(DELTA, NEW) as origin:
+        fetch(tmp_path, (tmp_path / "stick").as_uri(), origin.url)
+    assert (origin.asked, origin.asked_indexes) == ([], [])
 
 
 def test_a_directory_has_deltas_too(tmp_path: Path) -> None:

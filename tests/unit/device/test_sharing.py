@@ -83,7 +83,7 @@ def fetch(directory: Path, *sources: str, **options: Any) -> Fetcher:
 
 
 def ask(server: BlobServer, path: str = PATH, method: str = "GET", **headers: str) -> tuple[int, bytes, Any]:
-    connection = http.client.HTTPConnection(*server.server_address[:2])
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1])
     connection.request(method, path, headers=headers)
     reply = connection.getresponse()
     try:
@@ -182,7 +182,7 @@ def test_it_is_for_reading(store: Store, method: str) -> None:
 
 
 def test_all_devices_together_get_the_rate(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spent = []
+    spent: list[float] = []
     with shared(store, bytes_per_second=1 << 20) as peer:
         monkeypatch.setattr(peer._pace, "_sleep", spent.append)
         monkeypatch.setattr(peer._pace, "_clock", lambda: peer._pace._due)

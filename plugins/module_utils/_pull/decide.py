@@ -74,7 +74,7 @@ def decide(
             problem, waits = f"{wanted.version} waits for its window ({', '.join(wanted.window)})", True
         elif question is None or question.purpose != "revert":
             changes.append(_arriving(wanted, known))
-    return Decision(changes, question, question is not None and question.probe, problem, waits)
+    return Decision(tuple(changes), question, question is not None and question.probe, problem, waits)
 
 
 def _question(model: DesiredModel, me: Identity, known: Known) -> Ask | None:

@@ -116,7 +116,7 @@ class Book:
             )
         except FileNotFoundError:
             return DeviceReports()
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return DeviceReports()
 
     def write(self, device: str, reports: DeviceReports) -> None:

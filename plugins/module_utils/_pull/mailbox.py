@@ -52,10 +52,12 @@ class _Mailbox:
 
     def put(self, name: str, content: bytes) -> None:
         part = f"{self._directory}{name}.part"
-        if self._ask("PUT", part, content) in _NO_DIRECTORY and not self._is_made:
+        status = self._ask("PUT", part, content)
+        if status in _NO_DIRECTORY and not self._is_made:
             self._ask("MKCOL", self._directory)
             self._is_made = True
-            self._check(self._ask("PUT", part, content), f"{name}.part")
+            status = self._ask("PUT", part, content)
+        self._check(status, f"{name}.part")
         status = self._ask("MOVE", part, headers={"Destination": f"{self._url}{name}", "Overwrite": "F"})
         if status != _EXISTS:
             self._check(status, name)

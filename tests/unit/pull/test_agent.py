@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from pathlib import Path
@@ -176,9 +177,8 @@ def test_a_wrong_clock_changes_nothing_and_is_told(
         for module in (agent, origin):
             wrong.setattr(module.time, "time", lambda: seconds)
         if year == "2038":
-            import datetime as real
 
-            class Clock(real.datetime):
+            class Clock(datetime.datetime):
                 @classmethod
                 def now(cls, tz: Any = None) -> Any:
                     return cls.fromtimestamp(seconds, tz)
@@ -257,7 +257,7 @@ def test_a_closed_window_is_waited_for(fleet: PulledFleet) -> None:
     device = fleet.device()
     ask = Ask(1, "swap", f"{MODEL}-1.0.0-1", waves=[1])
     # On a day that is not today, whatever today is.
-    now = agent.datetime.datetime.now(agent.datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[(now.weekday() + 3) % 7]
     fleet.publish(fleet.rollout("1.0.0", window=[f"{day} 00:00-24:00"]), ask=ask)
     poll = device.poll()

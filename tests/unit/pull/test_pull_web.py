@@ -1,0 +1,196 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A device that pulls by nginx: the poll, the mailbox and their failures; and by a git repository."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pulled import MODEL, PulledFleet, web_fleet
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._pull.memory import Memory
+from ansible_collections.edgeml.fleet.plugins.module_utils._pull.origin import LinkError, address, plain_body
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Ask
+
+ASK = Ask(1, "swap", f"{MODEL}-1.0.0-1", waves=[1])
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[PulledFleet]:
+    with web_fleet(tmp_path) as fleet:
+        fleet.publish(fleet.rollout("1.0.0"), ask=ASK)
+        yield fleet
+
+
+def test_reports_arrive_whole_in_their_order_and_once(web: PulledFleet) -> None:
+    device = web.device()
+    assert (device.poll().code, device.active) == (0, "1.0.0")
+    assert [(report.sequence, report.begun) for report in web.reports()] == [(1, True), (2, False)]
+    assert device.queued() == []
+    assert sorted(path.name for path in (web.mailbox / "edge-1").iterdir()) == ["1.json", "2.json"]
+
+
+def test_a_report_that_arrived_before_the_device_was_killed_arrives_no_second_time(web: PulledFleet) -> None:
+    device = web.device()
+    device.poll()
+    first = (web.mailbox / "edge-1" / "2.json").read_bytes()
+    memory = Memory(device.document["state"])
+    with memory.lock():
+        memory.enqueue(2, b"another text", observation=False)
+    device.poll()
+    assert device.queued() == []
+    assert (web.mailbox / "edge-1" / "2.json").read_bytes() == first
+
+
+def test_reports_are_kept_while_the_mailbox_is_away(web: PulledFleet) -> None:
+    device = web.device(sources=[f"file://{web.signed.path}"])
+    web.stop()
+    poll = device.poll()
+    assert (poll.code, device.active, len(device.queued())) == (0, "1.0.0", 2)
+    assert "reports are kept until the mailbox answers" in poll.errors
+    web.start_web()
+    device.poll()
+    assert device.queued() == []
+    assert [report.sequence for report in web.reports()] == [1, 2]
+
+
+def test_a_device_writes_into_no_other_ones_directory(web: PulledFleet) -> None:
+    device = web.device()
+    device.document["device"] = "edge-2"
+    poll = device.poll()
+    assert "edge-2/1.json.part: HTTP status 403" in poll.errors
+    assert web.reports("edge-2") == []
+    assert len(device.queued()) == 2
+
+
+def test_an_origin_that_is_away_is_no_alarm_and_the_next_poll_goes_on(web: PulledFleet) -> None:
+    device = web.device()
+    web.stop()
+    assert (device.poll().code, device.active) == (0, None)
+    web.start_web()
+    assert (device.poll().code, device.active) == (0, "1.0.0")
+
+
+def test_files_that_are_missing_at_the_origin_are_fetched_by_the_next_poll(web: PulledFleet) -> None:
+    device = web.device()
+    blobs = web.signed.path / "blobs"
+    blobs.rename(web.directory / "away")
+    poll = device.poll()
+    assert (poll.code, device.active) == (1, None)
+    assert "not complete yet" in poll.errors
+    assert [report.begun for report in web.reports()] == [True]
+    (web.directory / "away").rename(blobs)
+    assert (device.poll().code, device.active) == (0, "1.0.0")
+    assert [report.begun for report in web.reports()][-1] is False
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"{}"),
+        (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}", b""),
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", b""),
+    ],
+)
+def test_a_reply_that_is_not_plain_is_left_to_a_client_of_http(reply: bytes, expected: bytes) -> None:
+    assert plain_body(reply, "http://x/") == expected
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 503 Busy\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"],
+)
+def test_a_server_that_cannot_answer_is_a_link_that_is_away(reply: bytes) -> None:
+    with pytest.raises(LinkError, match="http://x/: "):
+        plain_body(reply, "http://x/")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://models.example/a/b", ("https", "models.example", 443, "/a/b")),
+        ("http://models.example:8080/a", ("http", "models.example", 8080, "/a")),
+        ("https://[::1]:8443/a", ("https", "::1", 8443, "/a")),
+        ("http://[::1]/a", ("http", "::1", 80, "/a")),
+    ],
+)
+def test_an_address_is_taken_apart(url: str, expected: tuple[str, str, int, str]) -> None:
+    assert address(url) == expected
+
+
+def test_an_address_with_a_wrong_port_is_named() -> None:
+    with pytest.raises(LinkError, match="expected a number as the port"):
+        address("http://x:http/a")
+
+
+# ---- git ----
+
+
+class Git:
+    """A git repository with the model repository in it, whose commits are signed by an SSH key."""
+
+    def __init__(self, fleet: PulledFleet) -> None:
+        self.path = fleet.signed.path
+        self.directory = fleet.directory
+        self.key("ops")
+        self.signers = self.directory / "allowed_signers"
+        self.signers.write_text(f"ops {(self.directory / 'ops.pub').read_text()}")
+        self.run("init", "--quiet", "--initial-branch=main")
+        self.commit("first")
+
+    def key(self, name: str) -> None:
+        path = str(self.directory / name)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path], check=True)
+
+    def run(self, *arguments: str) -> None:
+        configured = ["-c", "user.name=ops", "-c", "user.email=ops", "-c", "gpg.format=ssh"]
+        subprocess.run(
+            ["git", *configured, *arguments],
+            cwd=self.path,
+            check=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.directory), "GIT_CONFIG_NOSYSTEM": "1"},
+        )
+
+    def commit(self, message: str, key: str | None = "ops") -> None:
+        self.run("add", "--all")
+        signed = ["-c", f"user.signingkey={self.directory / key}", "commit", "--gpg-sign"] if key else ["commit"]
+        self.run(*signed, "--quiet", "--allow-empty", "--message", message)
+
+
+def test_a_device_follows_signed_commits_of_a_git_repository(tmp_path: Path) -> None:
+    fleet = PulledFleet(tmp_path)
+    fleet.publish(fleet.rollout("1.0.0"))
+    git = Git(fleet)
+    device = fleet.device(sources=[f"git+file://{git.path}#main"], allowed_signers=str(git.signers), mailbox=None)
+    poll = device.poll()
+    assert (poll.code, device.active) == (0, "1.0.0"), poll
+    before = device.snapshot()
+    assert device.poll().code == 0
+    assert device.snapshot() == before
+
+    fleet.publish(fleet.rollout("2.0.0"))
+    git.commit("nobody signed this", key=None)
+    poll = device.poll()
+    assert (poll.code, device.active) == (1, "1.0.0")
+    assert "is not signed by a key of" in poll.errors
+    git.key("eve")
+    git.commit("a stranger signed this", key="eve")
+    assert (device.poll().code, device.active) == (1, "1.0.0")
+    git.commit("ops signed this")
+    assert (device.poll().code, device.active) == (0, "2.0.0")
+
+    git.run("reset", "--quiet", "--soft", "HEAD~1")
+    fleet.publish(fleet.rollout("1.0.0"))
+    git.commit("another history")
+    poll = device.poll()
+    assert (poll.code, device.active) == (1, "2.0.0")
+    assert "does not follow" in poll.errors
+    away = fleet.device("edge-2", sources=["git+file:///nowhere/at-all"], allowed_signers=str(git.signers))
+    assert away.poll().code == 0

@@ -10,33 +10,24 @@ from __future__ import annotations
 
 import queue
 import ssl
-from typing import Any, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import build
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import look_topic
 
 SECONDS = 10
 
 
 class BrokerAddress(NamedTuple):
-    """A broker, with TLS. ``certificate`` is the file of a reader's certificate, with its key."""
+    """A broker, with TLS. ``certificate`` and ``key`` are the files of a reader's.
+
+    Without ``key`` the key is in that file, too. Without ``ca_file`` the system's authorities count.
+    """
 
     broker: str
+    port: int
+    ca_file: str
     certificate: str
-    port: int = 8883
-    ca_file: str | None = None
-
-
-def read_address(values: Any) -> BrokerAddress:
-    """Read ``rollout_mqtt``. Raises ArgumentError."""
-    try:
-        if not isinstance(values, Mapping):
-            raise TypeError(f"expected broker and certificate; found {values!r:.80}")
-        found: BrokerAddress = build(BrokerAddress, values)
-    except TypeError as error:
-        raise ArgumentError(f"rollout_mqtt: {error}") from error
-    return found
+    key: str = ""
 
 
 def look_now(address: BrokerAddress, fleet: str) -> str:
@@ -55,8 +46,8 @@ def look_now(address: BrokerAddress, fleet: str) -> str:
     client.on_connect = lambda _client, _data, _flags, code, _properties: codes.put(code)
     client.on_disconnect = lambda _client, _data, _flags, code, _properties: codes.put(code)
     try:
-        context = ssl.create_default_context(cafile=address.ca_file)
-        context.load_cert_chain(address.certificate)
+        context = ssl.create_default_context(cafile=address.ca_file or None)
+        context.load_cert_chain(address.certificate, address.key or None)
         client.tls_set_context(context)
         client.connect(address.broker, address.port)
         client.loop_start()

@@ -21,9 +21,11 @@ from authorities import Authority
 from controller import DIGITS, Ansible, Run
 from device import Device
 from links import PYTHON_PATH
+from mosquitto import Broker, Peer
 from pulled import FLEET, PulledFleet
 from releases import read_release
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import look_topic
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
@@ -123,6 +125,18 @@ class Site:
                 )
         path.write_text(json.dumps(inventory))
 
+    def use_broker(self, broker: Broker) -> None:
+        """Have the controller tell the fleet to look."""
+        path = self.ansible.directory / "hosts.json"
+        inventory = json.loads(path.read_text())
+        inventory["all"]["vars"]["rollout_pull"].update(
+            mqtt_broker="127.0.0.1",
+            mqtt_port=broker.port,
+            mqtt_ca_file=str(broker.ca),
+            certificate_file=str(broker.certificate("controller")),
+        )
+        path.write_text(json.dumps(inventory))
+
     def rollout(self, version: str, *options: str, **changes: Any) -> Run:
         """Roll a release out while the devices look."""
         variables = {
@@ -163,13 +177,23 @@ def mixed(tmp_path: Path, fleet: dict[str, Device]) -> Iterator[Site]:
         site.pulled.stop()
 
 
-def test_a_mixed_fleet_is_one_rollout_with_one_verdict(mixed: Site) -> None:
+def test_a_mixed_fleet_is_one_rollout_with_one_verdict(mixed: Site, tmp_path: Path) -> None:
+    (tmp_path / "broker").mkdir()
+    broker = Broker(tmp_path / "broker", fleets=[FLEET])
+    mixed.use_broker(broker)
+    broker.start()
+    peer = Peer(broker, broker.certificate("edge-9"), topics=(look_topic(FLEET),))
     with Polls(mixed.devices):
         good = mixed.rollout("1.1.0")
         assert good.code == 0, good
         assert mixed.live == dict.fromkeys(CLASSES, "1.1.0")
         assert mixed.outcomes("digits-1.1.0-1") == dict.fromkeys(CLASSES, "updated")
         assert [wave["verdict"] for wave in mixed.ledger("digits-1.1.0-1")["waves"]] == ["pass", "pass"]
+
+        # The plan publishes nothing; of each wave, what is to be done, and what is to be read.
+        assert peer.messages.qsize() >= 4
+        peer.close()
+        broker.stop()
 
         bad = mixed.rollout("1.2.0")
         assert bad.code == 2, bad

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import queue
 import shutil
 import socket
 import subprocess
@@ -18,9 +19,14 @@ from typing import Any
 from authorities import Authority
 from links import REPOSITORY
 from nginx import defaults, rendered
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import read_message
 
 _UNPACKED = REPOSITORY / ".cache" / "mosquitto"
 _SECONDS = 60
+GUARD_SECONDS = 120
 
 
 def find_mosquitto() -> Path:
@@ -86,3 +92,43 @@ class Broker:
     def _answers(self) -> bool:
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class Peer:
+    """A client of the broker, which keeps what it gets."""
+
+    def __init__(self, broker: Broker, certificate: Path, client_id: str = "", topics: tuple[str, ...] = ()) -> None:
+        self.messages: queue.Queue[tuple[str, bytes, bool]] = queue.Queue()
+        self.codes: queue.Queue[Any] = queue.Queue()
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
+        self.client.tls_set(str(broker.ca), str(certificate), str(certificate))
+        granted: queue.Queue[Any] = queue.Queue()
+        self.client.on_connect = lambda _client, _data, _flags, code, _properties: self.codes.put(code)
+        self.client.on_subscribe = lambda _client, _data, _number, codes, _properties: granted.put(codes)
+        self.client.on_message = lambda _client, _data, message: self.messages.put(
+            (message.topic, bytes(message.payload), message.retain)
+        )
+        self.client.connect("127.0.0.1", broker.port)
+        self.client.loop_start()
+        assert not self.codes.get(timeout=GUARD_SECONDS).is_failure
+        for topic in topics:
+            self.client.subscribe(topic, 1)
+            granted.get(timeout=GUARD_SECONDS)
+
+    def publish(self, topic: str, content: bytes = b"", retain: bool = False) -> None:
+        self.client.publish(topic, content, 1, retain).wait_for_publish(GUARD_SECONDS)
+
+    def next(self, topic: str) -> dict[str, Any]:
+        """The next message of a device below a topic, with its counter."""
+        deadline = time.monotonic() + GUARD_SECONDS
+        while time.monotonic() < deadline:
+            name, payload, _retain = self.messages.get(timeout=GUARD_SECONDS)
+            if name == topic:
+                message = read_message(payload)
+                assert message is not None
+                return {"counter": message[0], **message[1]}
+        raise AssertionError(f"nothing came for {topic}")
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()

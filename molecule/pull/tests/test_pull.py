@@ -58,8 +58,9 @@ import sys
 sys.path.insert(0, "/opt/edgeml/pull-packages")
 import queue
 from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 messages = queue.Queue()
-client = paho.Client(paho.enums.CallbackAPIVersion.VERSION2)
+client = paho.Client(CallbackAPIVersion.VERSION2)
 client.tls_set("/etc/edgeml/pull/ca.pem", sys.argv[1], sys.argv[1])
 client.on_message = lambda _client, _data, message: messages.put(message)
 client.connect("localhost", 8883)

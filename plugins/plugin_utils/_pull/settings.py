@@ -17,7 +17,8 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import check_fleet_name
 
 REPORT_SECONDS = 2700.0
-_PATHS = ("fleet_key", "online_key", "ca_file", "mailbox_ca_file", "certificate_file", "key_file")
+MQTT_PORT = 8883
+_PATHS = ("fleet_key", "online_key", "ca_file", "mailbox_ca_file", "certificate_file", "key_file", "mqtt_ca_file")
 _REQUIRED = ("fleet", "fleet_key", "online_key", "mailbox", "ca_file")
 
 
@@ -28,7 +29,8 @@ class PullSettings:
     ``repository`` is the signed model repository's directory; ``fleet_key`` and ``online_key`` sign the desired state,
     and snapshot and timestamp. ``mailbox`` is a directory, or an address that is read with ``certificate_file`` and
     ``key_file``, whose server ``mailbox_ca_file`` vouches for. ``ca_file`` issued the devices' certificates.
-    ``report_seconds`` is how long devices have for a report. ``ledger`` is the ledger's directory.
+    ``report_seconds`` is how long devices have for a report. ``ledger`` is the ledger's directory. ``mqtt_broker``,
+    which is shown the same certificate, has the devices look when something was published.
     """
 
     fleet: str
@@ -42,6 +44,9 @@ class PullSettings:
     certificate_file: str = ""
     key_file: str = ""
     report_seconds: float = REPORT_SECONDS
+    mqtt_broker: str = ""
+    mqtt_port: int = MQTT_PORT
+    mqtt_ca_file: str = ""
 
     @property
     def book(self) -> str:

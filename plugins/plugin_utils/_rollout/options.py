@@ -216,6 +216,9 @@ PULL = {
     "certificate_file": TEXT,
     "key_file": TEXT,
     "report_seconds": number(0),
+    "mqtt_broker": TEXT,
+    "mqtt_port": whole(1),
+    "mqtt_ca_file": TEXT,
 }
 
 # Lists as they are given, and their elements.

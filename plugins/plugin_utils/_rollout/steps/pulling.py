@@ -98,7 +98,7 @@ def _rollback_question(run: Rollback) -> Question:
 def _ask(scene: Scene, hosts: Sequence[str], model: str, question: Question, replaced: Rollout | None) -> Result:
     from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.collect import wait_for
 
-    publication, settings = publish(scene, replaced, lambda number: (model, question(number)))
+    publication, settings, unheard = publish(scene, replaced, lambda number: (model, question(number)))
     result: Result = {
         "published": publication.desired.version,
         "changed": publication.changed,
@@ -111,8 +111,11 @@ def _ask(scene: Scene, hosts: Sequence[str], model: str, question: Question, rep
     number = publication.desired.models[model].ask.number
     found = wait_for(settings, hosts, model, number, settings.report_seconds)
     result.update(missing=found.missing, answered=found.answered, seconds=round(found.seconds, 1))
-    if found.refused:
-        result["warnings"] = [f"a report does not count: {line}" for line in found.refused]
+    warnings = [f"a report does not count: {line}" for line in found.refused]
+    if unheard:
+        warnings.append(f"devices were not told to look, and look at their own time: {unheard}")
+    if warnings:
+        result["warnings"] = warnings
     if found.missing:
         names = ", ".join(found.missing[:_NAMED_MAX]) + (" …" if len(found.missing) > _NAMED_MAX else "")
         result["msg"] = f"{found.answered} of {len(hosts)} devices that pull have reported; no word from {names}"
@@ -121,10 +124,11 @@ def _ask(scene: Scene, hosts: Sequence[str], model: str, question: Question, rep
 
 def publish(
     scene: Scene, replaced: Rollout | None = None, question: Callable[[int], tuple[str, Ask]] | None = None
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, str]:
     """Publish what the ledger says, with ``replaced`` in place of its rollout of the same name.
 
-    Returns the publication and the settings. In check mode nothing is published.
+    Returns the publication, the settings, and why devices could not be told to look, if they could not. In check mode
+    nothing is published.
     """
     from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.publication import Publisher
 
@@ -133,7 +137,18 @@ def publish(
     if replaced is not None:
         rollouts[replaced.id] = replaced
     newest = sorted(rollouts.values(), key=lambda rollout: (rollout.began, rollout.attempt), reverse=True)
-    return Publisher(settings, scene.scratch).publish(newest, question, act=not scene.check_mode), settings
+    publication = Publisher(settings, scene.scratch).publish(newest, question, act=not scene.check_mode)
+    is_told = publication.changed and settings.mqtt_broker and not scene.check_mode
+    return publication, settings, _tell(settings) if is_told else ""
+
+
+def _tell(settings: PullSettings) -> str:
+    """Have the devices of the fleet look now. Returns why that did not work, or nothing."""
+    from ansible_collections.edgeml.fleet.plugins.plugin_utils._look_now import BrokerAddress, look_now
+
+    certificate, key = settings.certificate_file, settings.key_file
+    address = BrokerAddress(settings.mqtt_broker, settings.mqtt_port, settings.mqtt_ca_file, certificate, key)
+    return look_now(address, settings.fleet)
 
 
 def _settings(scene: Scene) -> tuple[PullSettings, str]:

@@ -59,9 +59,27 @@ class Span(NamedTuple):
 def align(new: Source, bases: Sequence[Source]) -> list[Span]:
     """Cut the newer file into spans, in their order, that cover it."""
     spans = list(_tensor_spans(new, bases))
-    rest = _between([(span.start, span.start + span.length) for span in spans], len(new.content))
-    spans += _match(new.content, rest, bases)
+    spans = sorted([*spans, *_continued(new, spans, bases)])
+    spans += _match(new.content, _between(_ranges(spans), len(new.content)), bases)
     return sorted(spans)
+
+
+def _ranges(spans: Sequence[Span]) -> list[tuple[int, int]]:
+    return [(span.start, span.start + span.length) for span in spans]
+
+
+def _continued(new: Source, spans: Sequence[Span], bases: Sequence[Source]) -> Iterator[Span]:
+    """Bytes behind a tensor, and at the begin, that are as they are there in the older file."""
+    ends = {span.start + span.length: span for span in spans if span.base is not None}
+    if bases:
+        ends.setdefault(0, Span(0, 0, 0, 0, 0))
+    for start, end in _between(_ranges(spans), len(new.content)):
+        before = ends.get(start)
+        if before is not None:
+            offset = before.offset + before.length
+            same = _equal(new.content[start:end], bases[before.base or 0].content[offset:])
+            if same >= SEED_BYTES:
+                yield Span(start, same, before.base, offset, 0)
 
 
 def _between(taken: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:

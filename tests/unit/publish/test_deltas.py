@@ -23,6 +23,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from releases import Made, make_release, publish, sha256
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
+from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
@@ -175,6 +176,14 @@ def test_renamed_moved_and_inserted_tensors_are_copied(tmp_path: Path) -> None:
     more = weights(10, 10)
     inserted = onnx_model({"first": LAYERS["first"], "new": more, **LAYERS})
     assert share(tmp_path, old, inserted) * len(inserted.SerializeToString()) < more.nbytes + 1500
+
+
+def test_a_file_whose_last_bytes_alone_changed_costs_a_byte_for_each_block() -> None:
+    """What is between two tensors is also the same elsewhere; a copy goes on with what is behind the first."""
+    old = b"".join(bytes(100) + RANDOM.integers(0, 256, 400_000, dtype=np.uint8).tobytes() for _tensor in range(8))
+    tensors = [Tensor(str(number), 400_100 * number + 100, 400_100 * (number + 1), 4) for number in range(8)]
+    sources = [Source(np.frombuffer(content, np.uint8), tensors) for content in (old + b"version 1.0.0", old + b"1.1")]
+    assert size_of_delta(sources[1], sources[0]) < form.HEAD.size + form.BASE.size + 60
 
 
 def test_a_tensor_that_was_renamed_and_tuned_is_compared_with_one_of_its_size(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .candidate import Candidate, draft, not_finite
-from .desk import RunFailedError
+from .desk import Desk, Measured, RunFailedError
 from .model import RefusedError
 from .publication import Publication
 from .samples import Samples, fitted, write_inputs
@@ -48,16 +48,28 @@ def run_source(publication: Publication, source: Source, raw: Samples) -> Source
     directory = draft(publication, candidate)
     samples_path, reference_path = publication.path("samples.npz"), publication.path("reference.json")
     try:
-        described = publication.desk.measure(directory)
-        samples = fitted(raw, described.said["inputs"])
-        write_inputs(samples_path, samples.inputs)
-        candidate.measured = publication.desk.measure(directory, samples_path, reference=reference_path)
+        samples, candidate.measured = _run(publication.desk, directory, raw, samples_path, reference_path)
     except RunFailedError as error:
         raise RefusedError([f"the source does not run: {error}"]) from error
     reasons = not_finite(candidate.measured.outputs, "the source")
     if reasons:
         raise RefusedError(reasons)
     return SourceRun(candidate, samples, samples_path, reference_path)
+
+
+def _run(desk: Desk, directory: str, raw: Samples, samples_path: str, reference_path: str) -> tuple[Samples, Measured]:
+    """Run the samples as they were given, and once more as the model takes them only where that is something else."""
+    write_inputs(samples_path, raw.inputs)
+    try:
+        described = desk.measure(directory, samples_path, reference=reference_path)
+        ran = True
+    except RunFailedError:
+        described, ran = desk.measure(directory), False
+    samples = fitted(raw, described.said["inputs"])
+    if ran and all(samples.inputs[name].dtype == values.dtype for name, values in raw.inputs.items()):
+        return samples, described
+    write_inputs(samples_path, samples.inputs)
+    return samples, desk.measure(directory, samples_path, reference=reference_path)
 
 
 def right_outputs(publication: Publication, source: Source, run: SourceRun) -> dict[str, Array]:

@@ -437,6 +437,16 @@ def test_what_was_not_measured_is_not_known() -> None:
     assert made.memory_bytes == 1 << 20
 
 
+@pytest.mark.parametrize(("given", "runs"), [(np.float32, 1), (np.float64, 2)])
+def test_the_source_is_run_once_unless_the_samples_have_another_datatype(
+    tmp_path: Path, said: Answers, given: Any, runs: int
+) -> None:
+    case = Case(tmp_path)
+    case.samples["image"] = case.samples["image"].astype(given)
+    assert case.publish().changed is True
+    assert len(said.directories) == runs
+
+
 def test_what_did_not_change_is_not_done_again(tmp_path: Path, said: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same release: nothing is run. A version with the same files: none is written, and no delta made of it."""
     said.variants["onnx-fp32"] = measured(RIGHT)

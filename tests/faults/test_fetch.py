@@ -21,7 +21,7 @@ from releases import sha256
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.perform import answer_swap
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import SwapRequest
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import SentPart, SwapRequest
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_document
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
@@ -108,6 +108,46 @@ DELTA = Scenario(
 )
 
 
+def hold_back(directory: Path) -> None:
+    """Have the large file with the controller, and the others sent."""
+    (directory / "incoming" / large(NEW).sha256).rename(directory / "large")
+
+
+def send(directory: Path) -> dict[str, Any]:
+    """The module's O(state=active), for which the large file is sent in two parts, from where it broke on."""
+    made, file, sent = release(NEW), large(NEW), 0
+    request = SwapRequest(
+        model=subject.MODEL,
+        version=NEW,
+        manifest=made.document,
+        strategy="none",
+        server="",
+        min_ready_seconds=0.0,
+        keep=0,
+        reason="a proof",
+        store=str(directory / "store"),
+    )
+    result = answer_swap(request, check_mode=False)
+    for _part in range(2):
+        held = [blob["held_bytes"] for blob in result["missing_blobs"] if blob["sha256"] == file.sha256]
+        if held:
+            content = (directory / "large").read_bytes()[held[0] :][:BLOCK_BYTES]
+            (directory / "part").write_bytes(content)
+            sent += len(content)
+            part = SentPart(file.sha256, held[0], str(directory / "part"))
+            result = answer_swap(request._replace(sent_part=part), check_mode=False)
+    if result["missing_blobs"]:
+        result = answer_swap(request._replace(staged_blobs=str(directory / "incoming")), check_mode=False)
+    elif not result["changed"] and subject.state_of(directory).active != NEW:
+        result = answer_swap(request, check_mode=False)
+    if result.get("failed"):
+        raise EdgemlError(str(result["msg"]))
+    return {"received_bytes": sent}
+
+
+PARTS = Scenario("sending in parts", OLD, NEW, (*SWAP.history, hold_back), send)
+
+
 class Device:
     """A device that is made anew for each point of ``scenario``, in ``memory``."""
 
@@ -160,7 +200,7 @@ def chosen(calls: Sequence[Call], all_points: bool, step: int) -> Sequence[Call]
     return calls if all_points else [*changing[:-2:step], *changing[-2:]]
 
 
-@pytest.mark.parametrize("scenario", [FETCH, DELTA], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [FETCH, DELTA, PARTS], ids=lambda scenario: scenario.name)
 def test_killed_at_every_call(memory: Path, all_points: bool, results: Results, scenario: Scenario) -> None:
     device = Device(memory, scenario)
 

@@ -129,6 +129,10 @@ class Publisher:
         passphrases = Passphrases()
         return read_private(self._settings.fleet_key, passphrases), read_private(self._settings.online_key, passphrases)
 
+    def in_force(self) -> Desired:
+        """Return what is published; an empty desired state where nothing was. Raises TrustError."""
+        return _read(self._repository.published().content, self._settings.fleet)
+
     def check(self) -> None:
         """Raise TrustError where this controller could not publish."""
         self._repository.published()
@@ -186,7 +190,7 @@ class Publisher:
     def _check_version(self, version: int) -> None:
         known = _read_note(self._note).get("version", version)
         if known != version:
-            now = _read(self._repository.published().content, self._settings.fleet)
+            now = self.in_force()
             raise PublishError(
                 f"fleet {self._settings.fleet}: this run published version {known} of the desired state, and version "
                 f"{version} is in force, which {now.controller} published at {now.time}: two controllers work on the "

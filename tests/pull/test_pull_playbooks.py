@@ -85,7 +85,7 @@ class Hall:
             "rollout_trial_seconds": 0,
             "rollout_limits": UNMEASURED,
         }
-        inventory = {"all": {"children": {"edge": {"vars": variables, "hosts": dict.fromkeys(NAMES, {})}}}}
+        inventory = {"all": {"children": {"edge": {"vars": variables, "hosts": {name: {} for name in NAMES}}}}}
         (own / "hosts.json").write_text(json.dumps(inventory))
 
     def rollout(self, version: str, *options: str, **variables: Any) -> Run:

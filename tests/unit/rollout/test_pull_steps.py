@@ -1,0 +1,210 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The steps of a rollout for devices that pull: what is published, who is waited for, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pulled import FLEET, MODEL, PulledFleet, web_fleet
+from test_rollout_steps import CLASSES, Stage
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._pull.command import pull
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Desired, read_desired
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.mailbox import MailboxError, WebMailbox
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.settings import PullSettings
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import StepError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
+
+
+class PulledStage(Stage):
+    """A fleet whose devices pull, all but one."""
+
+    def __init__(self, directory: Path, fleet: PulledFleet) -> None:
+        super().__init__(
+            directory,
+            model_name=MODEL,
+            model_version="2.0.0",
+            model_repository=str(fleet.signed.path),
+            model_repository_root=str(fleet.directory / "root.json"),
+            rollout_min_ready_seconds=0,
+            rollout_trial_seconds=0,
+            rollout_pull={
+                "fleet": FLEET,
+                "fleet_key": keys.write(fleet.key, str(directory / "keys"), None),
+                "online_key": keys.write(fleet.signed.holders.online, str(directory / "keys"), None),
+                "mailbox": str(fleet.mailbox),
+                "ca_file": str(fleet.ca),
+                "report_seconds": 120,
+            },
+        )
+        del self.variables["model_repository_unsigned"]
+        self.fleet = fleet
+        for name in CLASSES:
+            if name != "edge-l2":
+                self.host[name]["rollout_transport"] = "pull"
+
+    @contextmanager
+    def polls(self) -> Iterator[None]:
+        """Have the devices look again and again."""
+        devices = [self.fleet.device(name, device_class=CLASSES[name]) for name in self.noted["pulled"]]
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(0.1):
+                for device in devices:
+                    pull(device.config)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    @property
+    def desired(self) -> Desired:
+        return read_desired(self.fleet.publisher.published().content, FLEET)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[PulledStage]:
+    (tmp_path / "scratch").mkdir()
+    with web_fleet(tmp_path / "fleet") as fleet:
+        yield PulledStage(tmp_path, fleet)
+
+
+def test_the_devices_of_a_wave_swap_and_the_rollout_waits_for_them(stage: PulledStage) -> None:
+    stage.step("plan")
+    assert set(stage.noted["pulled"]) == set(CLASSES) - {"edge-l2"}
+    stage.batch = stage.waves[0]
+    stage.step("begin_wave")
+    pulled = [name for name in stage.batch if name != "edge-l2"]
+    with stage.polls():
+        collected = stage.step("collect", purpose="swap")
+        assert (collected["published"], collected["changed"]) == (1, True)
+        controls = {host for pairs in stage.noted["controls"][:1] for host in pairs.values()} - {"edge-l2"}
+        assert (collected["missing"], collected["answered"]) == ([], len({*pulled, *controls}))
+    (rollout,) = stage.desired.models[MODEL].rollouts
+    assert (rollout.reached, rollout.stopped) == (1, False)
+    stage.step("close")
+    assert stage.desired.version == 1
+
+
+def test_in_check_mode_the_desired_state_is_shown_and_nobody_is_asked(stage: PulledStage) -> None:
+    stage.check_mode = True
+    stage.step("plan")
+    stage.batch = stage.waves[0]
+    stage.step("begin_wave")
+    collected = stage.step("collect", purpose="swap")
+    assert (collected["changed"], collected["answered"]) == (True, 0)
+    assert f'"{MODEL}"' in collected["diff"]["after"]
+    assert stage.fleet.publisher.published().version == 0
+
+
+def test_devices_that_do_not_report_in_time_are_named(stage: PulledStage) -> None:
+    stage.variables["rollout_pull"]["report_seconds"] = 0
+    stage.step("plan")
+    stage.batch = stage.waves[1]
+    stage.step("begin_wave")
+    collected = stage.step("collect", purpose="read")
+    assert collected["missing"] == sorted(set(stage.batch) - {"edge-l2"})
+    assert collected["msg"].startswith(
+        f"0 of {len(collected['missing'])} devices that pull have reported; no word from"
+    )
+    asked = stage.desired.models[MODEL].ask
+    assert (asked.purpose, asked.waves, asked.probe) == ("read", [2], True)
+
+
+def test_a_fleet_without_such_devices_publishes_nothing(stage: PulledStage) -> None:
+    for variables in stage.host.values():
+        variables.pop("rollout_transport", None)
+    del stage.variables["rollout_pull"]
+    stage.step("plan")
+    assert stage.step("collect", purpose="swap") == {"published": 0, "missing": [], "answered": 0}
+    assert stage.fleet.publisher.published().version == 0
+
+
+def test_what_is_missing_is_said_before_anything_begins(stage: PulledStage) -> None:
+    del stage.variables["rollout_pull"]["mailbox"]
+    with pytest.raises(ArgumentError, match="missing: mailbox"):
+        stage.step("plan")
+    stage.variables["rollout_pull"]["mailbox"] = "/nowhere"
+    with pytest.raises(MailboxError, match="expected a directory"):
+        stage.step("plan")
+
+
+def test_a_rollback_is_of_the_whole_fleet(stage: PulledStage) -> None:
+    stage.variables["rollout_pull"]["report_seconds"] = 0
+    stage.limited = True
+    with pytest.raises(StepError, match="follow one desired state"):
+        stage.step("rollback")
+    stage.limited = False
+    stage.step("rollback")
+    collected = stage.step("collect", purpose="revert")
+    assert len(collected["missing"]) == 3
+    asked = stage.desired.models[MODEL].ask
+    assert (asked.purpose, asked.version, asked.everybody) == ("revert", "2.0.0", True)
+
+
+def test_a_failed_wave_is_published_as_stopped(stage: PulledStage) -> None:
+    stage.variables["rollout_pull"]["report_seconds"] = 0
+    stage.step("plan")
+    failed = {"failed": True, "version": "2.0.0", "live": "1.0.0", "msg": "it crashed", "refused": False}
+    stage.wave(1, dict.fromkeys(stage.waves[0], failed))
+    stage.step("collect", purpose="revert")
+    (rollout,) = stage.desired.models[MODEL].rollouts
+    assert rollout.stopped
+    assert stage.desired.models[MODEL].ask.purpose == "revert"
+
+
+def test_a_reconciliation_publishes_what_the_ledger_says_and_waits_for_nobody(stage: PulledStage) -> None:
+    stage.variables["rollout_pull"]["report_seconds"] = 0
+    stage.step("plan")
+    stage.batch = stage.waves[0]
+    stage.step("begin_wave")
+    wanted = stage.step("wanted")
+    assert stage.desired.models[MODEL].rollouts[0].reached == 1
+    assert set(stage.noted["calls"]) <= {"edge-l2"}
+    assert wanted["msg"] == []
+    assert stage.step("collect", purpose="swap")["published"] == 0
+
+
+def test_a_mailbox_on_the_web_is_read_by_its_listing(stage: PulledStage, tmp_path: Path) -> None:
+    directory = stage.fleet.mailbox / "edge-1"
+    directory.mkdir()
+    (directory / "7.json").write_text("a report")
+    listing = tmp_path / "listing.conf"
+    configuration = stage.fleet._configuration
+    stage.fleet.stop()
+    stage.fleet._configuration = configuration.replace(
+        "etag off;",
+        f"etag off; location /reports/ {{ root {stage.fleet.mailbox.parent}; autoindex on; autoindex_format json; }}",
+    )
+    stage.fleet.start_web()
+    listing.touch()
+    values = {
+        **stage.variables["rollout_pull"],
+        "mailbox": f"{stage.fleet.url}/reports",
+        "repository": "",
+        "ledger": "",
+    }
+    mailbox = WebMailbox(PullSettings(**values))
+    assert mailbox.sequences("edge-1") == [7]
+    assert mailbox.sequences("edge-2") == []
+    assert mailbox.read("edge-1", 7) == b"a report"
+    with pytest.raises(MailboxError, match="the report 8 of edge-1 is gone"):
+        mailbox.read("edge-1", 8)
+    nobody = WebMailbox(PullSettings(**{**values, "mailbox": "http://127.0.0.1:1/reports"}))
+    with pytest.raises(MailboxError, match="cannot be read"):
+        nobody.sequences("edge-1")
+    with pytest.raises(MailboxError, match="cannot be used for TLS"):
+        WebMailbox(PullSettings(**{**values, "mailbox": "https://x/", "mailbox_ca_file": str(listing)}))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from pulled import FLEET, MODEL, PulledFleet, web_fleet
-from test_rollout_steps import CLASSES, Stage
+from rollout_stage import CLASSES, Stage
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.command import pull

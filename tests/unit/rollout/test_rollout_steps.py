@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from links import REPOSITORY
+from controller import DIGITS
+from rollout_stage import CLASSES, DONE, DOWN, UP, Stage
 from rollouts import UNMEASURED
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import files
@@ -31,109 +31,13 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, RolloutError, State
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import RolloutError, State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import scene
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.registry import STEPS
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import StepError
 
-DIGITS = REPOSITORY / "examples" / "digits" / "repository"
-CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
-DOWN = {"active": "1.0.0", "previous": None}
-UP = {"active": "1.1.0", "previous": "1.0.0"}
-DONE = {"changed": True, "version": "1.1.0", "before": DOWN, "after": UP, "live": "1.1.0", "active_seconds": 1.0}
 REFUSED = {"failed": True, "refused": True, "version": "1.1.0", "live": "1.0.0", "msg": "no room"}
 AWAY = {"unreachable": True, "started": False, "msg": "ssh: connect to host"}
 BROKEN = {"failed": True, "msg": "out of memory"}
-NEW = {"model": {"live": "1.1.0", "replaced": "1.0.0"}}
-
-
-class Stage:
-    """What Ansible would know; notes the fact of each step, and registers what a test says."""
-
-    def __init__(self, directory: Path, **variables: Any) -> None:
-        self.check_mode = False
-        self.process = os.getpid()
-        self.scratch = str(directory / "scratch")
-        self.limited = False
-        self.can_ask = False
-        self.hosts: list[str] = sorted(CLASSES)
-        self.batch: list[str] = self.hosts[:1]
-        self.groups: dict[str, list[str]] = {"all": self.hosts, "edge": self.hosts}
-        self.variables: dict[str, Any] = {
-            "model_name": "digits",
-            "model_version": "1.1.0",
-            "model_repository": str(DIGITS),
-            "model_repository_unsigned": True,
-            "rollout_ledger": str(directory / "ledger"),
-            "rollout_waves": ["25%", "100%"],
-            "rollout_soak_seconds": 0,
-            "rollout_limits": UNMEASURED,
-            **variables,
-        }
-        self.host: dict[str, dict[str, Any]] = {name: {"device_class": kind} for name, kind in CLASSES.items()}
-        self.results: dict[tuple[str, str], Any] = {}
-        self.noted: dict[str, Any] = {}
-        self.last: dict[str, Any] = {}
-
-    def matching(self, pattern: str) -> list[str]:
-        return list(self.groups.get(pattern, []))
-
-    def has_plugin(self, kind: str, name: str) -> bool:
-        return name in {"connection": ("local", "ssh"), "become": ("sudo",), "shell": ("sh",)}[kind]
-
-    def host_variables(self, host: str) -> Mapping[str, Any]:
-        return self.host.get(host, {})
-
-    def registered(self, host: str, name: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.results.get((host, name), {})
-        return found
-
-    def fact(self) -> Mapping[str, Any]:
-        return self.noted
-
-    def step(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Run a step as the action does; its result is JSON."""
-        result: dict[str, Any] = json.loads(json.dumps(STEPS[name](self, **arguments)))
-        self.noted = result.pop("ansible_facts", {}).get(scene.FACT, self.noted)
-        return result
-
-    def register(self, name: str, results: Mapping[str, Any]) -> None:
-        self.results.update({(host, name): result for host, result in results.items()})
-
-    def wave(self, number: int, swaps: Mapping[str, Any], reads: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Play one wave to its verdict, and stop there unless it passed."""
-        self.batch = self.waves[number - 1]
-        begun = self.step("begin_wave")
-        if begun["next"] != "swap":
-            return begun
-        usual = dict.fromkeys(self.batch, DONE)
-        self.register(scene.SWAP, {**usual, **swaps})
-        while True:
-            soaked = self.step("soak")
-            self.register(scene.SOAKED, dict.fromkeys(self.batch, soaked))
-            self.register(
-                scene.READ, {host: (reads or {}).get(host, NEW) for host in self.batch if host not in soaked["unread"]}
-            )
-            judged = self.step("judge")
-            self.register(scene.JUDGED, dict.fromkeys(self.batch, judged))
-            if judged["next"] != "soak_again":
-                break
-        if judged["next"] != "next_wave":
-            self.last = self.step("stop")
-        return judged
-
-    @property
-    def waves(self) -> list[list[str]]:
-        return [wave["hosts"] for wave in self.noted["waves"]]
-
-    @property
-    def ledger(self) -> Path:
-        return Path(self.variables["rollout_ledger"])
-
-    def rollout(self, name: str = "digits-1.1.0-1") -> Rollout:
-        found = ledger.read(str(self.ledger / f"{name}.json"))
-        assert found is not None
-        return found
 
 
 @pytest.fixture

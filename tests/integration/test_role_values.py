@@ -31,6 +31,15 @@ RENDERED = {
         "ntp": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/timesyncd.conf.d/50-edgeml.conf') }}",
         "packages": "{{ __provision_base.packages }}",
     },
+    "mqtt_broker": {
+        "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml.conf') }}",
+        "acl": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/acl') }}",
+    },
+    "pull_agent": {
+        "config": "{{ __pull_agent_config }}",
+        "calendar": "{{ __pull_agent_calendar }}",
+        "timer": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-pull.timer') }}",
+    },
     "report_mailbox": {
         "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-report-mailbox.conf') }}",
     },
@@ -59,6 +68,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "provision_time_sync": "false",
         "provision_ntp_servers": "ntp1.example,ntp2.example",
         "provision_packages": '["ca-certificates", "chrony"]',
+    },
+    "mqtt_broker": {"mqtt_broker_fleets": "shop,hall", "mqtt_broker_listen_port": "9883"},
+    "pull_agent": {
+        "pull_agent_fleet": "shop",
+        "pull_agent_poll_seconds": "7200",
+        "pull_agent_sources": "https://a.example,https://b.example",
     },
     "report_mailbox": {
         "report_mailbox_enrolment": "false",
@@ -137,6 +152,18 @@ def test_what_a_web_server_gets_as_text_is_in_its_place(rendered: dict[str, Any]
     assert "    listen 0.0.0.0:9443 ssl;\n" in mailbox
     assert "    ssl_verify_client on;\n" in mailbox
     assert '    "SUCCESS CN=edge-8" "/refused";\n' in mailbox
+
+
+def test_what_a_device_in_pull_mode_gets_as_text_is_in_its_place(rendered: dict[str, Any]) -> None:
+    agent = rendered["pull_agent"]
+    assert agent["config"]["sources"] == ["https://a.example", "https://b.example"]
+    assert agent["config"]["poll_seconds"] == 7200
+    assert agent["config"]["mailbox"] is None
+    assert agent["calendar"] == "*-*-* 00/2:00:00"
+    assert "RandomizedDelaySec=7200\n" in agent["timer"]
+    broker = rendered["mqtt_broker"]
+    assert "listener 9883 0.0.0.0\n" in broker["config"]
+    assert "pattern write edgeml/hall/devices/%u/telemetry\n" in broker["acl"]
 
 
 def test_lists_and_numbers_as_text_are_lists_and_numbers(rendered: dict[str, Any]) -> None:

@@ -32,7 +32,8 @@ from typing import IO, TYPE_CHECKING, Any, Generator, Iterator, NamedTuple, cast
 from .._release.withdrawals import Withdrawals
 from . import metadata
 from .metadata import METADATA, SignedRelease, TrustError, release_of, signed_release, target_name
-from .roots import difference, is_development, read_root
+from .refusals import refusal, warnings_of
+from .roots import difference, read_root
 
 with contextlib.suppress(ImportError):
     from tuf.api import exceptions
@@ -298,7 +299,7 @@ class Client:
             self._updater = updater
             root: Metadata[Root] = Metadata.from_file(os.path.join(self._state, "root.json"))
             targets: Metadata[Targets] = Metadata.from_file(os.path.join(self._state, "targets.json"))
-        self.warnings = _warnings(self.location, root.signed, targets.signed)
+        self.warnings = warnings_of(self.location, root.signed, targets.signed)
         self._number, self._root_keys = targets.signed.version, tuple(sorted(root.signed.roles["root"].keyids))
         return targets.signed.targets
 
@@ -421,7 +422,7 @@ class Client:
         try:
             yield
         except (exceptions.RepositoryError, exceptions.DownloadError) as error:
-            raise _refusal(self.location, error) from error
+            raise refusal(self.location, error) from error
         except OSError as error:
             raise TrustError(
                 f"{error.filename or self._state}: what is known of the repository {self.location} cannot be kept: "
@@ -439,84 +440,3 @@ def base_url(location: str) -> str:
     """The address of a repository, with a slash at its end."""
     url = location if is_url(location) else Path(os.path.abspath(location)).as_uri()
     return url if url.endswith("/") else f"{url}/"
-
-
-# From the narrower to the wider kind of error: what it means, and what to do.
-def _refusals() -> tuple[tuple[type[Exception], str, str], ...]:
-    return (
-        (
-            exceptions.ExpiredMetadataError,
-            "expired",
-            (
-                "the metadata is no longer valid: somebody replays an old state (freeze), its renewal has stopped, or "
-                "this clock is wrong. See edgeml-publish status, renew, and compare clocks"
-            ),
-        ),
-        (
-            exceptions.BadVersionNumberError,
-            "rollback",
-            (
-                "the metadata is older than what was seen before, or does not fit together (rollback). Find out who "
-                "brought it back; do not delete what the controller has seen"
-            ),
-        ),
-        (
-            exceptions.UnsignedMetadataError,
-            "signature",
-            (
-                "too few of the trusted keys have signed (wrong key). Find out who wrote it; compare the pinned root "
-                "with the repository's"
-            ),
-        ),
-        (
-            exceptions.LengthOrHashMismatchError,
-            "mismatch",
-            (
-                "the bytes are not those that were signed (arbitrary file, or files of different states mixed). "
-                "Publish again from a copy that you trust"
-            ),
-        ),
-        (
-            exceptions.DownloadLengthMismatchError,
-            "too_long",
-            "the file is longer than it may be (endless data, or a file of another state). Find out who wrote it",
-        ),
-        (
-            exceptions.SlowRetrievalError,
-            "slow",
-            "the repository answers too slowly (slow retrieval). See its server and link",
-        ),
-        (
-            exceptions.DownloadError,
-            "unreachable",
-            "the file cannot be read. See that the address, the path and the server are right",
-        ),
-        (exceptions.RepositoryError, "invalid", "the metadata breaks its format. Find out who wrote it"),
-    )
-
-
-def _refusal(location: str, error: Exception) -> TrustError:
-    if isinstance(error, exceptions.DownloadHTTPError) and error.status_code in (403, 404):
-        return TrustError(
-            f"{location}: {error}: a file that the metadata needs is not there. Is the repository signed "
-            "(edgeml-publish status), and its copy complete?",
-            kind="missing",
-        )
-    kind, what = next((kind, what) for cause, kind, what in _refusals() if isinstance(error, cause))
-    return TrustError(f"{location}: {error}: {what}", kind=kind)
-
-
-def _warnings(location: str, root: Root, targets: Targets) -> list[str]:
-    now, lines = metadata.now_utc(), []
-    if is_development(root):
-        lines.append(
-            f"{location}: DEVELOPMENT KEY: one key signs everything, which is good for trying only. "
-            "See docs/signing.md before devices depend on it"
-        )
-    for role, document in (("root", root), ("targets", targets)):
-        if metadata.needs_attention(role, document.expires, now):
-            left = metadata.days_left(document.expires, now)
-            lines.append(
-                f"{location}: {role} expires in {left} days; after that no rollout can be planned. Sign it anew"
-            )
-    return lines

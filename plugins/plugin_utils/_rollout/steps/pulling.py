@@ -60,6 +60,10 @@ def collect(scene: Scene, purpose: str) -> Result:
         failed = dataclasses.replace(rollout, state=State.FAILED, why="; ".join(run.problems))
         hosts = [host for host in run.revert if host in set(run.pulled)]
         return _ask(scene, hosts, run.options.model, _revert_question(failed), failed) if hosts else nothing
+    if scene.check_mode:
+        # Beginning the wave has noted nothing.
+        wave = run.wave_of(scene.batch)
+        rollout = rollout.with_wave_begun(wave.number, wave.name)
     hosts, question = _wave_question(scene, run, rollout, purpose)
     return _ask(scene, hosts, run.options.model, question, rollout) if hosts else nothing
 

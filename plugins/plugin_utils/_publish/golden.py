@@ -165,7 +165,12 @@ def make_probe(
     scores = [probe for probe in fitting if probe.task is Task.CLASS_SCORES]
     if len(fitting) > 1 and len(scores) != 1:
         found = ", ".join(probe.probe_set.output for probe in fitting)
-        raise ProbeSetError(f"output: the labels fit {found}; name one")
+        why = (
+            "the samples have no labels, and any output could be compared"
+            if samples.labels is None
+            else "the labels fit several"
+        )
+        raise ProbeSetError(f"output: {why}: {found}; name one")
     return (scores if len(fitting) > 1 else fitting)[0]
 
 

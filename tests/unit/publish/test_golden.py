@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_of_several_outputs_the_labels_are_those_of_the_scores(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("outputs", "output", "expected"),
     [
-        ({"a": SCORES, "b": SCORES}, None, "output: the labels fit a, b; name one"),
+        ({"a": SCORES, "b": SCORES}, None, "output: the labels fit several: a, b; name one"),
         ({"a": SCORES}, "c", "output: expected one of a; found 'c'"),
         ({"a": SCORES[:, :2]}, None, "output 'a': "),
     ],
@@ -92,6 +93,18 @@ def test_labels_that_no_output_or_more_than_one_fits(
     with pytest.raises(ProbeSetError) as refused:
         make_probe(Samples("holdout.npz", {"x": X}, CLASSES), outputs, str(tmp_path), output=output, settings={})
     assert str(refused.value).startswith(expected)
+
+
+def test_without_labels_an_output_is_named_where_there_are_several(tmp_path: Path) -> None:
+    """Such as the cluster and the distances of a k-means: nothing says which of them clients go by."""
+    unlabelled = Samples("holdout.npz", {"x": X}, None)
+    outputs = {"label": CLASSES, "scores": CLASSES.astype(np.float32)}
+    message = "output: the samples have no labels, and any output could be compared: label, scores; name one"
+    with pytest.raises(ProbeSetError, match=re.escape(message)):
+        make_probe(unlabelled, outputs, str(tmp_path), output=None, settings={})
+    named = make_probe(unlabelled, outputs, str(tmp_path), output="label", settings={})
+    assert named.probe_set.output == "label"
+    assert named.scores({"label": CLASSES})[1] == 1.0
 
 
 def test_how_far_outputs_are_off() -> None:

@@ -104,13 +104,13 @@ class ActionModule(DeviceAction):
                 args = self._with_forms(args, repository, forms, first, task_vars)
                 result = self._call(args, task_vars)
                 result["sent"] = told(forms)
-                result["warnings"] = [*warnings, *result.get("warnings", [])]
+                _add_warnings(result, warnings)
                 refused = _refused(result)
                 if refused and not result.get("failed"):
                     # Whole, and without any delta: so this ends here.
                     forms = whole_forms(repository, [files[sha] for sha in sorted(refused) if sha in wanted])
                     last = self._call(self._with_forms(args, repository, forms, result, task_vars), task_vars)
-                    last["warnings"] = [*warnings, *last.get("warnings", []), *refused.values()]
+                    _add_warnings(last, [*warnings, *refused.values()])
                     last["sent"] = told(forms, result["sent"])
                     result = last
                 result["sent"]["bytes"] -= self._resumed
@@ -118,7 +118,7 @@ class ActionModule(DeviceAction):
                 tell_from_the_beginning(result, first)
                 if "fetched" in first:
                     result["fetched"] = first["fetched"]
-                    result["warnings"] = [*first.get("warnings", []), *result.get("warnings", [])]
+                    _add_warnings(result, first.get("warnings", []))
         except EdgemlError as error:
             self._refuse(args, str(error), task_vars)
         except _PartRefusedError as error:
@@ -298,6 +298,12 @@ def _files(args: dict[str, Any], repository: OpenRepository) -> dict[str, File]:
     else:
         release = parse_release(args["manifest"])
     return {file.sha256: file for file in release.all_files()}
+
+
+def _add_warnings(result: dict[str, Any], warnings: Sequence[str]) -> None:
+    """Have a result warn of these, if there are any."""
+    if warnings:
+        result["warnings"] = [*warnings, *result.get("warnings", [])]
 
 
 def _asked_for(result: dict[str, Any]) -> set[str]:

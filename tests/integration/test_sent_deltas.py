@@ -143,5 +143,6 @@ def test_an_index_that_is_none_costs_the_whole_file(
     (file,) = model_files(repository, network, "1.1.0")
     (repository / "deltas" / file.sha256 / "index.json").write_text(index)
     (result,) = Ansible(tmp_path, [device]).tasks(swap(network, repository, "1.1.0"))
-    assert (result["live"], result["sent"]) == ("1.1.0", {"bytes": file.size, "whole_bytes": file.size, "deltas": 0})
+    whole = {"bytes": file.size, "whole_bytes": file.size, "deltas": 0, "resumed_bytes": 0}
+    assert (result["live"], result["sent"]) == ("1.1.0", whole)
     assert "warnings" not in result

@@ -59,7 +59,9 @@ def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
         fetched = fetch_files(call.store, call.lacking, request.fetch, request.headroom_percent, patience=patience)
     except (EdgemlError, OSError) as error:
         return call.failed(error, call.live(), refused=True)
-    told: dict[str, Any] = {"fetched": fetched.document(), "warnings": list(fetched.warnings)}
+    told: dict[str, Any] = {"fetched": fetched.document()}
+    if fetched.warnings:
+        told["warnings"] = list(fetched.warnings)
     if fetched.failure is not None:
         call.note_lacking(call.lacking)
         return {**result, **told} if fetched.falls_back else {**call.failed(fetched.failure, call.live(), True), **told}

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._enrolment.enrolment import Enrolment
 
 ARGUMENTS: dict[str, Any] = {
     "authority": {"type": "path", "required": True},
@@ -38,10 +39,6 @@ class ActionModule(ControllerAction):
 
     def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return what was signed, and who waits."""
-        try:
-            from ansible_collections.edgeml.fleet.plugins.plugin_utils._enrolment.enrolment import Enrolment
-        except ImportError as error:
-            raise AnsibleActionFail(f"device_enrolment needs cryptography on the controller: {error}") from error
         now = datetime.datetime.now(datetime.timezone.utc)
         enrolment = Enrolment(args["authority"], days=args["days"], check_mode=self._task.check_mode, now=now)
         changed = enrolment.create() if args["create"] else False

@@ -8,14 +8,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from .request import EnrolmentError, fingerprint, subject_name
+
+with contextlib.suppress(ImportError):
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 # How much of its life a certificate has behind it when another one is asked for.
 RENEWED_AT = 2 / 3

@@ -12,16 +12,18 @@ operator accepts, and the name of the request.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from .._common.errors import EdgemlError
 from .._common.files import DurableTree
+
+with contextlib.suppress(ImportError):
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 REQUEST_BYTES_MAX = 16 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

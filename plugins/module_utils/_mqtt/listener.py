@@ -24,12 +24,13 @@ import threading
 import time
 from typing import Any, Callable, Mapping, NamedTuple
 
-from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-
 from .._common.errors import EdgemlError
 from .config import MqttConfig
 from .messages import device_topic, look_topic, write_message
+
+with contextlib.suppress(ImportError):
+    from paho.mqtt import client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
 
 KEEPALIVE_SECONDS = 60
 RECONNECT_SECONDS = (1, 300)

@@ -11,14 +11,10 @@ Its directory has ``ca.pem``, ``ca.key`` and ``devices/<name>.pem``, the certifi
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.certificate import is_due, read_certificate
@@ -28,6 +24,12 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request im
     fingerprint,
     read_request,
 )
+
+with contextlib.suppress(ImportError):
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
 READER_UNIT = "edgeml reader"
 AUTHORITY_DAYS = 3650

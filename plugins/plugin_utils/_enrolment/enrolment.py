@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 from typing import Any, Mapping
-
-from cryptography import x509
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.certificate import is_due, valid_until
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request import (
@@ -24,6 +23,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request im
 
 from .authority import Authority
 from .desk import Desk, DirectoryDesk, MailboxDesk
+
+with contextlib.suppress(ImportError):
+    from cryptography import x509
 
 
 class Enrolment:

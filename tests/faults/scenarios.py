@@ -35,11 +35,11 @@ _RELEASES = {
         ("1.0.0", b"the model" * 1000, b'{"golden": 1}'),
         ("1.1.0", _LARGE, b'{"golden": 2}'),
         ("1.2.0", b"the next model" * 1000, b'{"golden": 2}'),
-        ("1.3.0", b"finetuned" + _LARGE[9:-9] + b"finetuned", b'{"golden": 2}'),
+        ("1.3.0", b"finetuned" + _LARGE[9:] + random.Random(2).randbytes(8192), b'{"golden": 2}'),
     )
 }
 OLD, NEW, NEXT = "1.0.0", "1.1.0", "1.2.0"
-# Almost as NEW is; devices fetch it, and nobody sends it.
+# Almost as NEW is; devices fetch it, and nobody sends it. Of its second block so much has to come that a delta is asked for.
 CHANGED = "1.3.0"
 
 

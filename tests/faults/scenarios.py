@@ -39,7 +39,7 @@ _RELEASES = {
     )
 }
 OLD, NEW, NEXT = "1.0.0", "1.1.0", "1.2.0"
-# Almost as NEW is; devices fetch it, and nobody sends it. Of its second block so much has to come that a delta is asked for.
+# Almost as NEW is; devices fetch it, and nobody sends it. Its second block is large enough for a delta to be asked for.
 CHANGED = "1.3.0"
 
 

@@ -93,6 +93,7 @@ faults: ## kill, cut from power and fail a swap at every point, not only at a ch
 .PHONY: pull
 pull: ## kill a poll at each of its writes, and roll out to devices that pull in all that can go wrong between them
 	pytest $(WORKERS) tests/pull
+	PYTHONPATH=.cache/python:tests/support python tests/benchmark/pull_reports.py
 
 .PHONY: benchmark
 benchmark: ## measure what swaps cost, and what the inference server does, beside others

@@ -262,7 +262,7 @@ options:
         description:
           - Directory on the device that keeps the way back to the installation before until O(bundle.trial) has ended
             and removes it. Its program C(go-back) puts the files back with C(files), and removes the new installation
-            with C(names). When the trial has ended well, C(outdated) removes what O(outdated) names instead.
+            with C(names). When the trial has ended well, C(outdated) removes what O(parts[].outdated) names instead.
           - As long as it is there, nothing outdated is removed.
         type: str
         default: ""

@@ -152,7 +152,8 @@ def _sign(
     days: int,
     constraints: x509.BasicConstraints,
 ) -> x509.Certificate:
-    assert isinstance(public_key, ec.EllipticCurvePublicKey)
+    if not isinstance(public_key, ec.EllipticCurvePublicKey):
+        raise TypeError(f"public_key: expected a key on an elliptic curve; found {type(public_key).__name__}")
     now = datetime.datetime.now(datetime.timezone.utc)
     builder = (
         x509.CertificateBuilder()

@@ -258,7 +258,6 @@ def test_a_damaged_release_is_refused(ansible: Ansible, serving: Device, tmp_pat
     assert serving.events() == [("activate", None, "1.0.0"), ("activate", "1.0.0", "1.1.0")]
 
 
-@both_ways
 def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository: Path) -> None:
     """Every refusal in one run: what is wrong is named, and the device is as it was."""
     blob("1.1.0", MODEL_FILE, repository).unlink()

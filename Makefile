@@ -90,8 +90,8 @@ coverage: ## run the unit tests; fail if they reach too few branches of the part
 faults: ## kill, cut from power and fail a swap at every point, not only at a choice of them
 	pytest $(WORKERS) tests/faults --all-points -o faulthandler_timeout=7200
 
-.PHONY: pull
-pull: ## kill a poll at each of its writes, and roll out to devices that pull in all that can go wrong between them
+.PHONY: pull-faults
+pull-faults: ## kill a poll at each of its writes, and roll out to devices that pull in all that can go wrong between them
 	pytest $(WORKERS) tests/pull
 	PYTHONPATH=.cache/python:tests/support python tests/benchmark/pull_reports.py
 

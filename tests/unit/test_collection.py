@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,11 @@ def test_every_module_is_in_the_action_group() -> None:
     group = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"]["all"]
     modules = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
     assert sorted(group) == modules
+
+
+def test_pytest_and_make_can_tell_all_files_and_targets_apart() -> None:
+    """Of two test files with one name pytest collects one; of two targets with one name make keeps the last recipe."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    targets = re.findall(r"^([a-z-]+):(?!.*:=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for found in (names, targets):
+        assert [name for name, count in Counter(found).items() if count > 1] == []

@@ -15,17 +15,14 @@ from __future__ import annotations
 import json
 from typing import Any, Mapping
 
+from .._common.records import is_whole
+
 MESSAGE_BYTES_MAX = 64 << 10
 
 
 def look_topic(fleet: str) -> str:
     """Whoever publishes here has all devices of the fleet look for its desired state. The content does not matter."""
     return f"edgeml/{fleet}/look"
-
-
-def rollout_topic(fleet: str) -> str:
-    """Where the controller says how far its rollout is, for people and dashboards. Retained."""
-    return f"edgeml/{fleet}/rollout"
 
 
 def device_topic(fleet: str, device: str, name: str) -> str:
@@ -47,5 +44,5 @@ def read_message(content: bytes) -> tuple[tuple[int, int], Mapping[str, Any]] | 
     if not isinstance(document, dict):
         return None
     counter = document.pop("counter", None)
-    numbers = isinstance(counter, list) and len(counter) == 2 and all(type(number) is int for number in counter)
+    numbers = isinstance(counter, list) and len(counter) == 2 and all(map(is_whole, counter))
     return ((counter[0], counter[1]), document) if numbers else None

@@ -206,7 +206,7 @@ class _Reader:
         decoder = BlockDecoder([size for size, _sha256 in header.bases], bases)
         for number in range(header.blocks):
             where = f"block {number + 1} of {header.blocks}"
-            length = next(varints(self._bytes(where)))
+            length = self._length(where)
             if length > _BODY_BYTES_MAX:
                 raise DeltaError(f"{self._origin}: {where}: expected at most {_BODY_BYTES_MAX} bytes; found {length}")
             body = self._exactly(length, where)
@@ -218,6 +218,9 @@ class _Reader:
             yield block
         if self._delta.read(1):
             raise DeltaError(f"{self._origin}: expected {header.blocks} blocks; found more bytes behind the last one")
+
+    def _length(self, where: str) -> int:
+        return next(varints(self._bytes(where)))
 
     def _bytes(self, where: str) -> Iterator[int]:
         while True:

@@ -16,14 +16,6 @@ description:
   - An action plugin. It runs on the controller and connects to no device. It believes what is in the directory; who
     rolls a release out verifies who signed it.
 options:
-  model:
-    description: Name of the model.
-    type: str
-    required: true
-  version:
-    description: Version of the release.
-    type: str
-    required: true
   reason:
     description: What is wrong with it, for everybody who asks. Needed for O(state=present).
     type: str
@@ -37,6 +29,7 @@ attributes:
     support: full
     description: Shows the content of C(withdrawn.json) before and after.
 extends_documentation_fragment:
+  - edgeml.fleet.release
   - edgeml.fleet.model_repository
 seealso:
   - module: edgeml.fleet.model_channel

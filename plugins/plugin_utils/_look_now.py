@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import queue
-import ssl
 from typing import Any, NamedTuple
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.tls import client_context
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import look_topic
 
 SECONDS = 10
@@ -46,9 +46,7 @@ def look_now(address: BrokerAddress, fleet: str) -> str:
     client.on_connect = lambda _client, _data, _flags, code, _properties: codes.put(code)
     client.on_disconnect = lambda _client, _data, _flags, code, _properties: codes.put(code)
     try:
-        context = ssl.create_default_context(cafile=address.ca_file or None)
-        context.load_cert_chain(address.certificate, address.key or None)
-        client.tls_set_context(context)
+        client.tls_set_context(client_context(address.ca_file or None, address.certificate, address.key or None))
         client.connect(address.broker, address.port)
         client.loop_start()
         try:

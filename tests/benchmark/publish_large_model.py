@@ -82,6 +82,7 @@ def unavoidable(directory: Path) -> None:
     with np.load(directory / "holdout.npz") as holdout:
         rows = holdout["x"]
 
+    # onnxruntime has no types.
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         """The holdout in batches."""
 

@@ -16,7 +16,6 @@ import datetime
 import http.client
 import json
 import os
-import ssl
 import sys
 from typing import Any, Mapping, Sequence
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 from .._common.errors import EdgemlError
 from .._common.files import DurableTree
 from .._common.pull_packages import use_pull_packages
+from .._common.tls import client_context
 
 CONFIG = "/etc/edgeml/pull.json"
 DIRECTORY = "/etc/edgeml/pull"
@@ -111,7 +111,7 @@ class _Mailbox:
             raise EdgemlError(f"the mailbox: expected an address with https://; found {url!r:.80}")
         self._url = f"https://{parts.netloc}"
         self._address = (parts.hostname, parts.port or 443)
-        self._context = ssl.create_default_context(cafile=ca_file)
+        self._context = client_context(ca_file)
 
     def leave(self, name: str, content: bytes) -> None:
         status, _content = self._ask("PUT", name, content)

@@ -21,6 +21,7 @@ from email.message import Message
 from typing import Callable, Mapping, Sequence
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from .._common.tls import client_context
 from .failures import Kind, SourceError
 from .options import FetchOptions
 from .pace import Pace, Patience
@@ -183,16 +184,12 @@ class WebServer:
     def _context(self, url: str) -> ssl.SSLContext:
         options = self._options
         try:
-            context = ssl.create_default_context(cafile=options.ca_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if options.certificate_file is not None:
-                context.load_cert_chain(options.certificate_file, options.key_file)
+            return client_context(options.ca_file, options.certificate_file, options.key_file)
         except (OSError, ValueError) as error:
             names = ", ".join(filter(None, (options.ca_file, options.certificate_file, options.key_file)))
             raise SourceError(
                 Kind.UNTRUSTED, f"{url}: {names}: expected certificates and a key in PEM: {_told(error)}"
             ) from error
-        return context
 
     def _redirected(self, response: http.client.HTTPResponse, url: str) -> str:
         """Where a redirect leads to."""

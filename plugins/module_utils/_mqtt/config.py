@@ -8,11 +8,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
-from .._common.errors import ArgumentError
-from .._common.records import build
+from .._common.configuration import parse_record, read_json
 
 CONFIG = "/etc/edgeml/mqtt.json"
 
@@ -44,26 +42,18 @@ class MqttConfig(NamedTuple):
 
 def parse_config(document: Any, origin: str) -> MqttConfig:
     """Read the configuration from JSON values. Raises ArgumentError, which begins with ``origin``."""
-    try:
-        if not isinstance(document, dict):
-            raise TypeError(f"expected an object; found {document!r:.80}")
-        config: MqttConfig = build(MqttConfig, document)
-        for name in ("device", "fleet"):
-            if not getattr(config, name) or set("/+#\0") & set(getattr(config, name)):
-                raise TypeError(f"{name}: expected a name without /, + and #; found {getattr(config, name)!r:.80}")
-        for name in ("telemetry_seconds", "echo_seconds", "look_seconds"):
-            if not getattr(config, name) > 0:
-                raise TypeError(f"{name}: expected more than 0; found {getattr(config, name)}")
-    except TypeError as error:
-        raise ArgumentError(f"{origin}: {error}") from error
-    return config
+    return parse_record(MqttConfig, document, _check, origin)
+
+
+def _check(config: MqttConfig) -> None:
+    for name in ("device", "fleet"):
+        if not getattr(config, name) or set("/+#\0") & set(getattr(config, name)):
+            raise TypeError(f"{name}: expected a name without /, + and #; found {getattr(config, name)!r:.80}")
+    for name in ("telemetry_seconds", "echo_seconds", "look_seconds"):
+        if not getattr(config, name) > 0:
+            raise TypeError(f"{name}: expected more than 0; found {getattr(config, name)}")
 
 
 def read_config(path: str) -> MqttConfig:
     """Read the configuration's file. Raises ArgumentError, which names it."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return parse_config(json.load(file), path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ArgumentError(f"{path}: expected the configuration of edgeml listen; {reason}") from error
+    return parse_config(read_json(path, "edgeml listen"), path)

@@ -18,13 +18,13 @@ import contextlib
 import hashlib
 import os
 import queue
-import ssl
 import sys
 import threading
 import time
 from typing import Any, Callable, Mapping, NamedTuple
 
 from .._common.errors import EdgemlError
+from .._common.tls import client_context
 from .config import MqttConfig
 from .messages import device_topic, look_topic, write_message
 
@@ -103,9 +103,7 @@ class Listener:
 
     def _make_client(self) -> paho.Client:
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._config.device)
-        context = ssl.create_default_context(cafile=self._config.ca_file)
-        context.load_cert_chain(self._config.certificate, self._config.key)
-        client.tls_set_context(context)
+        client.tls_set_context(client_context(self._config.ca_file, self._config.certificate, self._config.key))
         client.reconnect_delay_set(*RECONNECT_SECONDS)
         client.will_set(self._topics["presence"], self._message({"online": False}), qos=1, retain=True)
         client.on_connect = lambda _client, _data, _flags, code, _properties: self._note(Event("connected", code))

@@ -8,14 +8,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from .._common.errors import ArgumentError
-from .._common.records import build
+from .._common.configuration import parse_record, read_json
 
 CONFIG = "/etc/edgeml/pull.json"
-CONFIG_BYTES_MAX = 256 << 10
 SCHEMES = ("https", "http", "file", "git+https", "git+ssh", "git+file")
 
 
@@ -53,31 +50,22 @@ class PullConfig(NamedTuple):
 
 def parse_config(document: Any, origin: str) -> PullConfig:
     """Read the configuration from JSON values. Raises ArgumentError, which begins with ``origin``."""
-    try:
-        if not isinstance(document, dict):
-            raise TypeError(f"expected an object; found {document!r:.80}")
-        config: PullConfig = build(PullConfig, document)
-        if not config.sources:
-            raise TypeError("sources: expected at least one address; found none")
-        for source in config.sources:
-            scheme, mark, rest = str(source).partition("://")
-            if not isinstance(source, str) or scheme not in SCHEMES or not mark or not rest:
-                raise TypeError(f"sources: expected an address with one of {', '.join(SCHEMES)}; found {source!r:.80}")
-            if scheme.startswith("git+") and config.allowed_signers is None:
-                raise TypeError(f"allowed_signers: expected a file, because {source} is a git repository; found none")
-        if config.mailbox is not None and not config.mailbox.startswith(("https://", "http://")):
-            raise TypeError(f"mailbox: expected an address with https://; found {config.mailbox!r:.80}")
-    except TypeError as error:
-        raise ArgumentError(f"{origin}: {error}") from error
-    return config
+    return parse_record(PullConfig, document, _check, origin)
+
+
+def _check(config: PullConfig) -> None:
+    if not config.sources:
+        raise TypeError("sources: expected at least one address; found none")
+    for source in config.sources:
+        scheme, mark, rest = str(source).partition("://")
+        if not isinstance(source, str) or scheme not in SCHEMES or not mark or not rest:
+            raise TypeError(f"sources: expected an address with one of {', '.join(SCHEMES)}; found {source!r:.80}")
+        if scheme.startswith("git+") and config.allowed_signers is None:
+            raise TypeError(f"allowed_signers: expected a file, because {source} is a git repository; found none")
+    if config.mailbox is not None and not config.mailbox.startswith(("https://", "http://")):
+        raise TypeError(f"mailbox: expected an address with https://; found {config.mailbox!r:.80}")
 
 
 def read_config(path: str) -> PullConfig:
     """Read the configuration's file. Raises ArgumentError, which names it."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(CONFIG_BYTES_MAX + 1)
-        return parse_config(json.loads(content.decode("utf-8")), path)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ArgumentError(f"{path}: expected the configuration of edgeml pull; {reason}") from error
+    return parse_config(read_json(path, "edgeml pull"), path)

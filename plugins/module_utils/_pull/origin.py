@@ -123,15 +123,12 @@ def address(url: str) -> tuple[str, str, int, str]:
 
 def tls_context(url: str, certificate: str | None, key: str | None, ca_file: str | None) -> Any:
     """What a connection by TLS is made with. Raises LinkError where a file of it is not right."""
-    import ssl
+    from .._common.tls import client_context
 
     try:
-        context = ssl.create_default_context(cafile=ca_file)
-        if certificate is not None:
-            context.load_cert_chain(certificate, key)
+        return client_context(ca_file, certificate, key)
     except (OSError, ValueError) as error:
         raise LinkError(f"{url}: {certificate or ''} {ca_file or ''}: cannot be used for TLS: {error}") from error
-    return context
 
 
 def connect(url: str, certificate: str | None, key: str | None, ca_file: str | None) -> tuple[Any, str]:

@@ -18,7 +18,6 @@ import hashlib
 import http.client
 import os
 import socket
-import ssl
 import stat
 import tempfile
 import threading
@@ -29,6 +28,7 @@ import urllib.request
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generator, Iterator, NamedTuple, cast
 
+from .._common.tls import client_context
 from .._release.withdrawals import Withdrawals
 from . import metadata
 from .metadata import METADATA, SignedRelease, TrustError, release_of, signed_release, target_name
@@ -188,9 +188,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(tls: Tls) -> urllib.request.OpenerDirector:
-    context = ssl.create_default_context(cafile=tls.ca)
-    if tls.certificate:
-        context.load_cert_chain(tls.certificate, tls.key)
+    context = client_context(tls.ca, tls.certificate or None, tls.key)
     return urllib.request.build_opener(_Http, _Https(context=context), _Redirects)
 
 

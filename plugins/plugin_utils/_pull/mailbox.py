@@ -11,11 +11,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import ssl
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.tls import client_context
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.report import REPORT_BYTES_MAX
 
 from .settings import PullSettings
@@ -80,9 +80,9 @@ class WebMailbox:
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
             try:
-                context = ssl.create_default_context(cafile=settings.mailbox_ca_file or None)
-                if settings.certificate_file:
-                    context.load_cert_chain(settings.certificate_file, settings.key_file or None)
+                context = client_context(
+                    settings.mailbox_ca_file or None, settings.certificate_file or None, settings.key_file or None
+                )
             except (OSError, ValueError) as error:
                 raise MailboxError(
                     f"rollout_pull: {settings.certificate_file} {settings.mailbox_ca_file}: cannot be used for TLS: "

@@ -11,15 +11,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from links import REPOSITORY
+from module_options import documented_options
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.code import PACKAGE, code_digest
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
@@ -37,7 +36,6 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.request impor
     write_result,
 )
 
-FRAGMENTS = "ansible_collections.edgeml.fleet.plugins.doc_fragments"
 CODE = "c" * 64
 SWAP: dict[str, Any] = {"model": "digits", "version": "1.1.0"}
 
@@ -47,12 +45,7 @@ SWAP: dict[str, Any] = {"model": "digits", "version": "1.1.0"}
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_the_documentation_has_each_option_with_its_type_default_and_choices(module: str) -> None:
-    text = (REPOSITORY / "plugins" / "modules" / f"{module}.py").read_text().split('r"""')[1].split('"""')[0]
-    documentation = yaml.safe_load(text)
-    documented = documentation["options"]
-    for name in documentation["extends_documentation_fragment"]:
-        fragment = import_module(f"{FRAGMENTS}.{name.split('.')[-1]}").ModuleDocFragment
-        documented = {**yaml.safe_load(fragment.DOCUMENTATION).get("options", {}), **documented}
+    documented = documented_options(module)
     spec = argument_spec(module)
     assert set(documented) == set(spec)
     for name, option in spec.items():

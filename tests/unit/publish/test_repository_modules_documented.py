@@ -7,12 +7,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 import pytest
-import yaml
-
-from ansible_collections.edgeml.fleet.plugins.doc_fragments.model_repository import ModuleDocFragment
+from module_options import documented_options
 
 PLUGINS = "ansible_collections.edgeml.fleet.plugins"
 
@@ -21,12 +18,8 @@ PLUGINS = "ansible_collections.edgeml.fleet.plugins"
     "name", ["model_channel", "model_withdrawal", "model_repository_info", "model_repository_prune"]
 )
 def test_each_option_is_documented_as_it_is(name: str) -> None:
-    documented: dict[str, Any] = {
-        **yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"],
-        **yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)["options"],
-    }
     without_text = {
         option: {key: value for key, value in said.items() if key != "description"}
-        for option, said in documented.items()
+        for option, said in documented_options(name).items()
     }
     assert without_text == importlib.import_module(f"{PLUGINS}.action.{name}").ActionModule.arguments

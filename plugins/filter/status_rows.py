@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Mapping
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import answers
+
 DOCUMENTATION = r"""
 name: status_rows
 short_description: List which versions each device holds and serves
@@ -60,7 +62,7 @@ def status_rows(
             rows.append(
                 {
                     "device": name,
-                    "answers": _answers(status),
+                    "answers": answers(status),
                     "model": model["name"],
                     "live": model.get("live"),
                     "active": model.get("active"),
@@ -91,14 +93,6 @@ def _accuracy(probe: Mapping[str, Any] | None) -> str | None:
 
 def _trial(trial: Mapping[str, Any] | None) -> str | None:
     return f"{trial['seconds']:g} s" if trial else None
-
-
-def _answers(status: Mapping[str, Any]) -> str:
-    if status.get("unreachable") or not status:
-        return "away"
-    if status.get("failed"):
-        return "error"
-    return "yes" if status.get("server_live") else "no server"
 
 
 class FilterModule:

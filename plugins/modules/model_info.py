@@ -126,6 +126,15 @@ models:
       type: dict
       returned: always
       sample: {1.0.0: labels were permuted}
+    way_back:
+      description:
+        - To which version the device can return without a network; none where no version is active.
+        - C(ready) is whether it can now, by what it holds; C(problem) says why not. C(tested) is whether that version
+          passed its smoke test with the runtime that is installed now, none if not known. C(ends) is what ends this
+          window, V(trial) or V(next release).
+      type: dict
+      returned: always
+      sample: {version: 1.0.0, ready: true, problem: null, tested: true, ends: next release}
     active_seconds:
       description: How long ago the active version became active.
       type: float
@@ -203,6 +212,14 @@ device:
   returned: always
   type: dict
   sample: {architecture: aarch64, memory_bytes: 1073741824, python_version: 3.11.2, runtimes: {onnxruntime: 1.27.0}}
+expires:
+  description:
+    - When what the device has ends, in UTC. C(server_certificate) is that of the server's TCP port,
+      C(device_certificate) and C(metadata) are those of pull mode.
+    - What the device does not have is left out. What cannot be read has ended in 1970.
+  returned: always
+  type: dict
+  sample: {server_certificate: "2027-02-01T00:00:00Z"}
 server_live:
   description: Whether the inference server answers.
   returned: always

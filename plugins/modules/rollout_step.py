@@ -30,8 +30,9 @@ options:
       - V(withdrawn) reads which releases nobody may run any more.
       - V(rollback) finds out what to go back from, and notes it in the ledger.
       - V(close) sums up what became of each device.
+      - V(fleet) writes the page of the fleet, and the same as JSON, as the playbook C(edgeml.fleet.status) has it.
     type: str
-    choices: [plan, begin_wave, collect, soak, judge, stop, close, wanted, withdrawn, rollback]
+    choices: [plan, begin_wave, collect, soak, judge, stop, close, wanted, withdrawn, rollback, fleet]
     required: true
   answer:
     description: For O(step=begin_wave), what a person answered who was asked.
@@ -81,7 +82,7 @@ step:
 next:
   description: >-
     What follows. One of V(roll_out), V(swap), V(ask), V(next_wave), V(soak_again), V(revert) and V(end).
-  returned: success, unless O(step) is V(soak), V(collect), V(withdrawn) or V(close)
+  returned: success, unless O(step) is V(soak), V(collect), V(withdrawn), V(fleet) or V(close)
   type: str
   sample: next_wave
 verdict:
@@ -111,6 +112,11 @@ missing:
   type: list
   elements: str
   sample: []
+page:
+  description: The page of the fleet; its JSON is beside it. Empty if none was written.
+  returned: when O(step=fleet)
+  type: str
+  sample: /home/ops/.local/state/edgeml/fleet.html
 withdrawn:
   description: Why releases are withdrawn, by model and version; nothing without C(model_repository).
   returned: when O(step=withdrawn)

@@ -7,13 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import ledgers
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+from browser import WIDTHS, Browser, chromium
 from selenium.webdriver.common.by import By
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
@@ -25,62 +23,16 @@ LEDGERS: dict[str, Callable[[], dict[str, Any]]] = {
     "hostile": ledgers.hostile,
     "large": ledgers.large,
 }
-WIDTHS = (1280, 390)
-OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
-
-
-class Browser:
-    """Chromium with one of the reports, at a width in CSS pixels."""
-
-    def __init__(self, driver: webdriver.Chrome, directory: Path) -> None:
-        self.driver, self.directory = driver, directory
-
-    def show(self, name: str, width: int = 1280) -> None:
-        path = self.directory / f"{name}.html"
-        if not path.exists():
-            view.write(LEDGERS[name](), str(path))
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        self.driver.get(path.as_uri())
-
-    def run(self, script: str) -> Any:
-        """The value of a JavaScript expression on the page."""
-        return self.driver.execute_script(f"return {script}")
-
-    def log(self, kind: str) -> list[str]:
-        """What a log of the browser got since it was read last."""
-        return [entry["message"] for entry in self.driver.get_log(kind)]  # type: ignore[no-untyped-call]
-
-    def texts(self, selector: str) -> list[str]:
-        """The visible texts of some elements."""
-        return [element.text for element in self.driver.find_elements(By.CSS_SELECTOR, selector)]
-
-    def shapes(self, selector: str) -> list[dict[str, float]]:
-        """Where some shapes are, without their strokes: x and width in pixels."""
-        place = "e => { const m = e.getScreenCTM(), b = e.getBBox(); return {x: m.e + b.x, width: b.width} }"
-        found: list[dict[str, float]] = self.run(f"[...document.querySelectorAll({selector!r})].map({place})")
-        return found
-
-    def boxes(self, selector: str) -> list[dict[str, float]]:
-        """Where some elements are: x and width in pixels."""
-        found: list[dict[str, float]] = self.run(
-            f"[...document.querySelectorAll({selector!r})].map(e => e.getBoundingClientRect().toJSON())"
-        )
-        return found
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for option in OPTIONS:
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    try:
-        yield Browser(driver, tmp_path_factory.mktemp("reports"))
-    finally:
-        driver.quit()
+    def page(ledger: Callable[[], dict[str, Any]]) -> Callable[[str], None]:
+        return lambda path: view.write(ledger(), path)
+
+    pages = {name: page(ledger) for name, ledger in LEDGERS.items()}
+    with chromium(tmp_path_factory.mktemp("reports"), pages) as found:
+        yield found
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -204,45 +156,11 @@ def test_hostile_names_are_shown_and_not_run(browser: Browser) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast_in_both_colour_schemes(browser: Browser, scheme: str) -> None:
-    """WCAG 2.2, 1.4.3: 4.5 to 1 for text, here against what is behind it: https://www.w3.org/TR/WCAG22/"""
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.scheme(scheme)
     try:
         browser.show("failed")
-        pairs: list[list[str]] = browser.run(_TEXTS_AND_WHAT_IS_BEHIND)
+        number, low = browser.low_contrasts()
     finally:
-        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    assert len({tuple(pair) for pair in pairs}) > 8
-    for ink, paper in pairs:
-        assert contrast(ink, paper) >= 4.5, (ink, paper)
-
-
-# Numbers on a bar lie on the part before them; other text on the nearest background above it.
-_TEXTS_AND_WHAT_IS_BEHIND = """(() => {
-  const behind = e => {
-    for (let at = e; at; at = at.parentElement) {
-      const color = getComputedStyle(at).backgroundColor;
-      if (!color.startsWith('rgba(0, 0, 0, 0')) return color;
-    }
-  };
-  const part = e => { let at = e; while (!at.matches('.segment')) at = at.previousElementSibling; return at; };
-  const numbers = [...document.querySelectorAll('.bar .count')]
-    .map(e => [getComputedStyle(e).fill, getComputedStyle(part(e)).fill]);
-  const texts = [...document.querySelectorAll('h1, h2, p, dt, dd, th, td, summary, .tag, li, footer')]
-    .filter(e => e.checkVisibility()).map(e => [getComputedStyle(e).color, behind(e)]);
-  const labels = [...document.querySelectorAll('svg text:not(.count)')]
-    .filter(e => e.checkVisibility()).map(e => [getComputedStyle(e).fill, behind(e)]);
-  return [...numbers, ...texts, ...labels];
-})()"""
-
-
-def contrast(first: str, second: str) -> float:
-    """The contrast of two colours, given as CSS's rgb(), by WCAG's formula: from 1 to 21."""
-    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(color: str) -> float:
-    parts = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+        browser.scheme("")
+    assert number > 8
+    assert low == []

@@ -633,4 +633,14 @@ def test_status_shows_every_device_also_those_that_do_not_answer(tmp_path: Path,
     assert rows["edge-s2"] == ["edge-s2", "no", "server", "digits", "-", "1.0.0", "-", "-", "-", "onnx-fp32", "-"]
     assert rows["edge-l2"][:2] == ["edge-l2", "error"]
     assert rows["edge-away"][:2] == ["edge-away", "away"]
+    (written,) = run.results("Write the page of the fleet").values()
+    assert written["page"] == str(ansible.directory / ".local/state/edgeml/fleet.html")
+    document = json.loads(Path(written["page"]).with_suffix(".json").read_text())
+    reasons = {item["device"]: "; ".join(item["reasons"]) for item in document["devices"]}
+    assert list(reasons)[:2] == ["edge-l2", "edge-s2"], "what needs attention comes first"
+    assert reasons["edge-l2"].startswith("cannot be read: ")
+    assert reasons["edge-s2"] == "the inference server does not answer"
+    assert (reasons["edge-away"], reasons["edge-s1"]) == ("away; never seen here", "")
+    good = next(item for item in document["devices"] if item["device"] == "edge-s1")
+    assert (good["models"][0]["way_back"]["version"], good["models"][0]["accuracy"]["samples"]) == (None, 360)
     assert {stats["changed"] for stats in run.stats.values()} == {0}

@@ -13,6 +13,7 @@ from typing import Any, Mapping
 
 from .._common.errors import EdgemlError
 from .client import Server
+from .expiry import expiries, expiry_texts
 from .facts import boot_id, boot_seconds, device_facts
 from .journal import parse_time
 from .metrics import counted_since
@@ -20,6 +21,7 @@ from .request import InfoRequest
 from .serving import Strategy, make_strategy
 from .state import ModelServer, State, require
 from .store import Store
+from .way_back import describe_way_back
 from .withdrawn import known_withdrawals
 
 # Clocks are set a little now and then, and the journal's times are of whole seconds.
@@ -42,6 +44,7 @@ def answer_info(request: InfoRequest) -> dict[str, Any]:
         else:
             result["models"] = models
         result["device"] = device_facts()
+        result["expires"] = expiry_texts(expiries())
     except (EdgemlError, OSError) as error:
         result.update(failed=True, msg=str(error))
     return result
@@ -74,6 +77,7 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
             for version, reason in sorted(known_withdrawals(store, name).releases.items())
             if version in versions
         },
+        "way_back": describe_way_back(store, name, state),
     }
     if state.active is not None:
         version = store.version(name, state.active)

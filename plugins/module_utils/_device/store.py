@@ -192,7 +192,7 @@ class Store:
 
     def reserve_space(self) -> None:
         """Set aside what a way back needs. Raises StoreError where the disk is too full for that."""
-        if os.path.exists(self._reserve):
+        if self.has_reserve():
             return
         self._tree.directory(self._tree.staging)
         staged = os.path.join(self._tree.staging, "reserve")
@@ -208,6 +208,10 @@ class Store:
             ) from error
         os.rename(staged, self._reserve)
         fsync_directory(self.root)
+
+    def has_reserve(self) -> bool:
+        """Whether something is set aside."""
+        return os.path.exists(self._reserve)
 
     def use_reserve(self) -> None:
         """Give up what was set aside, if the disk is so full that a way back needs it."""

@@ -11,11 +11,9 @@ from __future__ import annotations
 import os
 from typing import Any, Mapping, Sequence
 
-import jinja2
-
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.charts import Scale
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.page import render_page
 
 from .words import bytes_text, loss_text, metric_text, rows_of, seconds_text
 
@@ -24,15 +22,7 @@ _TONES = {"pass": "good", "fail": "bad", "holdout too small": "waits", "not made
 
 def render(result: Mapping[str, Any]) -> str:
     """Return the report on a publication: its table, notes and reasons, and what was published."""
-    directories = [os.path.dirname(os.path.abspath(path)) for path in (__file__, view.__file__)]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(directories),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("publication.html.j2").render(view_of(view.printable(result)))
+    return render_page("publication.html.j2", view_of(result), os.path.dirname(os.path.abspath(__file__)))
 
 
 def write(result: Mapping[str, Any], path: str) -> None:

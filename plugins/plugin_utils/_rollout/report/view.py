@@ -12,17 +12,15 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from typing import Any, Iterable, Mapping, Sequence
-
-import jinja2
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Finding, Verdict
 
 from .charts import dot_charts, outcome_chart, timeline
+from .page import render_page
 from .words import (
     FAILED_OUTCOMES,
     NONE,
@@ -47,32 +45,12 @@ _ROWS_OPEN_MAX = 100
 
 def render(ledger: Mapping[str, Any]) -> str:
     """Return the report on a rollout, from its ledger in any state."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(view_of(printable(ledger)))
+    return render_page("report.html.j2", view_of(ledger))
 
 
 def write(ledger: Mapping[str, Any], path: str) -> None:
     """Put the report in place, whole or not at all. Raises OSError."""
     write_whole(path, render(ledger))
-
-
-def printable(value: Any) -> Any:
-    """Return a copy without letters that HTML forbids, which devices and files may have."""
-    if isinstance(value, Mapping):
-        return {printable(name): printable(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [printable(item) for item in value]
-    if isinstance(value, str) and not value.isprintable():
-        return "".join(
-            letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in value
-        )
-    return value
 
 
 def view_of(ledger: Mapping[str, Any]) -> dict[str, Any]:

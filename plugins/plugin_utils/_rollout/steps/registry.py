@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from . import begin_wave, close, judge, plan, pulling, reconcile, rollback, soak, stop
+from . import begin_wave, close, fleet, judge, plan, pulling, reconcile, rollback, soak, stop
 from .scene import Result
 
 STEPS: dict[str, Callable[..., Result]] = {
@@ -28,4 +28,5 @@ STEPS: dict[str, Callable[..., Result]] = {
     "wanted": reconcile.wanted,
     "withdrawn": reconcile.withdrawn,
     "rollback": rollback.rollback,
+    "fleet": fleet.fleet,
 }

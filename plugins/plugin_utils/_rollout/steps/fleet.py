@@ -1,0 +1,87 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The last step of the playbook ``status``: it writes the state of the fleet down, as a page and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Mapping
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import SCHEMA, Asked, fleet_document
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import fleet_page
+
+from .scene import Result, Scene, absolute_path
+
+# What the tasks of the playbook register, and the variable that says where the page is written.
+STATUS = "status"
+WITHDRAWN = "status_withdrawn"
+PAGE = "status_page"
+DEFAULT_PAGE = "~/.local/state/edgeml/fleet.html"
+
+
+def fleet(scene: Scene) -> Result:
+    """Write the page and its JSON; nothing in check mode, or where ``status_page`` is empty.
+
+    Raises OSError where they cannot be written.
+    """
+    chosen = scene.variables.get(PAGE, DEFAULT_PAGE)
+    if scene.check_mode or not chosen:
+        return {"page": ""}
+    page = absolute_path(str(chosen))
+    path = f"{os.path.splitext(page)[0]}.json"
+    options = LedgerOptions.from_variables(scene.variables)
+    notes: list[str] = []
+    before = _earlier(path, notes)
+    rollouts = _rollouts(absolute_path(options.ledger), notes)
+    withdrawn: Mapping[str, Any] = next(filter(None, (scene.registered(host, WITHDRAWN) for host in scene.hosts)), {})
+    if withdrawn.get("failed"):
+        notes.append(f"Withdrawn releases could not be read: {withdrawn.get('msg')}")
+    wanted = ledger.wanted(rollouts, scene.hosts)
+    asked = {
+        host: Asked(
+            scene.registered(host, STATUS),
+            devices.describe(scene.host_variables(host), options.device_class_variables)["device_class"],
+            wanted.get(host, ()),
+        )
+        for host in scene.hosts
+    }
+    document = fleet_document(asked, rollouts, withdrawn.get("withdrawn"), before, notes)
+    known = set(scene.groups.get("all", ()))
+    document["not_asked"] = [item for item in document["not_asked"] if item["device"] in known]
+    os.makedirs(os.path.dirname(page), exist_ok=True)
+    write_whole(path, json.dumps(document, indent=1) + "\n")
+    fleet_page.write(document, page)
+    return {"page": page, "msg": f"The page is {page}"}
+
+
+def _earlier(path: str, notes: list[str]) -> Mapping[str, Any] | None:
+    """What an earlier run wrote; None where there is nothing to read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise ValueError(f"expected a document with the schema {SCHEMA}")
+        return document
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{path}: cannot be read, so that nobody knows when devices that are away were seen: {error}")
+        return None
+
+
+def _rollouts(directory: str, notes: list[str]) -> list[Any]:
+    try:
+        found = ledger.read_all(directory)
+    except ledger.LedgerError as error:
+        notes.append(str(error))
+        return []
+    notes += found.damaged.values()
+    return list(found.rollouts)

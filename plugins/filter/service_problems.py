@@ -54,6 +54,7 @@ _value:
   elements: str
 """
 
+CONTAINER_RUNNERS = ("docker", "podman")
 _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 
 
@@ -61,11 +62,29 @@ def service_problems(
     values: Mapping[str, Any], architecture: str, python: str, wheels: Mapping[str, Mapping[str, Sequence[str]]]
 ) -> list[str]:
     """Return what keeps the service with these options from running on a device of this architecture and Python."""
+    in_container = values["runner"] in CONTAINER_RUNNERS
     return (
-        _wheel_problems(values["runtimes"], architecture, python, wheels)
+        ([] if in_container else _wheel_problems(values["runtimes"], architecture, python, wheels))
+        + _image_problems(values, in_container)
         + _tls_problems(values)
         + _open_problems(values)
     )
+
+
+def _image_problems(values: Mapping[str, Any], in_container: bool) -> list[str]:
+    if in_container and values["runtimes"]:
+        problem = (
+            f"inference_service_runtimes is {', '.join(values['runtimes'])}, but inference_service_runner is "
+            f"{values['runner']}: the runtimes are those of its image"
+        )
+        return [problem]
+    if values["image"] and not in_container:
+        problem = (
+            f"inference_service_image is {values['image']}, but inference_service_runner is {values['runner']}, "
+            f"which has no image: expected {' or '.join(CONTAINER_RUNNERS)}"
+        )
+        return [problem]
+    return []
 
 
 def _wheel_problems(

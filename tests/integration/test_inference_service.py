@@ -21,8 +21,15 @@ from controller import Ansible, Run
 from device import Device
 from edgeml_server.config import parse_config
 from links import PYTHON_PATH, REPOSITORY
+from oci_images import write_image
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials import Credentials, hash_secret
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.runner import (
+    Image,
+    memory_bytes,
+    read_image,
+    read_runner,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.sharing import read_options
 
 with tempfile.TemporaryDirectory() as _directory:
@@ -30,6 +37,9 @@ with tempfile.TemporaryDirectory() as _directory:
     _certificate, _key, _other_key = (
         path.read_text() for path in (*_authority.issue("server"), _authority.issue("other")[1])
     )
+    _image = Path(_directory) / "image.tar"
+    IMAGE = write_image(_image, [], {"onnxruntime": "1.32.0"})
+    IMAGE_ARCHIVE = _image.read_bytes()
     CLIENT_CA = {"inference_service_tls_client_ca": _authority.path.read_text()}
 TLS = {"inference_service_tls_certificate": _certificate, "inference_service_tls_key": _key}
 CREDENTIALS = {"inference_service_credentials": [{"name": "line-3", "secret": "correct horse battery"}]}
@@ -48,6 +58,8 @@ EVERY: dict[str, Any] = {
     **TLS,
     **CLIENT_CA,
     **CREDENTIALS,
+    "inference_service_runner": "native",
+    "inference_service_image": "",
     "inference_service_listen_address": "127.0.0.2",
     "inference_service_listen_port": 8090,
     "inference_service_allow_unprotected": True,
@@ -96,6 +108,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "only-ca": (CLIENT_CA, "needs both"),
     "no-wheels": ({"inference_service_runtimes": ["onnxruntime", "tflite-runtime"]}, "there are wheels of onnxruntime"),
+    "no-container": (
+        {"inference_service_image": "image.tar"},
+        "inference_service_runner is native, which has no image: expected docker or podman",
+    ),
+    "no-wheels-in-containers": (
+        {"inference_service_runner": "podman", "inference_service_runtimes": ["ncnn"]},
+        "the runtimes are those of its image",
+    ),
     "short-secret": (
         {"inference_service_credentials": [{"name": "line-3", "secret": "tooshort"}]},
         "at least 16 characters; found 8",
@@ -109,6 +129,11 @@ TAKEN: dict[str, tuple[dict[str, Any], set[str]]] = {
     "credentials": ({**OPEN, **TLS, **CREDENTIALS}, {"tls_certificate", "tls_key", "credentials"}),
     "every": (EVERY, {"tls_certificate", "tls_key", "tls_client_ca", "credentials"}),
     "every-text": (EVERY_AS_TEXT, {"tls_certificate", "tls_key", "tls_client_ca", "credentials"}),
+    "docker": (
+        {"inference_service_runner": "docker", "inference_service_image": "{{ playbook_dir }}/image.tar"},
+        set(),
+    ),
+    "podman": ({"inference_service_runner": "podman", "inference_service_memory_max": "512M"}, set()),
     "clients": ({**OPEN, **TLS, **CLIENT_CA}, {"tls_certificate", "tls_key", "tls_client_ca"}),
 }
 
@@ -123,18 +148,27 @@ def run(machines: dict[str, Device], tmp_path_factory: pytest.TempPathFactory) -
     files = {
         "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/server.json') }}",
         "share": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/share.json') }}",
-        "unit": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-inference.service') }}",
+        "unit": "{{ lookup('ansible.builtin.template', unit) }}",
+        "runner": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/runner.json') if engine else '' }}",
+        "image": "{{ __inference_service_image_files | map(attribute='content') | list }}",
+        "bundle": "{{ __inference_service_bundle }}",
         "directories": "{{ __inference_service_code_directories }}",
         "credentials": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/credentials.json') }}",
         "validate": "{{ __inference_service_configure.files | map(attribute='validate', default=[]) | select }}",
         "files": "{{ __inference_service_configure.files | selectattr('present', 'defined') | selectattr('present') }}",
     }
+    variables = {
+        "role_path": str(role),
+        "unit": "{{ role_path }}/templates/runners/{{ __inference_service_values.runner }}.service",
+        "engine": "{{ __inference_service_in_container }}",
+    }
     look = {"name": "edgeml.fleet.inference_service", "tasks_from": "preflight", "public": True}
     tasks = [
         {"name": "Look", "ansible.builtin.include_role": look},
-        {"name": "Render", "ansible.builtin.debug": {"msg": files}, "vars": {"role_path": str(role)}},
+        {"name": "Render", "ansible.builtin.debug": {"msg": files}, "vars": variables},
     ]
     play = {"hosts": "edge", "gather_facts": False, "tasks": tasks}
+    (ansible.directory / "image.tar").write_bytes(IMAGE_ARCHIVE)
     (ansible.directory / "prepare.yml").write_text(json.dumps([play]))
     return ansible.run("prepare.yml")
 
@@ -162,6 +196,8 @@ def test_the_server_takes_the_roles_configuration(run: Run, name: str) -> None:
     assert {key for key, value in found.items() if value} == TAKEN[name][1]
     shared = {"/etc/edgeml/share.json"} if name.startswith("every") else set()
     assert {item["path"] for item in files["files"]} == shared | {value for value in found.values() if value}
+    if name in ("docker", "podman"):
+        return
     # The command that reloads compares what the server was started by.
     started_by = "--config /etc/edgeml/server.json --definition /etc/systemd/system/edgeml-inference.service"
     assert f"python -m edgeml_server {started_by}\n" in files["unit"]
@@ -277,3 +313,58 @@ def test_the_apps_name_covers_every_file_that_the_bundle_ships(run: Run, tmp_pat
     }
     # The collection must not hold an executable file with an interpreter line; the device's command needs one.
     assert shipped == {**named, "app/edgeml": b"#!/usr/bin/python3 -sSE\n" + named["app/edgeml"]}
+
+
+@pytest.mark.parametrize("name", ["defaults", "docker", "podman"])
+def test_systemd_reads_the_units_of_each_runner(run: Run, tmp_path: Path, name: str) -> None:
+    text: str = run.results("Render")[name]["msg"]["unit"]
+    unit = tmp_path / "edgeml-inference.service"
+    # Of what the device has, systemd finds the programs missing here, and says so; nothing else is to be said.
+    for program in ("/usr/local/bin/edgeml", "/usr/bin/podman", "/usr/bin/docker", "/opt/edgeml/venv"):
+        text = text.replace(f"={program}", "=/bin/true ").replace(f"-{program}", "-/bin/true ")
+        text = text.replace(f"+{program}", "+/bin/true ")
+    unit.write_text(text.replace("OnFailure=edgeml-rescue.service\n", "").replace("Wants=docker.service\n", ""))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("name", ["docker", "podman"])
+def test_a_container_has_the_store_read_only_and_the_sockets_directory(run: Run, name: str) -> None:
+    message = run.results("Render")[name]["msg"]
+    unit: str = message["unit"].replace("\\\n", " ")
+    (start,) = (line for line in unit.splitlines() if line.startswith("ExecStart="))
+    words = start.split()
+    assert words[:4] == ["ExecStart=/usr/local/bin/edgeml", "relay", "--", f"/usr/bin/{name}"]
+    for word in ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pull=never", "--network=host"):
+        assert word in words
+    mounts = [word.partition("--mount=")[2] for word in words if word.startswith("--mount=")]
+    assert mounts == [
+        "type=bind,source=/etc/edgeml,target=/etc/edgeml,readonly",
+        "type=bind,source=/var/lib/edgeml/store,target=/var/lib/edgeml/store,readonly",
+        "type=bind,source=/run/edgeml,target=/run/edgeml",
+        "type=bind,source=/var/lib/edgeml-inference,target=/var/lib/edgeml-inference",
+    ]
+    assert words[words.index("${EDGEML_IMAGE}") + 1 :] == [
+        *("/opt/edgeml/venv/bin/python", "-m", "edgeml_server", "--config", "/etc/edgeml/server.json"),
+    ]
+    assert parsed(message["bundle"])["arguments"][0] == ""
+    assert [item[:4] for item in parsed(message["bundle"])["names"]] == ["app-"]
+
+
+def test_the_device_reads_how_the_service_runs(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "runner.json"
+    path.write_text(json.dumps(parsed(run.results("Render")["podman"]["msg"]["runner"])))
+    runner = read_runner(str(path))
+    assert runner[:2] == ("podman", "/usr/bin/podman")
+    assert memory_bytes(runner.memory_max, 0) == 512 << 20
+    (document,) = run.results("Render")["docker"]["msg"]["image"]
+    (tmp_path / "image.json").write_text(json.dumps(parsed(document)))
+    assert read_image(str(tmp_path)) == Image(IMAGE, {"onnxruntime": "1.32.0"})
+    assert run.results("Render")["podman"]["msg"]["image"] == []
+
+
+def test_the_runners_are_those_that_there_are_files_of() -> None:
+    role = REPOSITORY / "roles" / "inference_service"
+    spec = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    files = {path.stem for path in (role / "vars" / "runners").iterdir()}
+    assert set(spec["inference_service_runner"]["choices"]) == files

@@ -14,7 +14,7 @@ from user_manager import UserManager
 
 UNIT = "edgeml-inference.service"
 WATCHDOG_SECONDS = 60
-TEMPLATE = REPOSITORY / "roles" / "inference_service" / "templates" / UNIT
+TEMPLATE = REPOSITORY / "roles" / "inference_service" / "templates" / "runners" / "native.service"
 # They hide the tests' own files, or need more rights than a container has.
 WITHOUT = ("ProtectHome", "PrivateTmp", "ProtectKernelLogs", "ProtectKernelTunables")
 
@@ -75,6 +75,6 @@ ReadWritePaths={self._directory}
 
 
 def _sandbox() -> str:
-    text = TEMPLATE.read_text()
+    text = TEMPLATE.read_text().replace("{{ service.umask }}", "0027")
     lines = text[text.index("UMask=") : text.index("[Install]")].splitlines()
     return "\n".join(line for line in lines if not line.startswith(WITHOUT))

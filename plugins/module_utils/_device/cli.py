@@ -18,14 +18,16 @@ import sys
 from typing import Any, Callable, Mapping, Sequence
 
 from .._common.errors import EdgemlError, StoreError, WithdrawnError
+from .._common.files import write_whole
 from .._common.table import text_table
 from .._fetch.options import FetchOptions
 from .._release.manifest import MANIFEST_BYTES_MAX, parse_release_json
 from .describe import describe_model
-from .facts import device_facts
+from .facts import device_facts, meminfo
 from .orders import Orders
 from .plan import SwapOptions
 from .request import STORE, SwapRequest
+from .runner import ENVIRONMENT, container_environment, read_image, read_runner
 from .state import ModelServer
 from .store import Store
 from .swap import Swap
@@ -226,6 +228,12 @@ class Command:
 
         return self._each_model(count)
 
+    def container_environment(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Write what the service's unit needs to know to start the container."""
+        text = container_environment(read_runner(), read_image(self.store.root), meminfo()["MemTotal"])
+        write_whole(options.file, text)
+        return {}, ""
+
     def upgraded(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Begin the trial of what was installed; the installer calls this when the service runs from it."""
         if not self.store.exists():
@@ -358,6 +366,10 @@ def _parser() -> argparse.ArgumentParser:
     recover.add_argument("--before-start", action="store_true", help="the service starts next: do not tell it")
     watch = add("watch", Command.watch, "look at the trials once, as the timer does")
     watch.add_argument("--service-failed", action="store_true", help="systemd gave the service up: revert the trials")
+    environment = add(
+        "container-environment", Command.container_environment, "write what the service's container is started with"
+    )
+    environment.add_argument("--file", default=ENVIRONMENT, metavar="FILE", help=f"default: {ENVIRONMENT}")
     add("upgraded", Command.upgraded, "begin the trial of a new installation, as the installer does")
     add("crashed", Command.crashed, "count a crash of the service, as its unit does")
     return parser

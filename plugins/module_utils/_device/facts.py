@@ -41,7 +41,7 @@ def device_facts(site_packages: str = SITE_PACKAGES) -> dict[str, Any]:
         "cpu_count": os.cpu_count() or 1,
         "python_version": ".".join(str(part) for part in sys.version_info[:3]),
         "board": _read("/proc/device-tree/model").rstrip("\0\n"),
-        "runtimes": installed_runtimes(site_packages),
+        "runtimes": _serving_runtimes(site_packages),
     }
 
 
@@ -92,6 +92,18 @@ def installed_runtimes(site_packages: str = SITE_PACKAGES) -> dict[str, str]:
         for path in sorted(glob.glob(os.path.join(site_packages, f"{name}-*.dist-info"))):
             found[runtime] = os.path.basename(path)[len(name) + 1 : -len(".dist-info")]
     return found
+
+
+def _serving_runtimes(site_packages: str) -> dict[str, str]:
+    """The runtimes of the image that serves, and without a container engine those that are installed."""
+    # Imported here, because the server needs other facts only.
+    from .request import STORE
+    from .runner import read_image, read_runner
+
+    if not read_runner().engine:
+        return installed_runtimes(site_packages)
+    image = read_image(STORE)
+    return dict(image.runtimes) if image is not None else {}
 
 
 def meminfo(root: str = "/") -> dict[str, int]:

@@ -22,8 +22,9 @@ from .._release.names import is_file_name
 from .._release.release import WHOLE, File
 from .facts import processor_id
 from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel, parse_prepared, prepared_pipeline
+from .runner import USER
 from .service_config import CONFIG
-from .smoke_test import USER, Runtime, RuntimeTool
+from .smoke_test import Runtime, RuntimeTool
 from .store import Store
 from .version import Version
 
@@ -101,7 +102,9 @@ def _prepared(
             os.chown(directory, pwd.getpwnam(USER).pw_uid, -1)
         arguments = [directory, "--bytes-max", str(most), *(("--config", CONFIG) if os.path.exists(CONFIG) else ())]
         arguments += ["--part", part] if part else []
-        with RuntimeTool("preparation", "prepare", version, *arguments, runtime=runtime, gentle=True) as tool:
+        with RuntimeTool(
+            "preparation", "prepare", version, *arguments, runtime=runtime, gentle=True, writes=[directory]
+        ) as tool:
             told = tool.answer(SECONDS)
         if told is None or "settings" not in told:
             return told or {"reason": "no runtime"}, ()

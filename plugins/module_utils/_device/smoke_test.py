@@ -18,20 +18,23 @@ import os
 import pwd
 import signal
 import subprocess
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Sequence, TypeVar
 
 from .._common.errors import CandidateError
 from .process import ProcessGroup
+from .request import STORE
+from .runner import USER, Image, Runner, container_user, read_image, read_runner
 from .service_config import LOAD_SECONDS, load_seconds
 from .version import Version
 
 # For a server that loads as long as it does by default; what it may take longer is added.
 SECONDS = 180
 ROOT = "/opt/edgeml"
-USER = "edgeml"
 
 # A third of a processor that others want, too: less, and on a busy device it would not end in time.
 _GENTLENESS = 5
+# That third, of the 1024 that a container has otherwise.
+_CONTAINER_SHARES = 340
 Tool = TypeVar("Tool", bound="RuntimeTool")
 
 
@@ -45,19 +48,36 @@ def runtime_id() -> str | None:
 
 
 class Runtime(NamedTuple):
-    """What tests a model: its ``id`` (the names of its environment and code), its Python, and the code's directory."""
+    """What tests a model: its ``id`` (the names of its environment and code), its Python, and the code's directory.
+
+    Of one in an image, these are paths in the image, and ``engine`` and ``image`` say what runs it; its containers have
+    the device's directories ``mounts`` at the same paths, read-only.
+    """
 
     id: str
     python: str
     app: str
+    engine: str = ""
+    image: str = ""
+    mounts: Sequence[str] = ()
 
 
 def installed_runtime() -> Runtime | None:
-    """The newest runtime that is installed; None without."""
+    """The runtime of the image that serves, or the newest one that is installed; None without."""
+    runner = read_runner()
+    if runner.engine:
+        image = read_image(STORE)
+        return None if image is None else image_runtime(runner, image)
     venv, app = _newest("venv-*"), _newest("app-*")
     if not venv or not app:
         return None
     return Runtime(f"{venv} {app}", os.path.join(ROOT, venv, "bin", "python"), os.path.join(ROOT, app))
+
+
+def image_runtime(runner: Runner, image: Image) -> Runtime:
+    """The runtime in an image that the engine has, whether or not the service starts from it already."""
+    name = f"image {image.reference.rpartition(':')[2]}"
+    return Runtime(name, runner.python, runner.code, runner.engine, image.reference, runner.mounts)
 
 
 class RuntimeTool:
@@ -65,7 +85,8 @@ class RuntimeTool:
     in ``runtime``.
 
     It runs in a process of its own, with the service's rights. Used as a context manager: it never outlives its block.
-    ``title`` is what errors call it; a ``gentle`` one lets others go first.
+    ``title`` is what errors call it; a ``gentle`` one lets others go first. ``writes`` are the directories that it
+    writes to.
     """
 
     def __init__(
@@ -76,15 +97,21 @@ class RuntimeTool:
         *arguments: str,
         runtime: Runtime | None = None,
         gentle: bool = False,
+        writes: Sequence[str] = (),
     ) -> None:
         self._name = f"{version.model} {version.version}: {title}"
+        self._writes = writes
+        self._container = ""
         self._command = ["-m", f"edgeml_server.tools.{program}", version.directory, *arguments]
         self._gentle = gentle
         self.runtime = runtime or installed_runtime()
         self._process: ProcessGroup | None = None
 
     def __enter__(self: Tool) -> Tool:
-        if self.runtime is not None:
+        if self.runtime is not None and self.runtime.engine:
+            self._container = f"edgeml-test-{os.getpid()}"
+            self._process = ProcessGroup(self._container_command(self.runtime))
+        elif self.runtime is not None:
             self._process = ProcessGroup(
                 [self.runtime.python, *self._command],
                 env={"PATH": "/usr/bin:/bin", "PYTHONPATH": self.runtime.app, "LC_ALL": "C.UTF-8"},
@@ -95,7 +122,25 @@ class RuntimeTool:
 
     def __exit__(self, *_exception: object) -> None:
         if self._process is not None:
+            # The engine's command is a client: without it the container goes on.
+            if self._process.poll() is None and self.runtime is not None and self._container:
+                remove_container(self.runtime.engine, self._container)
             self._process.__exit__()
+
+    def _container_command(self, runtime: Runtime) -> list[str]:
+        """The engine's command that runs the program in a container of its own, without a network."""
+        mounts = [f"type=bind,source={path},target={path},readonly" for path in runtime.mounts if os.path.isdir(path)]
+        mounts += [f"type=bind,source={path},target={path}" for path in self._writes]
+        options = [
+            *("--name", self._container, "--rm", "--pull", "never", "--network", "none", "--read-only"),
+            *("--user", container_user(), "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+            *("--tmpfs", "/tmp", "--workdir", "/", "--oom-score-adj", "1000"),
+            *("--env", f"PYTHONPATH={runtime.app}", "--env", "LC_ALL=C.UTF-8"),
+            *(("--cpu-shares", str(_CONTAINER_SHARES)) if self._gentle else ()),
+        ]
+        for mount in mounts:
+            options += ["--mount", mount]
+        return [runtime.engine, "run", *options, runtime.image, runtime.python, *self._command]
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
         """What the program says within ``seconds``; None without a runtime to ask.
@@ -154,6 +199,12 @@ class SmokeTest(RuntimeTool):
             )
         if not measured <= budget:
             raise CandidateError(f"{self._name}: an inference takes {measured:.4f} s; the release allows {budget:g} s")
+
+
+def remove_container(engine: str, name: str) -> None:
+    """End a container at once, whatever it does; nothing to do where there is none of this name."""
+    nothing = subprocess.DEVNULL
+    subprocess.run([engine, "rm", "--force", name], stdin=nothing, stdout=nothing, stderr=nothing, check=False)
 
 
 def _newest(pattern: str) -> str | None:

@@ -23,7 +23,9 @@ WHEELS = {
 VALUES: dict[str, Any] = {
     "allow_unprotected": False,
     "credentials": [],
+    "image": "",
     "listen_address": "127.0.0.1",
+    "runner": "native",
     "runtimes": [],
     "tls_certificate": "",
     "tls_client_ca": "",

@@ -102,6 +102,11 @@ def main() -> int:
     parser.add_argument("--config", required=True, metavar="FILE", help="as the server's")
     parser.add_argument("--definition", action="append", default=[], metavar="FILE", help="as the server's")
     parser.add_argument("--watchdog-seconds", type=float, metavar="S", help="the new process's; default: as before")
+    parser.add_argument(
+        "--same-process",
+        action="store_true",
+        help="the server is the first process of a container, which ends with it: no other one can take over",
+    )
     parser.add_argument("process", metavar="PID", type=int, help="the server's main process")
     arguments = parser.parse_args()
     try:
@@ -113,6 +118,8 @@ def main() -> int:
         if description.definition == definition_digest([arguments.config, *arguments.definition]):
             reload(address, arguments.process)
             return 0
+        if arguments.same_process:
+            raise RestartNeededError("the configuration is another one, and a container ends with its first process")
         definitions = [word for path in arguments.definition for word in ("--definition", path)]
         watchdog_seconds = arguments.watchdog_seconds
         if watchdog_seconds is None:

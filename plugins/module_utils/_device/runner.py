@@ -1,0 +1,124 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""How the service runs on this device: which runner the role set up, and for one with a container engine, its image."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import re
+from typing import Mapping, NamedTuple, Sequence
+
+from .._common.configuration import parse_record, read_json
+from .._common.errors import ArgumentError, StoreError
+from .._common.files import DurableTree
+
+RUNNER = "/etc/edgeml/runner.json"
+IMAGE = "image.json"
+ENVIRONMENT = "/run/edgeml-container.env"
+USER = "edgeml"
+_REFERENCE = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*:[0-9a-f]{64}")
+_SIZE = re.compile(r"([0-9]+)([KMGT]?)")
+_PERCENTAGE = re.compile(r"([0-9]{1,3})%")
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_MODE = 0o640
+
+
+class Runner(NamedTuple):
+    """How the service runs. ``engine`` is the path of a container engine's command, and empty for a runner without one.
+
+    ``python`` and ``code`` are where the image has the server's Python and code, ``mounts`` the device's directories
+    that the container has at the same paths, and ``memory_max`` the service's limit in systemd's notation.
+    """
+
+    name: str = "native"
+    engine: str = ""
+    python: str = ""
+    code: str = ""
+    mounts: Sequence[str] = ()
+    memory_max: str = ""
+
+
+class Image(NamedTuple):
+    """An image of the server in the engine: its name, of which the tag is the digest of its manifest, and the versions
+    of the runtimes in it, by package name."""
+
+    reference: str
+    runtimes: Mapping[str, str] = {}
+
+
+def read_runner(path: str = RUNNER) -> Runner:
+    """Return what the role wrote; without that file, the service runs natively. Raises ArgumentError."""
+    if not os.path.exists(path):
+        return Runner()
+    runner: Runner = parse_record(Runner, read_json(path, "the service's runner"), lambda _runner: None, path)
+    return runner
+
+
+def read_image(store: str) -> Image | None:
+    """Return the image that the service starts from, by the file in the directory ``store``; None before the first.
+
+    Raises ArgumentError.
+    """
+    path = os.path.join(store, IMAGE)
+    if not os.path.exists(path):
+        return None
+    image: Image = parse_record(Image, read_json(path, "the service's image"), _check_image, path)
+    return image
+
+
+def write_image(store: str, image: Image) -> None:
+    """Have the service start from this image from now on; the change is whole or none. Hold the store's lock."""
+    _check_image(image)
+    content = json.dumps(image._asdict(), sort_keys=True).encode("ascii") + b"\n"
+    DurableTree(store).replace(os.path.join(store, IMAGE), content, _MODE)
+
+
+def container_environment(runner: Runner, image: Image | None, memory: int) -> str:
+    """What the service's unit needs to know of this device, which has so many bytes of ``memory``, as lines of a
+    systemd environment file.
+
+    Raises StoreError where there is no image yet.
+    """
+    if image is None:
+        raise StoreError(
+            "no image of the server is here yet: set inference_service_image, or roll out a release of kind image"
+        )
+    limit = memory_bytes(runner.memory_max, memory)
+    return f"EDGEML_IMAGE={image.reference}\nEDGEML_USER={container_user()}\nEDGEML_MEMORY_BYTES={limit}\n"
+
+
+def container_user() -> str:
+    """The service's user and group by their numbers on this device: an image knows no names. Raises StoreError."""
+    try:
+        return f"{pwd.getpwnam(USER).pw_uid}:{grp.getgrnam(USER).gr_gid}"
+    except KeyError as error:
+        raise StoreError(f"no user {USER} on this device: the role edgeml.fleet.provision makes it") from error
+
+
+def memory_bytes(limit: str, total: int) -> int:
+    """Bytes of a limit in systemd's notation (``512M``, ``60%``) on a machine that has ``total`` bytes.
+
+    Raises ArgumentError for another notation.
+    """
+    size, percentage = _SIZE.fullmatch(limit), _PERCENTAGE.fullmatch(limit)
+    if size is not None:
+        return int(size.group(1)) << _UNITS[size.group(2)]
+    if percentage is not None:
+        return total * int(percentage.group(1)) // 100
+    raise ArgumentError(
+        f"inference_service_memory_max: expected a size such as 512M or a share such as 60%; found {limit!r}"
+    )
+
+
+def _check_image(image: Image) -> None:
+    if _REFERENCE.fullmatch(image.reference) is None:
+        raise TypeError(
+            f"reference: expected a name and a tag of 64 hexadecimal digits; found {image.reference!r:.200}"
+        )

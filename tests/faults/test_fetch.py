@@ -43,25 +43,28 @@ def large(version: str) -> File:
     return found
 
 
+def swap_request(directory: Path, version: str) -> SwapRequest:
+    """The module's O(state=active) on a device without a service."""
+    return SwapRequest(
+        model=subject.MODEL,
+        version=version,
+        manifest=release(version).document,
+        strategy="none",
+        server="",
+        min_ready_seconds=0.0,
+        keep=0,
+        reason="a proof",
+        store=str(directory / "store"),
+    )
+
+
 def fetch(directory: Path, version: str = NEW) -> dict[str, Any]:
     """The module's O(state=active), which fetches from a stick. Return what it fetched."""
     stick = directory / "stick" / "blobs" / "sha256"
-    made = release(version)
-    result = answer_swap(
-        SwapRequest(
-            model=subject.MODEL,
-            version=version,
-            manifest=made.document,
-            fetch=FetchOptions(sources=[stick.parents[1].as_uri()]),
-            strategy="none",
-            server="",
-            min_ready_seconds=0.0,
-            keep=0,
-            reason="a proof",
-            store=str(directory / "store"),
-        ),
-        check_mode=False,
+    request = swap_request(directory, version)._replace(
+        fetch=FetchOptions(sources=[stick.parents[1].as_uri()]),
     )
+    result = answer_swap(request, check_mode=False)
     fetched: dict[str, Any] = result.get("fetched") or {"received_bytes": 0, "failure": None}
     if result.get("failed") or fetched["failure"]:
         raise EdgemlError(str(result.get("msg") or fetched["failure"]["message"]))
@@ -115,18 +118,8 @@ def hold_back(directory: Path) -> None:
 
 def send(directory: Path) -> dict[str, Any]:
     """The module's O(state=active), for which the large file is sent in two parts, from where it broke on."""
-    made, file, sent = release(NEW), large(NEW), 0
-    request = SwapRequest(
-        model=subject.MODEL,
-        version=NEW,
-        manifest=made.document,
-        strategy="none",
-        server="",
-        min_ready_seconds=0.0,
-        keep=0,
-        reason="a proof",
-        store=str(directory / "store"),
-    )
+    file, sent = large(NEW), 0
+    request = swap_request(directory, NEW)
     result = answer_swap(request, check_mode=False)
     for _part in range(2):
         held = [blob["held_bytes"] for blob in result["missing_blobs"] if blob["sha256"] == file.sha256]

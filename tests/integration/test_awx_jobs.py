@@ -18,7 +18,7 @@ from controller import DIGITS
 from device import Device
 from links import REPOSITORY
 from releases import read_release
-from rollouts import AT_ONCE
+from rollouts import at_once
 
 CONFIGURE = REPOSITORY / "examples" / "awx" / "configure.yml"
 (PLAY,) = DataLoader().load_from_file(str(CONFIGURE))
@@ -78,13 +78,7 @@ def awx(tmp_path: Path, fleet: Fleet) -> Awx:
     release = read_release(DIGITS, "digits", "1.0.0")
     for device in fleet.values():
         device.serve(release)
-    variables = {
-        "model_repository": str(DIGITS),
-        "model_repository_unsigned": True,
-        "rollout_ledger": str(tmp_path / "rollouts"),
-        "rollout_waves": ["25%", "100%"],
-        **AT_ONCE,
-    }
+    variables = {**at_once(tmp_path / "rollouts"), "rollout_waves": ["25%", "100%"]}
     hosts = {name: device.inventory() for name, device in fleet.items()}
     return Awx(tmp_path, Inventory(hosts, {"edge": list(hosts)}, variables))
 

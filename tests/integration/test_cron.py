@@ -17,7 +17,7 @@ from cron_controller import CronController
 from device import Device
 from links import REPOSITORY
 from releases import read_release
-from rollouts import AT_ONCE
+from rollouts import at_once
 
 CRONTAB = REPOSITORY / "examples" / "cron" / "edgeml-fleet"
 GUARD_SECONDS = 240
@@ -27,12 +27,7 @@ def test_cron_heals_a_device_quietly_and_mails_what_is_wrong(tmp_path: Path, mac
     device = machines["edge-s1"]
     device.reset()
     device.serve(read_release(DIGITS, "digits", "1.0.0"))
-    variables = {
-        "model_repository": str(DIGITS),
-        "model_repository_unsigned": True,
-        "rollout_ledger": str(tmp_path / "rollouts"),
-        **AT_ONCE,
-    }
+    variables = at_once(tmp_path / "rollouts")
     release = {"model_name": "digits", "model_version": "1.1.0"}
     run = Ansible(tmp_path, [device]).run("edgeml.fleet.rollout", **variables, **release)
     assert run.code == 0, run

@@ -22,7 +22,7 @@ from controller import DIGITS
 from device import Device
 from links import REPOSITORY
 from releases import read_release
-from rollouts import AT_ONCE
+from rollouts import at_once
 
 DEFINITION = REPOSITORY / "examples" / "awx" / "execution-environment.yml"
 PATH = f"{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -117,12 +117,9 @@ def test_playbooks_run_with_the_core_and_what_was_found(
     device.reset()
     device.serve(read_release(DIGITS, "digits", "1.0.0"))
     variables = {
-        "model_repository": str(DIGITS),
-        "model_repository_unsigned": True,
+        **at_once(tmp_path / "rollouts"),
         "model_name": "digits",
         "model_version": "1.1.0",
-        "rollout_ledger": str(tmp_path / "rollouts"),
-        **AT_ONCE,
         # One that needs a time zone, and is always open.
         "rollout_window": ["00:00-24:00 Europe/Berlin"],
     }

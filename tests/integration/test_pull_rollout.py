@@ -24,6 +24,7 @@ from links import PYTHON_PATH
 from mosquitto import Broker, Peer
 from pulled import FLEET, PulledFleet
 from releases import read_release
+from rollouts import judged
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import look_topic
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
@@ -139,17 +140,7 @@ class Site:
 
     def rollout(self, version: str, *options: str, **changes: Any) -> Run:
         """Roll a release out while the devices look."""
-        variables = {
-            "model_name": "digits",
-            "model_version": version,
-            "rollout_waves": WAVES,
-            "rollout_soak_seconds": 0,
-            "rollout_device_silence_seconds": 3,
-            "rollout_min_ready_seconds": 0.2,
-            "rollout_limits": {"latency_ratio_max": 1000},
-            "rollout_ledger": str(self.ansible.directory / "ledger"),
-            **changes,
-        }
+        variables = {**judged(version, self.ansible.directory / "ledger", WAVES), **changes}
         return self.ansible.run("edgeml.fleet.rollout", *options, **variables)
 
     def ledger(self, name: str) -> dict[str, Any]:

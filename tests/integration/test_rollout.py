@@ -21,6 +21,7 @@ import pytest
 from controller import DIGITS, Ansible, Run
 from device import GUARD_SECONDS, Device
 from releases import activate, make_release, publish, read_release
+from rollouts import judged
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
 
@@ -51,18 +52,7 @@ def ansible(tmp_path: Path, fleet: Fleet) -> Ansible:
 
 def variables(version: str, ansible: Ansible, **changes: Any) -> dict[str, Any]:
     limits = changes.pop("limits", {})
-    return {
-        "model_name": "digits",
-        "model_version": version,
-        "rollout_waves": WAVES,
-        "rollout_soak_seconds": 0,
-        "rollout_device_silence_seconds": 3,
-        "rollout_min_ready_seconds": 0.2,
-        # Times are no measure on a machine that runs other tests.
-        "rollout_limits": {"latency_ratio_max": 1000, **limits},
-        "rollout_ledger": str(ansible.directory / "ledger"),
-        **changes,
-    }
+    return {**judged(version, ansible.directory / "ledger", WAVES, **limits), **changes}
 
 
 def rollout(ansible: Ansible, version: str, *options: str, **changes: Any) -> Run:

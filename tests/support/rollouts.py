@@ -7,7 +7,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from controller import DIGITS
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State, Wave
@@ -23,13 +27,6 @@ UNMEASURED: dict[str, None] = dict.fromkeys(
         "latency_ratio_max",
     ]
 )
-# How a rollout of devices on this machine is over at once: nothing soaks, and a busy machine is not slow.
-AT_ONCE: dict[str, Any] = {
-    "rollout_soak_seconds": 0,
-    "rollout_soak_seconds_max": 0,
-    "rollout_min_ready_seconds": 0.2,
-    "rollout_limits": {"latency_ratio_max": 1000},
-}
 HOSTS = ["a", "b", "c", "d"]
 WAVES = (PlannedWave(1, "canary", ("a",)), PlannedWave(2, "100%", ("b", "c")))
 
@@ -42,6 +39,33 @@ def a_rollout(model: str = "digits", version: str = "1.1.0", attempt: int = 1, *
         **changes,
     }
     return Rollout(model=model, version=version, attempt=attempt, **fields)
+
+
+def at_once(ledger: Path) -> dict[str, Any]:
+    """Variables for a rollout of the digits that is over at once: nothing soaks, and a busy machine is not slow."""
+    return {
+        "model_repository": str(DIGITS),
+        "model_repository_unsigned": True,
+        "rollout_ledger": str(ledger),
+        "rollout_soak_seconds": 0,
+        "rollout_soak_seconds_max": 0,
+        "rollout_min_ready_seconds": 0.2,
+        "rollout_limits": {"latency_ratio_max": 1000},
+    }
+
+
+def judged(version: str, ledger: Path, waves: Sequence[Any], **limits: Any) -> dict[str, Any]:
+    """Variables for a rollout of the digits whose waves are judged by what the devices measure, but for their speed."""
+    return {
+        "model_name": "digits",
+        "model_version": version,
+        "rollout_waves": waves,
+        "rollout_soak_seconds": 0,
+        "rollout_device_silence_seconds": 3,
+        "rollout_min_ready_seconds": 0.2,
+        "rollout_limits": {"latency_ratio_max": 1000, **limits},
+        "rollout_ledger": str(ledger),
+    }
 
 
 def wanted_by(

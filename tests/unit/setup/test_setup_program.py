@@ -381,7 +381,7 @@ def test_a_new_process_that_is_not_ready_leaves_the_one_before(place: Place, sys
     place.run(files=[config], units=[unit])
     systemctl.calls()
     systemctl.fail("reload a.service")
-    bundle = {"directory": str(place.root), "names": ["app-2"], "archives": [installer(place)], "arguments": ["app-2"]}
+    bundle = bundle_of(place, "app-2")
     request = {**place.request(files=[{**config, "content": "new"}], units=[unit]), "bundle": bundle}
     with pytest.raises(
         SetupError,
@@ -462,7 +462,7 @@ def test_the_way_back_stays_until_the_trial_has_ended(place: Place, systemctl: S
     place.run(files=[config], units=[UNIT])
     (place.root / "app-1").mkdir()
     way_back, begun = place.directory / "way-back", place.directory / "begun"
-    outdated = {"directory": str(place.root), "pattern": "app-.", "keep": ["app-2"], "lock": f"{place.directory}/lock"}
+    outdated = outdated_but(place, "app-2")
     command = {
         "name": "c",
         "check": ["false"],
@@ -471,14 +471,7 @@ def test_the_way_back_stays_until_the_trial_has_ended(place: Place, systemctl: S
         "undo": ["sh", "-c", 'echo undone >"$1"', "sh", f"{place.root}/undone"],
     }
     sections = {"files": [{**config, "content": "new"}], "units": [UNIT], "outdated": [outdated]}
-    bundle = {
-        "directory": str(place.root),
-        "names": ["app-2"],
-        "arguments": ["app-2"],
-        "archives": [installer(place)],
-        "way_back": str(way_back),
-        "trial": ["touch", str(begun)],
-    }
+    bundle = {**bundle_of(place, "app-2"), "way_back": str(way_back), "trial": ["touch", str(begun)]}
     place.setup().run({**place.request(**sections, commands=[command]), "bundle": bundle})
     assert begun.exists()
     assert (place.root / "app-1").exists(), "what the way leads to"
@@ -504,15 +497,8 @@ def test_what_a_good_trial_removes_is_what_a_later_run_would_remove(place: Place
     for name in ("app-1", "app-0", "other"):
         (place.root / name).mkdir()
     way_back = place.directory / "way-back"
-    outdated = {"directory": str(place.root), "pattern": "app-.", "keep": ["app-2"], "lock": f"{place.directory}/lock"}
-    bundle = {
-        "directory": str(place.root),
-        "names": ["app-2"],
-        "arguments": ["app-2"],
-        "archives": [installer(place)],
-        "way_back": str(way_back),
-        "trial": ["true"],
-    }
+    outdated = outdated_but(place, "app-2")
+    bundle = {**bundle_of(place, "app-2"), "way_back": str(way_back), "trial": ["true"]}
     sections = {"files": [{**config, "content": "new"}], "units": [UNIT], "outdated": [outdated]}
     place.setup().run({**place.request(**sections), "bundle": bundle})
     # The device moves the way back when the trial has ended.
@@ -522,6 +508,16 @@ def test_what_a_good_trial_removes_is_what_a_later_run_would_remove(place: Place
     setup = place.setup()
     setup.run({**place.request(**sections), "bundle": bundle})
     assert setup.changes == [], "nothing is left for a later run"
+
+
+def outdated_but(place: Place, name: str) -> dict[str, Any]:
+    """All installations but one."""
+    return {"directory": str(place.root), "pattern": "app-.", "keep": [name], "lock": f"{place.directory}/lock"}
+
+
+def bundle_of(place: Place, name: str) -> dict[str, Any]:
+    """What installs an empty directory."""
+    return {"directory": str(place.root), "names": [name], "archives": [installer(place)], "arguments": [name]}
 
 
 def installer(place: Place) -> str:
@@ -543,7 +539,7 @@ def test_a_new_installation_that_does_not_start_makes_way_for_the_one_before(
     config, other = place.file("config", "old", restarts="a.service"), place.file("other", "old", mode="0600")
     place.run(files=[config, other], units=[UNIT])
     systemctl.calls()
-    bundle = {"directory": str(place.root), "names": ["app-2"], "archives": [installer(place)], "arguments": ["app-2"]}
+    bundle = bundle_of(place, "app-2")
     systemctl.fail("restart a.service")
     undo = [
         "sh",

@@ -121,6 +121,10 @@ options:
     type: list
     elements: dict
     default: []
+  measure_again:
+    description: Whether to measure again what a publication of the last 7 days measured on this machine.
+    type: bool
+    default: false
   device_image:
     description: >-
       Docker image of an aarch64 device, in which each variant runs too; none: no emulation.

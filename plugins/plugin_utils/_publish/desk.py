@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.process import ProcessGroup
 
+from .measurements import REFERENCE, Measurements, read_measurement, this_machine
 from .model import COLLECTION, Model, PublishError
 
 if TYPE_CHECKING:
@@ -74,24 +75,34 @@ class Measured:
 
 @dataclass(frozen=True)
 class Place:
-    """Where versions run: a command that starts Python, and the path at which Python finds the tools."""
+    """Where versions run: a command that starts Python, and the path at which Python finds the tools.
+
+    ``told_by`` is what tells the place from others whose measurements differ; "" where none of it is kept.
+    """
 
     architecture: str
     python: Sequence[str]
     python_path: str
     what: str
+    told_by: str = ""
 
 
 class Desk:
-    """Runs versions. ``work`` is a directory for what is passed to and fro."""
+    """Runs versions. ``work`` is a directory for what is passed to and fro.
 
-    def __init__(self, work: str, python: str = sys.executable) -> None:
+    ``kept`` are the measurements of other publications on this machine: what they measured is not run again.
+    ``taken_over`` counts these.
+    """
+
+    def __init__(self, work: str, python: str = sys.executable, kept: Measurements | None = None) -> None:
         self.work = work
+        self._kept = kept
+        self.taken_over = 0
         self.code = os.path.join(work, "code")
         os.mkdir(self.code)
         for name, parts in _PACKAGES.items():
             os.symlink(os.path.join(COLLECTION, *parts), os.path.join(self.code, name))
-        self.here = Place(platform.machine(), [python, "-B"], self.code, "this machine")
+        self.here = Place(platform.machine(), [python, "-B"], self.code, "this machine", this_machine())
 
     def elsewhere(self, python: str) -> Place:
         """The same machine, with another Python."""
@@ -121,7 +132,30 @@ class Desk:
     def measure_all(
         self, directories: Sequence[str], samples: str | None, place: Place, *, reference: str | None = None
     ) -> list[Measured | RunFailedError]:
-        """Run the samples through versions, in one process: of each, what was measured, or why it does not run."""
+        """Run the samples through versions, in one process: of each, what was measured, or why it does not run.
+
+        What another publication measured is taken from there.
+        """
+        if self._kept is None or not place.told_by:
+            return self._measure_now(directories, samples, place, reference)
+        kept = self._kept
+        keys = [
+            kept.key(self.code, place.told_by, directory, samples, reference is not None) for directory in directories
+        ]
+        results = {key: _read_kept(path, reference) for key in keys if (path := kept.get(key)) is not None}
+        self.taken_over += len(results)
+        left = [(key, directory) for key, directory in zip(keys, directories, strict=True) if key not in results]
+        if left:
+            measured = self._measure_now([directory for _key, directory in left], samples, place, reference)
+            for (key, _directory), found in zip(left, measured, strict=True):
+                results[key] = found
+                if isinstance(found, Measured):
+                    kept.put(key, found.said, found.outputs, reference)
+        return [results[key] for key in keys]
+
+    def _measure_now(
+        self, directories: Sequence[str], samples: str | None, place: Place, reference: str | None
+    ) -> list[Measured | RunFailedError]:
         import numpy as np
 
         with tempfile.TemporaryDirectory(dir=self.work) as outputs:
@@ -182,6 +216,13 @@ class Desk:
             failure = RunFailedError(f"{place.what}: the runtime ended {ended} and said: {lines[0][:300]}")
             results += [failure] * (count - len(results))
         return results
+
+
+def _read_kept(path: str, reference: str | None) -> Measured | RunFailedError:
+    """A measurement of before; its drift reference goes to ``reference``."""
+    if reference is not None:
+        shutil.copyfile(os.path.join(path, REFERENCE), reference)
+    return Measured(*read_measurement(path))
 
 
 def _place(location: str, target: str, *, linked: bool) -> None:

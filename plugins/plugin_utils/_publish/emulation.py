@@ -23,6 +23,7 @@ import tempfile
 from typing import Iterable
 
 from .desk import SECONDS_MAX, Place
+from .measurements import cache_directory, this_machine
 from .model import COLLECTION, RUNTIMES, PublishError
 
 IMAGES = "edgeml-fleet/device"
@@ -75,7 +76,9 @@ def find(image: str | None, work: str, formats: Iterable[str]) -> tuple[Place | 
         *_docker(chosen, *volumes, "--env", f"PYTHONPATH={python_path}", "--workdir", work),
         "timeout", str(SECONDS_MAX), "python3", "-B",
     ]  # fmt: skip
-    return Place("aarch64", command, python_path, f"an emulated device ({chosen})"), ""
+    # The kernel is this machine's, the runtimes are those of the packages.
+    told = json.dumps([this_machine(), _image_id(chosen), os.path.basename(packages)])
+    return Place("aarch64", command, python_path, f"an emulated device ({chosen})", told), ""
 
 
 def runtime_version(python: str, runtime: str) -> str:
@@ -92,6 +95,10 @@ def _image() -> str | None:
     return names[0] if names else None
 
 
+def _image_id(image: str) -> str:
+    return _output(["docker", "image", "inspect", "--format", "{{.Id}}", image]).strip()
+
+
 def _docker(image: str, *options: str) -> list[str]:
     user = f"{os.getuid()}:{os.getgid()}"
     return ["docker", "run", "--rm", "--network", "none", "--platform", "linux/arm64", "--user", user, *options, image]
@@ -106,7 +113,7 @@ def _packages(version: str, formats: Iterable[str]) -> str:
             digest = hashlib.sha256(json.dumps(wanted).encode() + file.read()).hexdigest()[:16]
     except OSError as error:
         raise PublishError(f"the image has Python {version}, for which the role has no packages") from error
-    cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "edgeml-publish")
+    cache = cache_directory()
     found = os.path.join(cache, f"aarch64-{digest}")
     if not os.path.isdir(found):
         os.makedirs(cache, exist_ok=True)

@@ -130,6 +130,10 @@ class ReleaseOptions:
     recipe_python: str | None = field(
         default=None, metadata=_is("path", "the Python that a recipe runs with (this one)")
     )
+    measure_again: bool = field(
+        default=False,
+        metadata=_is("bool", "whether to measure again what a publication of the last 7 days measured on this machine"),
+    )
     report: str | None = field(default=None, metadata=_is("path", "where the HTML report is written"))
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,6 +151,7 @@ _OF_THE_DESK = (
     "recipe_python",
     "runtime_pythons",
     "device_image",
+    "measure_again",
 )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from .desk import Desk
+from .measurements import Measurements, cache_directory
 from .model import Progress
 from .options import ReleaseOptions
 
@@ -36,7 +37,8 @@ class Publication:
     def begin(cls, options: ReleaseOptions, progress: Progress, work: str) -> Publication:
         """Begin a publication; ``work`` is an empty directory for its files."""
         started = utc_now()
-        return cls(options, progress, Desk(work), started, options.created or started)
+        kept = None if options.measure_again else Measurements(os.path.join(cache_directory(), "measurements"))
+        return cls(options, progress, Desk(work, kept=kept), started, options.created or started)
 
     def path(self, name: str) -> str:
         """Where a file of this publication is while it runs."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 import tempfile
 from typing import Any, Iterable, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
+
 from .candidate import Candidate
 from .conversion import outputs_shapes, right_outputs, run_source
 from .deltas import add_deltas
@@ -27,6 +29,7 @@ from .device_tests import (
 from .document import make_document
 from .holdout import Holdout, make_holdout, reasons_against_source
 from .make_variants import formats_of, make_candidates
+from .measurements import DAYS_KEPT
 from .model import ModelFile, Progress, RefusedError, file_of
 from .options import ReleaseOptions
 from .publication import Publication, Published
@@ -72,6 +75,11 @@ def _run(publication: Publication, *, check: bool) -> Published:
         progress.step(f"publishing into {options.repository}")
         changed = publish(options.repository, made.document, made.locations)
         add_deltas(options.repository, deltas)
+    if publication.desk.taken_over:
+        publication.notes.append(
+            f"{counted(publication.desk.taken_over, 'measurement')} of the last {DAYS_KEPT} days on this machine taken "
+            "over, of the same files and samples with the same tools; measure_again has all measured again"
+        )
     table = [candidate.row() for candidate in candidates]
     facts = _facts(publication, holdout, source)
     return Published(changed, made.document, made.release.digest, table, facts, tuple(publication.notes))

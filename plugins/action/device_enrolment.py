@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 from typing import Any, ClassVar
@@ -52,12 +53,13 @@ class ActionModule(ControllerAction):
                 raise AnsibleActionFail("request: expected device as well, the device that it is of")
             result.update(enrolment.sign_request(args["device"], args["request"], args["replace"]))
         elif args["source"]:
-            desk = enrolment.desk(args["source"], args["reader"] or result.get("reader"), args["ca_file"])
-            for signed in enrolment.accept(desk, args["accept"], args["replace"]):
-                result["signed"].append(signed)
-            if args["renew"]:
-                result["signed"] += enrolment.renew(desk)
-            result["waiting"] = enrolment.waiting(desk, {entry["fingerprint"] for entry in result["signed"]})
+            reader = args["reader"] or result.get("reader")
+            with contextlib.closing(enrolment.desk(args["source"], reader, args["ca_file"])) as desk:
+                for signed in enrolment.accept(desk, args["accept"], args["replace"]):
+                    result["signed"].append(signed)
+                if args["renew"]:
+                    result["signed"] += enrolment.renew(desk)
+                result["waiting"] = enrolment.waiting(desk, {entry["fingerprint"] for entry in result["signed"]})
         elif args["accept"] or args["renew"]:
             raise EdgemlError("accept and renew need source, where the requests are")
-        return {**result, "changed": bool(changed or result["signed"])}
+        return {**result, "changed": bool(changed or result["signed"]), "diff": enrolment.diff()}

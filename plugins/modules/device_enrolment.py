@@ -67,8 +67,8 @@ attributes:
     support: full
     description: Signs nothing, and says what it would sign.
   diff_mode:
-    support: none
-    description: Certificates are in the result.
+    support: full
+    description: Shows for each device the key and the end of the certificate that it had, and of the one that it gets.
   platform:
     support: full
     platforms: posix

@@ -180,7 +180,8 @@ class PullingDevice:
     def __init__(self, fleet: PulledFleet, name: str, changes: Mapping[str, Any]) -> None:
         self.fleet, self.name = fleet, name
         self.directory = fleet.directory / "devices" / name
-        (self.directory / "store").mkdir(parents=True)
+        for part in ("store", "run"):
+            (self.directory / part).mkdir(parents=True)
         self.store = Store(str(self.directory / "store"))
         own = fleet.authority.issue(name, self.directory / "device.pem")
         web = fleet.nginx is not None
@@ -195,6 +196,7 @@ class PullingDevice:
             "ca_file": str(fleet.ca) if web else None,
             "mailbox": fleet.mailbox_url if web else "http://127.0.0.1:1/reports",
             "state": str(self.directory / "state"),
+            "runtime": str(self.directory / "run"),
             "store": str(self.directory / "store"),
             "strategy": "none",
             **changes,

@@ -12,8 +12,8 @@ Whoever flashes devices runs it once. A timer of the role ``pull_agent`` runs it
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
-import http.client
 import json
 import os
 import sys
@@ -22,13 +22,11 @@ from urllib.parse import urlsplit
 
 from .._common.errors import EdgemlError
 from .._common.files import DurableTree
-from .._common.pull_packages import use_pull_packages
-from .._common.tls import client_context
+from .._common.mailbox import MailboxClient
 
 CONFIG = "/etc/edgeml/pull.json"
 DIRECTORY = "/etc/edgeml/pull"
 AUTHORITY = f"{DIRECTORY}/authority.pem"
-TIMEOUT_SECONDS = 30
 CERTIFICATE_BYTES_MAX = 64 << 10
 
 
@@ -36,7 +34,6 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command. Exit code: 0 also while nobody has accepted the request; 1 it failed, 2 for a wrong call."""
     options = _parser().parse_args(arguments)
     try:
-        use_pull_packages()
         result = enroll(options)
     except (EdgemlError, OSError) as error:
         sys.stderr.write(f"edgeml: {error}\n")
@@ -71,14 +68,15 @@ def enroll(options: argparse.Namespace) -> dict[str, Any]:
     if desk is None and mailbox and not options.only_request:
         desk = _Mailbox(mailbox, options.ca_file or config.get("ca_file"))
     if desk is not None and (certificate is None or is_due(certificate, now)):
-        answer = desk.fetch(f"{digest}.pem")
-        if answer:
-            certificate = read_certificate(answer, authorities, name, digest)
-            if answer != content:
-                DurableTree(os.path.dirname(options.certificate)).replace(options.certificate, answer, 0o644)
-            content = answer
-        if certificate is None or valid_until(certificate) < now:
-            desk.leave(f"{digest}.csr", request)
+        with contextlib.closing(desk):
+            answer = desk.fetch(f"{digest}.pem")
+            if answer:
+                certificate = read_certificate(answer, authorities, name, digest)
+                if answer != content:
+                    DurableTree(os.path.dirname(options.certificate)).replace(options.certificate, answer, 0o644)
+                content = answer
+            if certificate is None or valid_until(certificate) < now:
+                desk.leave(f"{digest}.csr", request)
     return {
         "device": name,
         "fingerprint": digest,
@@ -101,44 +99,33 @@ class _Directory:
     def fetch(self, name: str) -> bytes:
         return _read(os.path.join(self._path, name))
 
+    def close(self) -> None:
+        return
+
 
 class _Mailbox:
     """The mailbox of reports. Its certificate is verified; the device has none yet."""
 
     def __init__(self, url: str, ca_file: str | None) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
+        if parts.scheme != "https":
             raise EdgemlError(f"the mailbox: expected an address with https://; found {url!r:.80}")
-        self._url = f"https://{parts.netloc}"
-        self._address = (parts.hostname, parts.port or 443)
-        self._context = client_context(ca_file)
-
-    def leave(self, name: str, content: bytes) -> None:
-        status, _content = self._ask("PUT", name, content)
-        if status not in (200, 201, 204):
-            raise self._refused(status)
-
-    def fetch(self, name: str) -> bytes:
-        status, content = self._ask("GET", name)
-        if status not in (200, 404):
-            raise self._refused(status)
-        return content if status == 200 else b""
-
-    def _refused(self, status: int) -> EdgemlError:
-        return EdgemlError(
-            f"{self._url}: HTTP status {status}; expected the mailbox to take requests. Is enrolment open there?"
+        self._client = MailboxClient(
+            f"https://{parts.netloc}/enroll", error=EdgemlError, ca_file=ca_file, hint=". Is enrolment open there?"
         )
 
-    def _ask(self, method: str, name: str, content: bytes | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPSConnection(*self._address, timeout=TIMEOUT_SECONDS, context=self._context)
-        try:
-            connection.request(method, f"/enroll/{name}", body=content)
-            reply = connection.getresponse()
-            return reply.status, reply.read(CERTIFICATE_BYTES_MAX)
-        except (OSError, http.client.HTTPException) as error:
-            raise EdgemlError(f"{self._url}: cannot be reached: {error or type(error).__name__}") from error
-        finally:
-            connection.close()
+    def leave(self, name: str, content: bytes) -> None:
+        self._client.require(self._client.ask("PUT", name, content), "PUT", name)
+
+    def fetch(self, name: str) -> bytes:
+        reply = self._client.ask("GET", name, bytes_max=CERTIFICATE_BYTES_MAX)
+        if reply.status == 404:
+            return b""
+        self._client.require(reply, "GET", name)
+        return reply.content
+
+    def close(self) -> None:
+        self._client.close()
 
 
 def _read(path: str) -> bytes:

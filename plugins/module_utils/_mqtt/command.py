@@ -18,7 +18,6 @@ from typing import Any, Mapping, Sequence
 
 from .._common.errors import EdgemlError
 from .._common.files import DurableTree
-from .._common.pull_packages import use_pull_packages
 from .._device.store import Store
 from .config import CONFIG, read_config
 
@@ -32,7 +31,6 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         config = read_config(options.config)
-        use_pull_packages()
         # It needs what the role brings.
         from .listener import Listener
 

@@ -60,11 +60,13 @@ class Agent:
         self._sources: list[str] = []
         self.lines: list[str] = []
 
-    def follow(self, location: str, others: Sequence[str]) -> str:
-        """Verify what ``location`` has, an address or a directory, act by it, and queue what is to be reported.
+    def follow(self, source: str, *, location: str, timestamp: str, others: Sequence[str]) -> str:
+        """Verify what a source has at ``location``, an address or a directory, act by it, and queue what is to be
+        reported.
 
-        ``others`` may give files, too. Returns what keeps the device from following, nothing if all is well. Raises
-        LinkError where the source ends in the middle, and RefusedError.
+        ``timestamp`` is the text of its ``timestamp.json``. ``others`` may give files, too. Returns what keeps the
+        device from following, nothing if all is well. Raises LinkError where the source ends in the middle, and
+        RefusedError.
         """
         fetch = self._config.fetch
         tls = Tls(self._config.ca_file, fetch.get("certificate_file"), fetch.get("key_file"))
@@ -79,6 +81,10 @@ class Agent:
             if kind == "expired":
                 # Told once, and not verified anew by each poll.
                 self._keep(clock=clock_state(time.time(), self._state.expires))
+            if kind == "rollback":
+                # What is older than what was seen cannot become newer, and is not verified anew by each poll.
+                kept = {name: self._state.stale[name] for name in self._config.sources if name in self._state.stale}
+                self._keep(stale={**kept, source: {"timestamp": timestamp, "problem": str(error)}})
             raise RefusedError(str(error)) from error
         expires = self._expires()
         handled = {"timestamp": self._timestamp(), "expires": expires, "clock": clock_state(time.time(), expires)}
@@ -227,7 +233,7 @@ class Agent:
         options = {**self._config.fetch, "sources": self._sources}
         if self._config.ca_file is not None:
             options.setdefault("ca_file", self._config.ca_file)
-        settings = rollout.settings
+        settings = rollout.settings_of(self._me.device, self._me.device_class)
         return request._replace(
             manifest=release.document,
             fetch=FetchOptions(**options),

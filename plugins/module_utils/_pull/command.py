@@ -16,10 +16,13 @@ import sys
 from typing import Sequence
 
 from .._common.errors import EdgemlError
+from .backoff import Backoff
 from .config import CONFIG, PullConfig, read_config
 from .memory import Memory
-from .origin import LinkError, is_idle, read_timestamp
+from .origin import LinkError, is_followed, read_timestamp, timestamp_text
 
+# Its starts of the unit are told from those of people and of the broker's listener, who want to know now.
+TIMER = "edgeml-pull.timer"
 USAGE = f"usage: edgeml pull [--config FILE] (default: {CONFIG})\n"
 
 
@@ -40,23 +43,35 @@ def main(arguments: Sequence[str]) -> int:
 
 def pull(config: PullConfig) -> int:
     """Look once by a configuration. Raises EdgemlError and OSError."""
+    backoff = Backoff(config.runtime)
+    if os.environ.get("TRIGGER_UNIT") == TIMER and backoff.skips():
+        return 0
     os.makedirs(config.state, mode=0o750, exist_ok=True)
     memory = Memory(config.state)
     with memory.lock() as free:
         if not free:
             sys.stderr.write("edgeml: another poll is at work\n")
             return 0
-        return _poll(config, memory)
+        return _poll(config, memory, backoff)
 
 
-def _poll(config: PullConfig, memory: Memory) -> int:
+def _poll(config: PullConfig, memory: Memory, backoff: Backoff) -> int:
     state, unreachable, refused, code = memory.state(), [], [], None
     for number, source in enumerate(config.sources):
         try:
             location = _location(source, config)
-            if is_idle(read_timestamp(location, config), state, memory, config.mailbox is not None):
-                return 0
-            code = _act(config, memory, number, location)
+            timestamp = timestamp_text(read_timestamp(location, config))
+            if is_followed(timestamp, state):
+                backoff.reached()
+                is_refused = state.clock != "right"
+                if is_refused:
+                    sys.stderr.write(f"edgeml: {state.problem}\n")
+                return max(int(is_refused), _send(config, memory))
+            known = state.stale.get(source)
+            if known is not None and known["timestamp"] == timestamp:
+                refused.append(str(known["problem"]))
+                continue
+            code = _act(config, memory, number, location, timestamp)
             break
         except LinkError as error:
             unreachable.append(str(error))
@@ -64,6 +79,12 @@ def _poll(config: PullConfig, memory: Memory) -> int:
             refused.append(str(error))
     for problem in (*unreachable, *refused):
         sys.stderr.write(f"edgeml: {problem}\n")
+    if code is not None or refused:
+        backoff.reached()
+    else:
+        skipped = backoff.failed()
+        if skipped:
+            sys.stderr.write(f"edgeml: nobody was reached, so the timer leaves out {skipped} of its moments\n")
     if code is None and refused:
         from .agent import Agent
 
@@ -80,12 +101,12 @@ def _location(source: str, config: PullConfig) -> str:
     return source[len("file://") :] if source.startswith("file://") else source
 
 
-def _act(config: PullConfig, memory: Memory, number: int, location: str) -> int:
+def _act(config: PullConfig, memory: Memory, number: int, location: str, timestamp: str) -> int:
     from .agent import Agent
 
     others = [source for source in config.sources[number + 1 :] if not source.startswith("git+")]
     agent = Agent(config, memory)
-    problem = agent.follow(location, others)
+    problem = agent.follow(config.sources[number], location=location, timestamp=timestamp, others=others)
     for line in agent.lines:
         sys.stdout.write(f"{line}\n")
     if problem:

@@ -26,7 +26,8 @@ class PullConfig(NamedTuple):
     ``key`` are the device's own, ``ca_file`` has the authorities of the servers. ``mailbox`` is the address that
     reports are put to, None for a device that does not report. ``fetch`` has options of
     ``model_swap``'s ``fetch`` beside its sources. ``state`` is the directory of what the device
-    remembers; ``store``, ``server``, ``strategy`` and ``server_unit`` are those of ``model_swap``.
+    remembers, ``runtime`` one in memory; ``store``, ``server``, ``strategy`` and ``server_unit`` are those of
+    ``model_swap``.
     """
 
     device: str
@@ -42,6 +43,7 @@ class PullConfig(NamedTuple):
     poll_seconds: int = 900
     fetch: Mapping[str, Any] = {}
     state: str = "/var/lib/edgeml/pull"
+    runtime: str = "/run/edgeml-pull"
     store: str = "/var/lib/edgeml/store"
     server: str = "/run/edgeml/server.sock"
     strategy: str = "load"

@@ -12,13 +12,12 @@ exists. A report that is there already has arrived before.
 
 from __future__ import annotations
 
-import http.client
-from typing import Any
 from urllib.parse import quote
 
+from .._common.mailbox import MailboxClient
 from .config import PullConfig
 from .memory import Memory
-from .origin import LinkError, connect
+from .origin import LinkError
 
 _EXISTS, _NO_DIRECTORY = 412, (404, 409, 500)
 
@@ -28,47 +27,35 @@ def send_reports(config: PullConfig, memory: Memory) -> int:
     queued = memory.queued()
     if config.mailbox is None or not queued:
         return 0
-    url = f"{config.mailbox.rstrip('/')}/{quote(config.device, safe='')}/"
-    connection, directory = connect(url, config.certificate, config.key, config.ca_file)
-    mailbox = _Mailbox(connection, url, directory)
+    mailbox = _Mailbox(config, config.mailbox)
     try:
         for sequence, path in queued:
             with open(path, "rb") as file:
                 mailbox.put(f"{sequence}.json", file.read())
             memory.sent(path)
-    except (OSError, http.client.HTTPException) as error:
-        raise LinkError(f"{url}: {error or type(error).__name__}") from error
     finally:
-        connection.close()
+        mailbox.client.close()
     return len(queued)
 
 
 class _Mailbox:
-    def __init__(self, connection: Any, url: str, directory: str) -> None:
-        self._connection = connection
-        self._url = url
-        self._directory = directory
+    def __init__(self, config: PullConfig, url: str) -> None:
+        self.client = MailboxClient(
+            url, error=LinkError, ca_file=config.ca_file, certificate=config.certificate, key=config.key
+        )
+        self._directory = f"{quote(config.device, safe='')}/"
         self._is_made = False
 
     def put(self, name: str, content: bytes) -> None:
-        part = f"{self._directory}{name}.part"
-        status = self._ask("PUT", part, content)
-        if status in _NO_DIRECTORY and not self._is_made:
-            self._ask("MKCOL", self._directory)
+        path = f"{self._directory}{name}"
+        part = f"{path}.part"
+        reply = self.client.ask("PUT", part, content)
+        if reply.status in _NO_DIRECTORY and not self._is_made:
+            self.client.ask("MKCOL", self._directory)
             self._is_made = True
-            status = self._ask("PUT", part, content)
-        self._check(status, f"{name}.part")
-        status = self._ask("MOVE", part, headers={"Destination": f"{self._url}{name}", "Overwrite": "F"})
-        if status != _EXISTS:
-            self._check(status, name)
-
-    def _check(self, status: int, name: str) -> None:
-        if not 200 <= status < 300:
-            raise LinkError(f"{self._url}{name}: HTTP status {status}; expected the mailbox to take the report")
-
-    def _ask(self, method: str, path: str, content: bytes | None = None, headers: Any = None) -> int:
-        self._connection.request(method, path, body=content, headers={"User-Agent": "edgeml", **(headers or {})})
-        response = self._connection.getresponse()
-        response.read()
-        status: int = response.status
-        return status
+            reply = self.client.ask("PUT", part, content)
+        self.client.require(reply, "PUT", part)
+        headers = {"Destination": f"{self.client.url}/{path}", "Overwrite": "F"}
+        reply = self.client.ask("MOVE", part, headers=headers)
+        if reply.status != _EXISTS:
+            self.client.require(reply, "MOVE", part)

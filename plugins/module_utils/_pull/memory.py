@@ -20,6 +20,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from .._common.errors import StoreError
@@ -36,7 +37,8 @@ class PullState(NamedTuple):
 
     ``timestamp`` is the ``timestamp.json`` that was handled whole, ``expires`` (seconds since 1970) when
     that ends, ``clock`` how this clock stood to it. ``pending``: something is left to do. ``answered`` has the number
-    of the last question that was answered, by model. ``problem`` is what keeps the device from following.
+    of the last question that was answered, by model. ``problem`` is what keeps the device from following. ``stale``
+    has by source the ``timestamp`` that was older than one that was seen, and the ``problem`` that it was refused by.
     """
 
     sequence: int = 0
@@ -47,6 +49,7 @@ class PullState(NamedTuple):
     pending: bool = False
     answered: Mapping[str, Any] = {}
     problem: str | None = None
+    stale: Mapping[str, Any] = {}
 
 
 class Memory:
@@ -103,8 +106,10 @@ class Memory:
         return sorted((int(number), os.path.join(self._queue, name)) for number, name in found if number.isdigit())
 
     def next_sequence(self) -> int:
-        """The number of the next report."""
-        return max([self.state().sequence, *(sequence for sequence, _path in self.queued())]) + 1
+        """The number of the next report. A device that remembers none begins at the time, in seconds since 1970: above
+        what it used before it was flashed anew or lost its memory."""
+        last = max([self.state().sequence, *(sequence for sequence, _path in self.queued())])
+        return (last or int(time.time())) + 1
 
     def enqueue(self, sequence: int, content: bytes, observation: bool) -> None:
         """Keep a report until it is sent. Of more than QUEUED_MAX the oldest that tells of no swap goes first."""

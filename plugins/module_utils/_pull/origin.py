@@ -17,7 +17,7 @@ from typing import Any
 
 from .._common.errors import EdgemlError
 from .config import PullConfig
-from .memory import Memory, PullState
+from .memory import PullState
 
 TIMESTAMP = "metadata/timestamp.json"
 TIMESTAMP_BYTES_MAX = 16_384
@@ -40,14 +40,14 @@ def clock_state(now: float, expires: float) -> str:
     return "late" if now >= expires else "right"
 
 
-def is_idle(content: bytes, state: PullState, memory: Memory, sends: bool) -> bool:
-    """Whether a poll that found ``content`` as ``timestamp.json`` has nothing to do. ``sends``: reports are sent."""
-    return (
-        not state.pending
-        and content.decode("utf-8", "replace") == state.timestamp
-        and clock_state(time.time(), state.expires) == state.clock
-        and not (sends and memory.queued())
-    )
+def is_followed(timestamp: str, state: PullState) -> bool:
+    """Whether what a source with this ``timestamp.json`` has was followed already, to its end."""
+    return not state.pending and timestamp == state.timestamp and clock_state(time.time(), state.expires) == state.clock
+
+
+def timestamp_text(content: bytes) -> str:
+    """A ``timestamp.json`` as it is remembered."""
+    return content.decode("utf-8", "replace")
 
 
 def read_timestamp(location: str, config: PullConfig) -> bytes:
@@ -129,14 +129,3 @@ def tls_context(url: str, certificate: str | None, key: str | None, ca_file: str
         return client_context(ca_file, certificate, key)
     except (OSError, ValueError) as error:
         raise LinkError(f"{url}: {certificate or ''} {ca_file or ''}: cannot be used for TLS: {error}") from error
-
-
-def connect(url: str, certificate: str | None, key: str | None, ca_file: str | None) -> tuple[Any, str]:
-    """A client of HTTP for the server of ``url``, and the path there. Raises LinkError."""
-    import http.client
-
-    scheme, host, port, path = address(url)
-    if scheme != "https":
-        return http.client.HTTPConnection(host, port, timeout=SILENCE_SECONDS), path
-    context = tls_context(url, certificate, key, ca_file)
-    return http.client.HTTPSConnection(host, port, timeout=SILENCE_SECONDS, context=context), path

@@ -32,7 +32,7 @@ Entry = TypeVar("Entry")
 
 
 class SwapSettings(NamedTuple):
-    """How a device swaps: options of ``model_swap`` that the rollout sets for the whole fleet."""
+    """How a device swaps: options of ``model_swap``."""
 
     min_ready_seconds: float = 2.0
     trial_seconds: float = 300.0
@@ -45,7 +45,8 @@ class DesiredRollout(NamedTuple):
 
     ``groups`` has the members of each group that a wave names; ``only`` the devices that take part, None for all of
     them; ``left_out`` those that do not. ``retry``: also where the release failed before. ``window``: when a device may
-    swap to it.
+    swap to it. ``settings`` are those of most devices; ``class_settings`` has those of the device classes that differ,
+    ``device_settings`` those of the devices that differ from their class.
     """
 
     id: str
@@ -61,6 +62,13 @@ class DesiredRollout(NamedTuple):
     reason: str = ""
     window: Sequence[str] = ()
     settings: SwapSettings = SwapSettings()
+    class_settings: Mapping[str, SwapSettings] = {}
+    device_settings: Mapping[str, SwapSettings] = {}
+
+    def settings_of(self, device: str, device_class: str) -> SwapSettings:
+        """How a device swaps."""
+        of_class = self.class_settings.get(device_class, self.settings)
+        return self.device_settings.get(device, of_class)
 
     def number_of(self, device: str, device_class: str) -> int | None:
         """The number of a device's wave; None for one that takes no part."""
@@ -177,7 +185,10 @@ def _rollout_document(rollout: DesiredRollout) -> dict[str, Any]:
         "salt": rollout.boundaries.salt,
         "waves": [wave._asdict() for wave in rollout.boundaries.waves],
     }
-    return {**rollout._asdict(), "boundaries": boundaries, "settings": rollout.settings._asdict()}
+    document = {**rollout._asdict(), "boundaries": boundaries, "settings": rollout.settings._asdict()}
+    for name in ("class_settings", "device_settings"):
+        document[name] = {key: settings._asdict() for key, settings in document[name].items()}
+    return document
 
 
 def read_desired(content: bytes, fleet: str) -> Desired:
@@ -246,7 +257,13 @@ def _read_rollout(document: Any, where: str) -> DesiredRollout:
         reason=fields["reason"],
         window=_texts(fields["window"], f"{where}.window"),
         settings=_read_settings(fields["settings"], f"{where}.settings"),
+        class_settings=_read_settings_by_name(fields["class_settings"], f"{where}.class_settings"),
+        device_settings=_read_settings_by_name(fields["device_settings"], f"{where}.device_settings"),
     )
+
+
+def _read_settings_by_name(document: Any, where: str) -> Mapping[str, SwapSettings]:
+    return {name: _read_settings(item, f"{where}.{name}") for name, item in _object(document, where).items()}
 
 
 def _read_settings(document: Any, where: str) -> SwapSettings:

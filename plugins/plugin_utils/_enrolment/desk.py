@@ -8,19 +8,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
-import ssl
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.mailbox import MailboxClient
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request import REQUEST_BYTES_MAX, EnrolmentError
 
-TIMEOUT_SECONDS = 60
-LISTING_BYTES_MAX = 16 << 20
 _REQUEST = re.compile(r"([0-9a-f]{64})\.csr")
 
 
@@ -35,6 +31,9 @@ class Desk(Protocol):
 
     def answer(self, digest: str, certificate: str) -> None:
         """Leave a certificate for the device with this key, and remove its request."""
+
+    def close(self) -> None:
+        """Close what is open."""
 
 
 class DirectoryDesk:
@@ -57,56 +56,45 @@ class DirectoryDesk:
         write_whole(str(self._path / f"{digest}.pem"), certificate)
         (self._path / f"{digest}.csr").unlink(missing_ok=True)
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 class MailboxDesk:
     """Requests in a mailbox. ``certificate`` is the file of a reader's certificate, with its key."""
 
     def __init__(self, url: str, certificate: str, ca_file: str | None) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
+        if parts.scheme != "https":
             raise EnrolmentError(f"the mailbox: expected an address with https://; found {url!r:.80}")
-        self._url = f"https://{parts.netloc}/enroll/"
-        context = ssl.create_default_context(cafile=ca_file)
-        try:
-            context.load_cert_chain(certificate)
-        except OSError as error:
-            raise EnrolmentError(
-                f"{certificate}: expected the certificate of a reader with its key; {error}"
-            ) from error
-        self._connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port or 443, timeout=TIMEOUT_SECONDS, context=context
+        self._client = MailboxClient(
+            f"https://{parts.netloc}/enroll",
+            error=EnrolmentError,
+            ca_file=ca_file,
+            certificate=certificate,
+            hint="; is enrolment open there?",
         )
 
     def waiting(self) -> list[str]:
         """The fingerprints that there are requests of."""
-        try:
-            names = [entry["name"] for entry in json.loads(self._ask("GET", "", LISTING_BYTES_MAX))]
-        except (ValueError, TypeError, KeyError) as error:
-            raise EnrolmentError(f"{self._url}: expected a list in JSON; {error}") from error
-        return sorted(match[1] for name in names if (match := _REQUEST.fullmatch(str(name))))
+        entries, _reply = self._client.listing("")
+        return sorted(match[1] for entry in entries if (match := _REQUEST.fullmatch(entry.name)))
 
     def request(self, digest: str) -> bytes:
         """A request, in PEM."""
-        return self._ask("GET", f"{digest}.csr", REQUEST_BYTES_MAX + 1)
+        name = f"{digest}.csr"
+        reply = self._client.ask("GET", name, bytes_max=REQUEST_BYTES_MAX)
+        self._client.require(reply, "GET", name)
+        return reply.content
 
     def answer(self, digest: str, certificate: str) -> None:
         """Leave a certificate, and remove its request."""
-        self._ask("PUT", f"{digest}.pem", 0, certificate.encode("ascii"))
-        self._ask("DELETE", f"{digest}.csr", 0, may_be_gone=True)
+        answer, request = f"{digest}.pem", f"{digest}.csr"
+        self._client.require(self._client.ask("PUT", answer, certificate.encode("ascii")), "PUT", answer)
+        reply = self._client.ask("DELETE", request)
+        if reply.status != 404:
+            self._client.require(reply, "DELETE", request)
 
-    def _ask(
-        self, method: str, name: str, bytes_max: int, content: bytes | None = None, may_be_gone: bool = False
-    ) -> bytes:
-        try:
-            self._connection.request(method, f"/enroll/{name}", body=content)
-            reply = self._connection.getresponse()
-            body = reply.read(bytes_max)
-            # What is longer is not read, so that the connection cannot be used again.
-            if not reply.isclosed():
-                self._connection.close()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise EnrolmentError(f"{self._url}: cannot be reached: {error or type(error).__name__}") from error
-        if not (200 <= reply.status < 300 or (may_be_gone and reply.status == 404)):
-            raise EnrolmentError(f"{self._url}{name}: HTTP status {reply.status} of {method}; is enrolment open there?")
-        return body
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()

@@ -21,7 +21,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request im
     subject_name,
 )
 
-from .authority import Authority
+from .authority import AUTHORITY_DAYS, Authority
 from .desk import Desk, DirectoryDesk, MailboxDesk
 
 with contextlib.suppress(ImportError):
@@ -39,6 +39,15 @@ class Enrolment:
         self._check_mode = check_mode
         self._now = now
         self._loaded: Authority | None = None
+        self._before: dict[str, str] = {}
+        self._after: dict[str, str] = {}
+
+    def diff(self) -> dict[str, str]:
+        """What was changed, or in check mode would be, for Ansible's diff mode: a line for each certificate."""
+        return {
+            side: "".join(f"{name}: {text}\n" for name, text in sorted(found.items()) if text)
+            for side, found in (("before", self._before), ("after", self._after))
+        }
 
     @property
     def _authority(self) -> Authority:
@@ -50,16 +59,21 @@ class Enrolment:
         """Have an authority; return whether one was made."""
         if os.path.exists(os.path.join(self._directory, "ca.pem")):
             return False
+        self._before["authority"], self._after["authority"] = "", f"for {AUTHORITY_DAYS} days"
         if not self._check_mode:
             self._loaded = Authority.create(self._directory)
         return True
 
     def have_reader(self, name: str, path: str) -> bool:
         """Have a certificate of a reader in a file, with its key; return whether it was made, or renewed."""
+        before = ""
         if os.path.exists(path):
             with open(path, "rb") as file:
-                if not is_due(x509.load_pem_x509_certificate(file.read()), self._now):
-                    return False
+                content_before = file.read()
+            if not is_due(x509.load_pem_x509_certificate(content_before), self._now):
+                return False
+            before = _described(content_before)
+        self._before[f"reader {name}"], self._after[f"reader {name}"] = before, f"another key, for {self._days} days"
         if not self._check_mode:
             content = self._authority.issue_reader(name, days=self._days)
             part = f"{path}.part"
@@ -75,6 +89,7 @@ class Enrolment:
         if not self._exists() or not self._authority.is_wanted(name, digest, self._now):
             return {"certificate": self._authority.given(name)} if self._exists() else {}
         signed = [{"device": name, "fingerprint": digest}]
+        self._note(name, digest)
         if self._check_mode:
             return {"signed": signed}
         certificate = self._authority.sign(request.encode(), name, digest, days=self._days, replace=replace)
@@ -105,6 +120,7 @@ class Enrolment:
             claimed = subject_name(read_request(request).subject)
             if claimed != name:
                 raise EnrolmentError(f"{name}: the request of the key {digest} is of the device {claimed}")
+            self._note(name, digest)
             if not self._check_mode:
                 certificate = self._authority.sign(request, name, digest, days=self._days, replace=replace)
                 desk.answer(digest, certificate)
@@ -120,6 +136,7 @@ class Enrolment:
             if not is_due(given, self._now) or valid_until(given) < self._now:
                 continue
             digest = fingerprint(given.public_key())
+            self._note(name, digest)
             if not self._check_mode:
                 desk.answer(digest, self._authority.renew(name, days=self._days))
             signed.append({"device": name, "fingerprint": digest})
@@ -142,5 +159,16 @@ class Enrolment:
             found.append(entry)
         return found
 
+    def _note(self, name: str, digest: str) -> None:
+        """Note for ``diff`` that the device gets a certificate of the key with a fingerprint."""
+        given = self._authority.given(name) if self._exists() else ""
+        self._before[name] = _described(given.encode()) if given else ""
+        self._after[name] = f"key {digest}, for {self._days} days"
+
     def _exists(self) -> bool:
         return not self._check_mode or os.path.exists(os.path.join(self._directory, "ca.pem"))
+
+
+def _described(content: bytes) -> str:
+    certificate = x509.load_pem_x509_certificate(content)
+    return f"key {fingerprint(certificate.public_key())}, until {valid_until(certificate):%Y-%m-%d}"

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Iterable, Mapping
@@ -32,14 +33,14 @@ class Collected:
 
 
 class Collector:
-    """Reads a fleet's mailbox into its book."""
+    """Reads a fleet's mailbox into its book: each report once, and of each device only when there is more of it."""
 
     def __init__(self, settings: PullSettings, mailbox: Mailbox | None = None) -> None:
         self._book = Book(settings.book)
         self._mailbox = mailbox or open_mailbox(settings)
         self._verifier = Verifier(settings.fleet, settings.ca_file)
-        # Numbers of files that were looked at, by device.
-        self._seen: dict[str, int] = {}
+        # What the mailbox said of a device when everything of it had been read.
+        self._marks: dict[str, str | None] = {}
         self._refused: dict[tuple[str, int], str] = {}
 
     def collect(self, devices: Mapping[str, str], question: int, seconds: float) -> Collected:
@@ -64,13 +65,21 @@ class Collector:
 
     def _read(self, waiting: dict[str, str], question: int) -> MailboxError | None:
         """Read what is new of the devices, and take those off that have answered; return what kept it from that."""
+        try:
+            marks = self._mailbox.marks()
+        except MailboxError as error:
+            return error
         trouble = None
         for device, model in list(waiting.items()):
+            mark = marks.get(device, "")
+            if mark is not None and mark == self._marks.get(device):
+                continue
             try:
                 reports = self.update(device)
             except MailboxError as error:
                 trouble = error
                 continue
+            self._marks[device] = mark
             if reports.answer_to(model, question) is not None:
                 del waiting[device]
         return trouble
@@ -78,26 +87,40 @@ class Collector:
     def update(self, device: str) -> DeviceReports:
         """Take what is new of a device; return what it has reported. Raises MailboxError."""
         reports = self._book.read(device)
-        last, changed = self._seen.get(device, 0), False
-        for sequence in self._mailbox.sequences(device):
-            if sequence <= last:
-                continue
-            content = self._mailbox.read(device, sequence)
-            self._seen[device] = sequence
-            try:
-                report, key = self._verifier.verify(content, device, sequence)
-                reports.add(report, key)
-                changed = True
-            except StaleReportError:
-                # What was accepted lies in the mailbox until somebody clears it.
-                continue
-            except ReportError as error:
-                self._refused[device, sequence] = str(error)
-        if changed:
-            self._book.write(device, reports)
+        listed = self._mailbox.sequences(device)
+        seen = reports.seen & set(listed)
+        is_changed = seen != reports.seen
+        reports.seen = seen
+        try:
+            for sequence in listed:
+                if sequence not in seen and (device, sequence) not in self._refused:
+                    is_changed = self._take(device, sequence, reports) or is_changed
+        finally:
+            if is_changed:
+                self._book.write(device, reports)
         return reports
+
+    def _take(self, device: str, sequence: int, reports: DeviceReports) -> bool:
+        """Take one report; return whether it is not to be read again."""
+        content = self._mailbox.read(device, sequence)
+        try:
+            report, key = self._verifier.verify(content, device, sequence)
+            reports.add(report, key)
+        except StaleReportError:
+            # What was accepted before, and is not in the book for some reason.
+            pass
+        except ReportError as error:
+            self._refused[device, sequence] = str(error)
+            return False
+        reports.seen.add(sequence)
+        return True
+
+    def close(self) -> None:
+        """Close the connection to the mailbox."""
+        self._mailbox.close()
 
 
 def wait_for(settings: PullSettings, devices: Iterable[str], model: str, question: int, seconds: float) -> Collected:
     """Wait until devices have answered a question about a model."""
-    return Collector(settings).collect(dict.fromkeys(devices, model), question, seconds)
+    with contextlib.closing(Collector(settings)) as collector:
+        return collector.collect(dict.fromkeys(devices, model), question, seconds)

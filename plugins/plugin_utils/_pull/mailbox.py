@@ -8,21 +8,21 @@
 
 from __future__ import annotations
 
-import http.client
-import json
+import email.utils
 import os
+import time
 from typing import Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.tls import client_context
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.mailbox import MailboxClient
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.report import REPORT_BYTES_MAX
 
 from .settings import PullSettings
 
 _SUFFIX = ".json"
-_LISTING_BYTES_MAX = 16 << 20
-_SECONDS = 30.0
+# Times of changes are whole seconds where a web server says them.
+_FRESH_SECONDS = 2.0
 
 
 class MailboxError(EdgemlError):
@@ -32,11 +32,20 @@ class MailboxError(EdgemlError):
 class Mailbox(Protocol):
     """Where reports arrive."""
 
+    def marks(self) -> dict[str, str | None]:
+        """A mark for each device, which is another one as soon as there is more of it. Raises MailboxError.
+
+        None: nobody can say that of it, because it has just been changed.
+        """
+
     def sequences(self, device: str) -> list[int]:
         """The numbers of the reports that are there of a device, in their order. Raises MailboxError."""
 
     def read(self, device: str, sequence: int) -> bytes:
         """One report. Raises MailboxError."""
+
+    def close(self) -> None:
+        """Close what is open."""
 
 
 class DirectoryMailbox:
@@ -44,6 +53,16 @@ class DirectoryMailbox:
 
     def __init__(self, path: str) -> None:
         self._path = path
+
+    def marks(self) -> dict[str, str | None]:
+        """A mark for each device, which is another one as soon as there is more of it. Raises MailboxError."""
+        now = time.time()
+        try:
+            with os.scandir(self._path) as entries:
+                changed = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+        except OSError as error:
+            raise MailboxError(f"{self._path}: cannot be read: {error.strerror}") from error
+        return {name: _mark(str(moment), moment / 1e9, now) for name, moment in changed.items()}
 
     def sequences(self, device: str) -> list[int]:
         """The numbers of the reports that are there of a device, in their order. Raises MailboxError."""
@@ -64,6 +83,9 @@ class DirectoryMailbox:
         except OSError as error:
             raise MailboxError(f"{path}: cannot be read: {error.strerror}") from error
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def _directory(self, device: str) -> str:
         if "/" in device or device in (".", ".."):
             raise MailboxError(f"{device}: expected the name of a device that pulls to name a directory")
@@ -74,63 +96,36 @@ class WebMailbox:
     """A mailbox that a web server lists in JSON, as nginx does with ``autoindex_format json``."""
 
     def __init__(self, settings: PullSettings) -> None:
-        self._url = settings.mailbox.rstrip("/")
-        parts = urlsplit(self._url)
-        self._path = parts.path
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            try:
-                context = client_context(
-                    settings.mailbox_ca_file or None, settings.certificate_file or None, settings.key_file or None
-                )
-            except (OSError, ValueError) as error:
-                raise MailboxError(
-                    f"rollout_pull: {settings.certificate_file} {settings.mailbox_ca_file}: cannot be used for TLS: "
-                    f"{error}"
-                ) from error
-            self._connection = http.client.HTTPSConnection(
-                parts.hostname or "", parts.port, timeout=_SECONDS, context=context
-            )
-        else:
-            self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_SECONDS)
+        self._client = MailboxClient(
+            settings.mailbox,
+            error=MailboxError,
+            ca_file=settings.mailbox_ca_file or None,
+            certificate=settings.certificate_file or None,
+            key=settings.key_file or None,
+        )
+
+    def marks(self) -> dict[str, str | None]:
+        """A mark for each device, which is another one as soon as there is more of it. Raises MailboxError."""
+        entries, reply = self._client.listing("")
+        now = _seconds(reply.headers.get("date", ""))
+        return {entry.name: _mark(entry.changed, _seconds(entry.changed), now) for entry in entries}
 
     def sequences(self, device: str) -> list[int]:
         """The numbers of the reports that are there of a device, in their order. Raises MailboxError."""
-        content = self._get(f"{quote(device, safe='')}/", _LISTING_BYTES_MAX)
-        if content is None:
-            return []
-        try:
-            return _sequences([str(entry["name"]) for entry in json.loads(content)])
-        except (ValueError, TypeError, KeyError) as error:
-            raise MailboxError(f"{self._url}: expected a listing in JSON (autoindex_format json); {error}") from error
+        return _sequences([entry.name for entry in self._client.listing(f"{quote(device, safe='')}/", True)[0]])
 
     def read(self, device: str, sequence: int) -> bytes:
         """One report. Raises MailboxError."""
-        content = self._get(f"{quote(device, safe='')}/{sequence}{_SUFFIX}", REPORT_BYTES_MAX)
-        if content is None:
-            raise MailboxError(f"{self._url}: the report {sequence} of {device} is gone")
-        return content
+        path = f"{quote(device, safe='')}/{sequence}{_SUFFIX}"
+        reply = self._client.ask("GET", path, bytes_max=REPORT_BYTES_MAX)
+        if reply.status == 404:
+            raise MailboxError(f"{self._client.url}: the report {sequence} of {device} is gone")
+        self._client.require(reply, "GET", path)
+        return reply.content
 
-    def _get(self, path: str, most: int) -> bytes | None:
-        """The content; None where there is none."""
-        for attempt in (1, 2):
-            try:
-                self._connection.request("GET", f"{self._path}/{path}", headers={"User-Agent": "edgeml.fleet"})
-                response = self._connection.getresponse()
-                content = response.read(most + 1)
-                if response.read1(1):
-                    self._connection.close()
-                break
-            except (OSError, http.client.HTTPException) as error:
-                # A server may have closed what was idle.
-                self._connection.close()
-                if attempt == 2:
-                    raise MailboxError(f"{self._url}: cannot be read: {error or type(error).__name__}") from error
-        if response.status == 404:
-            return None
-        if response.status != 200:
-            raise MailboxError(f"{self._url}/{path}: HTTP status {response.status}")
-        return content
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
 
 
 def open_mailbox(settings: PullSettings) -> Mailbox:
@@ -145,3 +140,17 @@ def open_mailbox(settings: PullSettings) -> Mailbox:
 def _sequences(names: list[str]) -> list[int]:
     stems = [name[: -len(_SUFFIX)] for name in names if name.endswith(_SUFFIX)]
     return sorted(int(stem) for stem in stems if stem.isdecimal() and stem.isascii() and len(stem) <= 15)
+
+
+def _mark(changed: str, seconds: float | None, now: float | None) -> str | None:
+    """The time of a change as a mark, in seconds since 1970 ``seconds``; None while another change could have it."""
+    if seconds is None or now is None or now - seconds < _FRESH_SECONDS:
+        return None
+    return changed
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError):
+        return None

@@ -92,7 +92,13 @@ def desired_rollout(rollout: Rollout) -> DesiredRollout | None:
         reason=(rollout.why if stopped else rollout.reason)[:4096],
         window=list(settings.get("window") or ()),
         settings=SwapSettings(**(settings.get("device") or {})),
+        class_settings=_settings_by_name(settings.get("device_classes")),
+        device_settings=_settings_by_name(settings.get("devices")),
     )
+
+
+def _settings_by_name(document: Mapping[str, Mapping[str, Any]] | None) -> dict[str, SwapSettings]:
+    return {name: SwapSettings(**found) for name, found in (document or {}).items()}
 
 
 def merged_model(rollouts: Iterable[Rollout], before: DesiredModel, ask: Ask | None) -> DesiredModel:

@@ -59,7 +59,8 @@ class Answer:
 
 @dataclass
 class DeviceReports:
-    """What a device has reported. ``sequences`` has the last number for each of its keys, by the key's fingerprint,
+    """What a device has reported. ``seen`` has the numbers of those that are in the mailbox and were read;
+    ``sequences`` the last number for each of its keys, by the key's fingerprint,
     ``begun`` the last question by model that it began with, ``answers`` its last word by model, ``problem`` what keeps
     it from following."""
 
@@ -67,6 +68,7 @@ class DeviceReports:
     begun: dict[str, int] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)
     problem: str = ""
+    seen: set[int] = field(default_factory=set)
 
     def add(self, report: Report, key: str) -> None:
         """Take a report that was verified. Raises StaleReportError for one that was there before."""
@@ -113,6 +115,7 @@ class Book:
                 begun={str(model): int(number) for model, number in document["begun"].items()},
                 answers={str(model): Answer(**answer) for model, answer in document["answers"].items()},
                 problem=str(document["problem"]),
+                seen={int(number) for number in document["seen"]},
             )
         except FileNotFoundError:
             return DeviceReports()
@@ -126,6 +129,7 @@ class Book:
             "begun": reports.begun,
             "answers": {model: vars(answer) for model, answer in reports.answers.items()},
             "problem": reports.problem,
+            "seen": sorted(reports.seen),
         }
         os.makedirs(self._directory, exist_ok=True)
         path = self._path(device)

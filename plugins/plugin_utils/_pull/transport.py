@@ -11,6 +11,7 @@ What was published asks them, and what they have reported answers: a step of the
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Mapping
 
 from ansible import constants
@@ -75,6 +76,7 @@ def _settings(action: Any, task_vars: Mapping[str, Any]) -> PullSettings:
 def _updated(settings: PullSettings, device: str, known: DeviceReports) -> DeviceReports:
     """What a device has reported until now; what is known of it where the mailbox cannot be read."""
     try:
-        return Collector(settings).update(device)
+        with contextlib.closing(Collector(settings)) as collector:
+            return collector.update(device)
     except MailboxError:
         return known

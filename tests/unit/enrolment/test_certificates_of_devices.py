@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from device_app import make_app
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import pull_packages
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
@@ -265,6 +267,29 @@ def test_no_device_has_the_name_of_a_reader(tmp_path: Path, authority: Authority
         authority.issue_reader("edge-1", days=9)
 
 
+def test_the_diff_shows_what_a_device_had_and_gets(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    digest, request = fingerprint(key.public_key()), make_request(key, "edge-1").decode()
+    for check_mode in (True, False):
+        operator = enrolment(tmp_path, check_mode=check_mode)
+        operator.create()
+        operator.have_reader("controller", str(tmp_path / "authority" / "reader-controller.pem"))
+        assert operator.diff() == {
+            "before": "",
+            "after": "authority: for 3650 days\nreader controller: another key, for 90 days\n",
+        }
+    operator = enrolment(tmp_path)
+    operator.sign_request("edge-1", request, False)
+    assert operator.diff() == {"before": "", "after": f"edge-1: key {digest}, for 90 days\n"}
+    operator = enrolment(tmp_path)
+    operator.sign_request("edge-1", request, False)
+    assert operator.diff() == {"before": "", "after": ""}, "nothing is signed again"
+    later = enrolment(tmp_path, later=61, check_mode=True)
+    until = NOW + datetime.timedelta(days=90)
+    later.sign_request("edge-1", request, False)
+    assert later.diff()["before"] == f"edge-1: key {digest}, until {until:%Y-%m-%d}\n"
+
+
 def test_a_certificate_is_read_whatever_the_clock_says(tmp_path: Path, authority: Authority) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     digest = fingerprint(key.public_key())
@@ -274,8 +299,7 @@ def test_a_certificate_is_read_whatever_the_clock_says(tmp_path: Path, authority
         assert is_due(certificate, datetime.datetime(year, 1, 1, tzinfo=datetime.UTC)) is due
 
 
-def test_the_command(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr(command, "use_pull_packages", lambda: None)
+def test_the_command(tmp_path: Path, authority: Authority, capsys: Any) -> None:
     for name in ("authority.pem", "pull.json"):
         (tmp_path / name).write_bytes(authority.pem if name == "authority.pem" else b'{"device": "edge-7"}')
     files = [
@@ -305,3 +329,14 @@ def test_packages_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pyte
     for _time in range(2):
         pull_packages.use_pull_packages(str(tmp_path))
     assert sys.path == [str(tmp_path), "before"]
+
+
+@pytest.mark.parametrize("name", ["pull", "enroll", "listen"])
+def test_a_command_of_pull_mode_says_what_brings_its_packages(tmp_path: Path, name: str) -> None:
+    make_app(tmp_path)
+    ended = subprocess.run([tmp_path / "edgeml", name], capture_output=True, text=True, check=False, timeout=300)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"edgeml: {pull_packages.PACKAGES}: expected the packages of pull mode; found none. "
+        "The role edgeml.fleet.pull_agent brings them\n"
+    )

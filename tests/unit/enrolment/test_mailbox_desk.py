@@ -80,7 +80,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def desk(server: Server) -> Iterator[MailboxDesk]:
     made = MailboxDesk(f"{server.url}/reports", str(server.client), str(server.ca))
     yield made
-    made._connection.close()
+    made.close()
 
 
 def test_a_request_is_read_and_answered(server: Server, desk: MailboxDesk) -> None:
@@ -129,5 +129,12 @@ def test_a_mailbox_that_is_away(server: Server, desk: MailboxDesk, tmp_path: Pat
 def test_what_is_no_mailbox(server: Server, tmp_path: Path) -> None:
     with pytest.raises(EnrolmentError, match="expected an address with https://"):
         MailboxDesk("http://mailbox.example", str(server.client), None)
-    with pytest.raises(EnrolmentError, match="expected the certificate of a reader with its key"):
+    with pytest.raises(EnrolmentError, match="expected the client's certificate with its key"):
         MailboxDesk(server.url, str(server.ca), None)
+
+
+def test_a_connection_that_the_server_has_closed_is_made_anew(server: Server, desk: MailboxDesk) -> None:
+    server.files = {f"/enroll/{DIGESTS[0]}.csr": b"request"}
+    assert desk.request(DIGESTS[0]) == b"request"
+    desk._client._connection.sock.close()
+    assert desk.request(DIGESTS[0]) == b"request"

@@ -16,7 +16,7 @@ import pytest
 from pulled import MODEL, PulledFleet, rollout
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.module_utils._pull import agent, origin
+from ansible_collections.edgeml.fleet.plugins.module_utils._pull import agent, command, origin
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.config import CONFIG, parse_config
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.memory import QUEUED_MAX, Memory
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Ask
@@ -209,6 +209,82 @@ def test_the_next_source_is_asked_where_one_has_nothing_or_something_wrong(fleet
     poll = other.poll()
     assert (poll.code, other.active) == (1, "1.0.0")
     assert "wrong key" in poll.errors
+
+
+def copied(fleet: PulledFleet, target: Path) -> Path:
+    """Copy the repository as it is now."""
+    shutil.copytree(fleet.signed.path, target)
+    return target
+
+
+def test_a_source_that_is_behind_is_verified_once_and_not_by_each_poll(
+    fleet: PulledFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.publish(fleet.rollout("1.0.0"))
+    behind, good = copied(fleet, tmp_path / "behind"), f"file://{fleet.signed.path}"
+    fleet.publish(fleet.rollout("2.0.0"), fleet.rollout("1.0.0"))
+    device = fleet.device(sources=[good], mailbox=None)
+    assert (device.poll().code, device.active) == (0, "2.0.0")
+    device.document["sources"] = [f"file://{behind}"]
+    first = device.poll()
+    assert (first.code, device.active) == (1, "2.0.0")
+    assert "rollback" in first.errors
+    before = device.snapshot()
+    with monkeypatch.context() as closed:
+        closed.setattr(agent, "Client", None)
+        assert device.poll() == first
+        device.document["sources"] = [f"file://{behind}", good]
+        assert device.poll().code == 0
+    assert device.snapshot() == before
+    # It has caught up, and more.
+    shutil.rmtree(behind)
+    fleet.publish(fleet.rollout("1.0.0"))
+    copied(fleet, behind)
+    assert (device.poll().code, device.active) == (0, "1.0.0")
+
+
+def test_reports_that_wait_for_the_mailbox_have_nothing_verified_anew(
+    fleet: PulledFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = fleet.device()
+    fleet.publish(fleet.rollout("1.0.0"), ask=Ask(1, "swap", f"{MODEL}-1.0.0-1", waves=[1]))
+    device.poll()
+    monkeypatch.setattr(agent, "Client", None)
+    poll = device.poll()
+    assert (poll.code, len(device.queued())) == (0, 2)
+    assert "reports are kept until the mailbox answers" in poll.errors
+
+
+def test_while_nobody_answers_the_timer_leaves_out_up_to_three_of_four_moments(
+    fleet: PulledFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = f"file://{fleet.signed.path}"
+    device = fleet.device(sources=["file:///nowhere"], mailbox=None)
+    with monkeypatch.context() as by_timer:
+        by_timer.setenv("TRIGGER_UNIT", command.TIMER)
+        looked = ["" if poll.errors == "" else "looked" for poll in (device.poll() for _moment in range(11))]
+    assert looked == ["looked", "", "looked", "", "", "", "looked", "", "", "", "looked"]
+    fleet.publish(fleet.rollout("1.0.0"))
+    device.document["sources"] = [good]
+    with monkeypatch.context() as by_timer:
+        by_timer.setenv("TRIGGER_UNIT", command.TIMER)
+        device.poll()
+        assert device.store.models() == [], "its moment is left out"
+    # Somebody wants to know now.
+    assert (device.poll().code, device.active) == (0, "1.0.0")
+    device.document["sources"] = ["file:///nowhere"]
+    with monkeypatch.context() as by_timer:
+        by_timer.setenv("TRIGGER_UNIT", command.TIMER)
+        assert "leaves out 1 of its moments" in device.poll().errors, "it began anew"
+
+
+def test_without_the_units_directory_no_moment_is_left_out(fleet: PulledFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = fleet.device(sources=["file:///nowhere"], runtime="/nowhere/at-all")
+    monkeypatch.setenv("TRIGGER_UNIT", command.TIMER)
+    for _moment in range(3):
+        poll = device.poll()
+        assert "No such file or directory" in poll.errors
+        assert "leaves out" not in poll.errors
 
 
 def test_reports_wait_for_the_mailbox_within_bounds_and_in_order(fleet: PulledFleet) -> None:

@@ -7,13 +7,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pulled import MODEL, PulledFleet, web_fleet
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._pull import memory as memory_module
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.memory import Memory
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.origin import LinkError, address, plain_body
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Ask
@@ -31,21 +35,25 @@ def web(tmp_path: Path) -> Iterator[PulledFleet]:
 def test_reports_arrive_whole_in_their_order_and_once(web: PulledFleet) -> None:
     device = web.device()
     assert (device.poll().code, device.active) == (0, "1.0.0")
-    assert [(report.sequence, report.begun) for report in web.reports()] == [(1, True), (2, False)]
+    first = web.reports()[0].sequence
+    assert [(report.sequence, report.begun) for report in web.reports()] == [(first, True), (first + 1, False)]
     assert device.queued() == []
-    assert sorted(path.name for path in (web.mailbox / "edge-1").iterdir()) == ["1.json", "2.json"]
+    names = sorted(path.name for path in (web.mailbox / "edge-1").iterdir())
+    assert names == [f"{first}.json", f"{first + 1}.json"]
 
 
 def test_a_report_that_arrived_before_the_device_was_killed_arrives_no_second_time(web: PulledFleet) -> None:
     device = web.device()
     device.poll()
-    first = (web.mailbox / "edge-1" / "2.json").read_bytes()
+    number = web.reports()[-1].sequence
+    path = web.mailbox / "edge-1" / f"{number}.json"
+    first = path.read_bytes()
     memory = Memory(device.document["state"])
     with memory.lock():
-        memory.enqueue(2, b"another text", observation=False)
+        memory.enqueue(number, b"another text", observation=False)
     device.poll()
     assert device.queued() == []
-    assert (web.mailbox / "edge-1" / "2.json").read_bytes() == first
+    assert path.read_bytes() == first
 
 
 def test_reports_are_kept_while_the_mailbox_is_away(web: PulledFleet) -> None:
@@ -57,14 +65,29 @@ def test_reports_are_kept_while_the_mailbox_is_away(web: PulledFleet) -> None:
     web.start_web()
     device.poll()
     assert device.queued() == []
-    assert [report.sequence for report in web.reports()] == [1, 2]
+    first, second = (report.sequence for report in web.reports())
+    assert second == first + 1
+
+
+def test_a_device_that_lost_its_memory_reports_under_numbers_that_count(
+    web: PulledFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = web.device()
+    device.poll()
+    last = max(report.sequence for report in web.reports())
+    shutil.rmtree(device.document["state"])
+    # Nobody flashes a device in less.
+    later = time.time() + 60
+    monkeypatch.setattr(memory_module, "time", SimpleNamespace(time=lambda: later))
+    device.poll()
+    assert [report.question for report in web.reports() if report.sequence > last] == [1, 1]
 
 
 def test_a_device_writes_into_no_other_ones_directory(web: PulledFleet) -> None:
     device = web.device()
     device.document["device"] = "edge-2"
     poll = device.poll()
-    assert "edge-2/1.json.part: HTTP status 403" in poll.errors
+    assert ".json.part: HTTP status 403 of PUT" in poll.errors
     assert web.reports("edge-2") == []
     assert len(device.queued()) == 2
 

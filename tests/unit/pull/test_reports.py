@@ -26,7 +26,11 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._pull.report import (
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull import results
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.collect import Collector
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.mailbox import MailboxError, open_mailbox
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.mailbox import (
+    DirectoryMailbox,
+    MailboxError,
+    open_mailbox,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.reports import (
     Book,
     DeviceReports,
@@ -273,3 +277,73 @@ def test_what_the_controller_needs_is_named() -> None:
         with pytest.raises(ArgumentError, match=message):
             read_settings({**values, **changes}, "/srv/models", "/ledger")
     assert read_settings({**values, "mailbox": "https://m/r"}, "/srv", "/l").mailbox == "https://m/r"
+
+
+class CountedMailbox(DirectoryMailbox):
+    """Counts what is asked for."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.listed: list[str] = []
+        self.given: list[tuple[str, int]] = []
+
+    def sequences(self, device: str) -> list[int]:
+        self.listed.append(device)
+        return super().sequences(device)
+
+    def read(self, device: str, sequence: int) -> bytes:
+        self.given.append((device, sequence))
+        return super().read(device, sequence)
+
+
+def aged(path: Path) -> None:
+    """Have a directory as it is when nothing has come for some time."""
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+
+
+def test_each_report_is_read_once_whoever_collects(hall: Hall) -> None:
+    for number in (1, 2, 3):
+        hall.write("edge-1", number, hall.report(number, question=number))
+    for question, given in ((3, [1, 2, 3]), (3, []), (4, [4])):
+        if question == 4:
+            hall.write("edge-1", 4, hall.report(4, question=4))
+        mailbox = CountedMailbox(str(hall.mailbox))
+        found = Collector(hall.settings, mailbox).collect({"edge-1": "plain"}, question, 0)
+        assert (found.missing, found.refused) == ([], [])
+        assert mailbox.given == [("edge-1", number) for number in given]
+    # The mailbox was cleaned, and what is gone is no longer remembered.
+    for number in (1, 2, 3):
+        (hall.mailbox / "edge-1" / f"{number}.json").unlink()
+    hall.collect()
+    assert hall.known().seen == {4}
+
+
+def test_a_device_of_which_nothing_has_come_is_not_asked_for_again(hall: Hall) -> None:
+    names = [f"edge-{number}" for number in (1, 2, 3)]
+    for name in names[:2]:
+        (hall.mailbox / name).mkdir()
+        aged(hall.mailbox / name)
+    mailbox = CountedMailbox(str(hall.mailbox))
+    collector = Collector(hall.settings, mailbox)
+    for _pass in range(3):
+        assert collector.collect(dict.fromkeys(names, "plain"), 1, 0).missing == names
+    assert mailbox.listed == names
+    hall.write("edge-1", 1, hall.report())
+    assert collector.collect(dict.fromkeys(names, "plain"), 1, 0).missing == names[1:]
+    assert mailbox.listed == [*names, "edge-1"]
+
+
+def test_what_was_read_before_the_mailbox_broke_off_counts(hall: Hall) -> None:
+    hall.write("edge-1", 1, hall.report())
+    (hall.mailbox / "edge-1" / "2.json").symlink_to(hall.directory / "ca.pem")
+    for _time in range(2):
+        with pytest.raises(MailboxError, match=r"2\.json: cannot be read"):
+            hall.collect(question=9)
+    assert hall.known().answer_to("plain", 1) is not None
+
+
+def test_a_mailbox_that_is_gone_is_named(hall: Hall) -> None:
+    collector = Collector(hall.settings)
+    hall.mailbox.rmdir()
+    with pytest.raises(MailboxError, match="reports: cannot be read"):
+        collector.collect({"edge-1": "plain"}, 1, 0)

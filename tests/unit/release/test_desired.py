@@ -52,6 +52,7 @@ BOUNDARIES = st.builds(
         max_size=3,
     ),
 )
+SETTINGS = st.builds(SwapSettings, SECONDS, SECONDS, st.dictionaries(TEXTS, NUMBERS, max_size=2), NUMBERS)
 ROLLOUTS = st.builds(
     DesiredRollout,
     id=TEXTS,
@@ -66,7 +67,9 @@ ROLLOUTS = st.builds(
     retry=st.booleans(),
     reason=TEXTS,
     window=HOSTS,
-    settings=st.builds(SwapSettings, SECONDS, SECONDS, st.dictionaries(TEXTS, NUMBERS, max_size=2), NUMBERS),
+    settings=SETTINGS,
+    class_settings=st.dictionaries(TEXTS, SETTINGS, max_size=2),
+    device_settings=st.dictionaries(TEXTS, SETTINGS, max_size=2),
 )
 ASKS = st.builds(
     Ask,
@@ -131,6 +134,8 @@ def test_no_bytes_do_anything_but_be_refused(content: bytes) -> None:
         (("models", "digits", "rollouts", 0, "window"), [1], "window: expected a text"),
         (("models", "digits", "rollouts", 0, "settings", "trial_seconds"), -1, "trial_seconds: expected a number"),
         (("models", "digits", "rollouts", 0, "settings", "keep"), 1.5, "keep: expected a whole number"),
+        (("models", "digits", "rollouts", 0, "class_settings"), {"small": {}}, "class_settings.small"),
+        (("models", "digits", "rollouts", 0, "device_settings"), ["edge-1"], "device_settings: expected an object"),
         (("models", "digits", "ask", "purpose"), "format", "purpose: expected one of read, swap, revert"),
         (("models", "digits", "ask", "waves"), ["1"], "waves: expected a whole number"),
     ],
@@ -178,6 +183,14 @@ def test_a_device_that_takes_no_part_has_no_wave() -> None:
     assert not rollout._replace(left_out=["edge-1"]).has_reached("edge-1", "small")
     assert not rollout._replace(only=["edge-2"]).has_reached("edge-1", "small")
     assert not rollout._replace(reached=0).has_reached("edge-1", "small")
+
+
+def test_a_device_swaps_by_its_own_settings_else_by_those_of_its_class() -> None:
+    (rollout,) = read_desired(json.dumps(a_document()).encode(), "hall").models["digits"].rollouts
+    large, own = SwapSettings(keep=2), SwapSettings(keep=3)
+    rollout = rollout._replace(class_settings={"large": large}, device_settings={"edge-3": own})
+    found = [rollout.settings_of(*device) for device in (("edge-1", "small"), ("edge-2", "large"), ("edge-3", "large"))]
+    assert found == [SwapSettings(), large, own]
 
 
 @pytest.mark.parametrize(

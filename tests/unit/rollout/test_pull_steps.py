@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,6 +111,30 @@ def test_in_check_mode_the_desired_state_is_shown_and_nobody_is_asked(stage: Pul
     assert stage.fleet.publisher.published().version == 0
 
 
+def test_each_device_swaps_by_its_own_variables(stage: PulledStage) -> None:
+    stage.variables["rollout_keep"] = 4
+    for name in ("edge-s1", "edge-s2"):
+        stage.host[name]["rollout_trial_seconds"] = 30
+    stage.host["edge-l1"]["rollout_keep"] = 2
+    stage.variables["rollout_pull"]["report_seconds"] = 0
+    stage.step("plan")
+    stage.batch = stage.waves[0]
+    stage.step("begin_wave")
+    stage.step("collect", purpose="swap")
+    (rollout,) = stage.desired.models[MODEL].rollouts
+    found = {name: rollout.settings_of(name, CLASSES[name]) for name in CLASSES}
+    assert {name: (settings.trial_seconds, settings.keep) for name, settings in found.items()} == {
+        "edge-s1": (30, 4),
+        "edge-s2": (30, 4),
+        "edge-l1": (0, 2),
+        # It is pushed: what its class has would hold.
+        "edge-l2": (0, 2),
+    }
+    stage.host["edge-l1"]["rollout_keep"] = "many"
+    with pytest.raises(ArgumentError, match="edge-l1: rollout_keep: expected a whole number"):
+        stage.step("plan")
+
+
 def test_devices_that_do_not_report_in_time_are_named(stage: PulledStage) -> None:
     stage.variables["rollout_pull"]["report_seconds"] = 0
     stage.step("plan")
@@ -198,13 +223,17 @@ def test_a_mailbox_on_the_web_is_read_by_its_listing(stage: PulledStage, tmp_pat
         "ledger": "",
     }
     mailbox = WebMailbox(PullSettings(**values))
+    assert mailbox.marks() == {"edge-1": None}, "it was changed in this second"
+    os.utime(directory, (1_700_000_000, 1_700_000_000))
+    assert mailbox.marks() == {"edge-1": "Tue, 14 Nov 2023 22:13:20 GMT"}
     assert mailbox.sequences("edge-1") == [7]
     assert mailbox.sequences("edge-2") == []
     assert mailbox.read("edge-1", 7) == b"a report"
     with pytest.raises(MailboxError, match="the report 8 of edge-1 is gone"):
         mailbox.read("edge-1", 8)
+    mailbox.close()
     nobody = WebMailbox(PullSettings(**{**values, "mailbox": "http://127.0.0.1:1/reports"}))
-    with pytest.raises(MailboxError, match="cannot be read"):
+    with pytest.raises(MailboxError, match="cannot be reached"):
         nobody.sequences("edge-1")
     with pytest.raises(MailboxError, match="cannot be used for TLS"):
         WebMailbox(PullSettings(**{**values, "mailbox": "https://x/", "mailbox_ca_file": str(listing)}))

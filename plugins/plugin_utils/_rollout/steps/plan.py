@@ -22,6 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.swap_settings import shared_settings, swap_settings
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 from . import pulling
@@ -55,6 +56,8 @@ def plan(scene: Scene) -> Result:
     if not shown:
         reasons = "; ".join(f"{host} {why}" for host, why in sorted(planned.left_out.items()))
         raise StepError(f"no device to roll out to: {reasons or 'the play has no hosts'}")
+    pulled = pulling.pulled_hosts(scene, [host for wave in shown for host in wave.hosts])
+    device_classes = {host: found["device_class"] for host, found in described.items()}
     rollout = Rollout(
         model=options.model,
         version=options.version,
@@ -67,11 +70,11 @@ def plan(scene: Scene) -> Result:
             "limits": options.limits,
             "window": options.window,
             "concurrency": options.concurrency,
-            "device": _swap_settings(scene),
+            **_swap_settings(scene, fleet, pulled, device_classes),
         },
         plan=Plan(
             waves=tuple(shown),
-            device_classes={host: found["device_class"] for host, found in described.items()},
+            device_classes=device_classes,
             left_out=planned.left_out,
             salt=options.salt or options.model,
             device_class=tuple(options.device_class_variables),
@@ -79,7 +82,6 @@ def plan(scene: Scene) -> Result:
             boundaries=planned.boundaries,
         ),
     )
-    pulled = pulling.pulled_hosts(scene, [host for wave in shown for host in wave.hosts])
     if pulled:
         pulling.check(scene)
     act = not (scene.check_mode or options.plan_only)
@@ -114,15 +116,23 @@ def plan(scene: Scene) -> Result:
     }
 
 
-def _swap_settings(scene: Scene) -> dict[str, Any]:
-    """How devices that pull swap: for all of them as for the device that the plan runs for."""
-    found = DeviceOptions.from_variables(scene.variables)
-    return {
-        "min_ready_seconds": float(found.min_ready_seconds),
-        "trial_seconds": float(found.trial_seconds),
-        "trial_limits": dict(found.trial_limits),
-        "keep": found.keep,
-    }
+def _swap_settings(
+    scene: Scene, fleet: Mapping[str, Mapping[str, Any]], pulled: Sequence[str], device_classes: Mapping[str, str]
+) -> dict[str, Any]:
+    """How the devices that pull swap; without one, how the device does that the plan runs for."""
+    own = scene.host_variables(str(scene.variables.get("inventory_hostname")))
+    names = [name for alternatives in DeviceOptions.names().values() for name in alternatives]
+    # Of the play and the role, and of no device.
+    common = {name: scene.variables[name] for name in names if name in scene.variables and name not in own}
+    known: dict[str, dict[str, Any]] = {}
+    found = {}
+    for host in pulled:
+        values = {**common, **{name: fleet[host][name] for name in names if name in fleet[host]}}
+        key = repr(sorted(values.items(), key=lambda item: item[0]))
+        if key not in known:
+            known[key] = swap_settings(values)
+        found[host] = known[key]
+    return shared_settings(found, device_classes) if found else {"device": swap_settings(scene.variables)}
 
 
 def _waves(scene: Scene, options: RolloutOptions, described: Mapping[str, Any]) -> waves.Plan:

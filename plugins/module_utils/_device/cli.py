@@ -27,7 +27,7 @@ from .facts import device_facts, meminfo
 from .orders import Orders
 from .plan import SwapOptions
 from .request import STORE, SwapRequest
-from .runner import ENVIRONMENT, container_environment, read_image, read_runner
+from .runner import ENVIRONMENT, RUNNER, container_environment, read_image, read_runner
 from .state import ModelServer
 from .store import Store
 from .swap import Swap
@@ -230,7 +230,7 @@ class Command:
 
     def container_environment(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Write what the service's unit needs to know to start the container."""
-        text = container_environment(read_runner(), read_image(self.store.root), meminfo()["MemTotal"])
+        text = container_environment(read_runner(options.runner), read_image(self.store.root), meminfo()["MemTotal"])
         write_whole(options.file, text)
         return {}, ""
 
@@ -369,6 +369,7 @@ def _parser() -> argparse.ArgumentParser:
     environment = add(
         "container-environment", Command.container_environment, "write what the service's container is started with"
     )
+    environment.add_argument("--runner", default=RUNNER, metavar="FILE", help=f"default: {RUNNER}")
     environment.add_argument("--file", default=ENVIRONMENT, metavar="FILE", help=f"default: {ENVIRONMENT}")
     add("upgraded", Command.upgraded, "begin the trial of a new installation, as the installer does")
     add("crashed", Command.crashed, "count a crash of the service, as its unit does")

@@ -22,7 +22,6 @@ from .._common.files import DurableTree
 RUNNER = "/etc/edgeml/runner.json"
 IMAGE = "image.json"
 ENVIRONMENT = "/run/edgeml-container.env"
-USER = "edgeml"
 _REFERENCE = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*:[0-9a-f]{64}")
 _SIZE = re.compile(r"([0-9]+)([KMGT]?)")
 _PERCENTAGE = re.compile(r"([0-9]{1,3})%")
@@ -33,12 +32,14 @@ _MODE = 0o640
 class Runner(NamedTuple):
     """How the service runs. ``engine`` is the path of a container engine's command, and empty for a runner without one.
 
-    ``python`` and ``code`` are where the image has the server's Python and code, ``mounts`` the device's directories
-    that the container has at the same paths, and ``memory_max`` the service's limit in systemd's notation.
+    ``user`` is the service's user and its group; ``python`` and ``code`` are where the image has the server's Python
+    and code, ``mounts`` the device's directories that the container has at the same paths, and ``memory_max`` the
+    service's limit in systemd's notation.
     """
 
     name: str = "native"
     engine: str = ""
+    user: str = "edgeml"
     python: str = ""
     code: str = ""
     mounts: Sequence[str] = ()
@@ -91,15 +92,15 @@ def container_environment(runner: Runner, image: Image | None, memory: int) -> s
             "no image of the server is here yet: set inference_service_image, or roll out a release of kind image"
         )
     limit = memory_bytes(runner.memory_max, memory)
-    return f"EDGEML_IMAGE={image.reference}\nEDGEML_USER={container_user()}\nEDGEML_MEMORY_BYTES={limit}\n"
+    return f"EDGEML_IMAGE={image.reference}\nEDGEML_USER={container_user(runner.user)}\nEDGEML_MEMORY_BYTES={limit}\n"
 
 
-def container_user() -> str:
-    """The service's user and group by their numbers on this device: an image knows no names. Raises StoreError."""
+def container_user(name: str) -> str:
+    """A user and the group of its name by their numbers on this device: an image knows no names. Raises StoreError."""
     try:
-        return f"{pwd.getpwnam(USER).pw_uid}:{grp.getgrnam(USER).gr_gid}"
+        return f"{pwd.getpwnam(name).pw_uid}:{grp.getgrnam(name).gr_gid}"
     except KeyError as error:
-        raise StoreError(f"no user {USER} on this device: the role edgeml.fleet.provision makes it") from error
+        raise StoreError(f"no user {name} on this device: the role edgeml.fleet.provision makes it") from error
 
 
 def memory_bytes(limit: str, total: int) -> int:

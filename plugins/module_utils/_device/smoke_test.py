@@ -23,13 +23,14 @@ from typing import Any, NamedTuple, Sequence, TypeVar
 from .._common.errors import CandidateError
 from .process import ProcessGroup
 from .request import STORE
-from .runner import USER, Image, Runner, container_user, read_image, read_runner
+from .runner import Image, Runner, container_user, read_image, read_runner
 from .service_config import LOAD_SECONDS, load_seconds
 from .version import Version
 
 # For a server that loads as long as it does by default; what it may take longer is added.
 SECONDS = 180
 ROOT = "/opt/edgeml"
+USER = "edgeml"
 
 # A third of a processor that others want, too: less, and on a busy device it would not end in time.
 _GENTLENESS = 5
@@ -59,6 +60,7 @@ class Runtime(NamedTuple):
     app: str
     engine: str = ""
     image: str = ""
+    user: str = USER
     mounts: Sequence[str] = ()
 
 
@@ -77,7 +79,7 @@ def installed_runtime() -> Runtime | None:
 def image_runtime(runner: Runner, image: Image) -> Runtime:
     """The runtime in an image that the engine has, whether or not the service starts from it already."""
     name = f"image {image.reference.rpartition(':')[2]}"
-    return Runtime(name, runner.python, runner.code, runner.engine, image.reference, runner.mounts)
+    return Runtime(name, runner.python, runner.code, runner.engine, image.reference, runner.user, runner.mounts)
 
 
 class RuntimeTool:
@@ -133,7 +135,7 @@ class RuntimeTool:
         mounts += [f"type=bind,source={path},target={path}" for path in self._writes]
         options = [
             *("--name", self._container, "--rm", "--pull", "never", "--network", "none", "--read-only"),
-            *("--user", container_user(), "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+            *("--user", container_user(runtime.user), "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
             *("--tmpfs", "/tmp", "--workdir", "/", "--oom-score-adj", "1000"),
             *("--env", f"PYTHONPATH={runtime.app}", "--env", "LC_ALL=C.UTF-8"),
             *(("--cpu-shares", str(_CONTAINER_SHARES)) if self._gentle else ()),

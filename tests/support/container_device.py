@@ -1,0 +1,104 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role's unit of a container, rendered for a device that is a directory of this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from links import PYTHON_PATH, REPOSITORY
+
+ROLE = REPOSITORY / "roles" / "inference_service"
+COMMAND = ROLE / "files" / "device" / "edgeml"
+# The image is empty: the programs are this machine's, read-only.
+PROGRAMS = ("/usr", "/lib", "/lib64", sys.base_prefix, str(Path(sys.prefix).resolve()), str(REPOSITORY))
+
+
+class ContainerDevice:
+    """The paths of a device below ``directory``, with the role's own templates. Its service runs as root."""
+
+    def __init__(self, directory: Path, engine: str, name: str) -> None:
+        self.directory = directory
+        self.engine = engine
+        self.name = name
+        self.command = directory / "edgeml"
+        self.command.write_text(f'#!/bin/sh\nPYTHONPATH={PYTHON_PATH} exec {sys.executable} {COMMAND} "$@"\n')
+        self.command.chmod(0o755)
+        paths = [str(directory / name) for name in ("etc", "store", "run", "log")]
+        runner = {
+            "name": Path(engine).name,
+            "engine": engine,
+            "user": "root",
+            "python": sys.executable,
+            "code": str(PYTHON_PATH),
+            "mounts": [*paths, *PROGRAMS],
+            "memory_max": "512M",
+        }
+        self.runner = directory / "runner.json"
+        self.runner.write_text(json.dumps(runner))
+        self._paths = dict(
+            zip(
+                ("/etc/edgeml", "/var/lib/edgeml/store", "/run/edgeml", "/var/lib/edgeml-inference"),
+                paths,
+                strict=False,
+            )
+        )
+
+    def unit(self, watchdog_seconds: int) -> str:
+        """The text of the unit."""
+        mounts = [{"path": path, "writable": False} for path in PROGRAMS]
+        mounts += [{"path": path, "writable": number >= 2} for number, path in enumerate(self._paths)]
+        service = {
+            "user": "root",
+            "command": [sys.executable, "-m", "edgeml_server", "--config", "/etc/edgeml/server.json"],
+            "environment": {"PYTHONPATH": str(PYTHON_PATH), "PYTHONDONTWRITEBYTECODE": "1"},
+            "mounts": mounts,
+            "memory_max": "512M",
+            "tasks_max": 256,
+            "open_files_max": 4096,
+            "umask": "0027",
+            "watchdog_seconds": watchdog_seconds,
+            "start_seconds": 240,
+            "stop_seconds": 30,
+            "restart_seconds": 1,
+        }
+        text = render(
+            f"{Path(self.engine).name}.service",
+            __inference_service_description=service,
+            __inference_service_engine=self.engine,
+            __inference_service_container=self.name,
+            __inference_service_python=sys.executable,
+            __inference_service_values={"runner": Path(self.engine).name},
+        )
+        store = f"--store {self._paths['/var/lib/edgeml/store']}"
+        for before, after in {
+            "edgeml recover": f"edgeml recover {store}",
+            "edgeml crashed": f"edgeml crashed {store}",
+            "edgeml relay": "edgeml relay --socket /run/edgeml/notify.sock",
+            "edgeml container-environment": (
+                f"edgeml container-environment {store} --runner {self.runner} --file /run/edgeml-container.env"
+            ),
+            "/run/edgeml-container.env": str(self.directory / "container.env"),
+            "/usr/local/bin/edgeml": str(self.command),
+            "OnFailure=edgeml-rescue.service\n": "",
+            "Type=notify\n": f"Type=notify\nStandardOutput=append:{self.directory}/log.txt\nStandardError=inherit\n",
+            **self._paths,
+        }.items():
+            assert before in text, before
+            text = text.replace(before, after)
+        return text
+
+
+def render(template: str, **variables: Any) -> str:
+    """A template of a runner, as Ansible renders it."""
+    loader = jinja2.FileSystemLoader(ROLE / "templates" / "runners")
+    environment = jinja2.Environment(
+        loader=loader, trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False
+    )
+    return environment.get_template(template).render({"ansible_managed": "Ansible managed", **variables})

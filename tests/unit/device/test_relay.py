@@ -19,7 +19,7 @@ from edgeml_device._device.relay import NO_PROGRESS, Progress, parse_notificatio
 from links import PYTHON_PATH
 
 GUARD_SECONDS = 120
-# Says what its arguments are to where it is told to, one message each; then it ends, or waits when the last one is `wait`.
+# Sends its arguments to the notification socket, one message each, and ends; at the argument `wait` it waits.
 SERVER = """
 import os, signal, socket, sys
 sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -112,7 +112,6 @@ def test_signals_reach_the_server(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     os.mkfifo(ready)
     script = f"trap 'exit 3' TERM; echo >{ready}; while :; do sleep 0.05; done"
-    relay = [sys.executable, "-m", "edgeml_device._device.relay"]
     command = [
         sys.executable,
         "-c",

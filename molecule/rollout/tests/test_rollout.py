@@ -6,23 +6,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import bad_releases
 import pytest
+from containers import GUARD_SECONDS, ContainerController, Containers, docker, kill, wait_for, wait_for_soak
+from links import REPOSITORY
 
-CLONE = Path(__file__).parents[3]
 SMALL, LARGE = ["edge-s1", "edge-s2", "edge-s3"], ["edge-l1", "edge-l2", "edge-l3"]
 DEVICES = [*SMALL, *LARGE]
-GUARD_SECONDS = 600
+FLEET = Containers(DEVICES)
+INVENTORIES = [REPOSITORY / "inventories/quickstart" / name for name in ("hosts.yml", "more_devices.yml")]
 STORE = "/var/lib/edgeml/store"
 FILL_DISK = f"""
 set -eu
@@ -36,115 +30,23 @@ systemctl start edgeml-inference
 FREE_DISK = f"set -eu; systemctl stop edgeml-inference; umount {STORE}; systemctl start edgeml-inference"
 
 
-class Controller:
-    """Runs the collection's playbooks on the fleet, with a ledger and a model repository of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        bad_releases.make_repository(directory / "repository")
-        self.usual: dict[str, Any] = {
-            "model_repository": str(directory / "repository"),
-            "rollout_ledger": str(directory / "ledger"),
-            "rollout_waves": ["25%", "100%"],
-            "rollout_soak_seconds": 2,
-            "rollout_soak_seconds_max": 2,
-            # Six emulated devices share a few processors: what is slow here is many times slower.
-            "rollout_limits": {"latency_ratio_max": 20},
-        }
-
-    def start(self, playbook: str, **variables: Any) -> subprocess.Popen[str]:
-        """Start a playbook."""
-        files = ("hosts.yml", "more_devices.yml")
-        inventories = [f"--inventory={CLONE / 'inventories/quickstart' / name}" for name in files]
-        return subprocess.Popen(
-            ["ansible-playbook", playbook, *inventories, "-e", json.dumps({**self.usual, **variables})],
-            cwd=CLONE,
-            env={
-                **os.environ,
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_FORCE_COLOR": "0",
-                "ANSIBLE_FORKS": "6",
-                "ANSIBLE_SHOW_CUSTOM_STATS": "1",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, playbook: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-        """Run a playbook to its end."""
-        with self.start(playbook, **variables) as process:
-            output, _ = process.communicate()
-        print(output)
-        return subprocess.CompletedProcess(process.args, process.returncode, output)
-
-    def rollout(self, version: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-        """Roll a version out."""
-        return self.run("edgeml.fleet.rollout", model_name="digits", model_version=version, **variables)
-
-    def ledger(self, version: str) -> dict[str, Any]:
-        """The ledger of a version's first attempt."""
-        found: dict[str, Any] = json.loads((self.directory / f"ledger/digits-{version}-1.json").read_text())
-        return found
-
-    def outcomes(self, version: str) -> dict[str, str]:
-        """What became of each device."""
-        return {row["device"]: row["outcome"] for row in self.ledger(version)["devices"]}
-
-    def failed_checks(self, version: str) -> set[str]:
-        """The checks that the last judged wave failed."""
-        wave = self.ledger(version)["waves"][-1]
-        return {finding["check"] for finding in wave["findings"] if finding["verdict"] == "fail"}
-
-
-def docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def on(device: str, command: str) -> str:
-    return docker("exec", f"edgeml-{device}", "sh", "-c", command)
-
-
-def live() -> dict[str, str | None]:
-    """The version that each device serves, by its own word."""
-    found = {}
-    for device in DEVICES:
-        told = json.loads(on(device, "edgeml status --json 2>/dev/null || echo '{}'"))
-        found[device] = told["models"][0]["live"] if told.get("models") else None
-    return found
-
-
-def switches(device: str) -> int:
-    history = json.loads(on(device, "edgeml history digits --json"))["history"]
-    return sum(entry["event"] == "activate" for entry in history)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + GUARD_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-
-
-def wait_for_soak(process: subprocess.Popen[str], wave: int) -> None:
-    """Wait until the devices of a wave have swapped, and it soaks, as the rollout's progress says."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        print(line, end="")
-        if re.search(rf": wave {wave} of \d+ .*: soaks \d+ s", line):
-            return
-    pytest.fail(f"wave {wave} never soaked")
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> ContainerController:
+    directory = tmp_path_factory.mktemp("controller")
+    bad_releases.make_repository(directory / "repository")
+    usual = {
+        "model_repository": str(directory / "repository"),
+        "rollout_waves": ["25%", "100%"],
+        "rollout_soak_seconds": 2,
+        "rollout_soak_seconds_max": 2,
+        # Six emulated devices share a few processors: what is slow here is many times slower.
+        "rollout_limits": {"latency_ratio_max": 20},
+    }
+    return ContainerController(directory, INVENTORIES, usual)
 
 
 @pytest.fixture(scope="module")
-def controller(tmp_path_factory: pytest.TempPathFactory) -> Controller:
-    return Controller(tmp_path_factory.mktemp("controller"))
-
-
-@pytest.fixture(scope="module")
-def waves(controller: Controller) -> list[list[str]]:
+def waves(controller: ContainerController) -> list[list[str]]:
     """The waves as a plan has them."""
     plan = controller.run("edgeml.fleet.rollout", model_name="digits", model_version="1.1.0", rollout_plan_only=True)
     assert plan.returncode == 0
@@ -160,48 +62,46 @@ def test_both_waves_have_both_classes(waves: list[list[str]]) -> None:
 
 
 def test_a_good_release_goes_out_though_devices_are_off_lost_and_full(
-    controller: Controller, waves: list[list[str]]
+    controller: ContainerController, waves: list[list[str]]
 ) -> None:
     off, lost, full = waves[1][:3]
-    docker("stop", "--time=1", f"edgeml-{off}")
-    on(full, FILL_DISK)
-    process = controller.start(
-        "edgeml.fleet.rollout",
-        model_name="digits",
-        model_version="1.1.0",
+    docker("stop", "--time=1", FLEET.container(off))
+    FLEET.on(full, FILL_DISK)
+    process = controller.start_rollout(
+        "1.1.0",
         rollout_soak_seconds=15,
         rollout_soak_seconds_max=15,
         rollout_limits={**controller.usual["rollout_limits"], "max_failures": 2, "reporting_share_min": 0.25},
     )
-    with process:
-        wait_for_soak(process, wave=2)
-        docker("kill", f"edgeml-{lost}")
-        output, _ = process.communicate()
-    print(output)
+    wait_for_soak(process, wave=2)
+    docker("kill", FLEET.container(lost))
+    run = controller.finish(process)
     assert controller.outcomes("1.1.0") == {
         **dict.fromkeys(DEVICES, "updated"),
         off: "away",
         lost: "silent",
         full: "refused",
     }
-    assert process.returncode == 0
+    assert run.returncode == 0
     assert controller.ledger("1.1.0")["state"] == "passed"
     (row,) = [row for row in controller.ledger("1.1.0")["devices"] if row["device"] == full]
     assert "stay free" in row["detail"] or "No space left" in row["detail"]
 
 
-def test_returning_devices_are_brought_to_where_their_cohort_is(controller: Controller, waves: list[list[str]]) -> None:
+def test_returning_devices_are_brought_to_where_their_cohort_is(
+    controller: ContainerController, waves: list[list[str]]
+) -> None:
     off, lost, full = waves[1][:3]
-    on(full, FREE_DISK)
+    FLEET.on(full, FREE_DISK)
     for name in (off, lost):
-        docker("start", f"edgeml-{name}")
-    wait_for(lambda: None not in live().values())
+        docker("start", FLEET.container(name))
+    wait_for(lambda: None not in FLEET.live().values())
     # And one has lost its service.
     gone = waves[0][0]
-    on(gone, "systemctl stop edgeml-inference && rm -r /etc/systemd/system/edgeml-inference.service")
+    FLEET.on(gone, "systemctl stop edgeml-inference && rm -r /etc/systemd/system/edgeml-inference.service")
     run = controller.run("edgeml.fleet.reconcile")
     assert run.returncode == 0
-    assert set(live().values()) == {"1.1.0"}
+    assert set(FLEET.live().values()) == {"1.1.0"}
     quiet = controller.run("edgeml.fleet.reconcile")
     assert quiet.returncode == 0
     assert re.findall(r"changed=(\d+)", quiet.stdout) == ["0"] * len(DEVICES)
@@ -217,9 +117,9 @@ def test_returning_devices_are_brought_to_where_their_cohort_is(controller: Cont
     ids=["bad-accuracy", "slow", "crashing"],
 )
 def test_a_bad_release_stops_at_the_canaries(
-    controller: Controller, waves: list[list[str]], version: str, checks: set[str], outcomes: set[str]
+    controller: ContainerController, waves: list[list[str]], version: str, checks: set[str], outcomes: set[str]
 ) -> None:
-    before = {name: switches(name) for name in waves[1]}
+    before = {name: FLEET.switches(name) for name in waves[1]}
     # A server may crash of the probe set: the first analysis then lacks it, and a later one counts the crashes.
     run = controller.rollout(version, rollout_soak_seconds_max=60)
     assert run.returncode != 0
@@ -228,37 +128,36 @@ def test_a_bad_release_stops_at_the_canaries(
     found = controller.outcomes(version)
     assert {found[name] for name in waves[0]} <= outcomes
     assert {found[name] for name in waves[1]} == {"not started"}
-    assert {name: switches(name) for name in waves[1]} == before
-    wait_for(lambda: set(live().values()) == {"1.1.0"})
+    assert {name: FLEET.switches(name) for name in waves[1]} == before
+    wait_for(lambda: set(FLEET.live().values()) == {"1.1.0"})
     assert controller.run("edgeml.fleet.reconcile").returncode == 0
-    assert set(live().values()) == {"1.1.0"}
+    assert set(FLEET.live().values()) == {"1.1.0"}
 
 
-def test_a_controller_that_was_killed_goes_on_where_it_was(controller: Controller, waves: list[list[str]]) -> None:
+def test_a_controller_that_was_killed_goes_on_where_it_was(
+    controller: ContainerController, waves: list[list[str]]
+) -> None:
     again = bad_releases.AGAIN
-    process = controller.start(
-        "edgeml.fleet.rollout", model_name="digits", model_version=again, rollout_soak_seconds=GUARD_SECONDS
-    )
-    with process:
-        wait_for_soak(process, wave=1)
-        os.killpg(process.pid, signal.SIGKILL)
+    process = controller.start_rollout(again, rollout_soak_seconds=GUARD_SECONDS)
+    wait_for_soak(process, wave=1)
+    kill(process)
     assert controller.ledger(again)["state"] == "running"
-    before = {name: switches(name) for name in waves[0]}
+    before = {name: FLEET.switches(name) for name in waves[0]}
     run = controller.rollout(again)
     assert run.returncode == 0
     assert controller.outcomes(again) == {
         **dict.fromkeys(waves[0], "already there"),
         **dict.fromkeys(waves[1], "updated"),
     }
-    assert {name: switches(name) for name in waves[0]} == before, "nobody is swapped twice"
+    assert {name: FLEET.switches(name) for name in waves[0]} == before, "nobody is swapped twice"
     assert [wave["verdict"] for wave in controller.ledger(again)["waves"]] == ["pass", "pass"], "no gate is skipped"
-    assert set(live().values()) == {again}
+    assert set(FLEET.live().values()) == {again}
 
 
-def test_a_rollout_is_rolled_back_without_a_download(controller: Controller) -> None:
+def test_a_rollout_is_rolled_back_without_a_download(controller: ContainerController) -> None:
     rollout = f"digits-{bad_releases.AGAIN}-1"
     run = controller.run("edgeml.fleet.rollback", rollback_rollout=rollout, model_repository="/nowhere")
     assert run.returncode == 0
-    assert set(live().values()) == {"1.1.0"}
+    assert set(FLEET.live().values()) == {"1.1.0"}
     assert controller.run("edgeml.fleet.reconcile").returncode == 0
-    assert set(live().values()) == {"1.1.0"}
+    assert set(FLEET.live().values()) == {"1.1.0"}

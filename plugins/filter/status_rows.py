@@ -29,6 +29,12 @@ options:
       - A row whose active release is withdrawn, by this or by what its device knows, says why in C(withdrawn). Where
         there is none, the rows have no C(withdrawn).
     type: dict
+  presence:
+    description:
+      - Whether each device is connected to its broker, as M(edgeml.fleet.rollout_step) returns it.
+      - A row says V(online) or V(offline) of a device that is named, in C(presence). Where none is, the rows have no
+        C(presence).
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -46,14 +52,16 @@ _value:
 
 
 def status_rows(
-    devices: Iterable[Mapping[str, Any]], withdrawn: Mapping[str, Mapping[str, str]] | None = None
+    devices: Iterable[Mapping[str, Any]],
+    withdrawn: Mapping[str, Mapping[str, str]] | None = None,
+    presence: Mapping[str, bool] | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each device and model: what is live, active, previous, on trial or failed, and how accurate.
 
     A row whose active release is withdrawn says why, by ``withdrawn``, the reasons by model and version, or by what the
-    device was told. Without any, no row has the column.
+    device was told. ``presence`` is what the broker says of devices. Without any, no row has the column.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     reasons = withdrawn or {}
     for device in devices:
         name, status = device["inventory_hostname"], device.get("status") or {}
@@ -63,6 +71,7 @@ def status_rows(
                 {
                     "device": name,
                     "answers": answers(status),
+                    "presence": _presence((presence or {}).get(name)),
                     "model": model["name"],
                     "live": model.get("live"),
                     "active": model.get("active"),
@@ -76,9 +85,10 @@ def status_rows(
                     ),
                 }
             )
-    if not any(row["withdrawn"] for row in rows):
-        for row in rows:
-            del row["withdrawn"]
+    for column in ("withdrawn", "presence"):
+        if not any(row[column] for row in rows):
+            for row in rows:
+                del row[column]
     return rows
 
 
@@ -93,6 +103,10 @@ def _accuracy(probe: Mapping[str, Any] | None) -> str | None:
 
 def _trial(trial: Mapping[str, Any] | None) -> str | None:
     return f"{trial['seconds']:g} s" if trial else None
+
+
+def _presence(online: bool | None) -> str | None:
+    return None if online is None else "online" if online else "offline"
 
 
 class FilterModule:

@@ -28,11 +28,12 @@ options:
       - V(stop) notes which devices go back after a verdict that is no pass.
       - V(wanted) finds out what each device should be on by the ledger.
       - V(withdrawn) reads which releases nobody may run any more.
+      - V(presence) reads which devices their broker says are there.
       - V(rollback) finds out what to go back from, and notes it in the ledger.
       - V(close) sums up what became of each device.
       - V(fleet) writes the page of the fleet, and the same as JSON, as the playbook C(edgeml.fleet.status) has it.
     type: str
-    choices: [plan, begin_wave, collect, soak, judge, stop, close, wanted, withdrawn, rollback, fleet]
+    choices: [plan, begin_wave, collect, soak, judge, stop, close, wanted, withdrawn, presence, rollback, fleet]
     required: true
   answer:
     description: For O(step=begin_wave), what a person answered who was asked.
@@ -82,7 +83,7 @@ step:
 next:
   description: >-
     What follows. One of V(roll_out), V(swap), V(ask), V(next_wave), V(soak_again), V(revert) and V(end).
-  returned: success, unless O(step) is V(soak), V(collect), V(withdrawn), V(fleet) or V(close)
+  returned: success, unless O(step) is V(soak), V(collect), V(withdrawn), V(presence), V(fleet) or V(close)
   type: str
   sample: next_wave
 verdict:
@@ -122,6 +123,13 @@ withdrawn:
   returned: when O(step=withdrawn)
   type: dict
   sample: {digits: {1.2.0: labels were permuted}}
+presence:
+  description: >-
+    Whether each device is there, by the broker that C(rollout_pull) names; nothing without one. A device that never was
+    is missing.
+  returned: when O(step=presence)
+  type: dict
+  sample: {edge-17: true, edge-18: false}
 state:
   description: How the rollout ended, or V(planned) in check mode.
   returned: when O(step=close) of a rollout

@@ -23,8 +23,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.config import MqttConfig
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.listener import Listener, ListenerError
-from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import device_topic, look_topic
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._look_now import BrokerAddress, look_now
+from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import device_topic, look_topic, rollout_topic
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import (
+    BrokerAddress,
+    RolloutProgress,
+    read_presence,
+    tell_fleet,
+)
 
 
 def wait_for(condition: Callable[[], Any], what: str = "") -> Any:
@@ -141,13 +146,58 @@ def test_the_controller_has_a_fleet_look(tmp_path: Path, broker: Broker) -> None
     device = Device(broker)
     try:
         wait_for(lambda: device.looks == 1)
-        assert look_now(address, "shop") == ""
+        assert tell_fleet(address, "shop", [], look=True) == ""
         wait_for(lambda: device.looks == 2)
     finally:
         device.stop()
     broker.stop()
-    assert "Connection refused" in look_now(address, "shop")
-    assert "No such file" in look_now(address._replace(certificate=str(tmp_path / "absent")), "shop")
+    assert "Connection refused" in tell_fleet(address, "shop", [], look=True)
+    absent = address._replace(certificate=str(tmp_path / "absent"))
+    assert "No such file" in tell_fleet(absent, "shop", [], look=True)
+
+
+def test_progress_is_kept_and_told_again_to_a_broker_that_forgot_it(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, controllers=["controller", "dashboard"])
+    broker.start()
+    address = BrokerAddress("127.0.0.1", broker.port, str(broker.ca), str(broker.certificate("controller")))
+    topic = rollout_topic("shop", "digits")
+
+    def watched() -> dict[str, Any]:
+        peer = Peer(broker, broker.certificate("dashboard"), topics=(topic,))
+        try:
+            return peer.next(topic)
+        finally:
+            peer.close()
+
+    try:
+        first = RolloutProgress("digits", (3, 1), {"state": "running", "wave": 1})
+        assert tell_fleet(address, "shop", [first], look=False) == ""
+        assert watched() == {"counter": (3, 1), "state": "running", "wave": 1}
+        broker.stop()
+        broker.start()
+        second = RolloutProgress("digits", (3, 2), {"state": "passed", "wave": 1})
+        assert tell_fleet(address, "shop", [second], look=True) == ""
+        assert watched() == {"counter": (3, 2), "state": "passed", "wave": 1}
+    finally:
+        broker.stop()
+
+
+def test_who_is_there(broker: Broker) -> None:
+    address = BrokerAddress("127.0.0.1", broker.port, str(broker.ca), str(broker.certificate("controller")))
+    assert read_presence(address, "shop") == {}
+    device, other = Device(broker), Device(broker, "edge-2")
+    try:
+        wait_for(lambda: device.looks == other.looks == 1)
+        other.stop()
+        assert read_presence(address, "shop") == {"edge-1": True, "edge-2": False}
+        # What is no presence says nothing.
+        peer = Peer(broker, broker.certificate("edge-3"))
+        peer.publish(device_topic("shop", "edge-3", "presence"), b"hostile", retain=True)
+        peer.close()
+        assert read_presence(address, "shop") == {"edge-1": True, "edge-2": False}
+    finally:
+        device.stop()
+        other.stop()
 
 
 def test_a_storm_of_triggers_is_one_look(broker: Broker, controller: Peer) -> None:

@@ -26,7 +26,7 @@ from pulled import FLEET, PulledFleet
 from releases import read_release
 from rollouts import judged
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import look_topic
+from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import look_topic, read_message, rollout_topic
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
@@ -170,10 +170,11 @@ def mixed(tmp_path: Path, fleet: dict[str, Device]) -> Iterator[Site]:
 
 def test_a_mixed_fleet_is_one_rollout_with_one_verdict(mixed: Site, tmp_path: Path) -> None:
     (tmp_path / "broker").mkdir()
-    broker = Broker(tmp_path / "broker", fleets=[FLEET])
+    broker = Broker(tmp_path / "broker", fleets=[FLEET], controllers=["controller", "dashboard"])
     mixed.use_broker(broker)
     broker.start()
     peer = Peer(broker, broker.certificate("edge-9"), topics=(look_topic(FLEET),))
+    watcher = Peer(broker, broker.certificate("dashboard"), topics=(rollout_topic(FLEET, "digits"),))
     with Polls(mixed.devices):
         good = mixed.rollout("1.1.0")
         assert good.code == 0, good
@@ -184,6 +185,15 @@ def test_a_mixed_fleet_is_one_rollout_with_one_verdict(mixed: Site, tmp_path: Pa
         # The plan publishes nothing; of each wave, what is to be done, and what is to be read.
         assert peer.messages.qsize() >= 4
         peer.close()
+        told = [read_message(watcher.messages.get()[1]) for _count in range(watcher.messages.qsize())]
+        watcher.close()
+        seen = [message for message in told if message is not None]
+        assert [counter for counter, _content in seen] == sorted({counter for counter, _content in seen})
+        assert [(seen[number][1]["state"], seen[number][1]["wave"]) for number in (0, -1)] == [
+            ("running", 1),
+            ("passed", 2),
+        ]
+        assert seen[-1][1]["outcomes"] == {"updated": 4}
         broker.stop()
 
         bad = mixed.rollout("1.2.0")

@@ -41,7 +41,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._device",
     ),
     # Presence and telemetry of a device, and its triggers.
-    "module_utils._mqtt": ("module_utils._common", "module_utils._device.store"),
+    "module_utils._mqtt": ("module_utils._common", "module_utils._device.describe", "module_utils._device.request"),
     # What a device is asked and what it answers is the contract of both programs.
     "plugin_utils._call": ("module_utils._common", "module_utils._device.request", "plugin_utils._links"),
     # The desk scores answers as a device does, and ends what it started as a device does.
@@ -74,7 +74,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plugin_utils._rollout",
         "plugin_utils._trust",
     ),
-    "plugin_utils._look_now": ("module_utils._common", "module_utils._mqtt.messages"),
+    "plugin_utils._broker": ("module_utils._common", "module_utils._mqtt.messages"),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),
@@ -99,7 +99,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "plugin_utils._enrolment": ("cryptography",),
     "plugin_utils._pull.reports": ("cryptography",),
     # In a function, where a broker is named.
-    "plugin_utils._look_now": ("paho",),
+    "plugin_utils._broker": ("paho",),
     "plugin_utils._trust.repository": ("ansible",),
     "plugin_utils._trust": ("cryptography", "securesystemslib", "tuf"),
     # ansible-core and what ansible-core itself depends on.

@@ -14,14 +14,36 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any, Mapping, Sequence
+from typing import Any, Sequence
 
 from .._common.errors import EdgemlError
 from .._common.files import DurableTree
-from .._device.store import Store
-from .config import CONFIG, read_config
+from .._device.describe import answer_info
+from .._device.request import InfoRequest
+from .config import CONFIG, MqttConfig, read_config
+from .messages import MESSAGE_BYTES_MAX, write_message
 
+# A broker ends the connection of whoever sends more than a message may have, which the topic is a part of.
+_TELEMETRY_BYTES_MAX = MESSAGE_BYTES_MAX - 4096
 PULL_UNIT = "edgeml-pull.service"
+# Of what model_info returns of a model.
+_TOLD = (
+    "active",
+    "previous",
+    "live",
+    "trial",
+    "failed",
+    "withdrawn",
+    "variant",
+    "rollout_id",
+    "active_seconds",
+    "requests",
+    "labels",
+    "drift",
+    "shadow",
+    "resident_bytes",
+    "restarts",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         from .listener import Listener
 
         starts = next_start(config.state)
-        listener = Listener(config, starts, start_pull, lambda: served_versions(Store(config.store)))
+        listener = Listener(config, starts, start_pull, lambda: read_telemetry(config))
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: stop.set())
@@ -63,14 +85,17 @@ def start_pull() -> None:
     subprocess.run(["systemctl", "--no-block", "start", PULL_UNIT], stdin=subprocess.DEVNULL, check=False)
 
 
-def served_versions(store: Store) -> Mapping[str, Any]:
-    """What the device serves, for people: for each model the active version, and whether it is on trial."""
-    models: dict[str, Any] = {}
-    for name in store.models() if store.exists() else []:
-        try:
-            state = store.state(name)
-        except EdgemlError as error:
-            models[name] = {"error": str(error)}
-        else:
-            models[name] = {"active": state.active, "previous": state.previous, "trial": state.trial is not None}
-    return {"models": models}
+def read_telemetry(config: MqttConfig) -> dict[str, Any]:
+    """What is told of the device: of each model what it serves, and what was measured of that."""
+    result = answer_info(InfoRequest(store=config.store, server=config.server))
+    if result.get("failed"):
+        return {"error": result["msg"]}
+    models = {
+        model["name"]: {name: model[name] for name in _TOLD if model.get(name) is not None}
+        for model in result["models"]
+    }
+    told: dict[str, Any] = {"server_live": result["server_live"], "models": models}
+    if len(write_message((0, 0), told)) > _TELEMETRY_BYTES_MAX:
+        told["models"] = {name: {"active": model.get("active")} for name, model in models.items()}
+        told["error"] = "what was measured does not fit into a message"
+    return told

@@ -22,7 +22,7 @@ class MqttConfig(NamedTuple):
     device's own. Telemetry is sent every ``telemetry_seconds``. A message of its own has to come back within
     ``echo_seconds``, or the connection is given up. The device looks at most once in ``look_seconds``, and waits its
     own part of ``spread_seconds`` first, so that a fleet does not ask at once. ``state`` is the directory of its
-    counter.
+    counter; ``store`` and ``server`` are those of ``model_info``.
     """
 
     device: str
@@ -38,6 +38,7 @@ class MqttConfig(NamedTuple):
     spread_seconds: float = 30
     state: str = "/var/lib/edgeml/pull"
     store: str = "/var/lib/edgeml/store"
+    server: str = "/run/edgeml/server.sock"
 
 
 def parse_config(document: Any, origin: str) -> MqttConfig:

@@ -6,14 +6,17 @@
 
 """The topics of a fleet, and what is in their messages. No message carries a command.
 
-A receiver orders what one device says by its *counter*, ``[starts, messages]``: how often the device's listener has
-started, and how many messages it has written since. A broker's retained message can be an older one after a power cut.
+A receiver orders the messages of a topic by their *counter*, a pair of numbers. A device's is how often its listener
+has started, and how many messages it has written since. That of a rollout's progress is the version of the fleet's
+desired state, and the steps that the rollout has made. A broker's retained message can be an older one after a power
+cut.
 """
 
 from __future__ import annotations
 
 import json
 from typing import Any, Mapping
+from urllib.parse import quote
 
 from .._common.records import is_whole
 
@@ -30,13 +33,18 @@ def device_topic(fleet: str, device: str, name: str) -> str:
     return f"edgeml/{fleet}/devices/{device}/{name}"
 
 
+def rollout_topic(fleet: str, model: str) -> str:
+    """Where the controller writes how a model's newest rollout goes on (retained). A ``+`` of a name is ``%2B``."""
+    return f"edgeml/{fleet}/rollouts/{quote(model, safe='')}"
+
+
 def write_message(counter: tuple[int, int], content: Mapping[str, Any]) -> bytes:
-    """A message of a device."""
+    """A message with a counter."""
     return json.dumps({"counter": list(counter), **content}, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def read_message(content: bytes) -> tuple[tuple[int, int], Mapping[str, Any]] | None:
-    """The counter of a message and its content; None for anything else than a message of a device."""
+    """The counter of a message and its content; None for anything else than such a message."""
     try:
         document = json.loads(content.decode("utf-8")) if len(content) <= MESSAGE_BYTES_MAX else None
     except (ValueError, RecursionError):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
@@ -25,6 +26,8 @@ from .plan import Plan, PlannedWave, whole_number
 from .word import Word
 
 SCHEMA = 1
+# Of the reason that is told to those who watch a rollout.
+_WHY_MAX = 1000
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -279,6 +282,27 @@ class Rollout:
     def reached(self) -> int:
         """The highest number of a wave that has begun; 0 for none. Devices up to there belong on the release."""
         return max((wave.number for wave in self.waves), default=0)
+
+    @property
+    def steps(self) -> int:
+        """How many steps it has made: waves that began, verdicts on them, and its end. Grows while a run is at work."""
+        return sum(1 + len(wave.analyses) for wave in self.waves) + (self.state is not State.RUNNING)
+
+    def progress(self) -> dict[str, Any]:
+        """Return where it is, as JSON's types, for those who watch it."""
+        return {
+            "rollout": self.id,
+            "model": self.model,
+            "version": self.version,
+            "state": self.state.value,
+            "why": self.why[:_WHY_MAX],
+            "began": self.began,
+            "ended": self.ended,
+            "wave": self.reached,
+            "waves": len(self.plan.waves),
+            "verdicts": [wave.verdict.value if wave.verdict else None for wave in self.waves],
+            "outcomes": dict(sorted(Counter(outcome.value for outcome in self.outcomes.values()).items())),
+        }
 
     @property
     def outcomes(self) -> dict[str, Outcome]:

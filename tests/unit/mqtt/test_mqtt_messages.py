@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulled import MODEL, PulledFleet
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
-from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.command import main, next_start, served_versions
-from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.config import parse_config, read_config
+from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt import command
+from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.command import main, next_start, read_telemetry
+from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.config import MqttConfig, parse_config, read_config
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.listener import own_delay
 from ansible_collections.edgeml.fleet.plugins.module_utils._mqtt.messages import (
     MESSAGE_BYTES_MAX,
     read_message,
+    rollout_topic,
     write_message,
 )
 
@@ -92,8 +94,49 @@ def test_a_device_has_a_delay_of_its_own() -> None:
     assert 13 < sum(delays) / 1000 < 17
 
 
+def telemetry(store: Path) -> dict[str, Any]:
+    """What a device tells of its store; its server is away."""
+    return read_telemetry(
+        MqttConfig("edge-1", "shop", "broker.example", store=str(store), server=str(store / "absent"))
+    )
+
+
 def test_a_device_without_a_store_serves_nothing(tmp_path: Path) -> None:
-    assert served_versions(Store(str(tmp_path / "absent"))) == {"models": {}}
+    assert telemetry(tmp_path / "absent") == {"server_live": False, "models": {}}
+
+
+def test_a_device_tells_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = PulledFleet(tmp_path)
+    fleet.publish(fleet.rollout("1.0.0"))
+    device = fleet.device()
+    device.poll()
+    told = telemetry(device.directory / "store")
+    assert told["server_live"] is False
+    model = told["models"][MODEL]
+    assert (model["active"], model["rollout_id"]) == ("1.0.0", f"{MODEL}-1.0.0-1")
+    assert model["active_seconds"] >= 0
+    assert not {"baseline", "past", "history"} & set(model)
+    monkeypatch.setattr(command, "_TELEMETRY_BYTES_MAX", 100)
+    assert telemetry(device.directory / "store") == {
+        "server_live": False,
+        "models": {MODEL: {"active": "1.0.0"}},
+        "error": "what was measured does not fit into a message",
+    }
+
+
+def test_a_store_that_is_damaged_is_told(tmp_path: Path) -> None:
+    fleet = PulledFleet(tmp_path)
+    fleet.publish(fleet.rollout("1.0.0"))
+    device = fleet.device()
+    device.poll()
+    (device.directory / "store/models" / MODEL / "state.json").write_text("{")
+    assert "state.json" in telemetry(device.directory / "store")["error"]
+
+
+def test_a_model_may_have_any_name() -> None:
+    assert rollout_topic("shop", "digits") == "edgeml/shop/rollouts/digits"
+    # Somebody who publishes to a topic with a + is cut off.
+    assert rollout_topic("shop", "a+b") == "edgeml/shop/rollouts/a%2Bb"
 
 
 def test_a_wrong_call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

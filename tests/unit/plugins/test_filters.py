@@ -91,6 +91,13 @@ def test_devices_whose_active_release_is_withdrawn_are_named() -> None:
     assert [row["withdrawn"] for row in status_rows.status_rows(devices)] == ["known here", None]
 
 
+def test_what_the_broker_says_of_devices_is_a_column() -> None:
+    devices = [{"inventory_hostname": name, "status": {"server_live": True}} for name in ("a", "b", "c")]
+    rows = status_rows.status_rows(devices, presence={"a": True, "b": False, "gone": True})
+    assert [row["presence"] for row in rows] == ["online", "offline", None]
+    assert all("presence" not in row for row in status_rows.status_rows(devices, presence={"gone": True}))
+
+
 @pytest.mark.parametrize(
     ("status", "answers"),
     [

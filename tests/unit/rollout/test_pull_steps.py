@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from rollout_stage import CLASSES, Stage
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.command import pull
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Desired, read_desired
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import BrokerError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.mailbox import MailboxError, WebMailbox
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.settings import PullSettings
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import StepError
@@ -201,6 +203,25 @@ def test_a_reconciliation_publishes_what_the_ledger_says_and_waits_for_nobody(st
     assert set(stage.noted["calls"]) <= {"edge-l2"}
     assert wanted["msg"] == []
     assert stage.step("collect", purpose="swap")["published"] == 0
+
+
+def test_a_broker_that_is_away_is_named_and_nothing_waits_for_it(stage: PulledStage, tmp_path: Path) -> None:
+    assert stage.step("presence") == {"presence": {}}
+    own = stage.fleet.authority.issue("controller", tmp_path / "controller.pem")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    stage.variables["rollout_pull"].update(
+        report_seconds=0, mqtt_broker="127.0.0.1", mqtt_port=port, certificate_file=str(own)
+    )
+    with pytest.raises(BrokerError, match="Connection refused"):
+        stage.step("presence")
+    stage.step("plan")
+    stage.batch = stage.waves[0]
+    stage.step("begin_wave")
+    collected = stage.step("collect", purpose="swap")
+    assert collected["published"] == 1
+    assert "devices were not told to look" in collected["warnings"][0]
+    assert "Connection refused" in collected["warnings"][0]
 
 
 def test_a_mailbox_on_the_web_is_read_by_its_listing(stage: PulledStage, tmp_path: Path) -> None:

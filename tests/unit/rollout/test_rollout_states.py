@@ -116,6 +116,21 @@ def test_the_course_of_a_rollout() -> None:
     assert (rollout.state, rollout.devices) == (State.PASSED, ({"device": "a"},))
 
 
+def test_whoever_watches_a_rollout_is_told_where_it_is() -> None:
+    planned = a_rollout()
+    begun = planned.with_wave_begun(1, "canary")
+    analysed = begun.with_verdict(1, Verdict.INCONCLUSIVE, [FINDING], {"a": Outcome.UPDATED})
+    failed = analysed.with_verdict(1, Verdict.FAIL, [FINDING], {"a": Outcome.UPDATED, "b": Outcome.SILENT})
+    closed = failed.closed(State.FAILED, "x" * 2000)
+    assert [rollout.steps for rollout in (planned, begun, analysed, failed, closed)] == [0, 1, 2, 3, 4]
+    told = closed.progress()
+    assert (told["rollout"], told["state"], told["wave"]) == (planned.id, "failed", 1)
+    assert (told["waves"], told["verdicts"]) == (len(planned.plan.waves), ["fail"])
+    assert told["outcomes"] == {"silent": 1, "updated": 1}
+    assert len(told["why"]) == 1000
+    assert json.loads(json.dumps(told)) == told
+
+
 def test_an_interrupted_rollout_goes_on() -> None:
     before = a_rollout(began="2026-11-22T01:00:00Z").with_wave_begun(1, "canary")
     again = a_rollout().resumed_from(before)

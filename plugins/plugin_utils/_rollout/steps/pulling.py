@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Callable, Iterable, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Ask
@@ -21,6 +21,8 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import R
 from .scene import SOAKED, Result, Scene, StepError, current_rollout, current_run
 
 if TYPE_CHECKING:
+    from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import BrokerAddress
+    from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.publication import Publication
     from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.settings import PullSettings
 
 PULL = "pull"
@@ -128,11 +130,11 @@ def _ask(scene: Scene, hosts: Sequence[str], model: str, question: Question, rep
 
 def publish(
     scene: Scene, replaced: Rollout | None = None, question: Callable[[int], tuple[str, Ask]] | None = None
-) -> tuple[Any, Any, str]:
+) -> tuple[Publication, PullSettings, str]:
     """Publish what the ledger says, with ``replaced`` in place of its rollout of the same name.
 
-    Returns the publication, the settings, and why devices could not be told to look, if they could not. In check mode
-    nothing is published.
+    Returns the publication, the settings, and why the broker could not be told, if it could not. In check mode nothing
+    is published.
     """
     from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.publication import Publisher
 
@@ -142,17 +144,39 @@ def publish(
         rollouts[replaced.id] = replaced
     newest = sorted(rollouts.values(), key=lambda rollout: (rollout.began, rollout.attempt), reverse=True)
     publication = Publisher(settings, scene.scratch).publish(newest, question, act=not scene.check_mode)
-    is_told = publication.changed and settings.mqtt_broker and not scene.check_mode
-    return publication, settings, _tell(settings) if is_told else ""
+    is_told = settings.mqtt_broker and not scene.check_mode
+    return publication, settings, _tell(settings, publication, newest) if is_told else ""
 
 
-def _tell(settings: PullSettings) -> str:
-    """Have the devices of the fleet look now. Returns why that did not work, or nothing."""
-    from ansible_collections.edgeml.fleet.plugins.plugin_utils._look_now import BrokerAddress, look_now
+def _tell(settings: PullSettings, publication: Publication, newest: Sequence[Rollout]) -> str:
+    """Tell the fleet's broker how its rollouts go on, and have devices look for what was published.
+
+    Returns why that did not work, or nothing.
+    """
+    from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import RolloutProgress, tell_fleet
+
+    found: dict[str, RolloutProgress] = {}
+    for rollout in newest:
+        counter = publication.desired.version, rollout.steps
+        found.setdefault(rollout.model, RolloutProgress(rollout.model, counter, rollout.progress()))
+    return tell_fleet(_address(settings), settings.fleet, list(found.values()), publication.changed)
+
+
+def _address(settings: PullSettings) -> BrokerAddress:
+    from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import BrokerAddress
 
     certificate, key = settings.certificate_file, settings.key_file
-    address = BrokerAddress(settings.mqtt_broker, settings.mqtt_port, settings.mqtt_ca_file, certificate, key)
-    return look_now(address, settings.fleet)
+    return BrokerAddress(settings.mqtt_broker, settings.mqtt_port, settings.mqtt_ca_file, certificate, key)
+
+
+def presence(scene: Scene) -> Result:
+    """Read which devices their broker says are there, if the fleet has one."""
+    from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import read_presence
+
+    if not LedgerOptions.from_variables(scene.variables).pull.get("mqtt_broker"):
+        return {"presence": {}}
+    settings, _ledger = _settings(scene)
+    return {"presence": read_presence(_address(settings), settings.fleet)}
 
 
 def _settings(scene: Scene) -> tuple[PullSettings, str]:

@@ -27,6 +27,7 @@ STEPS: dict[str, Callable[..., Result]] = {
     "close": close.close,
     "wanted": reconcile.wanted,
     "withdrawn": reconcile.withdrawn,
+    "presence": pulling.presence,
     "rollback": rollback.rollback,
     "fleet": fleet.fleet,
 }

@@ -15,8 +15,19 @@ from pathlib import Path
 import pytest
 from authorities import Authority
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils import _look_now
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._look_now import BrokerAddress, look_now
+from ansible_collections.edgeml.fleet.plugins.plugin_utils import _broker
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import (
+    BrokerAddress,
+    BrokerError,
+    read_presence,
+    tell_fleet,
+)
+
+
+def look_now(address: BrokerAddress, fleet: str) -> str:
+    """Have a fleet look, and say nothing else."""
+    return tell_fleet(address, fleet, [], look=True)
+
 
 ACCEPTED, REFUSED = b"\x20\x02\x00\x00", b"\x20\x02\x00\x05"
 
@@ -54,7 +65,7 @@ def test_a_broker_that_does_not_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, problem: str
 ) -> None:
     if answer != REFUSED:
-        monkeypatch.setattr(_look_now, "SECONDS", 0.2 if not answer else 2)
+        monkeypatch.setattr(_broker, "SECONDS", 0.2 if not answer else 2)
     assert problem in look_now(broker(tmp_path, answer), "shop")
 
 
@@ -65,6 +76,11 @@ def test_a_broker_that_is_away(tmp_path: Path) -> None:
     address = BrokerAddress("127.0.0.1", port, "", str(certificate))
     assert look_now(address, "shop") == f"127.0.0.1:{port}: [Errno 111] Connection refused"
     assert "No such file" in look_now(address._replace(certificate=str(tmp_path / "absent")), "shop")
+
+
+def test_presence_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match="the broker refuses the connection: Not authorized"):
+        read_presence(broker(tmp_path, REFUSED), "shop")
 
 
 def test_a_controller_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

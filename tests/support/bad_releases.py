@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ PRODUCTS = 4
 MEBIBYTE_FLOATS = 1 << 18
 
 
-def make_repository(directory: Path) -> None:
-    """Write the repository into ``directory``, which must not be there."""
-    shutil.copytree(DIGITS, directory)
+def make_repository(directory: Path, more: Sequence[str] = ()) -> None:
+    """Write the repository into ``directory``, empty or not there. ``more``: versions that are 1.1.0 as well."""
+    shutil.copytree(DIGITS, directory, dirs_exist_ok=True)
     manifest = json.loads((directory / "digits/1.1.0/manifest.json").read_text())
     blobs = directory / "blobs/sha256"
     model = onnx.load_from_string((blobs / manifest["variants"][0]["files"][0]["sha256"]).read_bytes())
-    _publish(directory, manifest, AGAIN, model)
+    for version in (AGAIN, *more):
+        _publish(directory, manifest, version, model)
     _publish(directory, manifest, SLOW, _slow(model))
     _publish(directory, manifest, HUNGRY, _hungry(model))
 

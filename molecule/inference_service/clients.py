@@ -18,6 +18,7 @@ import json
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -66,17 +67,25 @@ class Clients:
     def _ask(self, anew: bool) -> None:
         credentials: Iterator[str] = cycle(CREDENTIALS)
         connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=GUARD_SECONDS, context=self._context)
+        answers = 0
         while not self.wrong and not (self._end.exists() and len(self._seen) == len(ROUNDS)):
+            began = time.monotonic()
             try:
                 if connection.sock is None:
+                    answers = 0
                     connection.connect()
                     self._seen.add(cast("ssl.SSLSocket", connection.sock).getpeercert(binary_form=True) or b"")
                 connection.request("GET", "/v2/models/digits", headers={"Authorization": next(credentials)})
                 reply = connection.getresponse()
                 reply.read()
             except (OSError, http.client.HTTPException) as error:
-                self.wrong.append(f"{'a new' if anew else 'a kept'} connection: {error!r}")
+                seconds = time.monotonic() - began
+                self.wrong.append(
+                    f"{time.strftime('%H:%M:%S', time.gmtime())} UTC, {'new' if anew else 'kept'} connections, after "
+                    f"{answers} answers of this one and {seconds:.2f} s: {error!r}"
+                )
                 return
+            answers += 1
             if reply.status != http.HTTPStatus.OK:
                 self.wrong.append(f"status {reply.status}")
             self.answered += 1

@@ -73,7 +73,7 @@ def verdicts(controller: ContainerController, version: str) -> list[str]:
 def served(device: str) -> list[str]:
     """All versions that a device has made active, in their order."""
     history: list[dict[str, Any]] = json.loads(FLEET.on(device, "edgeml history digits --json"))["history"]
-    return [entry["version"] for entry in history if entry["event"] == "activate"]
+    return [entry["to"] for entry in history if entry["event"] == "activate"]
 
 
 def service(action: str, device: str, unit: str) -> None:

@@ -30,7 +30,7 @@ test: ## set up, then run all the checks that take minutes, side by side; say wh
 
 .PHONY: lint
 lint: ## check the style of everything, with no rule skipped
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint-python lint-ansible lint-text
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint-python lint-ansible lint-text lint-ci
 
 .PHONY: lint-python
 lint-python:
@@ -50,6 +50,15 @@ lint-text:
 	shellcheck --external-sources --check-sourced tools/setup
 	shellcheck --external-sources $$(git grep --line-number --extended-regexp '^#!(/bin/sh|/usr/bin/env bash)$$' \
 		| sed --quiet 's/:1:.*//p')
+
+TEMPLATES := examples/model-repository
+
+.PHONY: lint-ci
+lint-ci:
+	actionlint -no-color -config-file $(TEMPLATES)/.github/actionlint.yaml $(TEMPLATES)/.github/workflows/*.yml
+	zizmor --quiet --no-progress --offline --persona=pedantic $(TEMPLATES)/.github/workflows
+	check-jsonschema --quiet --builtin-schema vendor.github-workflows $(TEMPLATES)/.github/workflows/*.yml
+	check-jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci $(TEMPLATES)/.gitlab-ci.yml
 
 .PHONY: sanity
 sanity: ## run ansible-test's sanity tests on the collection as it is installed
@@ -183,6 +192,10 @@ compression: ## prune and distil the digits network, publish the results, and wr
 .PHONY: formats
 formats: ## have model-signing verify an exported release, and CycloneDX's validator a bill of materials
 	@tools/formats
+
+.PHONY: ci-templates
+ci-templates: ## run the GitLab file of examples/model-repository with gitlab-ci-local, from packages to a request to sign
+	@tools/ci-templates
 
 .PHONY: pull
 pull: FLEET := native

@@ -142,6 +142,9 @@ def _finish(
 ) -> int:
     """Sign with the keys that are given; bring it into force if that is enough, else write it for the next person."""
     print("\n".join(request.summary()))
+    if repository is not None and repository.is_signed and request.is_made(repository.state().targets.signed):
+        print(f"{repository.path}: nothing to do: this is in force")
+        return DONE
     own = _private(getattr(options, "key", []), options)
     for key in own:
         print(f"{key.name} signs {' and '.join(request.sign(key))}")

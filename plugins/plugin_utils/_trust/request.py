@@ -103,6 +103,15 @@ class Request:
             lines += [f"  {line}" for line in changes(self.base.signed if self.base else None, new)]
         return lines
 
+    def is_made(self, now: Targets) -> bool:
+        """Whether ``now`` has each change of a release that is asked for: the request was completed before."""
+        if self.root or not (self.targets and self.base):
+            return False
+        new, base = self.targets.signed, self.base.signed
+        changed = [name for name in {*new.targets, *base.targets} if new.targets.get(name) != base.targets.get(name)]
+        same = all(new.targets.get(name) == now.targets.get(name) for name in changed)
+        return bool(changed) and same and new.delegations == base.delegations
+
     def to_json(self) -> str:
         """Return the request as the text of its file."""
         parts = {name: part.to_dict() for name, part in vars(self).items() if part is not None}

@@ -113,6 +113,42 @@ def test_people_with_keys_of_their_own(repository: Path, tmp_path: Path, capsys:
     assert believed(repository, online) == ["1.0.0", "2.0.0"]
 
 
+def test_a_request_that_was_completed_is_nothing_to_do(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = tmp_path / "keys"
+    assert run("keys", "init", "--repository", repository, "--keys", held) == 0
+    own = ["--key", held / "targets-1.pem", "--key", held / "targets-2.pem"]
+    online = ["--repository", repository, "--online-key", held / "online.pem"]
+
+    def request(version: str) -> Path:
+        publish(make_release(version), repository)
+        path = tmp_path / f"{version}.json"
+        assert run("sign", "--repository", repository, "--request", path) == 3
+        assert run("sign", "--request", path, *own) == 3
+        return path
+
+    first = request("1.1.0")
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(first.read_bytes())
+    assert run("sign", "--request", first, *online) == 0
+    assert run("sign", "--request", request("1.2.0"), *online) == 0
+    capsys.readouterr()
+    # As a pipeline that is run again has it: the request is old, and what it asked for is there.
+    before = (repository / "metadata/timestamp.json").read_bytes()
+    assert run("sign", "--request", copy, *online) == 0
+    assert "nothing to do: this is in force" in capsys.readouterr().out
+    assert (repository / "metadata/timestamp.json").read_bytes() == before
+    assert believed(repository, held) == ["1.0.0", "1.1.0", "1.2.0"]
+    # Not so where the release was withdrawn since: then the old request would bring it back.
+    assert (
+        run("withdraw", "--repository", repository, "--model", "digits", "--version", "1.1.0", "--reason", "bad") == 0
+    )
+    assert run("sign", "--repository", repository, *own, *online[2:]) == 0
+    with pytest.raises(TrustError, match="has changed since the request was made"):
+        run("sign", "--request", copy, *online)
+
+
 def test_a_development_key_says_so_everywhere(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import manifest
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.fields import FILE_BYTES_MAX, SECONDS_MAX
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import RESERVED_MODELS
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 ID = "https://github.com/edgeml/fleet/blob/main/docs/manifest.schema.json"
@@ -121,7 +122,7 @@ def schema() -> dict[str, Any]:
     }
     variant = {
         "name": _about(NAME, "names it in results and messages"),
-        "format": _about(NAME, "what the server reads: onnx, tflite, ncnn"),
+        "format": _about(NAME, "what the server reads: onnx, tflite, ncnn; of an image oci"),
         "architectures": _about(_list(NAME, manifest.VARIANTS_MAX), "as uname -m says"),
         "runtime": _about(
             _object({"name": NAME, "minimum": _about(NAME, "the oldest version")}, ["name", "minimum"]),
@@ -145,6 +146,10 @@ def schema() -> dict[str, Any]:
     none = {name: {"type": "null"} for name in part}
     top = {
         "schema": _about({"const": manifest.SCHEMA, "type": "integer"}, "the version of this form"),
+        "kind": _about(
+            _or_null({"type": "string", "enum": list(KINDS)}),
+            "what the release is: model, unless it says otherwise, or image",
+        ),
         "model": _about({**NAME, "not": {"enum": sorted(RESERVED_MODELS)}}, "the model's name"),
         "version": _about(NAME, "the release's version"),
         "created": _about(TEXT, "when it was published"),

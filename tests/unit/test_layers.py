@@ -57,6 +57,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._trust",
         "plugin_utils._trust",
     ),
+    # An image is published as any release is.
+    "plugin_utils._image": ("module_utils._common", "module_utils._release", "plugin_utils._publish"),
     # What a web server has of a repository is fetched as a device fetches it.
     "plugin_utils._trust": (
         "module_utils._common",

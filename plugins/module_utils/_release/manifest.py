@@ -29,7 +29,21 @@ from .fields import (
     shown,
 )
 from .names import check_model_name, check_name, is_file_name
-from .release import WHOLE, Entry, File, Part, Release, SequenceLimits, Tolerance, Variant
+from .release import (
+    IMAGE,
+    IMAGE_ENTRYPOINT,
+    IMAGE_FORMAT,
+    KINDS,
+    MODEL,
+    WHOLE,
+    Entry,
+    File,
+    Part,
+    Release,
+    SequenceLimits,
+    Tolerance,
+    Variant,
+)
 
 SCHEMA = 2
 MANIFEST_BYTES_MAX = 1 << 20
@@ -61,7 +75,7 @@ def parse_release(document: Any) -> Release:
         document,
         "manifest",
         required=("schema", "model", "version", "variants"),
-        optional=("created", "description", "parts", "documents", *_PART_FIELDS),
+        optional=("kind", "created", "description", "parts", "documents", *_PART_FIELDS),
     )
     for field in ("created", "description"):
         check_text(top.get(field, ""), field)
@@ -71,6 +85,7 @@ def parse_release(document: Any) -> Release:
         for index, item in enumerate(check_list(top["variants"], "variants", VARIANTS_MAX))
     )
     check_unique((variant.name for variant in variants), "variants: name")
+    kind = _kind(top, variants)
     release = Release(
         model=check_model_name(top["model"], "model"),
         version=check_name(top["version"], "version"),
@@ -79,6 +94,7 @@ def parse_release(document: Any) -> Release:
         digest=document_digest(document),
         document=document,
         documents=_documents(top.get("documents"), "documents"),
+        kind=kind,
     )
     sizes: dict[str, int] = {}
     for variant in variants:
@@ -88,6 +104,28 @@ def parse_release(document: Any) -> Release:
             if file.size != size:
                 raise ManifestError(f"{file.path}: expected the size {size} that {file.sha256} has; found {file.size}")
     return release
+
+
+def _kind(top: Mapping[str, Any], variants: tuple[Variant, ...]) -> str:
+    """What the release is: a model, unless it says otherwise. An image has nothing that only a model has."""
+    kind = top.get("kind")
+    if kind is None:
+        kind = MODEL
+    if kind not in KINDS:
+        raise ManifestError(f"kind: expected {' or '.join(KINDS)}; found {shown(kind)}")
+    for index, variant in enumerate(variants):
+        if (variant.format == IMAGE_FORMAT) != (kind == IMAGE):
+            expected = IMAGE_FORMAT if kind == IMAGE else "a model's format"
+            raise ManifestError(f"variants[{index}].format: expected {expected}; found {variant.format}")
+    if kind == IMAGE:
+        stray = [name for name in ("parts", *_PART_FIELDS) if top.get(name) is not None]
+        if stray:
+            raise ManifestError(f"{stray[0]}: expected none in a release of the kind {IMAGE}; found one")
+        for index, variant in enumerate(variants):
+            entrypoint = variant.entries[WHOLE].entrypoint
+            if entrypoint != IMAGE_ENTRYPOINT:
+                raise ManifestError(f"variants[{index}].entrypoint: expected {IMAGE_ENTRYPOINT}; found {entrypoint}")
+    return str(kind)
 
 
 def _check_schema(document: Any) -> None:

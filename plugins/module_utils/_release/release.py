@@ -12,6 +12,13 @@ from typing import Any, Mapping, NamedTuple
 
 # The part of a release that is one model, and so has no parts.
 WHOLE = ""
+# What a release is.
+MODEL = "model"
+IMAGE = "image"
+KINDS = (MODEL, IMAGE)
+# The format of an image's variants, and the file that says what the image is.
+IMAGE_FORMAT = "oci"
+IMAGE_ENTRYPOINT = "manifest.json"
 
 
 class File(NamedTuple):
@@ -102,7 +109,8 @@ class Part(NamedTuple):
 class Release(NamedTuple):
     """One version of one model, or of several that belong together. ``digest`` identifies the manifest's content,
     whatever its formatting; ``parts`` are the models by name, of a release of one model ``WHOLE`` alone; ``documents``
-    are files about the release, by name, which devices do not fetch."""
+    are files about the release, by name, which devices do not fetch. ``kind`` is one of KINDS; an image's ``model`` is
+    the name that all of its versions have."""
 
     model: str
     version: str
@@ -111,6 +119,7 @@ class Release(NamedTuple):
     digest: str
     document: Mapping[str, Any]
     documents: Mapping[str, File] = {}
+    kind: str = MODEL
 
     @property
     def is_pipeline(self) -> bool:

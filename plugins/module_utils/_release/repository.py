@@ -25,7 +25,7 @@ from .names import check_model_name, check_name, is_model_name, is_name
 from .onnx_check import check_onnx
 from .probe_set import ProbeSetError
 from .probe_set_file import read_outputs, read_probe_set
-from .release import File, Part, Release, Variant
+from .release import IMAGE, File, Part, Release, Variant
 
 WITHDRAWN = "withdrawn.json"
 _WITHDRAWN_BYTES_MAX = 65536
@@ -125,7 +125,10 @@ class Repository:
         for file in release.all_files():
             self._verify_file(file)
         for variant in release.variants:
-            self._check_models(variant, f"{release.model} {release.version}")
+            if release.kind == IMAGE:
+                self._check_image(variant, f"{release.model} {release.version}")
+            else:
+                self._check_models(variant, f"{release.model} {release.version}")
         for name, part in release.parts.items():
             self._check_part(part, f"{release.model} {release.version}{f' {name}' if name else ''}")
         return sum(file.size for file in release.all_files())
@@ -141,6 +144,19 @@ class Repository:
                 check_onnx(variant, path, self.blob_path(blobs[path]))
             except ManifestError as error:
                 raise ManifestError(f"{name}: {error}") from error
+
+    def _check_image(self, variant: Variant, name: str) -> None:
+        """Have the image's own documents say whether they are of the variant's files."""
+        # Imported here: a device reads many a release, and no image of a repository.
+        from .image import CONFIG, check_image
+
+        files = {file.path: file for file in variant.files}
+        try:
+            if CONFIG not in files:
+                raise ManifestError(f"variant {variant.name}: files: expected {CONFIG}; found none")
+            check_image(variant, lambda path: self.read_blob(files[path]))
+        except ManifestError as error:
+            raise ManifestError(f"{name}: {error}") from error
 
     def _check_part(self, part: Part, name: str) -> None:
         """Have the probe set read as a device reads it, with what the golden file says of the outputs."""

@@ -25,7 +25,10 @@ from .words import rows_of
 
 REFUSED = 2
 # Subcommands of other packages, where they are there: each module has register(subparsers).
-_OTHERS = ("ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.cli",)
+_OTHERS = (
+    "ansible_collections.edgeml.fleet.plugins.plugin_utils._image.command",
+    "ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.cli",
+)
 Run = Callable[[argparse.Namespace], int]
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import platform
-import uuid
 from importlib import metadata
 from typing import Any, Mapping, Sequence
 
+from .bom import bill, file_component, library
 from .model import ModelFile, PublishError
 from .source import Source
 
@@ -22,7 +22,6 @@ PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md#provenance"
 BUILDER = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md"
 _TOOLS = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "ncnn", "pnnx")
-_NAMESPACE = uuid.UUID("6f0f4f0e-6f2b-5d1c-9f43-5f0d2f6f7a11")
 
 
 def statement(
@@ -113,22 +112,11 @@ def bill_of_materials(
     identity = f"{document['model']}@{document['version']}"
     model_ref = f"model:{identity}"
     files = [
-        {
-            "type": "file",
-            "bom-ref": f"file:{file['sha256']}",
-            "name": file["path"],
-            "hashes": [{"alg": "SHA-256", "content": file["sha256"]}],
-        }
+        file_component(file["path"], file["sha256"])
         for file in {entry["sha256"]: entry for variant in document["variants"] for entry in variant["files"]}.values()
     ]
     libraries = [
-        {
-            "type": "library",
-            "bom-ref": f"pkg:pypi/{name.lower()}@{version}",
-            "name": name,
-            "version": version,
-            "purl": f"pkg:pypi/{name.lower()}@{version}",
-        }
+        library(f"pkg:pypi/{name.lower()}@{version}", name, version)
         for name, version in sorted({**tool_versions(), **source.packages}.items())
         if name != "python"
     ]
@@ -138,23 +126,18 @@ def bill_of_materials(
         if row.get("metric") is not None and row.get("judgement")
     ]
     card: dict[str, Any] = {"quantitativeAnalysis": {"performanceMetrics": metrics}} if metrics else {}
-    serial = uuid.uuid5(_NAMESPACE, json.dumps([identity, files], sort_keys=True))
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{serial}",
-        "version": 1,
-        "metadata": {
-            "timestamp": document["created"],
-            "component": {
-                "type": "machine-learning-model",
-                "bom-ref": model_ref,
-                "name": document["model"],
-                "version": document["version"],
-                "description": document.get("description", ""),
-                "modelCard": card,
-            },
-        },
-        "components": [*files, *libraries],
-        "dependencies": [{"ref": model_ref, "dependsOn": [file["bom-ref"] for file in files]}],
+    subject = {
+        "type": "machine-learning-model",
+        "bom-ref": model_ref,
+        "name": document["model"],
+        "version": document["version"],
+        "description": document.get("description", ""),
+        "modelCard": card,
     }
+    return bill(
+        subject,
+        [*files, *libraries],
+        [file["bom-ref"] for file in files],
+        identity=[identity, files],
+        created=document["created"],
+    )

@@ -264,6 +264,25 @@ class Device:
         self.new_log = log
         return code
 
+    def join(self, environment: Mapping[str, str] | None = None, **config: Any) -> subprocess.Popen[str]:
+        """Start one more server process beside the one that serves, as the next container of a service does, and wait
+        until it has taken over. The process before is ``wait``'s, the new one the caller's."""
+        self.configure(**config)
+        process = subprocess.Popen(
+            [self.python, "-m", "edgeml_server", "--config", str(self.config_path), "--join"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": _python_path(None), **(environment or {})},
+        )
+        assert process.stderr is not None
+        self.new_log = Lines()
+        threading.Thread(target=_read_log, args=(process.stderr, self.new_log)).start()
+        self.new_log.wait_for_text("info ready")
+        listening = self.new_log.wait_for_text("info listening")
+        self.port = int(dict(part.split("=", 1) for part in listening.split()[2:])["port"])
+        self._successors.append(process.pid)
+        return process
+
     @staticmethod
     def _reloads(lines: list[str]) -> list[str]:
         return [line for line in lines if line.startswith(("info reloaded", "error reload failed"))]

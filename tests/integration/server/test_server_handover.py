@@ -172,6 +172,35 @@ def test_what_systemd_is_told(device: Device, tmp_path: Path) -> None:
         notified.close()
 
 
+def test_a_process_of_another_container_joins_and_no_request_is_lost(device: Device, tmp_path: Path) -> None:
+    first, second = (NotifySocket(str(tmp_path / name)) for name in ("first", "second"))
+    try:
+        device.publish("plus", "1.0.0", onnx_models.plus(1), GOLDEN)
+        device.start({"NOTIFY_SOCKET": first.address})
+        with Load(tmp_path, device.port, INFER, REQUEST) as load:
+            joined = device.join({"NOTIFY_SOCKET": second.address}, max_pending=65)
+            assert device.wait() == 0
+        assert {request.status for request in load.requests} == {OK}
+        assert device.infer("plus", [1, 2]).status == 200
+        second.messages.wait_for(lambda lines: any("READY=1" in line for line in lines))
+        assert not any("MAINPID" in line for line in first.messages.all()), "it is no process of that service"
+        joined.terminate()
+        assert joined.wait() == 0
+        assert not Path(handover_path(device.socket_path)).exists(), "the last one takes its sockets with it"
+    finally:
+        device.stop()
+        first.close()
+        second.close()
+
+
+def test_a_process_that_finds_none_to_join_starts_by_itself(device: Device) -> None:
+    device.publish("plus", "1.0.0", onnx_models.plus(1), GOLDEN)
+    alone = device.join()
+    assert device.infer("plus", [1, 2]).status == 200
+    alone.terminate()
+    assert alone.wait() == 0
+
+
 def test_over_tls_too(device: Device, tmp_path: Path) -> None:
     authority = Authority(tmp_path, "authority")
     certificate, key = authority.issue("server")

@@ -35,7 +35,8 @@ DIGEST = "0123456789abcdef" * 4
 BETWEEN_FIELDS = re.compile(
     "entries, one for each|none for a file of one block"
     "|expected each once|expected the path of one of the variant's files|expected the size|expected one probe set"
-    r"|variants\[\d\]\.parts: expected"
+    r"|variants\[\d\]\.parts: expected|variants\[\d\]\.format: expected|entrypoint: expected manifest.json"
+    "|expected none in a release of the kind image"
 )
 
 
@@ -97,6 +98,23 @@ PARTS: dict[str, Any] = {
         }
     ],
 }
+IMAGE: dict[str, Any] = {
+    "schema": 2,
+    "kind": "image",
+    "model": "edgeml-inference",
+    "version": "2",
+    "variants": [
+        {
+            "name": "linux-arm64",
+            "format": "oci",
+            "architectures": ["aarch64"],
+            "runtime": {"name": "oci", "minimum": "1.0.0"},
+            "memory_bytes": 0,
+            "entrypoint": "manifest.json",
+            "files": [file("manifest.json"), large_file("layer-01-libc6.tar")],
+        }
+    ],
+}
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -124,7 +142,7 @@ def parent(document: Any, place: tuple[Any, ...]) -> Any:
 @st.composite
 def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
     """A manifest with up to three changes, most of them wrong."""
-    document = copy.deepcopy(draw(st.sampled_from([ONE_MODEL, PARTS])))
+    document = copy.deepcopy(draw(st.sampled_from([ONE_MODEL, PARTS, IMAGE])))
     for _change in range(draw(st.integers(0, 3))):
         known = list(places(document))
         if not known:
@@ -133,12 +151,12 @@ def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
         holder, key = parent(document, place), place[-1]
         action = draw(st.sampled_from(["replace", "delete", "add", "double"]))
         if action == "replace":
-            holder[key] = draw(VALUES)
+            holder[key] = copy.deepcopy(draw(VALUES))
         elif action == "delete":
             del holder[key]
         elif action == "add" and isinstance(holder, dict):
             names = ["parts", "golden", "entrypoint", "classes", "unknown", "a b", "tensors", "infer", "steps"]
-            holder[draw(st.sampled_from(names))] = draw(VALUES)
+            holder[draw(st.sampled_from(names))] = copy.deepcopy(draw(VALUES))
         elif isinstance(holder, list):
             holder.append(copy.deepcopy(holder[key]))
     return document
@@ -164,7 +182,7 @@ def refusal_of(document: Any) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("document", [ONE_MODEL, PARTS], ids=["one model", "parts"])
+@pytest.mark.parametrize("document", [ONE_MODEL, PARTS, IMAGE], ids=["one model", "parts", "image"])
 def test_what_the_property_begins_with_is_right(document: Any) -> None:
     VALIDATOR.validate(document)
     parse_release(document)

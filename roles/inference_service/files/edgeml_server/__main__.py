@@ -43,6 +43,11 @@ def main() -> NoReturn:
         metavar="DESCRIPTOR",
         help="take the sockets of the server that runs; DESCRIPTOR is the socket to the program that starts this one",
     )
+    parser.add_argument(
+        "--join",
+        action="store_true",
+        help="take the sockets of the server that runs, if one does: the next container of a service",
+    )
     arguments = parser.parse_args()
     faulthandler.enable()
     try:
@@ -53,6 +58,9 @@ def main() -> NoReturn:
         if arguments.take_over is not None:
             successor = Successor.connect(config.socket, arguments.take_over)
             notifier = SuccessorNotifier(successor, os.environ)
+        elif arguments.join:
+            # What it tells the service manager goes there directly: it is started by that, or by nobody who listens.
+            successor = Successor.join(config.socket)
         drained = InferenceServer(config, notifier, definition, successor).run()
     except (ConfigError, HandoverError, ListenError, OSError, StartError) as error:
         print(f"edgeml_server: {error}", file=sys.stderr)

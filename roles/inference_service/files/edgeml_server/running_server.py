@@ -82,17 +82,18 @@ class HandedOverServer(ServingProcess):
             self._log_is_closed = False
         self._call(self._server.http.resume())
 
-    def hand_over(self, successor: int) -> None:
-        """Name the successor to systemd, answer what is open, and end."""
+    def hand_over(self, successor: int | None) -> None:
+        """Name the successor to systemd, if it is of this service, answer what is open, and end."""
         server = self._server
-        server.notifier.notify(MAINPID=str(successor))
+        if successor is not None:
+            server.notifier.notify(MAINPID=str(successor))
         server.notifier.silence()
         server.lifecycle.phase = Phase.HANDED_OVER
         server.lifecycle.owns_sockets = False
         for listener in server.listeners:
             listener.close()
         server.loop.call_soon_threadsafe(server.http.leave)
-        _log.info("handed over", successor=successor)
+        _log.info("handed over", successor=successor or "another container")
 
     def _call(self, call: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(call, self._server.loop).result(_PAUSE_SECONDS)

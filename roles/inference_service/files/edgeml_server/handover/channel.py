@@ -8,7 +8,8 @@
 from         message                meaning
 ===========  =====================  ==================================================================
 anyone       ``describe``           what are you? The reply is a ``description``
-successor    ``take_over``          the same, and the listening sockets come with the reply
+successor    ``take_over``          the same, and the listening sockets come with the reply; without ``names_main`` the
+                                    service manager is not told of me: I am another container's process
 successor    ``extend``             my start takes ``seconds`` more: let the service manager wait
 successor    ``ready``              I have loaded what you serve
 predecessor  ``go``                 I accept no more connections, and no longer write the prediction log

@@ -45,8 +45,9 @@ class ServingProcess(ABC):
         """Take ``pause`` back."""
 
     @abstractmethod
-    def hand_over(self, successor: int) -> None:
-        """Name the ``successor``, a process id, to the service manager; answer what is open, and end."""
+    def hand_over(self, successor: int | None) -> None:
+        """Name the ``successor``, a process id, to the service manager, if it is of this service; answer what is open,
+        and end."""
 
 
 class Predecessor:
@@ -73,9 +74,9 @@ class Predecessor:
     def _answer(self, channel: Channel) -> bool:
         """Talk to one process. Return whether it has taken over."""
         channel.limit(_ANSWER_SECONDS)
-        asked = channel.receive("describe", "take_over").name
+        asked = channel.receive("describe", "take_over")
         description = {"protocol": PROTOCOL, **self._process.describe()._asdict()}
-        if asked == "describe":
+        if asked.name == "describe":
             channel.send("description", **description)
             return False
         descriptors = [listener.fileno() for listener in self._process.listeners()]
@@ -94,7 +95,7 @@ class Predecessor:
         except Exception:
             self._process.resume()
             raise
-        self._process.hand_over(channel.peer)
+        self._process.hand_over(channel.peer if asked.fields.get("names_main", True) else None)
         # A successor that ends now is the service manager's affair.
         with contextlib.suppress(HandoverError):
             channel.send("main")

@@ -28,27 +28,39 @@ _MICROSECONDS = 1e6
 class Successor:
     """A new process on its way. ``listeners`` are its predecessor's: the Unix socket, TCP, and that of the handover."""
 
-    def __init__(self, channel: Channel, starter: socket.socket) -> None:
+    def __init__(self, channel: Channel, starter: socket.socket | None) -> None:
         self._channel = channel
         self._starter = starter
-        self._needs_starter = True
+        self._needs_starter = starter is not None
         self.is_main = False
         """Whether the service manager knows this process as the service's main process."""
         self._oom_score = _OOM_SCORE.read_text()
-        channel.send("take_over")
+        # A process in another container is none that the service manager could know.
+        channel.send("take_over", names_main=starter is not None)
         message = channel.receive("description")
         self.predecessor = parse_description(message.fields)
         self.listeners = [socket.socket(fileno=descriptor) for descriptor in message.descriptors]
         # Where memory does not suffice for both, the new one goes.
         with contextlib.suppress(OSError):
             _OOM_SCORE.write_text(_FIRST_VICTIM)
-        threading.Thread(target=self._end_with_starter, name="starter", daemon=True).start()
+        if starter is not None:
+            threading.Thread(target=self._end_with_starter, args=(starter,), name="starter", daemon=True).start()
 
     @classmethod
     def connect(cls, server_socket: str, starter: int) -> Successor:
         """Ask the process that serves at ``server_socket`` for its sockets. ``starter`` is the descriptor of the socket
         to the program that started this process. Raises OSError, HandoverError."""
         return cls(Channel.connect(handover_path(server_socket)), socket.socket(fileno=starter))
+
+    @classmethod
+    def join(cls, server_socket: str) -> Successor | None:
+        """Take over from the process that serves at ``server_socket``, if there is one; nobody waits for this process
+        there, but whoever started it by other means. Raises HandoverError while that process starts or stops."""
+        try:
+            channel = Channel.connect(handover_path(server_socket))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        return cls(channel, None)
 
     def extend_start(self, seconds: float) -> None:
         """Have the predecessor let the service manager wait. Raises HandoverError."""
@@ -68,13 +80,14 @@ class Successor:
         self.is_main = True
         with contextlib.suppress(OSError):
             _OOM_SCORE.write_text(self._oom_score)
-        with contextlib.suppress(OSError):
-            self._starter.send(b"\n")
+        if self._starter is not None:
+            with contextlib.suppress(OSError):
+                self._starter.send(b"\n")
         self._channel.close()
 
-    def _end_with_starter(self) -> None:
+    def _end_with_starter(self, starter: socket.socket) -> None:
         """A new process that nobody waits for must not take over later."""
-        self._starter.recv(1)
+        starter.recv(1)
         if self._needs_starter:
             os._exit(2)
 

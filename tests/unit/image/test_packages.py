@@ -18,7 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.contents impor
     package_files,
     wheel_files,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.debian import ImageError, read_package
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.debian import ImageError, Package, read_package
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.layer import Entry
 
 
@@ -71,7 +71,7 @@ def test_a_wheel_has_what_the_server_runs() -> None:
 
 
 def test_a_dependency_that_nobody_thought_of_is_named(tmp_path: Path) -> None:
-    def packages(depends: str) -> list:
+    def packages(depends: str) -> list[Package]:
         return [read_package(str(write_package(tmp_path / "one.deb", {}, name="libssl3", depends=depends)))]
 
     check_dependencies(packages("libssl3 (>= 1) | libc6, libreadline8"))

@@ -34,7 +34,8 @@ from releases import Made, activate, put
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.preparation import note_smoke_test, prepare
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.smoke_test import Runtime, SmokeTest
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.runtime import Runtime
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.smoke_test import SmokeTest
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 
 GUARD_SECONDS = 300

@@ -7,15 +7,16 @@
 """Until when what the device trusts, and is trusted by, is valid: its certificates, and the metadata that it pulls by.
 
 The standard library reads no certificate that is not shown by a peer, and a device has nothing else: so the few fields
-up to the validity are read here, from DER (RFC 5280, 4.1).
+up to the validity are read here, from DER (RFC 5280, 4.1). Not by ``ssl`` and ``strptime``, whose imports take longer
+on a small board than all else that a call does.
 """
 
 from __future__ import annotations
 
-import calendar
+import binascii
 import json
-import ssl
 import time
+from datetime import datetime, timezone
 from typing import Mapping
 
 from .._common.records import is_number
@@ -68,7 +69,7 @@ def certificate_expiry(pem: str) -> float:
     start, end = pem.find(_BEGIN), pem.find(_END)
     if start < 0 or end < start:
         raise ValueError("expected a certificate in PEM; found none")
-    der = ssl.PEM_cert_to_DER_cert(pem[start : end + len(_END)])
+    der = binascii.a2b_base64(pem[start + len(_BEGIN) : end])
     _tag, certificate = _element(der, 0)[:2]
     _tag, signed = _element(certificate, 0)[:2]
     tag, _content, at = _element(signed, 0)
@@ -104,4 +105,7 @@ def _seconds(tag: int, text: str) -> float:
         text = ("19" if text[:2] >= "50" else "20") + text
     elif tag != _GENERALIZED_TIME:
         raise ValueError("expected a certificate; its validity has no time")
-    return float(calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ")))
+    if len(text) != len("20270201123005Z") or not text.endswith("Z"):
+        raise ValueError(f"expected a time such as 20270201123005Z; found {text!r}")
+    month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
+    return datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=timezone.utc).timestamp()

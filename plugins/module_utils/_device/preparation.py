@@ -22,8 +22,9 @@ from .._release.names import is_file_name
 from .._release.release import WHOLE, File
 from .facts import processor_id
 from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel, parse_prepared, prepared_pipeline
+from .runtime import USER, Runtime
 from .service_config import CONFIG
-from .smoke_test import USER, Runtime, RuntimeTool
+from .smoke_test import RuntimeTool
 from .store import Store
 from .version import Version
 

@@ -12,74 +12,28 @@ A model that crashes, hangs or runs out of memory meets neither the server nor t
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import pwd
 import signal
 import subprocess
-from typing import Any, NamedTuple, Sequence, TypeVar
+from typing import Any, Sequence, TypeVar
 
 from .._common.errors import CandidateError
 from .process import ProcessGroup
-from .request import STORE
-from .runner import Image, Runner, container_user, read_image, read_runner
+from .runner import container_user
+from .runtime import USER, Runtime, installed_runtime
 from .service_config import LOAD_SECONDS, load_seconds
 from .version import Version
 
 # For a server that loads as long as it does by default; what it may take longer is added.
 SECONDS = 180
-ROOT = "/opt/edgeml"
-USER = "edgeml"
 
 # A third of a processor that others want, too: less, and on a busy device it would not end in time.
 _GENTLENESS = 5
 # That third, of the 1024 that a container has otherwise.
 _CONTAINER_SHARES = 340
 Tool = TypeVar("Tool", bound="RuntimeTool")
-
-
-def runtime_id() -> str | None:
-    """Which runtime this device would test with: the names of the service's newest environment and code; None without.
-
-    A test's result holds for the runtime that it was made with.
-    """
-    runtime = installed_runtime()
-    return runtime.id if runtime else None
-
-
-class Runtime(NamedTuple):
-    """What tests a model: its ``id`` (the names of its environment and code), its Python, and the code's directory.
-
-    Of one in an image, these are paths in the image, and ``engine`` and ``image`` say what runs it; its containers have
-    the device's directories ``mounts`` at the same paths, read-only.
-    """
-
-    id: str
-    python: str
-    app: str
-    engine: str = ""
-    image: str = ""
-    user: str = USER
-    mounts: Sequence[str] = ()
-
-
-def installed_runtime() -> Runtime | None:
-    """The runtime of the image that serves, or the newest one that is installed; None without."""
-    runner = read_runner()
-    if runner.engine:
-        image = read_image(STORE)
-        return None if image is None else image_runtime(runner, image)
-    venv, app = _newest("venv-*"), _newest("app-*")
-    if not venv or not app:
-        return None
-    return Runtime(f"{venv} {app}", os.path.join(ROOT, venv, "bin", "python"), os.path.join(ROOT, app))
-
-
-def image_runtime(runner: Runner, image: Image) -> Runtime:
-    """The runtime in an image that the engine has, whether or not the service starts from it already."""
-    name = f"image {image.reference.rpartition(':')[2]}"
-    return Runtime(name, runner.python, runner.code, runner.engine, image.reference, runner.user, runner.mounts)
 
 
 class RuntimeTool:
@@ -207,12 +161,6 @@ def remove_container(engine: str, name: str) -> None:
     """End a container at once, whatever it does; nothing to do where there is none of this name."""
     nothing = subprocess.DEVNULL
     subprocess.run([engine, "rm", "--force", name], stdin=nothing, stdout=nothing, stderr=nothing, check=False)
-
-
-def _newest(pattern: str) -> str | None:
-    complete = [path for path in glob.glob(os.path.join(ROOT, pattern)) if not path.endswith(".part")]
-    newest = max(complete, key=lambda path: os.stat(path).st_mtime, default=None)
-    return os.path.basename(newest) if newest else None
 
 
 def _become_gentle_and_expendable() -> None:

@@ -23,7 +23,8 @@ from .._release.release import File, Release
 from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
-from .smoke_test import SmokeTest, runtime_id
+from .runtime import runtime_id
+from .smoke_test import SmokeTest
 from .state import SWITCHING, WATCHING, State, Trial, require
 from .systemd import start_watching
 from .version import Version

@@ -18,7 +18,8 @@ from typing import Iterator, Sequence
 from .._common.errors import CandidateError, EdgemlError, StoreError
 from .preparation import note_smoke_test, prepare
 from .request import STORE
-from .smoke_test import Runtime, SmokeTest
+from .runtime import Runtime
+from .smoke_test import SmokeTest
 from .state import State
 from .store import Store
 from .transitions import DEVICE, Transitions

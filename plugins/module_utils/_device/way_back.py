@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._common.errors import EdgemlError
-from .smoke_test import runtime_id
+from .runtime import runtime_id
 from .state import State
 from .store import RESERVE_BYTES, Store
 from .withdrawn import known_withdrawals
@@ -55,7 +55,10 @@ def _problem(store: Store, model: str, version: str | None) -> str | None:
 
 
 def _tested(store: Store, model: str, version: str) -> bool | None:
-    installed = runtime_id()
+    try:
+        installed = runtime_id()
+    except EdgemlError:
+        return None
     test = store.tested(store.version(model, version))
     if installed is None or test is None:
         return None

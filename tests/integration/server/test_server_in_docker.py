@@ -17,7 +17,8 @@ import pytest
 from container_device import ContainerDevice
 from edgeml_device._common.errors import CandidateError
 from edgeml_device._device.runner import Image, read_runner, write_image
-from edgeml_device._device.smoke_test import SmokeTest, image_runtime
+from edgeml_device._device.runtime import image_runtime
+from edgeml_device._device.smoke_test import SmokeTest
 from load import OK, Load
 from oci_images import write_image as write_archive
 from releases import make_release

@@ -17,7 +17,7 @@ import onnx_models
 import pytest
 from edgeml_device._common.errors import CandidateError, StoreError
 from edgeml_device._device import facts, upgrade, upgrade_trial
-from edgeml_device._device.smoke_test import Runtime
+from edgeml_device._device.runtime import Runtime
 from edgeml_device._device.state import ModelServer, State
 from edgeml_device._device.trial import BOOTS_MAX, UNREADY_MAX
 from edgeml_device._device.upgrade import main, prove_runtime

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fake_server import FakeServer
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import smoke_test
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import runtime, smoke_test
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
 
 
@@ -37,6 +37,6 @@ def opt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """What is /opt/edgeml on a device; empty, and no user of the service yet."""
     root = tmp_path / "opt"
     root.mkdir()
-    monkeypatch.setattr(smoke_test, "ROOT", str(root))
+    monkeypatch.setattr(runtime, "ROOT", str(root))
     monkeypatch.setattr(smoke_test, "USER", "no such user")
     return root

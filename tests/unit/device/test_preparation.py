@@ -16,7 +16,7 @@ import pytest
 from releases import activate, make_pipeline, make_release, put
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, StoreError
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import preparation, smoke_test
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import preparation, runtime
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import processor_id
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.preparation import prepare
@@ -75,7 +75,7 @@ def hold(store: Store, version: str = "1.0.0", content: bytes = MODEL, golden: b
 
 
 def prepare_tested(store: Store, version: Version) -> dict[str, Any]:
-    store.note_test(version, {"runtime_id": smoke_test.runtime_id(), "runtime": "shell 1"})
+    store.note_test(version, {"runtime_id": runtime.runtime_id(), "runtime": "shell 1"})
     prepare(store, version)
     return store.tested(version) or {}
 

@@ -24,7 +24,7 @@ from edgeml_device._device.runner import (
     read_runner,
     write_image,
 )
-from edgeml_device._device.smoke_test import image_runtime
+from edgeml_device._device.runtime import image_runtime
 
 REFERENCE = "localhost/edgeml-inference:" + "0123456789abcdef" * 4
 USER = pwd.getpwuid(os.getuid()).pw_name

@@ -21,7 +21,8 @@ from releases import make_release, put, read_release
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import CandidateError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import smoke_test
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.smoke_test import SmokeTest, runtime_id
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.runtime import runtime_id
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.smoke_test import SmokeTest
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.version import Version
 

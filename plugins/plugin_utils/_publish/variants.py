@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+# Before ONNX Runtime is imported: it would send telemetry to its vendor.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 SEED = 20261128
 BATCH_ROWS = 32
 # Layers whose quantisation makes a model smaller or faster, and those that pass integers on. The scores of a last

@@ -24,12 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pull_mode import FLEET, POLL_SECONDS, PullMode
 from traffic import MODEL, REPOSITORY, Report, Target, Traffic
 
 CLONE = Path(__file__).resolve().parents[2]
 # What was rolled out, with a report of each rollout; made anew by each run.
 LEDGER = CLONE / ".cache" / "demo" / "ledger"
 GOOD, BETTER, BAD, DAMAGED = "1.0.0", "1.1.0", "1.2.0", "1.3.0"
+# A device of the first wave.
+PULLED = "edge-s1"
 REQUESTS_PER_SECOND = 4.0
 # A machine that is busy with other work is slow, and no more than that: a reply may take its time, and so may a login.
 # A connection that fails nevertheless is made again.
@@ -117,8 +120,12 @@ def main() -> int:
     rows: list[dict[str, str]] = []
     try:
         shutil.rmtree(LEDGER, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix="edgeml-demo-") as scratch, busy(arguments.load):
-            rows = tell(story, read_inventory(), Path(scratch))
+        with (
+            tempfile.TemporaryDirectory(prefix="edgeml-demo-") as scratch,
+            PullMode(Path(scratch), Path(scratch) / "models", PULLED) as pull,
+            busy(arguments.load),
+        ):
+            rows = tell(story, read_inventory(), Path(scratch), pull)
     except StoryError:
         print("  The rest is left out: it builds on this.")
     finally:
@@ -139,7 +146,7 @@ def busy(count: int) -> Iterator[None]:
         yield
 
 
-def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, str]]:
+def tell(story: Story, devices: list[Device], scratch: Path, pull: PullMode) -> list[dict[str, str]]:
     """Run the parts in their order; return the rows of the closing table."""
     sign_releases(scratch)
     with story.part(f"Start {len(devices)} pristine ARM devices"):
@@ -148,8 +155,14 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
     with story.part("Provision them and install the inference service"):
         story.require("they are provisioned", prepare("edgeml.fleet.provision").code == 0)
 
+    with story.part(f"Have {PULLED} ask by itself every {POLL_SECONDS} s: nobody connects to it any more"):
+        story.require(
+            "the fleet has an authority", prepare("edgeml.fleet.enroll", pull.enrolment_variables()).code == 0
+        )
+        story.require("it asks", prepare("edgeml.fleet.pull_agent", pull.agent_variables()).code == 0)
+
     with story.part(f"Deploy release {GOOD}"):
-        first = rollout(GOOD, scratch, waves=["100%"])
+        first = rollout(GOOD, scratch, pull, waves=["100%"])
         story.require(
             f"{GOOD} serves on all",
             set(first.outcomes().values()) == {"updated"} and first.code == 0,
@@ -159,7 +172,7 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
     traffic = Traffic(targets, rate=REQUESTS_PER_SECOND, timeout=REQUEST_SECONDS).start()
     try:
         with story.part(f"Roll out {BETTER}, more accurate, while requests flow"):
-            second = rollout(BETTER, scratch)
+            second = rollout(BETTER, scratch, pull)
             story.expect(
                 "it went out in two waves, and each passed its gate",
                 second.code == 0
@@ -171,7 +184,7 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
             )
 
         with story.part(f"Roll out {BAD}, valid but bad: trained on wrongly scaled images"):
-            third = rollout(BAD, scratch)
+            third = rollout(BAD, scratch, pull)
             bad_wave = (third.ledger or {"waves": [{"outcomes": {}, "verdict": None}]})["waves"][0]
             canaries = {device.name for device in devices if device.name in bad_wave["outcomes"]}
             others = {device.name for device in devices} - canaries
@@ -192,7 +205,7 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
             )
 
         with story.part(f"Try {DAMAGED}, whose model file was damaged"):
-            fourth = rollout(DAMAGED, scratch, repository=damaged_repository(scratch))
+            fourth = rollout(DAMAGED, scratch, pull, repository=damaged_repository(scratch))
             story.expect(
                 "it was refused on its checksum, before any device was touched",
                 fourth.code != 0 and "expected SHA-256" in fourth.output and fourth.ledger is None,
@@ -211,6 +224,7 @@ def tell(story: Story, devices: list[Device], scratch: Path) -> list[dict[str, s
     for name, report in reports.items():
         for error in report.first_errors:
             print(f"  {name}: {error}")
+    story.expect(f"{PULLED} asked by itself, {pull.polls} times", pull.polls > 0)
     before = {row["device"]: row["before"] for row in (second.ledger or {"devices": []})["devices"]}
     return [closing_row(device, before.get(device.name, "-"), third, reports[device.name]) for device in devices]
 
@@ -235,6 +249,7 @@ def read_inventory() -> list[Device]:
 def rollout(
     version: str,
     scratch: Path,
+    pull: PullMode,
     waves: list[str] | None = None,
     repository: Path | None = None,
 ) -> Run:
@@ -251,14 +266,14 @@ def rollout(
     }
     if waves is not None:
         variables["rollout_waves"] = waves
-    return playbook("edgeml.fleet.rollout", variables)
+    return playbook("edgeml.fleet.rollout", variables, pull.inventory())
 
 
-def prepare(name: str) -> Run:
+def prepare(name: str, variables: dict[str, Any] | None = None) -> Run:
     """Run a playbook that is no part of the story, again while a device cannot be reached, for a bounded time."""
     deadline, pause = time.monotonic() + PREPARATION_SECONDS, 5.0
     while True:
-        run = playbook(name)
+        run = playbook(name, variables)
         if run.code != UNREACHABLE or time.monotonic() + pause > deadline:
             return run
         print(f"  A device could not be reached, on a busy machine for example: the next attempt is in {pause:.0f} s.")
@@ -266,9 +281,14 @@ def prepare(name: str) -> Run:
         pause = min(2 * pause, 60.0)
 
 
-def playbook(name: str | Path, variables: dict[str, Any] | None = None) -> Run:
-    """Run a playbook of the installed collection, or the one at a path, and show what it prints as it comes."""
+def playbook(name: str | Path, variables: dict[str, Any] | None = None, inventory: Path | None = None) -> Run:
+    """Run a playbook of the installed collection, or the one at a path, and show what it prints as it comes.
+
+    ``inventory`` comes beside the quickstart's.
+    """
     command = ["ansible-playbook", str(name)]
+    if inventory:
+        command += ["-i", "inventories/quickstart/hosts.yml", "-i", str(inventory)]
     if variables:
         command += ["--extra-vars", json.dumps(variables)]
     print(f"$ {' '.join(command)}", flush=True)
@@ -289,7 +309,7 @@ def playbook(name: str | Path, variables: dict[str, Any] | None = None) -> Run:
             if line.strip():
                 print(f"  {line}", end="", flush=True)
     ledger = None
-    if variables:
+    if variables and "rollout_ledger" in variables:
         ledger = Path(variables["rollout_ledger"], f"{variables['model_name']}-{variables['model_version']}-1.json")
     return Run(
         process.returncode,
@@ -306,8 +326,17 @@ def sign_releases(scratch: Path) -> None:
     manifest["version"] = DAMAGED
     (models / MODEL / DAMAGED).mkdir()
     (models / MODEL / DAMAGED / "manifest.json").write_text(json.dumps(manifest))
+    keys = scratch / "keys"
+    sign(models, "init", "--dev", f"--keys={keys}")
+    # Who may say what the devices that pull follow.
+    own = f"{keys}/dev.pem"
+    sign(models, "fleet", f"--fleet={FLEET}", f"--add={keys}/dev.pub", f"--key={own}", f"--online-key={own}")
+
+
+def sign(models: Path, *arguments: str) -> None:
+    """Run a command of ``edgeml-publish keys`` on the demo's repository."""
     subprocess.run(
-        [CLONE / "bin/edgeml-publish", "keys", "init", "--dev", "--repository", models, "--keys", scratch / "keys"],
+        [CLONE / "bin/edgeml-publish", "keys", *arguments, f"--repository={models}"],
         env={**os.environ, "PYTHON": sys.executable},
         check=True,
     )
@@ -335,6 +364,7 @@ def closing_row(device: Device, before: str, bad: Run, report: Report) -> dict[s
     return {
         "device": device.name,
         "class": device.device_class,
+        "transport": "pull" if device.name == PULLED else "push",
         "before": before,
         "after": device.live_version(),
         "outcome": f"updated; {fate.get(outcome, outcome)}",

@@ -49,7 +49,7 @@ wanted_packages() {
 
 is_installed() { dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 
-# unpack_program PROGRAM PACKAGE...: have a server's PROGRAM (usr/sbin/nginx) in .cache/NAME, for the tests. Its packages are
+# unpack_program PROGRAM PACKAGE...: have a server's PROGRAM (usr/sbin/nginx) in .cache/NAME. Its packages are
 # not installed: they would begin to listen.
 unpack_program() {
     local program=$1 target package

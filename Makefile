@@ -199,11 +199,11 @@ ci-templates: ## run the GitLab file of examples/model-repository with gitlab-ci
 
 .PHONY: pull
 pull: FLEET := native
-pull: ## have a device of this machine's own architecture ask by itself: its key, mailbox, broker, units
+pull: ## roll out to devices of this machine's own architecture of which half pull: servers, units, what is off or down
 	$(MOLECULE) test --scenario-name pull
 
 .PHONY: pull-arm
-pull-arm: ## the same on an emulated ARM device
+pull-arm: ## the same on emulated ARM devices
 	$(MOLECULE) test --scenario-name pull
 
 .PHONY: armhf

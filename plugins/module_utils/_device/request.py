@@ -152,6 +152,7 @@ class InfoResult(TypedDict, total=False):
     models: list[dict[str, Any]]
     model: dict[str, Any]
     device: dict[str, Any]
+    expires: dict[str, str]
 
 
 class SwapResult(TypedDict, total=False):

@@ -12,9 +12,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from links import REPOSITORY
@@ -25,6 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import (
     MODULES,
     REQUEST_BYTES_MAX,
+    RESULTS,
     InfoRequest,
     SwapRequest,
     argument_spec,
@@ -56,6 +58,15 @@ def test_the_documentation_has_each_option_with_its_type_default_and_choices(mod
         if "options" in option:
             suboptions = documented[name]["suboptions"]
             assert _kept(suboptions) == _kept(option["options"])
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_the_documentation_has_each_return_value_that_the_controller_takes(module: str) -> None:
+    """What is missing in ``RESULTS`` the controller refuses with the whole result."""
+    source = (REPOSITORY / f"plugins/modules/{module}.py").read_text()
+    documented = yaml.safe_load(source.split('RETURN = r"""')[1].split('"""')[0])
+    common = {"changed", "failed", "msg", "warnings", "diff"}
+    assert set(documented) - common == set(get_type_hints(RESULTS[module])) - common
 
 
 def _kept(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

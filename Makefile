@@ -102,7 +102,10 @@ faults: ## kill, cut from power and fail a swap at every point, not only at a ch
 .PHONY: pull-faults
 pull-faults: ## kill a poll at each of its writes, and roll out to devices that pull in all that can go wrong between them
 	pytest $(WORKERS) tests/pull
-	PYTHONPATH=.cache/python:tests/support python tests/benchmark/pull_reports.py
+
+.PHONY: pull-scale
+pull-scale: ## measure what 100,000 devices that pull cost their origin, also after it was away, and 10,000 reports the controller
+	PYTHONPATH=.cache/python:tests/support python tests/benchmark/pull_scale.py
 
 .PHONY: benchmark
 benchmark: ## measure what swaps cost, and what the inference server does, beside others

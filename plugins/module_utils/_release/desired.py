@@ -16,6 +16,7 @@ import re
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
 from .._common.errors import ArgumentError, ManifestError
+from .._common.records import is_number, is_whole
 from .cohort import PlanBoundaries, position, read_boundaries, wave_number
 from .fields import check_count, check_fields, check_text, shown
 from .names import check_name
@@ -24,6 +25,7 @@ SCHEMA = 1
 DESIRED_BYTES_MAX = 1 << 20
 # More waves, groups, devices or models than a fleet has.
 ENTRIES_MAX = 200_000
+SECONDS_MAX = 1e9
 PURPOSES = ("read", "swap", "revert")
 _FLEET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{64}\Z")
@@ -201,7 +203,7 @@ def read_desired(content: bytes, fleet: str) -> Desired:
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: expected JSON; {error}") from error
     schema = document.get("schema") if isinstance(document, Mapping) else None
-    if schema != SCHEMA:
+    if not is_whole(schema) or schema != SCHEMA:
         raise ManifestError(
             f"{where}: schema: expected {SCHEMA}; found {shown(schema)}. Install the controller's edgeml here"
         )
@@ -238,10 +240,7 @@ def _read_rollout(document: Any, where: str) -> DesiredRollout:
         check_text(fields[name], f"{where}.{name}")
     if not isinstance(fields["digest"], str) or not _DIGEST.match(fields["digest"]):
         raise ManifestError(f"{where}.digest: expected a SHA-256; found {shown(fields['digest'])}")
-    try:
-        boundaries = read_boundaries(fields["boundaries"])
-    except (ArgumentError, TypeError) as error:
-        raise ManifestError(f"{where}.{error}") from error
+    boundaries = _read_boundaries(fields["boundaries"], where)
     groups = _object(fields["groups"], f"{where}.groups")
     return DesiredRollout(
         id=fields["id"],
@@ -266,11 +265,25 @@ def _read_settings_by_name(document: Any, where: str) -> Mapping[str, SwapSettin
     return {name: _read_settings(item, f"{where}.{name}") for name, item in _object(document, where).items()}
 
 
+def _read_boundaries(document: Any, where: str) -> PlanBoundaries:
+    try:
+        boundaries = read_boundaries(document)
+    except (ArgumentError, TypeError) as error:
+        raise ManifestError(f"{where}.{error}") from error
+    written = {"salt": boundaries.salt, "waves": [wave._asdict() for wave in boundaries.waves]}
+    places = [place for wave in document["waves"] for place in wave["below"].values()]
+    are_right = all(is_number(place) and 0 <= place <= 1 for place in places) and len(boundaries.waves) <= ENTRIES_MAX
+    # As a plan writes it, and not only what can be read as such.
+    if written != document or not are_right:
+        raise ManifestError(f"{where}.boundaries: expected what a plan writes; found {shown(document)}")
+    return boundaries
+
+
 def _read_settings(document: Any, where: str) -> SwapSettings:
     fields = check_fields(document, where, SwapSettings._fields)
     for name in ("min_ready_seconds", "trial_seconds"):
         value = fields[name]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < SECONDS_MAX:
             raise ManifestError(f"{where}.{name}: expected a number of seconds from 0; found {shown(value)}")
     return SwapSettings(
         min_ready_seconds=float(fields["min_ready_seconds"]),

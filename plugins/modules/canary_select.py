@@ -18,9 +18,9 @@ options:
   hosts:
     description:
       - The whole fleet, each host with its device class (a hardware class, a site, or several joined in one text).
-      - Or with a mapping of C(device_class), C(pinned) and C(maintenance). A host with V(true) or a text (a reason) in
-        one of the last two takes no part. The filter P(edgeml.fleet.cohort_hosts#filter) makes it of the hosts'
-        variables.
+      - Or with a mapping of C(device_class), C(decommissioned), C(pinned) and C(maintenance). A host with V(true) or a
+        text (a reason) in one of the last three takes no part. The filter P(edgeml.fleet.cohort_hosts#filter) makes it
+        of the hosts' variables.
     type: dict
     required: true
 requirements:

@@ -20,7 +20,7 @@ def documented_options(module: str) -> dict[str, Any]:
     text = (REPOSITORY / "plugins" / "modules" / f"{module}.py").read_text().split('r"""')[1].split('"""')[0]
     documentation = yaml.safe_load(text)
     documented: dict[str, Any] = documentation["options"]
-    for name in documentation["extends_documentation_fragment"]:
+    for name in documentation.get("extends_documentation_fragment", []):
         fragment = import_module(f"{_FRAGMENTS}.{name.split('.')[-1]}").ModuleDocFragment
         documented = {**yaml.safe_load(fragment.DOCUMENTATION).get("options", {}), **documented}
     return documented

@@ -6,7 +6,8 @@
 
 """The fleet's authority: a key on the controller that signs the certificates of devices and of readers.
 
-Its directory has ``ca.pem``, ``ca.key`` and ``devices/<name>.pem``, the certificate that each device was given last.
+Its directory has ``ca.pem``, ``ca.key`` and ``devices/<name>.pem``, the certificate that each device was given last;
+``revoked/<name>.pem`` is that of a device for whom it signs nothing any more.
 """
 
 from __future__ import annotations
@@ -35,6 +36,17 @@ READER_UNIT = "edgeml reader"
 AUTHORITY_DAYS = 3650
 # A controller's clock may be behind a device's, and the other way round.
 CLOCK_SKEW = datetime.timedelta(hours=1)
+_REVOKED = "revoked"
+
+
+def is_authority(directory: str) -> bool:
+    """Whether there is an authority in a directory."""
+    return (Path(directory) / "ca.pem").exists()
+
+
+def revoked_devices(directory: str) -> list[str]:
+    """The names of the devices for whom the authority in a directory signs nothing; none where there is none."""
+    return sorted(path.stem for path in (Path(directory) / _REVOKED).glob("*.pem"))
 
 
 class Authority:
@@ -76,6 +88,21 @@ class Authority:
     def devices(self) -> list[str]:
         """The names of the devices that were given certificates."""
         return sorted(path.stem for path in (self._directory / "devices").glob("*.pem"))
+
+    def is_revoked(self, name: str) -> bool:
+        """Whether nothing is signed for the device any more."""
+        return self._revoked(name).exists()
+
+    def revoke(self, name: str) -> None:
+        """Sign nothing for the device any more. Its certificate is kept beside, for whoever asks what it was."""
+        path, given = self._revoked(name), self.given(name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_whole(str(path), given)
+        self._device(name).unlink(missing_ok=True)
+
+    def allow(self, name: str) -> None:
+        """Sign for the device again, when an operator accepts its key anew."""
+        self._revoked(name).unlink(missing_ok=True)
 
     def is_wanted(self, name: str, digest: str, now: datetime.datetime) -> bool:
         """Whether the device has no certificate of the key with this fingerprint, or an old one."""
@@ -129,6 +156,10 @@ class Authority:
     def _give(self, public_key: object, name: str, days: int) -> str:
         if self.reader_path(name).exists():
             raise EnrolmentError(f"{name}: is a reader; a device needs a name of its own")
+        if self.is_revoked(name):
+            raise EnrolmentError(
+                f"{name}: was decommissioned. To have it back: edgeml.fleet.decommission with decommission_undo"
+            )
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, check_name(name))])
         content = _pem(self._issue(subject, public_key, days))
         path = self._device(name)
@@ -138,6 +169,9 @@ class Authority:
 
     def _device(self, name: str) -> Path:
         return self._directory / "devices" / f"{check_name(name)}.pem"
+
+    def _revoked(self, name: str) -> Path:
+        return self._directory / _REVOKED / f"{check_name(name)}.pem"
 
     def _issue(self, subject: x509.Name, public_key: object, days: int) -> x509.Certificate:
         constraints = x509.BasicConstraints(ca=False, path_length=None)

@@ -154,6 +154,8 @@ class Enrolment:
                 if fingerprint(request.public_key()) != digest:
                     raise EnrolmentError("it is of another key than its name says")
                 entry["device"] = subject_name(request.subject)
+                if self._exists() and self._authority.is_revoked(str(entry["device"])):
+                    raise EnrolmentError("the device was decommissioned")
             except EnrolmentError as error:
                 entry["problem"] = str(error)
             found.append(entry)

@@ -33,6 +33,7 @@ class Outcome(Word):
     # The plan left it out.
     PINNED = "pinned"
     MAINTENANCE = "maintenance"
+    DECOMMISSIONED = "decommissioned"
     # Check mode: what would happen.
     PLANNED = "planned"
     NOT_STARTED = "not started"

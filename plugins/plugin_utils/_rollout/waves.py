@@ -35,13 +35,16 @@ _NO = {"", "false", "no", "off", "0"}
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%", re.ASCII)
 
+# Why a host may be left out; of several reasons the first counts.
+_LEFT_OUT = (Outcome.DECOMMISSIONED, Outcome.PINNED, Outcome.MAINTENANCE)
+
 Amount = Union[int, str]
 Boundaries = Dict[str, Any]
 _Step = Tuple[str, Union[str, None], "list[str]"]
 
 
 class LeftOut(NamedTuple):
-    """Why a device takes no part: it is pinned, or under maintenance, for a reason."""
+    """Why a device takes no part: it is out of service, pinned, or under maintenance, for a reason."""
 
     outcome: Outcome
     reason: str
@@ -91,9 +94,9 @@ class _Target(NamedTuple):
 
 
 def read_hosts(hosts: Mapping[str, Any]) -> dict[str, Host]:
-    """Turn ``{name: device_class}`` or ``{name: {device_class, pinned, maintenance}}`` into hosts.
+    """Turn ``{name: device_class}`` or ``{name: {device_class, decommissioned, pinned, maintenance}}`` into hosts.
 
-    ``pinned`` and ``maintenance`` are a reason, true, or nothing. Raises ArgumentError.
+    The last three are a reason, true, or nothing. Raises ArgumentError.
     """
     return {str(name): _read_host(str(name), found) for name, found in hosts.items()}
 
@@ -103,10 +106,11 @@ def _read_host(name: str, found: Any) -> Host:
         return Host(found)
     if not isinstance(found, Mapping) or not isinstance(found.get("device_class"), str):
         raise ArgumentError(f"hosts: {name}: expected a device class, or a mapping with one; found {found!r}")
-    unknown = sorted(set(found) - {"device_class", "pinned", "maintenance"})
+    known = ("device_class", *(outcome.value for outcome in _LEFT_OUT))
+    unknown = sorted(set(found).difference(known))
     if unknown:
-        raise ArgumentError(f"hosts: {name}: expected device_class, pinned and maintenance; found {', '.join(unknown)}")
-    for outcome in (Outcome.PINNED, Outcome.MAINTENANCE):
+        raise ArgumentError(f"hosts: {name}: expected {', '.join(known)}; found {', '.join(unknown)}")
+    for outcome in _LEFT_OUT:
         value = found.get(outcome.value)
         reason = "yes" if value is True else str(value or "").strip()
         if reason.lower() not in _NO:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules that look after a repository document the options that their actions take."""
+"""The modules that work on the controller document the options that their actions take."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ PLUGINS = "ansible_collections.edgeml.fleet.plugins"
 
 
 @pytest.mark.parametrize(
-    "name", ["model_channel", "model_withdrawal", "model_repository_info", "model_repository_prune"]
+    "name",
+    ["device_decommission", "model_channel", "model_withdrawal", "model_repository_info", "model_repository_prune"],
 )
 def test_each_option_is_documented_as_it_is(name: str) -> None:
     without_text = {

@@ -592,7 +592,10 @@ def test_a_host_takes_part_unless_it_has_a_reason(given_host: Any, left_out: str
         (None, "expected a device class, or a mapping with one; found None"),
         ({}, "expected a device class, or a mapping with one; found {}"),
         ({"device_class": 5}, "expected a device class, or a mapping with one; found"),
-        ({"device_class": "small", "pined": "yes"}, "expected device_class, pinned and maintenance; found pined"),
+        (
+            {"device_class": "small", "pined": "yes"},
+            "expected device_class, decommissioned, pinned, maintenance; found pined",
+        ),
     ],
 )
 def test_a_host_that_is_none_is_refused(given_host: Any, message: str) -> None:

@@ -38,7 +38,7 @@ from .words import (
 )
 
 _HEALTHY = ("updated", "already there")
-_LEFT_OUT = ("pinned", "maintenance")
+_LEFT_OUT = ("pinned", "maintenance", "decommissioned")
 # A longer group of devices stays folded until a reader opens it.
 _ROWS_OPEN_MAX = 100
 

@@ -340,6 +340,7 @@ OUTCOMES = (
     "reverted",
     "maintenance",
     "pinned",
+    "decommissioned",
     "not started",
     "planned",
     "already there",

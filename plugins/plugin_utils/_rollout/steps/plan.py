@@ -14,6 +14,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, judging, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decommissioned import leave_out
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
     DeviceOptions,
     RolloutOptions,
@@ -49,6 +50,7 @@ def plan(scene: Scene) -> Result:
     fleet = {host: scene.host_variables(host) for host in names}
     _check_devices(fleet, scene)
     described = {host: devices.describe(found, options.device_class_variables) for host, found in fleet.items()}
+    described = leave_out(described, directory)
     planned = _waves(scene, options, described)
     shown = [PlannedWave(wave["number"], wave["name"], tuple(wave["hosts"])) for wave in planned.document()["waves"]]
     notes = devices.check_groups(options.waves, scene.groups)

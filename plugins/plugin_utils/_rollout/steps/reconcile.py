@@ -15,6 +15,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decommissioned import leave_out
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions, check_names
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
@@ -48,6 +49,7 @@ def wanted(scene: Scene) -> Result:
     found = ledger.read_all(directory)
     hosts = {host: scene.host_variables(host) for host in scene.hosts}
     described = {host: devices.describe(item, options.device_class_variables) for host, item in hosts.items()}
+    described = leave_out(described, directory)
     taking_part = [host for host, item in waves.read_hosts(described).items() if item.left_out is None]
     wrong = wrong_devices(scene, {host: hosts[host] for host in taking_part})
     taking_part = [host for host in taking_part if host not in wrong]

@@ -40,6 +40,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._trust",
         "module_utils._device",
     ),
+    # What a device says of itself is read from everywhere on it.
+    "module_utils._watch": (
+        "module_utils._common",
+        "module_utils._device",
+        "module_utils._pull.memory",
+    ),
     # Presence and telemetry of a device, and its triggers.
     "module_utils._mqtt": ("module_utils._common", "module_utils._device.describe", "module_utils._device.request"),
     # What a device is asked and what it answers is the contract of both programs.
@@ -76,6 +82,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plugin_utils._rollout",
         "plugin_utils._trust",
     ),
+    "plugin_utils._watch": ("module_utils._watch.metrics",),
     "plugin_utils._broker": ("module_utils._common", "module_utils._mqtt.messages"),
     "plugin_utils": ("module_utils._common", "module_utils._release"),
     "modules": ("module_utils",),

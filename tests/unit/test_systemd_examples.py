@@ -52,3 +52,12 @@ def test_the_service_is_exposed_to_little(units: Path) -> None:
     said = analyze("security", "--offline=yes", "--no-pager", units / "edgeml@.service")
     (level,) = re.findall(r"Overall exposure level for \S+: (\S+)", said)
     assert float(level) < EXPOSURE_MAX
+
+
+@pytest.mark.parametrize("name", ["edgeml-metrics.service"])
+def test_a_unit_of_the_device_is_exposed_to_little(name: str) -> None:
+    path = UNITS.parents[1] / "roles/inference_service/files/device/systemd" / name
+    (level,) = re.findall(
+        r"Overall exposure level for \S+: (\S+)", analyze("security", "--offline=yes", "--no-pager", path)
+    )
+    assert float(level) < EXPOSURE_MAX

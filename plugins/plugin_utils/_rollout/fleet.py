@@ -85,6 +85,22 @@ def fleet_document(
     }
 
 
+def fleet_samples(document: Mapping[str, Any]) -> list[tuple[str, dict[str, str], float]]:
+    """Return what Prometheus is told of a document: name, labels and value of each sample."""
+    samples: list[tuple[str, dict[str, str], float]] = []
+    for item in document["devices"]:
+        seen = time_of(item["seen"])
+        labels = {"device": item["device"], "device_class": item["device_class"]}
+        samples.append(("edgeml_fleet_seen_timestamp_seconds", labels, seen.timestamp() if seen else 0.0))
+        for model, version in sorted(item["wanted"].items()):
+            labels = {"device": item["device"], "model": model, "version": version}
+            samples.append(("edgeml_fleet_wanted_info", labels, 1.0))
+    for level in LEVELS:
+        number = sum(item["attention"] == level for item in document["devices"])
+        samples.append(("edgeml_fleet_devices", {"attention": level}, float(number)))
+    return samples
+
+
 def days_until(time: str, now: str) -> float | None:
     """Return how many days there are from ``now`` to ``time``, negative when it is over; None for what is no time."""
     end, begin = time_of(time), time_of(now)
@@ -123,6 +139,7 @@ def _device(
         "seen": (status.get("reported_at") or now) if said else (earlier or {}).get("seen"),
         "problem": None if said else str(status.get("msg") or "it did not answer").strip(),
         "expires": dict(status.get("expires") or {}) if said else dict((earlier or {}).get("expires") or {}),
+        "wanted": {entry["model"]: entry["version"] for entry in asked.wanted if entry["version"] is not None},
         "models": [],
     }
     if said:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,14 @@ def read(stage: Stage) -> dict[str, Any]:
 def test_the_page_and_its_json_are_written(stage: Stage, tmp_path: Path) -> None:
     result = stage.step("fleet")
     assert result["page"] == str(tmp_path / "pages" / "fleet.html")
-    assert sorted(os.listdir(tmp_path / "pages")) == ["fleet.html", "fleet.json"]
+    assert sorted(os.listdir(tmp_path / "pages")) == ["fleet.html", "fleet.json", "fleet.prom"]
     assert {item["device"]: item["device_class"] for item in read(stage)["devices"]} == CLASSES
+    metrics = (tmp_path / "pages" / "fleet.prom").read_text()
+    assert 'edgeml_fleet_devices{attention="good"} 4\n' in metrics
+    assert (
+        len(re.findall(r'edgeml_fleet_seen_timestamp_seconds{device="edge-..",device_class="\w+"} 1\d{9}\n', metrics))
+        == 4
+    )
     assert "All is well on 4 devices" in (tmp_path / "pages" / "fleet.html").read_text()
 
 
@@ -150,6 +157,8 @@ def test_devices_are_held_to_the_ledger(stage: Stage) -> None:
         2,
     )
     assert "digits-9-1.json: cannot be read" in document["notes"][0]
+    metrics = Path(stage.variables["status_page"]).with_suffix(".prom").read_text()
+    assert 'edgeml_fleet_wanted_info{device="edge-s1",model="digits",version="1.1.0"} 1\n' in metrics
     assert document["notes"][1] == "Withdrawn releases could not be read: no root"
 
 

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The last step of the playbook ``status``: it writes the state of the fleet down, as a page and as JSON."""
+"""The last step of the playbook ``status``: it writes the state of the fleet down, for people and for programs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from typing import Any, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import SCHEMA, Asked, fleet_document
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import (
+    SCHEMA,
+    Asked,
+    fleet_document,
+    fleet_samples,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import fleet_page
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._watch.metrics import controller_exposition
 
 from .scene import Result, Scene, absolute_path
 
@@ -28,7 +34,7 @@ DEFAULT_PAGE = "~/.local/state/edgeml/fleet.html"
 
 
 def fleet(scene: Scene) -> Result:
-    """Write the page and its JSON; nothing in check mode, or where ``status_page`` is empty.
+    """Write the page, its JSON and its metrics; nothing in check mode, or where ``status_page`` is empty.
 
     Raises OSError where they cannot be written.
     """
@@ -58,6 +64,7 @@ def fleet(scene: Scene) -> Result:
     document["not_asked"] = [item for item in document["not_asked"] if item["device"] in known]
     os.makedirs(os.path.dirname(page), exist_ok=True)
     write_whole(path, json.dumps(document, indent=1) + "\n")
+    write_whole(f"{os.path.splitext(page)[0]}.prom", controller_exposition(fleet_samples(document)))
     fleet_page.write(document, page)
     return {"page": page, "msg": f"The page is {page}"}
 

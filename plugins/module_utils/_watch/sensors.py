@@ -1,0 +1,110 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""What the board's own sensors say: temperature, throttling and power, from sysfs. A board without them says nothing.
+
+The interfaces of the kernel: https://docs.kernel.org/driver-api/thermal/sysfs-api.html,
+https://docs.kernel.org/hwmon/sysfs-interface.html. Raspberry Pi: the firmware's ``get_throttled``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+from typing import Iterator
+
+from .metrics import Sample
+
+# The bits of the Raspberry Pi's firmware, of what is so right now.
+_FIRMWARE = {0: "undervoltage", 1: "frequency_capped", 2: "throttled", 3: "soft_temperature_limit"}
+_FIRMWARE_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
+
+
+def read_sensors(root: str = "/") -> list[Sample]:
+    """Return the samples of all sensors that are below ``root``, where sys is mounted."""
+    return [*_temperatures(root), *_throttling(root), *_powers(root)]
+
+
+def _temperatures(root: str) -> Iterator[Sample]:
+    names: dict[str, int] = {}
+    for zone in _directories(root, "sys/class/thermal/thermal_zone*"):
+        millidegrees = _number(zone, "temp")
+        # A sensor that is off says so by an impossible value.
+        if millidegrees is not None and -50_000 < millidegrees < 250_000:
+            name = _unique(_text(zone, "type") or os.path.basename(zone), names)
+            yield "edgeml_temperature_celsius", {"sensor": name}, millidegrees / 1000
+
+
+def _throttling(root: str) -> Iterator[Sample]:
+    firmware = _text(os.path.join(root, os.path.dirname(_FIRMWARE_FILE)), os.path.basename(_FIRMWARE_FILE))
+    with contextlib.suppress(ValueError):
+        if firmware is not None:
+            flags = int(firmware, 16)
+            for bit, cause in _FIRMWARE.items():
+                yield "edgeml_throttled", {"cause": cause}, float(flags >> bit & 1)
+    # Elsewhere the kernel holds the clock of the processors down, as a device that cools.
+    cooling = [
+        _number(device, "cur_state")
+        for device in _directories(root, "sys/class/thermal/cooling_device*")
+        if "cpufreq" in (_text(device, "type") or "")
+    ]
+    known = [state for state in cooling if state is not None]
+    if known:
+        yield "edgeml_throttled", {"cause": "cooling"}, float(any(state > 0 for state in known))
+
+
+def _powers(root: str) -> Iterator[Sample]:
+    names: dict[str, int] = {}
+    for chip in _directories(root, "sys/class/hwmon/hwmon*"):
+        title = _text(chip, "name") or os.path.basename(chip)
+        for path in sorted(glob.glob(os.path.join(glob.escape(chip), "power*_input"))):
+            number = os.path.basename(path)[len("power") : -len("_input")]
+            microwatts = _number(chip, f"power{number}_input")
+            if microwatts is not None:
+                label = _text(chip, f"power{number}_label") or f"power{number}"
+                yield "edgeml_power_watts", {"sensor": _unique(f"{title} {label}", names)}, microwatts / 1e6
+        # Such as the INA3221 of a Jetson, which measures millivolts and milliamperes.
+        for path in sorted(glob.glob(os.path.join(glob.escape(chip), "curr*_input"))):
+            number = os.path.basename(path)[len("curr") : -len("_input")]
+            volts, amperes = _number(chip, f"in{number}_input"), _number(chip, f"curr{number}_input")
+            rail = _text(chip, f"in{number}_label")
+            # Only what has a name is a rail of the board; of others nobody knows whether the two belong together.
+            if volts is not None and amperes is not None and rail:
+                yield "edgeml_power_watts", {"sensor": _unique(f"{title} {rail}", names)}, volts * amperes / 1e6
+    for supply in _directories(root, "sys/class/power_supply/*"):
+        microwatts = _number(supply, "power_now")
+        if microwatts is not None:
+            yield "edgeml_power_watts", {"sensor": _unique(os.path.basename(supply), names)}, abs(microwatts) / 1e6
+
+
+def _directories(root: str, pattern: str) -> list[str]:
+    """In the order of their numbers: a pattern sorts 10 before 2."""
+    found = glob.glob(os.path.join(glob.escape(root), pattern))
+    return sorted(found, key=lambda path: (len(path), path))
+
+
+def _unique(name: str, names: dict[str, int]) -> str:
+    """The name, with its number from the second sensor of that name on."""
+    names[name] = names.get(name, 0) + 1
+    return name if names[name] == 1 else f"{name} {names[name]}"
+
+
+def _text(directory: str, name: str) -> str | None:
+    try:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
+            return file.read().strip("\0\n ") or None
+    except OSError:
+        return None
+
+
+def _number(directory: str, name: str) -> float | None:
+    """A number of a file; None also where the sensor does not answer, which sysfs tells by an error at the read."""
+    text = _text(directory, name)
+    try:
+        return None if text is None else float(int(text))
+    except ValueError:
+        return None

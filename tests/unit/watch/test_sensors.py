@@ -1,0 +1,101 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The sensors of boards, by trees such as the kernel documents: a Raspberry Pi 4, a Jetson Orin Nano, a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._watch.sensors import read_sensors
+
+PI4 = {
+    "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+    "sys/class/thermal/thermal_zone0/temp": "61829\n",
+    "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
+    "sys/class/thermal/cooling_device0/type": "thermal-cpufreq-0\n",
+    "sys/class/thermal/cooling_device0/cur_state": "0\n",
+    "sys/class/hwmon/hwmon0/name": "cpu_thermal\n",
+    "sys/class/hwmon/hwmon0/temp1_input": "61829\n",
+    "sys/class/hwmon/hwmon1/name": "rpi_volt\n",
+    "sys/class/hwmon/hwmon1/in0_lcrit_alarm": "0\n",
+}
+JETSON = {
+    "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+    "sys/class/thermal/thermal_zone0/temp": "48250\n",
+    "sys/class/thermal/thermal_zone1/type": "gpu-thermal\n",
+    "sys/class/thermal/thermal_zone1/temp": "-256000\n",
+    "sys/class/thermal/thermal_zone10/type": "cpu-thermal\n",
+    "sys/class/thermal/thermal_zone10/temp": "47000\n",
+    "sys/class/thermal/cooling_device0/type": "cpufreq-cpu0\n",
+    "sys/class/thermal/cooling_device0/cur_state": "0\n",
+    "sys/class/thermal/cooling_device1/type": "cpufreq-cpu4\n",
+    "sys/class/thermal/cooling_device1/cur_state": "2\n",
+    "sys/class/thermal/cooling_device2/type": "pwm-fan\n",
+    "sys/class/thermal/cooling_device2/cur_state": "3\n",
+    "sys/class/hwmon/hwmon3/name": "ina3221\n",
+    "sys/class/hwmon/hwmon3/in1_label": "VDD_IN\n",
+    "sys/class/hwmon/hwmon3/in1_input": "5080\n",
+    "sys/class/hwmon/hwmon3/curr1_input": "944\n",
+    "sys/class/hwmon/hwmon3/in4_input": "5000\n",
+    "sys/class/hwmon/hwmon3/curr4_input": "10\n",
+}
+GATEWAY = {
+    "sys/class/hwmon/hwmon0/name": "ina230\n",
+    "sys/class/hwmon/hwmon0/power1_input": "2450000\n",
+    "sys/class/hwmon/hwmon1/name": "ina230\n",
+    "sys/class/hwmon/hwmon1/power1_input": "1200000\n",
+    "sys/class/power_supply/bat0/power_now": "-3100000\n",
+    "sys/class/power_supply/ac/online": "1\n",
+}
+
+
+def board(directory: Path, files: Mapping[str, str]) -> list[tuple[object, ...]]:
+    """What the sensors of a tree say: metric, label and value."""
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return [(name, *labels.values(), value) for name, labels, value in read_sensors(str(directory))]
+
+
+def test_a_raspberry_pi(tmp_path: Path) -> None:
+    # 0x50005: under-voltage and throttled, now and before.
+    assert board(tmp_path, PI4) == [
+        ("edgeml_temperature_celsius", "cpu-thermal", 61.829),
+        ("edgeml_throttled", "undervoltage", 1),
+        ("edgeml_throttled", "frequency_capped", 0),
+        ("edgeml_throttled", "throttled", 1),
+        ("edgeml_throttled", "soft_temperature_limit", 0),
+        ("edgeml_throttled", "cooling", 0),
+    ]
+
+
+def test_a_jetson(tmp_path: Path) -> None:
+    assert board(tmp_path, JETSON) == [
+        ("edgeml_temperature_celsius", "cpu-thermal", 48.25),
+        ("edgeml_temperature_celsius", "cpu-thermal 2", 47),
+        ("edgeml_throttled", "cooling", 1),
+        ("edgeml_power_watts", "ina3221 VDD_IN", pytest.approx(4.79552)),
+    ]
+
+
+def test_a_gateway_with_meters_and_a_battery(tmp_path: Path) -> None:
+    assert board(tmp_path, GATEWAY) == [
+        ("edgeml_power_watts", "ina230 power1", 2.45),
+        ("edgeml_power_watts", "ina230 power1 2", 1.2),
+        ("edgeml_power_watts", "bat0", 3.1),
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "hot\n", "\xff", "0x\n"])
+def test_what_a_sensor_does_not_say_is_left_out(tmp_path: Path, content: str) -> None:
+    assert board(tmp_path, dict.fromkeys({**PI4, **JETSON, **GATEWAY}, content)) == []
+
+
+def test_a_board_without_sensors_says_nothing(tmp_path: Path) -> None:
+    assert read_sensors(str(tmp_path)) == []

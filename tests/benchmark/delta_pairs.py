@@ -148,7 +148,8 @@ class Pairs:
     def __init__(self, out: Path) -> None:
         self._out = out
         torch.manual_seed(SEED)
-        torch.set_num_threads(2)
+        # Threads that wait for each other cost small networks more than they gain, and everything on a busy machine.
+        torch.set_num_threads(1)
         digits = load_digits()
         order = np.random.default_rng(SEED).permutation(len(digits.target))
         self._pixels = digits.data[order].astype(np.float32)

@@ -40,6 +40,9 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import m
 PORT = 8080
 ORIGIN = "server {{ listen {address}:{port}; root {root}; }}"
 SHARED = "model_swap, fetched from each other"
+SENT_ONCE = "model_swap, sent to one by SSH"
+# The first device goes first, and shares what it has.
+SHARING = (SHARED, SENT_ONCE)
 # Each way's first device comes at an address of its own, so that no connection of another way is used.
 FIRST_ADDRESS = 1
 
@@ -98,6 +101,8 @@ class Site:
             "model_swap, sent by SSH, whole": {"edgeml.fleet.model_swap": {**swap, "repository": str(whole)}},
             "model_swap, fetched by the site's cache": {"edgeml.fleet.model_swap": {**swap, "fetch": fetch}},
             SHARED: {"edgeml.fleet.model_swap": {**swap, "repository": str(whole), "fetch": shared}},
+            # What no device has, the controller sends.
+            SENT_ONCE: {"edgeml.fleet.model_swap": {**swap, "fetch": {"sources": "{{ peers }}"}}},
             "ansible.builtin.copy": {"ansible.builtin.copy": {"src": str(self.repository / blob), "dest": target}},
             "ansible.builtin.get_url": {
                 "ansible.builtin.get_url": {
@@ -129,7 +134,7 @@ class Site:
             (home / "model.onnx").write_bytes(self._before.blobs[self._before.release.variants[0].files[0].sha256])
             hosts[place.name] = {**place.variables(), **self._ssh.variables(address), "home": str(home)}
             hosts[place.name].update(origin=self.origin, peers=[])
-            if way == SHARED:
+            if way in SHARING:
                 self._share(place, address)
                 hosts[place.name]["peers"] = [
                     f"http://{self._link.address(FIRST_ADDRESS + number * self._count)}:{PORT}"
@@ -137,7 +142,7 @@ class Site:
         ansible = Ansible(directory, [], **hosts)
         (ansible.directory / "ansible.cfg").write_text(f"[defaults]\nforks = {self._count}\n")
         play = {"hosts": "edge", "gather_facts": False, "tasks": [task]}
-        if way == SHARED:
+        if way in SHARING:
             play["serial"] = [1, "100%"]
         (ansible.directory / "site.yml").write_text(json.dumps([play]))
         before, began = link_bytes(), time.monotonic()

@@ -21,6 +21,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import DeviceAc
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._links import never_connected
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull import transport
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._sending import (
+    DeviceAnswer,
     Form,
     PartSize,
     inline_arguments,
@@ -47,8 +48,12 @@ class ActionModule(DeviceAction):
     _supports_check_mode = True
     _supports_diff = True
     _reached = False
-    # Bytes that were not sent, because an earlier sending that broke had brought them.
-    _resumed = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What was sent, and how many bytes of it were not, because an earlier sending that broke had brought them.
+        self._sent: list[Form] = []
+        self._resumed = 0
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the device, with the manifest from the repository and then the blobs that it asks for.
@@ -95,26 +100,23 @@ class ActionModule(DeviceAction):
                 args["controller_sends"] = True
             result = self._call(args, task_vars)
             # The release says what may be sent, whatever a device asks for.
-            wanted = _asked_for(result).intersection(files)
+            wanted = DeviceAnswer(result).lacking.intersection(files)
             if wanted and repository and not result.get("failed") and not self._task.check_mode:
                 first = result
                 warnings: list[str] = []
                 lacking = [files[sha] for sha in sorted(wanted)]
-                forms = smallest_forms(repository, lacking, _held(result), warnings.append)
-                args = self._with_forms(args, repository, forms, first, task_vars)
+                forms = smallest_forms(repository, lacking, DeviceAnswer(result), warnings.append)
+                args = self._with_forms(args, repository, forms, first, warnings, task_vars)
                 result = self._call(args, task_vars)
-                result["sent"] = told(forms)
-                _add_warnings(result, warnings)
-                refused = _refused(result)
+                refused = DeviceAnswer(result).refused_deltas
                 if refused and not result.get("failed"):
                     # Whole, and without any delta: so this ends here.
                     forms = whole_forms(repository, [files[sha] for sha in sorted(refused) if sha in wanted])
-                    last = self._call(self._with_forms(args, repository, forms, result, task_vars), task_vars)
-                    _add_warnings(last, [*warnings, *refused.values()])
-                    last["sent"] = told(forms, result["sent"])
-                    result = last
-                result["sent"]["bytes"] -= self._resumed
-                result["sent"]["resumed_bytes"] = self._resumed
+                    args = self._with_forms(args, repository, forms, result, warnings, task_vars)
+                    result = self._call(args, task_vars)
+                    warnings += refused.values()
+                _add_warnings(result, warnings)
+                result["sent"] = told(self._sent, self._resumed)
                 tell_from_the_beginning(result, first)
                 if "fetched" in first:
                     result["fetched"] = first["fetched"]
@@ -207,34 +209,54 @@ class ActionModule(DeviceAction):
         repository: OpenRepository,
         forms: Sequence[Form],
         asked: dict[str, Any],
+        warnings: list[str],
         task_vars: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """The arguments with what is sent in them, after a transfer of the rest, for which the device ``asked``.
 
-        Raises _TransferError, and _PartRefusedError.
+        A delta that is refused becomes a warning, and its file is sent whole. Raises _TransferError, and
+        _PartRefusedError.
         """
         repository.bring(form.file for form in forms if form.delta is None)
-        for form in forms:
-            if form.in_parts:
-                self._send_parts(args, form, _held_of(asked, form), task_vars)
-        inline, rest = inline_arguments([form for form in forms if not form.in_parts])
+        at_once, left = [], list(forms)
+        while left:
+            form = left.pop(0)
+            self._sent.append(form)
+            if not form.in_parts:
+                at_once.append(form)
+                continue
+            asked = self._send_parts(args, form, asked, task_vars)
+            refused = DeviceAnswer(asked).refused_deltas.get(form.file.sha256)
+            if form.delta is not None and refused is not None:
+                warnings.append(refused)
+                repository.bring([form.file])
+                left += whole_forms(repository, [form.file])
+        inline, rest = inline_arguments(at_once)
         staged = {"staged_blobs": self._send(rest)} if rest else {}
         blobs = {**args.get("inline_blobs", {}), **inline["inline_blobs"]}
         return {**args, **staged, "inline_blobs": blobs, "inline_deltas": inline["inline_deltas"]}
 
-    def _send_parts(self, args: dict[str, Any], form: Form, held: int, task_vars: dict[str, Any] | None) -> None:
-        """Send a file part by part from ``held`` on; the device verifies and keeps each before the next is sent, and a
-        sending that breaks goes on.
+    def _send_parts(
+        self, args: dict[str, Any], form: Form, asked: dict[str, Any], task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Send a file or a delta part by part, from where the device has it when it ``asked``. It verifies and keeps
+        each part before the next is sent, and a sending that breaks goes on. Return the result of the last call.
 
         Raises _TransferError where nothing comes of it, and _PartRefusedError.
         """
+        answer, result = DeviceAnswer(asked), asked
+        held = most = answer.held_bytes(form)
         self._resumed += held
-        size, fruitless, most = PartSize(), 0, held
-        while held < form.size:
+        size, fruitless = PartSize(), 0
+        while form.file.sha256 in answer.lacking:
             began, why = time.monotonic(), "the device kept nothing of it"
             part: dict[str, Any] = {"sha256": form.file.sha256}
+            if form.delta is not None:
+                part.update(delta=form.delta.sha256, delta_size=form.delta.size)
             try:
-                part.update(offset=held, path=self._send_content(form.read(held, size.bytes)))
+                # A delta that is whole has yet to make its file.
+                if held < form.size:
+                    part.update(offset=held, path=self._send_content(form.read(held, size.bytes)))
             except AnsibleError as error:
                 # The call says how much is there; one that does not reach the device either ends this.
                 why = str(error)
@@ -242,11 +264,15 @@ class ActionModule(DeviceAction):
             if result.get("failed"):
                 raise _PartRefusedError(result)
             size.note(time.monotonic() - began)
-            held = _held_of(result, form)
+            answer = DeviceAnswer(result)
+            if form.delta is not None and form.file.sha256 in answer.refused_deltas:
+                break
+            held = answer.held_bytes(form)
             fruitless = 0 if held > most else fruitless + 1
             most = max(most, held)
             if fruitless == _PART_ATTEMPTS:
                 raise _TransferError(f"{form.path}: the part from byte {held} on, {fruitless} times: {why}")
+        return result
 
     def _send_content(self, content: bytes) -> str:
         """Send bytes to the temporary directory on the device, in place of the ones before, and return their path."""
@@ -304,37 +330,6 @@ def _add_warnings(result: dict[str, Any], warnings: Sequence[str]) -> None:
     """Have a result warn of these, if there are any."""
     if warnings:
         result["warnings"] = [*warnings, *result.get("warnings", [])]
-
-
-def _asked_for(result: dict[str, Any]) -> set[str]:
-    """The SHA-256 of each blob that the device says it lacks."""
-    missing = result.get("missing_blobs")
-    blobs = [blob for blob in missing if isinstance(blob, dict)] if isinstance(missing, list) else []
-    return {str(blob.get("sha256")) for blob in blobs}
-
-
-def _held_of(result: dict[str, Any], form: Form) -> int:
-    """How many bytes of a file the device says it has: all, if it does not lack it."""
-    missing = result.get("missing_blobs")
-    blobs = [blob for blob in missing if isinstance(blob, dict)] if isinstance(missing, list) else []
-    held = [blob.get("held_bytes") for blob in blobs if blob.get("sha256") == form.file.sha256]
-    return min(max(int(held[0] or 0), 0), form.size) if held else form.size
-
-
-def _held(result: dict[str, Any]) -> set[str]:
-    """The SHA-256 of each blob that the device says it holds."""
-    held = result.get("held_blobs")
-    return {str(sha256) for sha256 in held} if isinstance(held, list) else set()
-
-
-def _refused(result: dict[str, Any]) -> dict[str, str]:
-    """What a person should know of deltas that the device refused, by the SHA-256 of the file."""
-    refused = result.get("refused_deltas")
-    entries = [entry for entry in refused if isinstance(entry, dict)] if isinstance(refused, list) else []
-    return {
-        str(entry.get("sha256")): f"{entry.get('path')}: sent whole, as its delta was refused: {entry.get('reason')}"
-        for entry in entries
-    }
 
 
 def _why_not_fetched(result: dict[str, Any]) -> str:

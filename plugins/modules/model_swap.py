@@ -123,7 +123,8 @@ options:
     type: path
   sent_part:
     description:
-      - A part of a file, which the device verifies and keeps. Set by the action plugin, which sends a large file so.
+      - A part of a file, or of a delta that makes it, which the device verifies and keeps. Set by the action plugin,
+        which sends what is large so.
     type: dict
     default: {}
     suboptions:
@@ -131,12 +132,19 @@ options:
         description: SHA-256 of the file.
         type: str
       offset:
-        description: Position of the part's first byte in the file.
+        description: Position of the part's first byte in the file, or in the delta.
         type: int
         default: 0
       path:
-        description: Where the part is on the device. Without it the device says how much of the file it has.
+        description: Where the part is on the device. Without it the device says how much it has.
         type: str
+      delta:
+        description: SHA-256 of the delta, if it is a part of one.
+        type: str
+      delta_size:
+        description: Size of that delta in bytes.
+        type: int
+        default: 0
   inline_blobs:
     description:
       - Blobs that are small enough to come with the call, in base64, by their SHA-256.
@@ -407,10 +415,12 @@ missing_blobs:
   description:
     - The blobs that the device lacks and that O(staged_blobs) or O(inline_blobs) must provide.
     - Outside check mode it is empty, unless the module was called without its action plugin.
+    - C(held_bytes) is how much of the file is there already, C(held_deltas) how much of each delta of it, by its
+      SHA-256; none for one that the device has refused.
   returned: when O(state) is V(present) or V(active)
   type: list
   elements: dict
-  sample: [{path: model.onnx, size: 40518, sha256: 5f2c...}]
+  sample: [{path: model.onnx, size: 40518, sha256: 5f2c..., held_bytes: 0, held_deltas: {}}]
 held_blobs:
   description: The SHA-256 of each blob that the device holds, which deltas can be made from.
   returned: when blobs are missing, outside check mode
@@ -419,7 +429,7 @@ held_blobs:
   sample: [8e3eff41...]
 refused_deltas:
   description: The deltas that did not make their file, each with the reason. The action plugin sends these files whole.
-  returned: when the release was staged
+  returned: when the release was staged, or a part of a delta was sent
   type: list
   elements: dict
   sample: []

@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, IntegrityError, with_path
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, smallest
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import OpenRepository
@@ -50,8 +50,8 @@ class Form:
 
     @property
     def in_parts(self) -> bool:
-        """Whether it is sent in parts: a delta is not, and what is small."""
-        return self.delta is None and self.size > PART_BYTES
+        """Whether it is sent in parts: all but what is small."""
+        return self.size > PART_BYTES
 
     def read(self, offset: int = 0, count: int | None = None) -> bytes:
         """Its bytes, at most one more than it has, or so many of them from ``offset`` on. Raises IntegrityError."""
@@ -84,23 +84,70 @@ def whole_forms(repository: Repository, files: Iterable[File]) -> list[Form]:
     return [Form(file, None, repository.blob_path(file.sha256)) for file in files]
 
 
+class DeviceAnswer:
+    """What a device said that it lacks and holds, in the result of a call: whatever it said, of the types expected."""
+
+    def __init__(self, result: Mapping[str, Any]) -> None:
+        self._missing = {str(blob.get("sha256")): blob for blob in _entries(result, "missing_blobs")}
+        held = result.get("held_blobs")
+        self.held_blobs = {str(sha256) for sha256 in held} if isinstance(held, list) else set()
+        # What a person should know of each, by the SHA-256 of its file.
+        self.refused_deltas = {
+            str(entry.get("sha256")): (
+                f"{entry.get('path')}: sent whole, as its delta was refused: {entry.get('reason')}"
+            )
+            for entry in _entries(result, "refused_deltas")
+        }
+
+    @property
+    def lacking(self) -> set[str]:
+        """The SHA-256 of each blob that the device lacks."""
+        return set(self._missing)
+
+    def held_bytes(self, form: Form) -> int:
+        """How many bytes of what is sent in parts the device has already: of a file that it does not lack, all."""
+        blob = self._missing.get(form.file.sha256)
+        if blob is None:
+            return form.size
+        held = blob.get("held_bytes") if form.delta is None else self._held_deltas(form.file).get(form.delta.sha256)
+        return min(max(held, 0), form.size) if form.in_parts and isinstance(held, int) else 0
+
+    def can_use(self, file: File, delta: Delta) -> bool:
+        """Whether the device holds what a delta needs, and has not refused it."""
+        refused = self._held_deltas(file).get(delta.sha256, 0) is None
+        return not refused and all(base in self.held_blobs for base in delta.bases)
+
+    def _held_deltas(self, file: File) -> Mapping[str, Any]:
+        held = self._missing.get(file.sha256, {}).get("held_deltas")
+        return held if isinstance(held, dict) else {}
+
+
+def _entries(result: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = result.get(name)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
 def smallest_forms(
-    repository: OpenRepository, files: Iterable[File], held: Collection[str], warn: Callable[[str], object]
+    repository: OpenRepository, files: Iterable[File], answer: DeviceAnswer, warn: Callable[[str], object]
 ) -> list[Form]:
-    """Each file as a delta, if there is one that a device can use that holds the blobs ``held``; else as it is.
+    """Each file in the form of which the fewest bytes have to be sent to a device with this ``answer``.
 
     ``warn`` is told of a delta that the repository promises and does not have.
     """
     forms = []
     for whole in whole_forms(repository, files):
-        delta = smallest(repository.deltas(whole.file), held)
-        form = whole
-        if delta is not None:
+        deltas = [
+            Form(whole.file, delta, repository.delta_path(whole.file, delta))
+            for delta in repository.deltas(whole.file)
+            if answer.can_use(whole.file, delta)
+        ]
+        form = min([whole, *deltas], key=lambda form: form.size - answer.held_bytes(form))
+        if form.delta is not None:
             try:
-                repository.bring_delta(whole.file, delta)
-                form = Form(whole.file, delta, repository.delta_path(whole.file, delta))
+                repository.bring_delta(whole.file, form.delta)
             except EdgemlError as error:
                 warn(f"{whole.file.path}: sent whole, as its delta could not be read: {error}")
+                form = whole
         forms.append(form)
     return forms
 
@@ -120,11 +167,12 @@ def inline_arguments(forms: Sequence[Form]) -> tuple[dict[str, dict[str, str]], 
     return inline, rest
 
 
-def told(forms: Iterable[Form], before: Mapping[str, Any] | None = None) -> dict[str, int]:
-    """The return value ``sent``, with what was sent before."""
-    total = dict(before or {"bytes": 0, "whole_bytes": 0, "deltas": 0, "resumed_bytes": 0})
-    for form in forms:
-        total["bytes"] += form.size
-        total["whole_bytes"] += form.file.size
-        total["deltas"] += form.delta is not None
-    return total
+def told(forms: Iterable[Form], resumed: int) -> dict[str, int]:
+    """The return value ``sent``, of which ``resumed`` bytes were there."""
+    forms = list(forms)
+    return {
+        "bytes": sum(form.size for form in forms) - resumed,
+        "whole_bytes": sum(form.file.size for form in forms),
+        "deltas": sum(form.delta is not None for form in forms),
+        "resumed_bytes": resumed,
+    }

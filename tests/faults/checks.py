@@ -100,6 +100,9 @@ class Check:
     def _next_swap(self, directory: Path) -> None:
         assert self.scenario.new is not None
         made = release(self.scenario.new)
+        if self.scenario.again:
+            self.scenario.action(directory)
+            assert list((directory / "store" / "fetched").glob("*")) == [], "parts are left"
         # A version whose trial was reverted has to be asked for with retry.
         retry = self.scenario.new in subject.state_of(directory).failed
         subject.swap(directory, made, verify="full", retry=retry)

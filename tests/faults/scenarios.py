@@ -54,7 +54,8 @@ class Scenario:
 
     ``history`` is what makes the device as it is before; ``action`` is the transition. The files of the version
     ``damaged`` are wrong before it. ``undone``: a failure takes it back.
-    ``fallback``: what a recovery makes active where the active version can't be read.
+    ``fallback``: what a recovery makes active where the active version can't be read. ``again``: the action, after it
+    was interrupted, brings the version; else the module's swap does, with all blobs sent.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Scenario:
     damaged: str | None = None
     undone: bool = True
     fallback: str | None = None
+    again: bool = False
 
     def prepare(self, directory: Path) -> None:
         """Make the device as it is before the transition."""

@@ -29,7 +29,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.release impo
 from . import strace, subject
 from .checks import check_of
 from .loop_image import make_image, mounted
-from .scenarios import CHANGED, NEW, OLD, SWAP, Scenario, clone, release, swap_to
+from .scenarios import CHANGED, NEW, OLD, SWAP, Scenario, clone, deliver, release, swap_to
 from .strace import Call
 from .sweep import Results, sweep
 
@@ -108,6 +108,7 @@ DELTA = Scenario(
     CHANGED,
     (*SWAP.history, swap_to(NEW, trial_seconds=0), insert_delta),
     partial(fetch, version=CHANGED),
+    again=True,
 )
 
 
@@ -116,22 +117,35 @@ def hold_back(directory: Path) -> None:
     (directory / "incoming" / large(NEW).sha256).rename(directory / "large")
 
 
-def send(directory: Path) -> dict[str, Any]:
-    """The module's O(state=active), for which the large file is sent in two parts, from where it broke on."""
-    file, sent = large(NEW), 0
-    request = swap_request(directory, NEW)
+def hold_back_delta(directory: Path) -> None:
+    """Have the controller hold a delta of the large file, from the active version, and send the others."""
+    deliver(directory, CHANGED)
+    file, base = large(CHANGED), large(NEW)
+    (directory / "incoming" / file.sha256).unlink()
+    delta = delta_between(release(CHANGED).blobs[file.sha256], release(NEW).blobs[base.sha256])
+    (directory / "large").write_bytes(delta)
+
+
+def send(directory: Path, version: str = NEW, part_bytes: int = BLOCK_BYTES) -> dict[str, Any]:
+    """The module's O(state=active), for which the large file, or its delta, is sent in parts, from where it broke."""
+    file, content, sent = large(version), (directory / "large").read_bytes(), 0
+    delta = None if len(content) == file.size else sha256(content)
+    request = swap_request(directory, version)
     result = answer_swap(request, check_mode=False)
-    for _part in range(2):
-        held = [blob["held_bytes"] for blob in result["missing_blobs"] if blob["sha256"] == file.sha256]
-        if held:
-            content = (directory / "large").read_bytes()[held[0] :][:BLOCK_BYTES]
-            (directory / "part").write_bytes(content)
-            sent += len(content)
-            part = SentPart(file.sha256, held[0], str(directory / "part"))
-            result = answer_swap(request._replace(sent_part=part), check_mode=False)
+    for _part in range(3):
+        blob = next((blob for blob in result["missing_blobs"] if blob["sha256"] == file.sha256), None)
+        if blob is None:
+            break
+        held = blob["held_bytes"] if delta is None else blob["held_deltas"].get(delta, 0)
+        (directory / "part").write_bytes(content[held:][:part_bytes])
+        sent += len(content[held:][:part_bytes])
+        part = SentPart(file.sha256, held, str(directory / "part"))
+        if delta is not None:
+            part = part._replace(delta=delta, delta_size=len(content))
+        result = answer_swap(request._replace(sent_part=part), check_mode=False)
     if result["missing_blobs"]:
         result = answer_swap(request._replace(staged_blobs=str(directory / "incoming")), check_mode=False)
-    elif not result["changed"] and subject.state_of(directory).active != NEW:
+    elif not result["changed"] and subject.state_of(directory).active != version:
         result = answer_swap(request, check_mode=False)
     if result.get("failed"):
         raise EdgemlError(str(result["msg"]))
@@ -139,6 +153,14 @@ def send(directory: Path) -> dict[str, Any]:
 
 
 PARTS = Scenario("sending in parts", OLD, NEW, (*SWAP.history, hold_back), send)
+DELTA_PARTS = Scenario(
+    "sending a delta in parts",
+    NEW,
+    CHANGED,
+    (*SWAP.history, swap_to(NEW, trial_seconds=0), hold_back_delta),
+    partial(send, version=CHANGED, part_bytes=5000),
+    again=True,
+)
 
 
 class Device:
@@ -166,16 +188,27 @@ class Device:
         """Recover, check that the old or the new version is whole, and fetch once more, but not what was there."""
         subject.recover(self.path)
         state = self.check.consistent(self.path)
-        kept = self._kept()
+        kept, of_delta = self._kept(), self._kept_of_delta()
         again: Any = self.fetch(self.path)
         if state.active == self.old:
             assert again["received_bytes"] <= sum(file.size for file in release(self.new).release.all_files()) - kept
+            if of_delta:
+                assert again["received_bytes"] <= (self.path / "large").stat().st_size - of_delta
         assert subject.state_of(self.path).active == self.new
         self.check.consistent(self.path, settled=True)
         assert list((self.path / "store" / "fetched").glob("*")) == []
         if state.active == self.new:
             return "swapped"
-        return f"{kept // BLOCK_BYTES} blocks were kept" if kept else "nothing had come"
+        if kept:
+            return f"{kept // BLOCK_BYTES} blocks were kept"
+        return "a part of the delta was kept" if of_delta else "nothing had come"
+
+    def _kept_of_delta(self) -> int:
+        """The bytes that are there of a delta that is sent."""
+        if not (self.path / "large").exists():
+            return 0
+        parts = (self.path / "store" / "fetched").glob(f"{large(self.new).sha256}.*")
+        return sum(path.stat().st_size for path in parts if path.name.count(".") == 1 + (path.suffix == ".part"))
 
     def _kept(self) -> int:
         """The bytes of whole blocks of the large file that are there, each as the manifest says."""
@@ -193,7 +226,7 @@ def chosen(calls: Sequence[Call], all_points: bool, step: int) -> Sequence[Call]
     return calls if all_points else [*changing[:-2:step], *changing[-2:]]
 
 
-@pytest.mark.parametrize("scenario", [FETCH, DELTA, PARTS], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [FETCH, DELTA, PARTS, DELTA_PARTS], ids=lambda scenario: scenario.name)
 def test_killed_at_every_call(memory: Path, all_points: bool, results: Results, scenario: Scenario) -> None:
     device = Device(memory, scenario)
 
@@ -205,6 +238,8 @@ def test_killed_at_every_call(memory: Path, all_points: bool, results: Results, 
 
     outcomes = sweep(results, f"killed: {scenario.name}", chosen(device.calls, all_points, 8), killed)
     assert outcomes.keys() >= {"nothing had come", "swapped"}
+    if scenario is DELTA_PARTS:
+        assert "a part of the delta was kept" in outcomes
     if all_points:
         assert "1 blocks were kept" in outcomes
 

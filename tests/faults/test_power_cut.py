@@ -23,16 +23,19 @@ from .loop_image import copy_image, make_image, mounted
 from .scenarios import SCENARIOS, SWAP, Scenario, clone
 from .strace import Call, Ended
 from .sweep import Results, sweep
+from .test_fetch import DELTA, DELTA_PARTS
 from .trace_replay import WHOLE_LOG, Replay
 
 IMAGE_MEGABYTES = 16
+# Each of so many points of a delta is in the quick run.
+_STEP = 20
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every scenario and every way to mount an ext4 with --all-points, else one."""
     all_points = metafunc.config.getoption("--all-points")
     if "scenario" in metafunc.fixturenames:
-        chosen = SCENARIOS if all_points else (SWAP,)
+        chosen = (*SCENARIOS, DELTA, DELTA_PARTS) if all_points else (SWAP,)
         metafunc.parametrize("scenario", chosen, ids=lambda scenario: scenario.name)
     if "options" in metafunc.fixturenames:
         metafunc.parametrize("options", ["data=ordered", "data=writeback"] if all_points else ["data=ordered"])
@@ -121,7 +124,10 @@ class Modelled:
         _told, done, image = survivor
         shutil.rmtree(self._device)
         self._device.mkdir()
-        (self._device / "incoming").symlink_to(self._prepared / "incoming")
+        # What the controller sends, and what the device fetches from.
+        for name in ("incoming", "large", "stick"):
+            if (self._prepared / name).exists():
+                (self._device / name).symlink_to(self._prepared / name)
         image.write(self._device / "store")
         return self._check.recovered(self._device, done)
 
@@ -131,3 +137,13 @@ def test_any_filesystem_loses_its_power_at_every_changing_call(
 ) -> None:
     device = Modelled(memory, scenario)
     sweep(results, f"power cut, model: {scenario.name}", device.survivors(), device.check)
+
+
+@pytest.mark.parametrize("scenario_of_delta", [DELTA, DELTA_PARTS], ids=lambda scenario: scenario.name)
+def test_a_delta_is_staged_through_power_cuts(scenario_of_delta: Scenario, memory: Path, results: Results) -> None:
+    """A choice of what may be left; with --all-points all of it is in the test above."""
+    device = Modelled(memory, scenario_of_delta)
+    # The last ones are those of an action that was done.
+    points = (survivor for number, survivor in enumerate(device.survivors()) if number % _STEP == 0 or survivor[1])
+    outcomes = sweep(results, f"power cut, model, chosen: {scenario_of_delta.name}", points, device.check)
+    assert outcomes.keys() == {"old", "new"}

@@ -421,7 +421,7 @@ def test_a_device_gets_nothing_but_the_release_whatever_it_claims_to_lack(asked:
     for sha in ("../../secret", str(secret), "0" * 64):
         missing = {
             "changed": False,
-            "missing_blobs": [{"path": "model.onnx", "size": 17, "sha256": sha, "held_bytes": 0}],
+            "missing_blobs": [{"path": "model.onnx", "size": 17, "sha256": sha, "held_bytes": 0, "held_deltas": {}}],
         }
         answer.write_text(
             f"{CODE}\n{json.dumps({'edgeml_result': missing})}\n" if way == "request" else json.dumps(missing)

@@ -13,18 +13,23 @@ import fcntl
 import os
 from typing import Iterable
 
+from .._common.errors import ArgumentError, IntegrityError
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
-from .._common.hashing import CHUNK_BYTES
+from .._common.hashing import CHUNK_BYTES, is_sha256
+from .._fetch.failures import FetchError
+from .._fetch.from_delta import check_space, delta_part, make_from_delta
 from .._fetch.partial import (
     CorruptBlockError,
     Partial,
     delta_paths,
+    deltas_held,
     held_bytes,
     is_fetched,
     remove_deltas,
 )
 from .._release.release import File
 from .blobs import Blobs
+from .request import SentPart
 
 
 class Fetched:
@@ -47,8 +52,8 @@ class Fetched:
         """How many bytes of an object are there, in whole or in part."""
         return held_bytes(self.directory, file)
 
-    def add_part(self, file: File, path: str, offset: int) -> None:
-        """Add the bytes at ``path``, which begin at ``offset`` in the object, and verify each block that they complete.
+    def add_part(self, file: File, part: SentPart) -> None:
+        """Add what was sent of an object, and verify each block that it completes.
 
         A wrong block is dropped, and so is a part that begins behind the object's end. Raises FetchError where the disk
         has no room.
@@ -57,22 +62,53 @@ class Fetched:
         # Another process fetches it.
         if not partial.open():
             return
-        try:
-            with open(path, "rb") as source:
-                source.seek(max(0, partial.size - offset))
-                while offset <= partial.size < file.size:
-                    chunk = source.read(min(CHUNK_BYTES, file.size - partial.size))
-                    if not chunk:
-                        break
-                    partial.write(chunk)
-            if partial.is_complete():
-                partial.finish()
+        # How much is there is said with what is lacking.
+        with contextlib.closing(partial), contextlib.suppress(CorruptBlockError):
+            _add(partial, part)
+        if partial.is_finished():
+            remove_deltas(self.directory, file)
+
+    def add_delta_part(self, file: File, part: SentPart, blobs: Blobs, headroom_percent: int) -> None:
+        """Add what was sent of a delta, as ``add_part`` does. Once the delta is whole, it makes the object ``file``.
+
+        Raises IntegrityError for a delta that is of no use: the blocks that it made right stay, and it is not taken
+        once more. Raises FetchError where the disk has no room for it.
+        """
+        if not is_sha256(part.delta) or not 0 < part.delta_size < file.size:
+            raise ArgumentError(
+                f"sent_part: {file.path}: expected the SHA-256 of a delta of 1 to {file.size - 1} bytes; found "
+                f"{part.delta!r:.80} of {part.delta_size}"
+            )
+        delta = delta_part(self._tree, self.directory, file, str(part.delta), part.delta_size)
+        if delta.is_refused():
+            raise IntegrityError("it was refused before")
+        if not delta.is_finished() and delta.open():
+            try:
+                with contextlib.closing(delta):
+                    check_space(self._tree, self.directory, (file,), headroom_percent, delta)
+                    _add(delta, part)
+            except FetchError:
                 remove_deltas(self.directory, file)
-        except CorruptBlockError:
-            # How much is there is said with what is lacking.
-            pass
-        finally:
-            partial.close()
+                raise
+            except CorruptBlockError as error:
+                raise IntegrityError(str(error)) from error
+        partial = Partial(self._tree, self.directory, file)
+        if not delta.is_finished() or not partial.open():
+            return
+        try:
+            with contextlib.closing(partial):
+                make_from_delta(delta.path, partial, blobs.open_blob)
+                partial.finish()
+        except IntegrityError:
+            delta.refuse()
+            raise
+        remove_deltas(self.directory, file)
+
+    def held_deltas(self, file: File) -> dict[str, int | None]:
+        """How many bytes of deltas of ``file`` are there, by their SHA-256; None for one that is of no use."""
+        if self.has(file) or not is_directory(self.directory):
+            return {}
+        return deltas_held(self.directory, file)
 
     def delta_bytes_of(self, file: File) -> int:
         """How many bytes of a delta for it are there, of a file that is not made yet."""
@@ -113,3 +149,19 @@ class Fetched:
         kept = {file.sha256 for file in needed}
         names = [name for name in os.listdir(self.directory) if name.split(".")[0] not in kept]
         return [os.path.join(self.directory, name) for name in sorted(names)]
+
+
+def _add(partial: Partial, part: SentPart) -> None:
+    """Add what was sent to an open object, and finish it with the last bytes. Raises as ``Partial.write`` does."""
+    if part.path is None:
+        return
+    file = partial.file
+    with open(part.path, "rb") as source:
+        source.seek(max(0, partial.size - part.offset))
+        while part.offset <= partial.size < file.size:
+            chunk = source.read(min(CHUNK_BYTES, file.size - partial.size))
+            if not chunk:
+                break
+            partial.write(chunk)
+        if partial.is_complete():
+            partial.finish()

@@ -20,6 +20,7 @@ from .._common.errors import (
     StoreError,
     SwapError,
 )
+from .._fetch.failures import FetchError
 from .._release.manifest import parse_release
 from .._release.names import check_name
 from .._release.release import File, Release
@@ -145,7 +146,12 @@ class SwapCall:
         """Say in the result which of ``files`` have to be brought: those that were not fetched."""
         self.lacking = tuple(file for file in files if not self.store.fetched.has(file))
         self.result["missing_blobs"] = [
-            {**file.entry, "held_bytes": self.store.fetched.bytes_of(file)} for file in self.lacking
+            {
+                **file.entry,
+                "held_bytes": self.store.fetched.bytes_of(file),
+                "held_deltas": self.store.fetched.held_deltas(file),
+            }
+            for file in self.lacking
         ]
 
     def live(self) -> str | None:
@@ -235,9 +241,18 @@ class SwapCall:
 
     def _add_part(self, plan: Plan, part: SentPart) -> None:
         """Add what was sent to what there is of its file, and say what is still lacking."""
+        fetched, refused = self.store.fetched, []
         for file in self.lacking:
-            if file.sha256 == part.sha256 and part.path is not None:
-                self.store.fetched.add_part(file, part.path, part.offset)
+            if file.sha256 != part.sha256:
+                continue
+            if part.delta is None:
+                fetched.add_part(file, part)
+                continue
+            try:
+                fetched.add_delta_part(file, part, self.store.blobs, self.request.headroom_percent)
+            except (IntegrityError, FetchError) as error:
+                refused.append({"path": file.path, "sha256": file.sha256, "reason": str(error)})
+        self.result["refused_deltas"] = refused
         self.note_lacking(plan.missing)
 
     def _lacks(self, plan: Plan, held: dict[str, str]) -> None:

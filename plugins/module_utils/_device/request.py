@@ -72,11 +72,14 @@ _ANSIBLE_TYPES = {
 
 class SentPart(NamedTuple):
     """A part of a file that the controller sent: the file's SHA-256, the position of the part's first byte in the file,
-    and where the part is on the device, if it came."""
+    and where the part is on the device, if it came. Or a part of the ``delta`` with that SHA-256, of ``delta_size``
+    bytes, which makes the file."""
 
     sha256: str | None = None
     offset: int = 0
     path: str | None = None
+    delta: str | None = None
+    delta_size: int = 0
 
 
 class InfoRequest(NamedTuple):
@@ -134,12 +137,13 @@ _CONTROLLER_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 class Blob(TypedDict):
     """A file that a device lacks: its name in the release, its size in bytes, its SHA-256, and how many bytes it has of
-    it."""
+    it, and of each delta of it, by that one's SHA-256; None for one that it refused."""
 
     path: str
     size: int
     sha256: str
     held_bytes: int
+    held_deltas: dict[str, int | None]
 
 
 class InfoResult(TypedDict, total=False):

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Callable, Sequence
 
@@ -17,10 +16,11 @@ from .._common.files import DurableTree
 from .._release.delta_index import INDEX_BYTES_MAX, Delta, delta_path, index_path, parse_index, smallest
 from .._release.release import File
 from .failures import FetchError, Kind
+from .from_delta import check_space, delta_part, make_from_delta
 from .held import Held
 from .options import FetchOptions
 from .pace import Patience
-from .partial import CorruptBlockError, Partial, held_bytes, is_fetched, remove_deltas
+from .partial import CorruptBlockError, Partial, is_fetched, remove_deltas
 from .sources import blob_path
 from .transfer import CHECK_SECONDS, Errand, Tally, Transfer
 
@@ -121,7 +121,9 @@ class Fetcher:
                 if not part.open():
                     return
                 self._transfer.bring(part, Errand(path, deadline, 0, lambda: self._check_space((file,), part)))
-            self._apply(part, partial)
+            make_from_delta(
+                part.path, partial, self._held.open_blob, lambda: self._transfer.check_permission(CHECK_SECONDS)
+            )
         except (FetchError, IntegrityError, CorruptBlockError, OSError) as error:
             if isinstance(error, FetchError) and error.kind is Kind.DEFERRED:
                 raise
@@ -155,38 +157,7 @@ class Fetcher:
 
     def _delta_part(self, file: File, delta: Delta) -> Partial:
         """What there is of a delta on the disk."""
-        named = File(f"{file.path}: its delta", delta.size, delta.sha256)
-        return Partial(self._tree, self._directory, named, f"{file.sha256}.{delta.sha256}")
-
-    def _apply(self, part: Partial, partial: Partial) -> None:
-        """Make what is missing of the file from its delta. Raises IntegrityError, FetchError, OSError."""
-        # A fetch without a delta does not pay for the import.
-        from .._release.delta import apply_delta
-
-        partial.drop_block()
-        position = 0
-
-        def write(block: bytes) -> None:
-            nonlocal position
-            new = block[max(0, partial.size - position) :]
-            position += len(block)
-            if new:
-                partial.write(new)
-            self._transfer.check_permission(CHECK_SECONDS)
-
-        with open(part.path, "rb") as delta:
-            apply_delta(delta, partial.file, self._held.open_blob, write, part.path)
+        return delta_part(self._tree, self._directory, file, delta.sha256, delta.size)
 
     def _check_space(self, files: Sequence[File], delta: Partial | None = None) -> None:
-        """Raise FetchError unless what is missing of the files, and of a delta, fits on the disk, with headroom."""
-        status = os.statvfs(self._tree.root)
-        free = status.f_bavail * status.f_frsize
-        needed = sum(file.size - held_bytes(self._directory, file) for file in files)
-        if delta is not None:
-            needed += delta.file.size - delta.size
-        if needed > free * (100 - self._headroom_percent) // 100:
-            raise FetchError(
-                Kind.DISK,
-                f"{self._directory}: {', '.join(file.path for file in files[:3])} need {needed} bytes more; {free} are "
-                f"free, of which {self._headroom_percent}% are to stay free",
-            )
+        check_space(self._tree, self._directory, files, self._headroom_percent, delta)

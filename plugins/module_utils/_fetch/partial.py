@@ -100,6 +100,7 @@ class Partial:
             self._hash.update(part)
             if self.size in (self._end_of_block(), self.file.size):
                 self._end_block()
+            self._sync(len(part))
 
     def block(self, position: int) -> str:
         """The SHA-256 that the block that begins at ``position`` has to have."""
@@ -210,9 +211,12 @@ class Partial:
                 f"{self.file.path}: block {number + 1} of {len(self._blocks)}: expected SHA-256 "
                 f"{self._blocks[number]}; found {actual}"
             )
-        self._unsynced += self.size - self.verified
         self.verified = self.size
         self._hash = hashlib.sha256()
+
+    def _sync(self, written: int) -> None:
+        """Bring what was written to the disk, now and then."""
+        self._unsynced += written
         if self._unsynced >= SYNC_BYTES or time.monotonic() - self._synced >= SYNC_SECONDS:
             with with_path(self._part):
                 os.fdatasync(self._require().fileno())
@@ -263,6 +267,18 @@ def delta_paths(directory: str, file: File) -> list[str]:
     own = file.sha256 + PART
     names = [name for name in os.listdir(directory) if name.startswith(f"{file.sha256}.") and name != own]
     return [os.path.join(directory, name) for name in sorted(names)]
+
+
+def deltas_held(directory: str, file: File) -> dict[str, int | None]:
+    """How many bytes of deltas of ``file`` have come, by their SHA-256; None for one that is of no use."""
+    found: dict[str, int | None] = {}
+    for path in delta_paths(directory, file):
+        status, name = file_status(path), os.path.basename(path)[len(file.sha256) + 1 :]
+        if name.endswith(REFUSED):
+            found[name[: -len(REFUSED)]] = None
+        elif status is not None:
+            found.setdefault(name[: -len(PART)] if name.endswith(PART) else name, status.st_size)
+    return found
 
 
 def remove_deltas(directory: str, file: File) -> None:

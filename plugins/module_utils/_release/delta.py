@@ -13,20 +13,20 @@ whatever the sizes of the files.
 
 from __future__ import annotations
 
-import concurrent.futures
-import functools
+import contextlib
 import hashlib
 import itertools
 import lzma
 import struct
 import zlib
-from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO, Callable, Generator, Iterator, NamedTuple, Sequence
 
 from .._common.errors import IntegrityError, with_path
 from .._common.hashing import BLOCK_BYTES
 from .release import File
 
-MAGIC = b"EDGEMLD\x02"
+MAGIC = b"EDGEMLD\x03"
 BASES_MAX = 16
 GROUPS_MAX = 16
 PIECES_MAX = 1 << 14
@@ -47,21 +47,10 @@ LZMA_FILTERS: Sequence[Any] = (
     {"id": lzma.FILTER_LZMA2, "dict_size": BLOCK_BYTES, "lc": 3, "lp": 0, "pb": 0, "preset": 6},
 )
 
-# Small steps are some in a byte, as digits to a base. Other steps are listed, as many as one in so many.
-RADIXES = {5: 3, 4: 4, 3: 6, 2: 16}
+# Small steps are some in a byte, as digits: from half of as many values as a digit has below zero on. Other steps are
+# listed, as many as one in so many.
+RADIXES = {4: 4, 2: 16}
 LISTED_SHARE = 8
-
-
-def digit_step(digit: int) -> int:
-    """The step, modulo 256, that a digit is: 0, -1, 1, -2 … for 0, 1, 2, 3 …"""
-    return ((digit >> 1) ^ -(digit & 1)) & 0xFF
-
-
-@functools.lru_cache(maxsize=None)
-def _digit_tables(count: int) -> tuple[bytes, ...]:
-    """For each of the ``count`` digits in a byte, the steps that the 256 bytes mean."""
-    radix = RADIXES[count]
-    return tuple(bytes(digit_step(byte // radix**place % radix) for byte in range(256)) for place in range(count))
 
 
 class DeltaError(IntegrityError):
@@ -100,14 +89,46 @@ def apply_delta(
     write: Callable[[bytes], object],
     origin: str = "the delta",
 ) -> None:
-    """Make ``file`` from a delta: ``write`` gets its blocks in order, each verified where the release has the SHA-256
-    of blocks, or the file is one block.
+    """Make ``file`` from a delta: ``write`` gets its blocks in order, the last one only if the whole is right.
 
-    ``open_base`` opens a blob by its SHA-256 and its size, or raises IntegrityError for one that is not held. What was
-    written is the file only if this returns. ``origin`` names the delta in errors. Blocks are hashed in a second thread
-    while the next one is made.
+    ``open_base`` opens a blob by its SHA-256 and its size, or raises IntegrityError for one that is not held.
+    ``origin`` names the delta in errors. A second thread hashes a block while it is written and the next one is made.
 
     Raises DeltaError for a delta that is damaged or makes anything else than ``file``, and OSError.
+    """
+    digest, made = hashlib.sha256(), 0
+
+    def compare() -> None:
+        if digest.hexdigest() != file.sha256:
+            raise DeltaError(
+                f"{origin}: {file.path}: expected SHA-256 {file.sha256}; made {digest.hexdigest()}: the delta or its "
+                "base is damaged"
+            )
+
+    with contextlib.closing(made_blocks(delta, file, open_base, origin)) as blocks, ThreadPoolExecutor(1) as thread:
+        hashing: Future[None] | None = None
+        for block in blocks:
+            # At most one waits to be hashed.
+            if hashing is not None:
+                hashing.result()
+            hashing = thread.submit(digest.update, block)
+            made += len(block)
+            if made == file.size:
+                hashing.result()
+                compare()
+            write(block)
+    if not made:
+        compare()
+
+
+def made_blocks(
+    delta: BinaryIO, file: File, open_base: Callable[[str, int], BinaryIO], origin: str = "the delta"
+) -> Generator[bytes, None, None]:
+    """The blocks that a delta makes for ``file``, in order, as many bytes as it has. **Nobody has verified them.**
+
+    For who compares them with the release himself; the others call ``apply_delta``, which has the same arguments.
+
+    Raises DeltaError for a delta that is damaged or is not for ``file``, and OSError.
     """
     reader = _Reader(delta, origin)
     header = reader.header()
@@ -116,75 +137,14 @@ def apply_delta(
             f"{origin}: {file.path}: expected a delta that makes {file.size} bytes with SHA-256 {file.sha256}; "
             f"found one for {header.size} bytes with {header.sha256}"
         )
-    hashing = _Hashing(file, origin)
-    bases: list[BinaryIO] = []
-    try:
-        for size, sha256 in header.bases:
-            bases.append(open_base(sha256, size))
-        for block in _hashed(reader.blocks(header, bases), hashing):
-            write(block)
-    finally:
-        for base in bases:
-            base.close()
-    hashing.finish()
+    with contextlib.ExitStack() as bases:
+        opened = [bases.enter_context(open_base(sha256, size)) for size, sha256 in header.bases]
+        yield from reader.blocks(header, opened)
 
 
 def read_header(delta: BinaryIO, origin: str = "the delta") -> Header:
     """Read the begin of a delta. Raises DeltaError for a file that is none, or of another form."""
     return _Reader(delta, origin).header()
-
-
-class _Hashing:
-    """Compares a file, block by block, with what the release says."""
-
-    def __init__(self, file: File, origin: str) -> None:
-        self._file = file
-        self._where = f"{origin}: {file.path}"
-        self._digest = hashlib.sha256()
-
-    def add(self, number: int, block: bytes) -> None:
-        """Raises DeltaError for a block that the release does not name."""
-        self._digest.update(block)
-        blocks = self._file.blocks
-        if self._file.size <= BLOCK_BYTES:
-            self.finish()
-        elif blocks and hashlib.sha256(block).hexdigest() != blocks[number]:
-            raise DeltaError(
-                f"{self._where}: block {number + 1} of {len(blocks)}: expected SHA-256 {blocks[number]}; "
-                f"made {hashlib.sha256(block).hexdigest()}: the delta or its base is damaged"
-            )
-
-    def finish(self) -> None:
-        """Raises DeltaError for a whole that is not the release's file."""
-        if self._digest.hexdigest() != self._file.sha256:
-            raise DeltaError(
-                f"{self._where}: expected SHA-256 {self._file.sha256}; made {self._digest.hexdigest()}: the delta or "
-                "its base is damaged"
-            )
-
-
-def _hashed(blocks: Iterator[bytes], hashing: _Hashing) -> Iterator[bytes]:
-    """The blocks, each after a second thread has hashed it; the next one is made meanwhile.
-
-    Where one cannot be made, those before it come all the same.
-    """
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        before: tuple[bytes, concurrent.futures.Future[None]] | None = None
-        for number in itertools.count():
-            block, failure = None, None
-            try:
-                block = next(blocks, None)
-            except (IntegrityError, OSError) as error:
-                failure = error
-            after = None if block is None else (block, thread.submit(hashing.add, number, block))
-            if before is not None:
-                before[1].result()
-                yield before[0]
-            if failure is not None:
-                raise failure
-            if after is None:
-                return
-            before = after
 
 
 class _Reader:
@@ -293,13 +253,14 @@ class BlockDecoder:
     def decode(self, content: bytes, start: int, size: int) -> bytes:
         """The block of ``size`` bytes that begins at ``start``. Raises DeltaError, ValueError, IndexError, OSError."""
         if not content:
-            copied = bytearray(size)
-            self._read([Piece(0, size, *self._next)], [copied])
-            return bytes(copied)
+            return self._base_bytes(size, *self._next)
         body = _Body(content)
         pieces = read_pieces(body.stream(_PIECES_BYTES_MAX), start)
         if sum(piece.length for piece in pieces) != size:
             raise DeltaError(f"expected pieces of {size} bytes; found {sum(piece.length for piece in pieces)}")
+        if len(pieces) == 1 and not pieces[0].group and pieces[0].base is not None:
+            body.finish()
+            return self._base_bytes(size, pieces[0].base, pieces[0].offset)
         # Group 0: what is copied.
         sizes = [0] * (1 + max((piece.group for piece in pieces), default=0))
         for piece in pieces:
@@ -316,16 +277,20 @@ class BlockDecoder:
         rest = [memoryview(group) for group in groups]
         for group, length, number, offset in pieces:
             target, rest[group] = rest[group][:length], rest[group][length:]
-            if number is None:
-                continue
-            if number >= len(self._bases):
-                raise DeltaError(f"expected a base below {len(self._bases)}; found {number}")
-            if offset < 0 or offset + length > self._sizes[number]:
-                raise DeltaError(f"bytes {offset} to {offset + length} of a base of {self._sizes[number]}")
-            base = self._bases[number]
-            base.seek(offset)
-            target[:] = base.read(length)
-            self._next = (number, offset + length)
+            if number is not None:
+                target[:] = self._base_bytes(length, number, offset)
+
+    def _base_bytes(self, length: int, number: int, offset: int) -> bytes:
+        if number >= len(self._bases):
+            raise DeltaError(f"expected a base below {len(self._bases)}; found {number}")
+        if offset < 0 or offset + length > self._sizes[number]:
+            raise DeltaError(f"bytes {offset} to {offset + length} of a base of {self._sizes[number]}")
+        self._next = (number, offset + length)
+        self._bases[number].seek(offset)
+        found = self._bases[number].read(length)
+        if len(found) != length:
+            raise DeltaError(f"expected {length} bytes of a base from {offset} on; found {len(found)}")
+        return found
 
 
 def _joined(pieces: Sequence[Piece], groups: Sequence[bytearray]) -> bytearray:
@@ -427,24 +392,36 @@ def _make_steps(body: _Body, group: bytearray, place: int, width: int) -> None:
     digits = body.byte()
     if digits and digits not in RADIXES:
         raise DeltaError(f"expected one of {sorted(RADIXES)} steps in a byte; found {digits}")
+    packed = _whole(body.stream(length), -(-length // digits)) if digits else b""
     limit = length // LISTED_SHARE
-    plane = group[place::width]
-    if digits:
-        packed = bytes(_whole(body.stream(length), -(-length // digits)))
-        plane[:] = add_bytes(plane, b"".join(packed.translate(table) for table in _digit_tables(digits))[:length])
     distances, values = body.stream(limit), body.stream(limit)
     if len(distances) != len(values):
         raise DeltaError(f"expected a distance for each listed step; found {len(distances)} for {len(values)}")
+    if not packed and not values:
+        return
+    plane = group[place::width]
+    if packed:
+        _add_digits(plane, packed, digits)
     for position, value in zip(itertools.accumulate(distances), values):
         plane[position] = (plane[position] + value) & 0xFF
     group[place::width] = plane
 
 
-# So many bytes are added at once: they fit into a processor's cache.
+# So many bytes are added at once: they fit into a processor's cache. Python has no faster way to add bytes to bytes
+# than as digits of one large number; what takes the time is to convert them.
 _ADDED_BYTES = 1 << 15
-# Of each byte all but the highest bit, and that bit, as one number.
-_LOW_BITS = int.from_bytes(b"\x7f" * _ADDED_BYTES, "little")
-_HIGH_BIT = int.from_bytes(b"\x80" * _ADDED_BYTES, "little")
+
+
+def _each_byte(value: int) -> int:
+    return int.from_bytes(bytes([value]) * _ADDED_BYTES, "little")
+
+
+# Of each byte all but the highest bit, and that bit.
+_LOW_BITS, _HIGH_BIT = _each_byte(0x7F), _each_byte(0x80)
+# For so many digits in a byte, those at the first place of all bytes; and what, added to a digit, makes it the step
+# that it is, but for the highest bit, which is the other one.
+_FIRST_DIGITS = {digits: _each_byte(radix - 1) for digits, radix in RADIXES.items()}
+_TO_STEPS = {digits: _each_byte(0x80 - radix // 2) for digits, radix in RADIXES.items()}
 
 
 def add_bytes(base: bytes | bytearray, steps: bytes | memoryview) -> bytes:
@@ -457,3 +434,20 @@ def add_bytes(base: bytes | bytearray, steps: bytes | memoryview) -> bytes:
         added = ((left & _LOW_BITS) + (right & _LOW_BITS)) ^ ((left ^ right) & _HIGH_BIT)
         made.append(added.to_bytes(len(old), "little"))
     return b"".join(made)
+
+
+def _add_digits(plane: bytearray, packed: bytes | memoryview, digits: int) -> None:
+    """Add to each byte of a plane the step that its digit is: the first digits of all bytes are the first part's."""
+    part, bits = len(packed), 8 // digits
+    olds, columns = memoryview(plane), memoryview(packed)
+    for start in range(0, part, _ADDED_BYTES):
+        column = columns[start : start + _ADDED_BYTES]
+        numbers = int.from_bytes(column, "little")
+        for place, first in enumerate(range(start, len(plane), part)):
+            old = olds[first : first + len(column)]
+            left = int.from_bytes(old, "little")
+            right = ((numbers >> (bits * place)) & _FIRST_DIGITS[digits]) + _TO_STEPS[digits]
+            added = ((left & _LOW_BITS) + (right & _LOW_BITS)) ^ ((left ^ right) & _HIGH_BIT ^ _HIGH_BIT)
+            if len(old) < _ADDED_BYTES:
+                added &= (1 << 8 * len(old)) - 1
+            old[:] = added.to_bytes(len(old), "little")

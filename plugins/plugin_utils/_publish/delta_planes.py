@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 # What a device spends, in ns: on each byte that a codec makes and that it reads, on each byte that steps are added to,
 # and on each listed step.
 _CODEC_NS = {form.ZEROS: (0.0, 0.0), form.STORED: (0.0, 0.0), form.DEFLATE: (3.0, 0.0), form.LZMA: (3.0, 60.0)}
-_ADDING_NS = 2.0
+_ADDING_NS = 3.0
 _LISTING_NS = 70.0
 # So much of its time is worth a byte less to fetch: what that takes at 40 Mbit/s.
-
 _BYTE_NS = 200.0
 # So many bytes of a stream cost nothing that matters.
 _SMALL_BYTES = 1 << 14
@@ -95,17 +94,17 @@ def _steps(steps: Bytes) -> Iterator[Plane]:
     """The forms of small steps: some in a byte, or all listed; each only where not too many have to be listed."""
     import numpy as np
 
-    digits = (steps << 1) ^ np.where(steps > 127, 255, 0).astype(np.uint8)
     for count, radix in {0: 1, **form.RADIXES}.items():
+        zero = radix // 2
+        digits = steps + np.uint8(zero)
         places = _close_enough(np.nonzero(digits >= radix)[0])
         if len(places) > len(steps) // form.LISTED_SHARE:
             continue
         streams = []
         if count:
-            small = np.where(digits < radix, digits, 0)
             size = -(-len(steps) // count)
-            columns = np.zeros(count * size, np.uint8)
-            columns[: len(steps)] = small
+            columns = np.full(count * size, zero, np.uint8)
+            columns[: len(steps)] = np.where(digits < radix, digits, zero)
             powers = np.array([radix**place for place in range(count)], np.uint8)
             streams.append(compress((columns.reshape(count, size) * powers[:, None]).sum(0, np.uint8).tobytes()))
         distances = np.diff(places, prepend=0).astype(np.uint8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import threading
 import zlib
@@ -364,24 +365,18 @@ def test_what_a_wrong_delta_cost_counts_for_the_budget(tmp_path: Path) -> None:
 
 def test_a_delta_needs_room_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is room for the file, and not for its delta too: the file comes whole."""
-    real = fetcher_module().os.statvfs(str(tmp_path))
+    real = os.statvfs(tmp_path)
 
     class Full:
         f_frsize = 1
         f_bavail = len(NEW) + 10
 
     assert real.f_bavail
-    monkeypatch.setattr(fetcher_module().os, "statvfs", lambda _path: Full)
+    monkeypatch.setattr(os, "statvfs", lambda _path: Full)
     with server_of(DELTA, NEW) as server:
         fetcher = fetch(tmp_path, server.url)
     assert targets(server) == [BLOB_TARGET]
     assert "are free" in fetcher.warnings[0]
-
-
-def fetcher_module() -> Any:
-    from ansible_collections.edgeml.fleet.plugins.module_utils._fetch import fetcher
-
-    return fetcher
 
 
 def test_a_fetch_that_must_stop_keeps_its_delta(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from releases import make_release, publish, sha256
@@ -24,6 +25,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.release impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._sending import (
     INLINE_BYTES,
     PART_BYTES,
+    DeviceAnswer,
     Form,
     PartSize,
     inline_arguments,
@@ -56,26 +58,70 @@ def the_model() -> File:
     return File("model.onnx", len(MODEL), sha256(MODEL))
 
 
+def holding(*blobs: str, missing: dict[str, Any] | None = None) -> DeviceAnswer:
+    """The answer of a device that lacks the model, holds blobs, and has some of what is ``missing``."""
+    return DeviceAnswer({"held_blobs": list(blobs), "missing_blobs": [{"sha256": sha256(MODEL), **(missing or {})}]})
+
+
 def no_warning(message: str) -> None:
     raise AssertionError(message)
 
 
 def test_a_device_that_holds_the_base_gets_the_delta(repository: UnsignedRepository) -> None:
-    (form,) = smallest_forms(repository, [the_model()], {BASE}, no_warning)
+    (form,) = smallest_forms(repository, [the_model()], holding(BASE), no_warning)
     assert (form.read(), form.size, form.name) == (DELTA, len(DELTA), sha256(MODEL) + ".delta")
     assert not form.in_parts
 
 
 def test_a_device_that_does_not_hold_it_gets_the_whole_file(repository: UnsignedRepository) -> None:
-    (form,) = smallest_forms(repository, [the_model()], {sha256(b"another")}, no_warning)
+    (form,) = smallest_forms(repository, [the_model()], holding(sha256(b"another")), no_warning)
     assert (form.read(), form.size, form.name) == (MODEL, len(MODEL), sha256(MODEL))
+
+
+def test_a_device_that_has_refused_the_delta_gets_the_whole_file(repository: UnsignedRepository) -> None:
+    answer = holding(BASE, missing={"held_deltas": {sha256(DELTA): None}})
+    (form,) = smallest_forms(repository, [the_model()], answer, no_warning)
+    assert form.delta is None
+
+
+LARGE = PART_BYTES + 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("missing", "is_delta", "held"),
+    [
+        ({}, True, 0),
+        ({"held_bytes": 9_000_000}, True, 0),
+        ({"held_bytes": 10_000_001}, False, 10_000_001),
+        ({"held_bytes": 10_000_001, "held_deltas": {sha256(DELTA): 1000}}, True, 1000),
+        ({"held_bytes": LARGE + 1}, False, LARGE),
+        ({"held_bytes": -1, "held_deltas": {sha256(DELTA): "all"}}, True, 0),
+        ({"held_deltas": [sha256(DELTA)]}, True, 0),
+    ],
+)
+def test_what_is_there_decides_whether_the_delta_is_sent(
+    repository: UnsignedRepository, missing: dict[str, Any], is_delta: bool, held: int
+) -> None:
+    file = File("model.onnx", LARGE, sha256(MODEL))
+    delta = Delta(sha256(DELTA), PART_BYTES + 1, (BASE,))
+    Path(repository.root, index_path(file.sha256)).write_text(json.dumps(index_document([delta])))
+    with open(repository.delta_path(file, delta), "wb") as content:
+        content.truncate(delta.size)
+    answer = holding(BASE, missing=missing)
+    (form,) = smallest_forms(repository, [file], answer, no_warning)
+    assert (form.delta is not None, answer.held_bytes(form), form.in_parts) == (is_delta, held, True)
+
+
+def test_a_file_that_a_device_does_not_lack_is_there(repository: UnsignedRepository) -> None:
+    (form,) = whole_forms(repository, [the_model()])
+    assert DeviceAnswer({"missing_blobs": "?", "refused_deltas": [7]}).held_bytes(form) == len(MODEL)
 
 
 def test_a_delta_that_the_repository_has_lost_is_a_warning(repository: UnsignedRepository) -> None:
     (delta,) = repository.deltas(the_model())
     Path(repository.delta_path(the_model(), delta)).write_bytes(DELTA + b"!")
     warnings: list[str] = []
-    (form,) = smallest_forms(repository, [the_model()], {BASE}, warnings.append)
+    (form,) = smallest_forms(repository, [the_model()], holding(BASE), warnings.append)
     assert form.delta is None
     (warning,) = warnings
     assert warning.startswith("model.onnx: sent whole, as its delta could not be read: ")
@@ -89,7 +135,7 @@ def test_what_is_small_comes_with_the_call(tmp_path: Path, repository: UnsignedR
     forms = [
         *whole_forms(repository, [the_model()]),
         Form(golden, None, str(small)),
-        *smallest_forms(repository, [the_model()], {BASE}, no_warning),
+        *smallest_forms(repository, [the_model()], holding(BASE), no_warning),
     ]
     assert len(MODEL) > INLINE_BYTES
     arguments, rest = inline_arguments(forms)
@@ -127,8 +173,8 @@ def test_parts_follow_the_rate_of_the_link() -> None:
 
 
 def test_what_was_sent_is_added_up(repository: UnsignedRepository) -> None:
-    first = told(whole_forms(repository, [the_model()]))
-    assert first == {"bytes": len(MODEL), "whole_bytes": len(MODEL), "deltas": 0, "resumed_bytes": 0}
-    forms = smallest_forms(repository, [the_model()], {BASE}, no_warning)
-    both = {"bytes": len(MODEL) + len(DELTA), "whole_bytes": 2 * len(MODEL), "deltas": 1, "resumed_bytes": 0}
-    assert told(forms, first) == both
+    first = whole_forms(repository, [the_model()])
+    assert told(first, 0) == {"bytes": len(MODEL), "whole_bytes": len(MODEL), "deltas": 0, "resumed_bytes": 0}
+    forms = smallest_forms(repository, [the_model()], holding(BASE), no_warning)
+    both = {"bytes": len(MODEL) + len(DELTA) - 5, "whole_bytes": 2 * len(MODEL), "deltas": 1, "resumed_bytes": 5}
+    assert told([*first, *forms], 5) == both

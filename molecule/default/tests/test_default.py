@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,4 @@ def test_hardware_facts_tell_the_class(host: Host, architecture: str) -> None:
     most = classes[host.check_output("hostname").split("-")[1][0]]
     assert most * 0.8 < facts["memory_bytes"] <= most
     assert facts["runtimes"]["onnxruntime"] == "1.32.0"
+    assert re.fullmatch(r"[a-z0-9_-]+-[0-9]+[mg]b", facts["device_class"])

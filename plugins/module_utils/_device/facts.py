@@ -96,6 +96,9 @@ def installed_runtimes(site_packages: str = SITE_PACKAGES) -> dict[str, str]:
 
 def _serving_runtimes(site_packages: str) -> dict[str, str]:
     """The runtimes of the image that serves, and without a container engine those that are installed."""
+    if not __package__:
+        # The fact of the role provision is a program of its own, without the files beside this one.
+        return installed_runtimes(site_packages)
     # Imported here, because the server needs other facts only.
     from .request import STORE
     from .runner import read_image, read_runner

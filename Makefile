@@ -81,12 +81,16 @@ unit: coverage integration ## run the tests that need no device
 
 .PHONY: integration
 integration: ## run Ansible, servers and faults on devices that are directories of this machine
-	pytest $(WORKERS) -m 'not both_ways' tests/integration
+	pytest $(WORKERS) -m 'not both_ways and not runners' tests/integration
 	pytest $(WORKERS) tests/faults
 
 .PHONY: both-ways
 both-ways: ## ask a device by modules all that the integration tests ask it by requests
 	pytest $(WORKERS) -m both_ways tests/integration
+
+.PHONY: runners
+runners: ## end and hang the service under Docker and Supervisor, take its sockets and its image: each time it serves again
+	pytest $(WORKERS) -m runners tests/integration
 
 .PHONY: coverage
 coverage: ## run the unit tests; fail if they reach too few branches of the parts that decide

@@ -31,6 +31,10 @@ options:
     description: The tag of the device's Python, such as V(cp311).
     type: str
     required: true
+  service_mgr:
+    description: What manages the device's services, such as V(systemd) or V(supervisord).
+    type: str
+    default: systemd
   wheels:
     description: For each architecture, the runtimes that there are wheels of, and for each the tags of its Pythons.
     type: dict
@@ -59,16 +63,30 @@ _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 
 
 def service_problems(
-    values: Mapping[str, Any], architecture: str, python: str, wheels: Mapping[str, Mapping[str, Sequence[str]]]
+    values: Mapping[str, Any],
+    architecture: str,
+    python: str,
+    wheels: Mapping[str, Mapping[str, Sequence[str]]],
+    service_mgr: str = "systemd",
 ) -> list[str]:
     """Return what keeps the service with these options from running on a device of this architecture and Python."""
     in_container = values["runner"] in CONTAINER_RUNNERS
     return (
         ([] if in_container else _wheel_problems(values["runtimes"], architecture, python, wheels))
+        + _manager_problems(values, service_mgr)
         + _image_problems(values, in_container)
         + _tls_problems(values)
         + _open_problems(values)
     )
+
+
+def _manager_problems(values: Mapping[str, Any], service_mgr: str) -> list[str]:
+    needed = "supervisord" if values["runner"] == "supervisor" else "systemd"
+    if service_mgr != needed:
+        return [f"inference_service_runner is {values['runner']}, which needs {needed}; the device has {service_mgr}"]
+    if values["share"] and needed != "systemd":
+        return [f"inference_service_share needs systemd; the device has {service_mgr}"]
+    return []
 
 
 def _image_problems(values: Mapping[str, Any], in_container: bool) -> list[str]:

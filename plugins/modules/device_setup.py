@@ -49,6 +49,13 @@ options:
         type: list
         elements: str
         default: []
+      service_mgr:
+        description:
+          - The part is left out on a device whose services are managed by none of these, such as V(systemd) or
+            V(supervisord). Empty means that it is for every device.
+        type: list
+        elements: str
+        default: []
       packages:
         description: Debian packages. They are installed when missing, without what they recommend, and never upgraded.
         type: list

@@ -143,7 +143,7 @@ def test_a_service_that_systemd_gave_up_starts_with_the_old_version(device: Devi
     device.stop_server()
     done = said(device.edgeml("watch", "--service-failed", "--json"))
     assert done["models"] == {"digits": "reverted"}
-    must_have_reverted(device, "systemd gave the service up")
+    must_have_reverted(device, "the service manager gave the service up")
     assert said(device.edgeml("watch", "--service-failed", "--json"))["models"] == {"digits": "no trial"}
 
 

@@ -23,7 +23,9 @@ def test_systemd_gave_the_service_up_and_the_rescue_reverted_the_trial(host: Hos
         model for model in json.loads(host.check_output("edgeml status --json"))["models"] if model["name"] == "digits"
     ]
     assert (model["live"], model["active"], model["trial"]) == ("1.1.0", "1.1.0", None)
-    assert {entry["version"]: entry["reason"] for entry in model["failed"]} == {"1.2.0": "systemd gave the service up"}
+    assert {entry["version"]: entry["reason"] for entry in model["failed"]} == {
+        "1.2.0": "the service manager gave the service up"
+    }
     last = json.loads(host.check_output("edgeml history digits --json"))["history"][-1]
     assert [last[key] for key in ("event", "from", "to", "actor")] == ["revert", "1.2.0", "1.1.0", "device"]
     assert host.service("edgeml-inference").is_running

@@ -28,10 +28,10 @@ from .orders import Orders
 from .plan import SwapOptions
 from .request import STORE, SwapRequest
 from .runner import ENVIRONMENT, RUNNER, container_environment, read_image, read_runner
+from .service_manager import rescue_service, stop_fetching, stop_watching
 from .state import ModelServer
 from .store import Store
 from .swap import Swap
-from .systemd import rescue_service, stop_fetching, stop_watching
 from .transitions import DEVICE, Cause
 from .upgrade_trial import UpgradeTrial
 
@@ -365,7 +365,7 @@ def _parser() -> argparse.ArgumentParser:
     recover = add("recover", Command.recover, "settle what a crash or a power cut left")
     recover.add_argument("--before-start", action="store_true", help="the service starts next: do not tell it")
     watch = add("watch", Command.watch, "look at the trials once, as the timer does")
-    watch.add_argument("--service-failed", action="store_true", help="systemd gave the service up: revert the trials")
+    watch.add_argument("--service-failed", action="store_true", help="the service was given up: revert the trials")
     environment = add(
         "container-environment", Command.container_environment, "write what the service's container is started with"
     )

@@ -30,10 +30,10 @@ from .facts import device_facts
 from .orders import Orders
 from .plan import Plan, SwapOptions
 from .request import SentPart, SwapRequest, tell_from_the_beginning
+from .service_manager import start_fetching
 from .state import ModelServer
 from .store import LOCK_SECONDS, Store
 from .swap import Swap
-from .systemd import start_fetching
 from .transitions import Cause
 
 REVERT_LOCK_SECONDS = 600

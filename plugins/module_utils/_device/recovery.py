@@ -75,11 +75,11 @@ class Recovery(Transitions):
                 self._revert_trial(reason, act=True)
 
     def service_failed(self) -> bool:
-        """Revert a trial because systemd gave the service up. Return whether there was one. Hold the lock."""
+        """Revert a trial because the service was given up. Return whether there was one. Hold the lock."""
         self.recover_interrupted(act=True)
         if self.state.trial is None or self._counted_by_systemd:
             return False
-        self._revert_trial("systemd gave the service up", act=True)
+        self._revert_trial("the service manager gave the service up", act=True)
         return True
 
     # ---- the parts ----

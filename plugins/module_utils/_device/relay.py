@@ -91,6 +91,10 @@ class Relay:
         if not self._manager:
             self._environment["WATCHDOG_USEC"] = str(int(watchdog_seconds * 1e6))
         self._progress = Progress(start_seconds, watchdog_seconds, time.monotonic())
+        self.when_ready: Callable[[], None] = _nothing
+        """Called when the server says that it is ready."""
+        self.when_stopped: Callable[[], None] = _nothing
+        """Called when somebody asks for the end of the service."""
 
     def run(self, prepare: Callable[[], None] | None = None) -> int:
         """Run the command until it ends. Return its exit code, or NO_PROGRESS; ``prepare`` is called in its process."""
@@ -103,7 +107,7 @@ class Relay:
             signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
             server = subprocess.Popen(self._command, env=self._environment, preexec_fn=prepare)
             for number in _SIGNALS:
-                signal.signal(number, lambda number, _frame: server.send_signal(number))
+                signal.signal(number, lambda number, _frame: self._stop(server, number))
             selector.register(listener, selectors.EVENT_READ)
             selector.register(wakeup, selectors.EVENT_READ)
             while server.poll() is None:
@@ -118,6 +122,10 @@ class Relay:
                     return NO_PROGRESS
         return server.returncode if server.returncode >= 0 else 128 - server.returncode
 
+    def _stop(self, server: subprocess.Popen[bytes], number: int) -> None:
+        self.when_stopped()
+        server.send_signal(number)
+
     def _seconds_left(self) -> float | None:
         """How long to wait for a message; a manager that listens has a watchdog of its own."""
         left = self._progress.deadline - time.monotonic()
@@ -131,10 +139,16 @@ class Relay:
             except BlockingIOError:
                 return
             self._progress.hear(messages, time.monotonic())
+            if ("READY", "1") in messages:
+                self.when_ready()
             if self._manager and messages:
                 text = "\n".join(f"{name}={value}" for name, value in messages)
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                     sender.sendto(text.encode("utf-8"), self._manager.replace("@", "\0", 1))
+
+
+def _nothing() -> None:
+    """What is done where nobody wants to know."""
 
 
 def _listen(address: str) -> socket.socket:

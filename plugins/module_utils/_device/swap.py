@@ -24,9 +24,9 @@ from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
 from .runtime import runtime_id
+from .service_manager import start_watching
 from .smoke_test import SmokeTest
 from .state import SWITCHING, WATCHING, State, Trial, require
-from .systemd import start_watching
 from .version import Version
 
 SERVER_RETURN_SECONDS = 90.0

@@ -17,16 +17,16 @@ import json
 import os
 from typing import Any, Iterable, Mapping, NamedTuple
 
-from .._common.errors import CandidateError, ServerError, StoreError, with_path
+from .._common.errors import CandidateError, StoreError, with_path
 from .._common.files import DurableTree, file_status, fsync_directory, remove_file, remove_tree
 from .._common.records import as_document
 from .facts import boot_id, boot_seconds
 from .journal import utc_now
 from .plan import SwapOptions
+from .service_manager import counted_restarts, has_service_manager, start_unit, start_watching
 from .serving import make_strategy
 from .state import SWITCHING, WATCHING, Limits, ModelServer, Record, Trial, parse_trial
 from .store import Store
-from .systemd import start_watching, systemctl, systemd_runs, unit_property
 from .transitions import DEVICE, Transitions
 from .trial import COMMIT, REVERT, WAIT, Reading, judge_trial
 
@@ -110,7 +110,7 @@ class UpgradeTrial:
         return f"on trial: {found.names}"
 
     def look(self, given_up: bool = False) -> str:
-        """Look once, and end the trial or go back; ``given_up``: systemd starts the service no more. Returns what was
+        """Look once, and end the trial or go back; ``given_up``: the service is started no more. Returns what was
         done and why."""
         if os.path.isdir(self._ended):
             return self._end("the installation before")
@@ -127,7 +127,7 @@ class UpgradeTrial:
             models[model], verdict, reason = self._look_at(model, version, trial)
             (reasons if verdict == REVERT else waits if verdict == WAIT else []).append(f"{model} {version}: {reason}")
         if given_up:
-            reasons.append("systemd gave the service up")
+            reasons.append("the service manager gave the service up")
         if reasons:
             return self._go_back(found, reasons[0])
         if models and waits:
@@ -148,7 +148,7 @@ class UpgradeTrial:
     def _reading(self, model: str, version: str) -> Reading:
         serving = self._store.state(model).serving or ModelServer()
         reading = make_strategy(serving).reading(model, version, self._store.versions(model))
-        restarts = _restarts(serving.unit)
+        restarts = counted_restarts(serving.unit)
         if restarts is None:
             return reading
         return reading._replace(record=(reading.record or Record())._replace(restarts=restarts))
@@ -158,8 +158,8 @@ class UpgradeTrial:
         for model in found.models:
             state = self._store.state(model)
             self._store.journal(model).append(DEVICE.entry("installation reverted", state, state, reason=reason))
-        if systemd_runs():
-            systemctl("start", "--no-block", GO_BACK_UNIT)
+        if has_service_manager():
+            start_unit(GO_BACK_UNIT)
         return f"{REVERT}: {reason}"
 
     def _end(self, subject: str) -> str:
@@ -171,8 +171,8 @@ class UpgradeTrial:
             os.rename(self._way_back, self._ended)
             fsync_directory(self._store.root)
         remove_file(self._path)
-        if os.path.isdir(self._ended) and systemd_runs():
-            systemctl("start", "--no-block", CLEAR_UNIT)
+        if os.path.isdir(self._ended) and has_service_manager():
+            start_unit(CLEAR_UNIT)
         else:
             remove_tree(self._ended)
         return f"{COMMIT}: {subject}"
@@ -200,11 +200,3 @@ class UpgradeTrial:
         document = {"names": upgrade.names, "models": models, "failed": upgrade.failed}
         content = json.dumps(document, sort_keys=True).encode("utf-8") + b"\n"
         DurableTree(self._store.root).replace(self._path, content, _MODE)
-
-
-def _restarts(unit: str) -> int | None:
-    """How often systemd restarted a unit by itself; None where it does not say."""
-    try:
-        return int(unit_property(unit, "NRestarts")) if systemd_runs() else None
-    except (ServerError, ValueError):
-        return None

@@ -19,7 +19,7 @@ from .device.facts import REQUIRED
 PYTHON = "/usr/bin/python3"
 MINIMUM_PYTHON = (3, 8)
 # The files of the program, each after those that it imports; the last one has ``main``.
-PROGRAM = ("commands", "files", "facts", "units", "program")
+PROGRAM = ("commands", "files", "facts", "units", "programs", "program")
 # Reads the program and the request from standard input. An older Python than the program's can run this much.
 _BOOTSTRAP = f"""
 import json, sys
@@ -115,7 +115,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": {"tags": {"type": "list", "elements": "str", "default": []}, **_PART},
+        "options": {
+            "tags": {"type": "list", "elements": "str", "default": []},
+            "service_mgr": {"type": "list", "elements": "str", "default": []},
+            **_PART,
+        },
     },
     "bundle": {"type": "dict", "options": _BUNDLE},
     "retry_seconds": {"type": "int", "default": 300},
@@ -148,11 +152,16 @@ def make_request(
 ) -> dict[str, Any]:
     """What the program on the device is to do. The parts' files have their ``content``."""
     parts = list(parts)
+    anywhere = [part for part in parts if not part.get("service_mgr")]
+    only = [part for part in parts if part.get("service_mgr")]
     return {
         "check_mode": check_mode,
         "requires": {name: values for name, values in requires.items() if values},
         "bundle": bundle or {},
-        **{name: [item for part in parts for item in part[name]] for name in _PART},
+        **{name: [item for part in anywhere for item in part[name]] for name in _PART},
+        "only": [
+            {"service_mgr": part["service_mgr"], "items": {name: list(part[name]) for name in _PART}} for part in only
+        ],
     }
 
 

@@ -123,6 +123,7 @@ def test_a_model_swaps_inside_the_running_container(service: Service, tmp_path: 
     assert service.manager.shown(UNIT, "NRestarts") == "0"
 
 
+@pytest.mark.runners
 def test_a_killed_server_and_one_that_hangs_are_started_again(service: Service) -> None:
     os.kill(service.process(), 9)
     service.wait_ready(restarts=1)
@@ -133,6 +134,7 @@ def test_a_killed_server_and_one_that_hangs_are_started_again(service: Service) 
     assert service.device.infer("plus", [1, 2]).status == OK
 
 
+@pytest.mark.runners
 def test_without_the_sockets_directory_the_service_heals(service: Service, tmp_path: Path) -> None:
     for path in (tmp_path / "run").iterdir():
         path.unlink()
@@ -144,6 +146,7 @@ def test_without_the_sockets_directory_the_service_heals(service: Service, tmp_p
     assert "live now: 1.0.0" in service.edgeml("activate", "plus", "1.0.0").stdout
 
 
+@pytest.mark.runners
 def test_without_an_image_it_does_not_start_and_says_why(service: Service, tmp_path: Path) -> None:
     service.manager.call("stop", UNIT)
     os.unlink(tmp_path / "store" / "image.json")

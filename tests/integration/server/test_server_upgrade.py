@@ -131,8 +131,8 @@ def test_the_installation_before_is_removed_when_the_trial_has_ended_well(
 ) -> None:
     """By a unit that may write there; until that is done, each look starts it again, also after a crash."""
     started: list[str] = []
-    monkeypatch.setattr(upgrade_trial, "systemd_runs", lambda: True)
-    monkeypatch.setattr(upgrade_trial, "systemctl", lambda *arguments: started.append(arguments[-1]))
+    monkeypatch.setattr(upgrade_trial, "has_service_manager", lambda: True)
+    monkeypatch.setattr(upgrade_trial, "start_unit", started.append)
     monkeypatch.setattr(upgrade_trial, "_restarts", lambda _unit: None)
     later(monkeypatch)
     ended = Path(device.store.root) / "ended-trial"
@@ -197,7 +197,7 @@ def test_a_server_that_answers_no_more_is_given_some_looks(device: Device, upgra
 
 
 def test_a_service_that_systemd_gave_up_goes_back_at_once(upgraded: UpgradeTrial) -> None:
-    assert upgraded.look(given_up=True) == "revert: systemd gave the service up"
+    assert upgraded.look(given_up=True) == "revert: the service manager gave the service up"
 
 
 def test_restarts_of_the_device_are_counted(upgraded: UpgradeTrial, monkeypatch: pytest.MonkeyPatch) -> None:

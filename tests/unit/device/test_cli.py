@@ -401,7 +401,7 @@ def test_a_service_that_systemd_gave_up_is_rescued_also_when_another_model_is_da
     damage_state(store, "faces")
     edgeml.error("watch", "--service-failed")
     assert rescued == ["edgeml-inference.service"]
-    assert store.state("digits").failed["1.1.0"].reason == "systemd gave the service up"
+    assert store.state("digits").failed["1.1.0"].reason == "the service manager gave the service up"
     assert store.state("digits").active == "1.0.0"
 
 

@@ -27,6 +27,7 @@ VALUES: dict[str, Any] = {
     "listen_address": "127.0.0.1",
     "runner": "native",
     "runtimes": [],
+    "share": False,
     "tls_certificate": "",
     "tls_client_ca": "",
     "tls_key": "",

@@ -27,7 +27,8 @@ import time
 from .commands import SetupError, call, ends_well, execute, quoted
 from .facts import device_facts, require
 from .files import describe, give, group_name, make_directories, read_file, remove_tree, sync_directory, write_file
-from .units import DONE, StillServesError, control_unit, hand_over, show_unit, unit_verb
+from .programs import Supervisor
+from .units import DONE, StillServesError, Systemd, unit_verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ put() {{
 case $1 in
 files)
     {files}
-    systemctl daemon-reload
+    {reload}
     ;;
 names)
     {names}
@@ -79,10 +80,11 @@ def outdated_paths(directory: str, pattern: str, keep: Sequence[str]) -> list[st
 class Setup:
     """One run. ``changes`` are the differences found so far: each with ``subject``, ``before`` and ``after``."""
 
-    def __init__(self, check_mode: bool, pending: str = PENDING) -> None:
+    def __init__(self, check_mode: bool, pending: str = PENDING, manager: Systemd | Supervisor | None = None) -> None:
         self.check_mode = check_mode
         self.changes: list[dict[str, Any]] = []
         self._pending = pending
+        self._manager = manager or Systemd()
         # What leads back to what was installed before: commands, files, and the units that ran.
         self._undo: list[Sequence[str]] = []
         self._replaced: list[tuple[str, bytes, str]] = []
@@ -216,7 +218,7 @@ class Setup:
             self._mark("restart " + restarts)
         if reloads:
             self._mark("reload " + reloads)
-        if path.startswith("/etc/systemd/system/"):
+        if path.startswith(self._manager.definitions):
             self._mark("daemon-reload")
         if self.check_mode:
             return
@@ -266,7 +268,7 @@ class Setup:
 
     def run_units(self, units: Sequence[Mapping[str, Any]]) -> None:
         """Have each unit enabled, running, restarted or reloaded as it should be."""
-        shown = [show_unit(unit["name"]) for unit in units]
+        shown = [self._manager.show(unit["name"]) for unit in units]
         self._ran = [unit["name"] for unit, found in zip(units, shown) if found["ActiveState"] == "active"]
         for unit, properties in zip(units, shown):
             if properties["NeedDaemonReload"] == "yes":
@@ -277,10 +279,10 @@ class Setup:
                 self.note(unit["name"], properties["UnitFileState"] or "absent", "enabled")
                 self._mark("daemon-reload")
                 if not self.check_mode:
-                    call(["systemctl", "--quiet", "--no-reload", "enable", unit["name"]])
+                    self._manager.enable(unit["name"])
         if "daemon-reload" in self._marks:
             if not self.check_mode:
-                call(["systemctl", "daemon-reload"])
+                self._manager.reload()
             self._unmark("daemon-reload")
         contained = os.path.exists("/run/systemd/container")
         for unit, properties in zip(units, shown):
@@ -302,13 +304,13 @@ class Setup:
         lock = unit["handover_lock"]
         try:
             if verb == "restart" and lock:
-                if hand_over(unit["name"], lock):
+                if self._manager.hand_over(unit["name"], lock):
                     return
                 self.changes[-1]["after"] += ", because it could not hand over: its log says why"
         except StillServesError:
             self._still_serves.add(unit["name"])
             raise
-        control_unit(verb, unit["name"], active_state)
+        self._manager.control(verb, unit["name"], active_state)
 
     def remove_outdated(self, directory: str, pattern: str, keep: Sequence[str], lock: str) -> None:
         """Remove what has such a name in a directory and is not to be kept, while nobody holds the lock.
@@ -346,7 +348,12 @@ class Setup:
             files.append(quoted(["put", saved, path, owners, mode]))
         names = quoted(["rm", "-rf", "--", *(os.path.join(bundle["directory"], name) for name in missing)])
         paths = [path for each in outdated for path in outdated_paths(each["directory"], each["pattern"], each["keep"])]
-        program = _GO_BACK.format(files="\n    ".join(files), names=names, outdated=quoted(["rm", "-rf", "--", *paths]))
+        program = _GO_BACK.format(
+            files="\n    ".join(files),
+            reload=self._manager.reload_command,
+            names=names,
+            outdated=quoted(["rm", "-rf", "--", *paths]),
+        )
         write_file(os.path.join(directory, "go-back"), program.encode(), "root", "root", "0700")
 
     def _go_back(self, way_back: str) -> str:
@@ -359,8 +366,8 @@ class Setup:
                     # It runs from the files that are in place again.
                     self._unmark("restart " + name)
                 else:
-                    call(["systemctl", "reset-failed", name], check=False)
-                    control_unit("restart", name, "active")
+                    # It may have been given up.
+                    self._manager.control("restart", name, "failed")
             call(["sh", program, "names"])
             remove_tree(way_back)
         except (SetupError, OSError) as error:
@@ -392,6 +399,16 @@ def validate_files(files: Sequence[Mapping[str, Any]]) -> None:
             raise SetupError(f"{file['path']}: the new content is refused, and no file was changed: {said}")
 
 
+def for_manager(request: Mapping[str, Any], manager: str) -> dict[str, Any]:
+    """The request with those of its further parts that are for devices with this service manager."""
+    whole = {name: value for name, value in request.items() if name != "only"}
+    for part in request["only"]:
+        if manager in part["service_mgr"]:
+            for name, items in part["items"].items():
+                whole[name] = [*whole[name], *items]
+    return whole
+
+
 def main(request: Mapping[str, Any]) -> dict[str, Any]:
     """Do what is asked for. Returns ``changes``, ``missing`` and ``facts``, or ``msg`` with ``failed``."""
     if os.geteuid() != 0:
@@ -402,9 +419,10 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
         require(request["requires"], facts)
         if not request["check_mode"]:
             _wait_for_other_runs(LOCK)
-        setup = Setup(request["check_mode"])
+        manager = Supervisor() if facts["service_mgr"] == "supervisord" else Systemd()
+        setup = Setup(request["check_mode"], manager=manager)
         changes = setup.changes
-        missing = setup.run(request)
+        missing = setup.run(for_manager(request, facts["service_mgr"]))
         return {"changes": changes, "missing": missing, "facts": facts}
     except (SetupError, OSError) as error:
         return {"failed": True, "msg": str(error), "changes": changes}

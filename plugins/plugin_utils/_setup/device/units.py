@@ -26,6 +26,33 @@ class StillServesError(SetupError):
     """A unit's new process did not take over: the one before serves on."""
 
 
+class Systemd:
+    """The units of systemd."""
+
+    definitions = "/etc/systemd/system/"
+    reload_command = "systemctl daemon-reload"
+
+    def show(self, unit: str) -> dict[str, str]:
+        """What systemd says of a unit, which need not exist."""
+        return show_unit(unit)
+
+    def enable(self, unit: str) -> None:
+        """Have a unit start with the device."""
+        call(["systemctl", "--quiet", "--no-reload", "enable", unit])
+
+    def reload(self) -> None:
+        """Have systemd read its files."""
+        call(["systemctl", "daemon-reload"])
+
+    def control(self, verb: str, unit: str, active_state: str) -> None:
+        """Start, restart or reload a unit. Raises SetupError with the end of its log."""
+        control_unit(verb, unit, active_state)
+
+    def hand_over(self, unit: str, lock: str) -> bool:
+        """Have a new process take over, and return whether one did. Raises StillServesError."""
+        return hand_over(unit, lock)
+
+
 def unit_verb(active_state: str, running: bool, restart: bool, reload: bool) -> str:
     """What systemctl has to do to a unit: ``start``, ``restart``, ``reload``, or nothing (an empty text).
 

@@ -1,0 +1,115 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""Supervisor on the device, where systemd does not run: asked about programs, over its Unix socket.
+
+It has no timers. What systemd's timers do, the listener does (``listener.py``) as long as there is a file for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Any
+
+from .._common.errors import ServerError
+from .http import HttpError, exchange
+
+SOCKETS = ("/run/supervisor.sock", "/var/run/supervisor.sock", "/tmp/supervisor.sock")
+LISTENER = "edgeml-listener"
+# The files that say what the listener does regularly; a start of the device does it once in any case.
+WORK = "/run/edgeml-work"
+WATCH = "watch"
+FETCH = "fetch"
+_SECONDS = 300.0
+_REPLY_BYTES_MAX = 1 << 20
+# What Supervisor says of a program that is to be started and runs, or to be stopped and does not (its Faults).
+_ALREADY = (60, 70)
+
+
+def supervisor_runs() -> bool:
+    """Whether Supervisor manages this device."""
+    return _socket() is not None
+
+
+def start_watching() -> None:
+    """Have the listener look at the trials regularly.
+
+    Raises ServerError when it does not run: a version that nobody watches must not be switched to.
+    """
+    _have_work(WATCH)
+
+
+def stop_watching() -> None:
+    """No more looks until the next switch. Hold the lock."""
+    _forget_work(WATCH)
+
+
+def start_fetching() -> None:
+    """Have the listener work on the orders regularly. Raises ServerError when it does not run."""
+    _have_work(FETCH)
+
+
+def stop_fetching() -> None:
+    """No more fetches until the next order. Hold the lock."""
+    _forget_work(FETCH)
+
+
+def start_unit(unit: str) -> None:
+    """Have a program started, and do not wait for it; nothing to do where it runs. Raises ServerError."""
+    call("supervisor.startProcess", program_name(unit), False)
+
+
+def program_name(unit: str) -> str:
+    """The name of the program that does what a systemd unit does elsewhere."""
+    return unit[: -len(".service")] if unit.endswith(".service") else unit
+
+
+def call(method: str, *arguments: Any) -> Any:
+    """Call a method of Supervisor's XML-RPC interface and return its result.
+
+    Raises ServerError with what Supervisor says.
+    """
+    # Many a call of the command asks nothing of it.
+    import xmlrpc.client
+
+    address = _socket()
+    if address is None:
+        raise ServerError(f"Supervisor does not run here: no socket at {', '.join(SOCKETS)}")
+    body = xmlrpc.client.dumps(arguments, method).encode("utf-8")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(address)
+            headers = {"Host": "localhost", "Content-Type": "text/xml"}
+            status, reply, _headers = exchange(connection, "POST", "/RPC2", headers, body, (_REPLY_BYTES_MAX, _SECONDS))
+        if status != 200:
+            raise ServerError(f"{address}: {method}: HTTP status {status}")
+        return xmlrpc.client.loads(reply.decode("utf-8"))[0][0]
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode in _ALREADY:
+            return True
+        raise ServerError(f"{address}: {method} {' '.join(map(str, arguments))}: {fault.faultString}") from fault
+    except (OSError, HttpError, ValueError, xmlrpc.client.Error) as error:
+        raise ServerError(f"{address}: {method}: {error}") from error
+
+
+def _socket() -> str | None:
+    return next((path for path in SOCKETS if os.path.exists(path)), None)
+
+
+def _have_work(name: str) -> None:
+    state = call("supervisor.getProcessInfo", LISTENER)["statename"]
+    if state != "RUNNING":
+        raise ServerError(f"Supervisor's program {LISTENER}: expected it to be RUNNING; found {state}")
+    os.makedirs(WORK, 0o755, exist_ok=True)
+    with open(os.path.join(WORK, name), "w", encoding="ascii"):
+        pass
+
+
+def _forget_work(name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(WORK, name))

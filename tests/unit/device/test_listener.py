@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from edgeml_device._common.errors import ServerError
 from edgeml_device._device import service_manager, supervisor, systemd
 from edgeml_device._device.listener import FETCH_SECONDS, WATCH_SECONDS, Listener, listen, parse_fields
 
@@ -105,8 +106,8 @@ def test_a_device_without_a_service_manager_needs_none(monkeypatch: pytest.Monke
 
 def test_supervisor_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(supervisor, "SOCKETS", (str(tmp_path / "supervisor.sock"),))
-    with pytest.raises(supervisor.ServerError, match=r"Supervisor does not run here: no socket at .*supervisor\.sock"):
+    with pytest.raises(ServerError, match=r"Supervisor does not run here: no socket at .*supervisor\.sock"):
         supervisor.start_unit("edgeml-inference.service")
     (tmp_path / "supervisor.sock").touch()
-    with pytest.raises(supervisor.ServerError, match=r"supervisor\.sock: supervisor\.startProcess: .*refused"):
+    with pytest.raises(ServerError, match=r"supervisor\.sock: supervisor\.startProcess: .*refused"):
         supervisor.start_unit("edgeml-inference.service")

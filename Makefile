@@ -104,7 +104,8 @@ faults: ## kill, cut from power and fail a swap at every point, not only at a ch
 	pytest $(WORKERS) tests/faults --all-points -o faulthandler_timeout=7200
 
 .PHONY: pull-faults
-pull-faults: ## kill a poll at each of its writes, and roll out to devices that pull in all that can go wrong between them
+pull-faults: ## kill a poll at each of its calls, cut it from power, and roll out to devices that pull in all that can go wrong
+	pytest $(WORKERS) tests/faults/test_pull.py --all-points -o faulthandler_timeout=7200
 	pytest $(WORKERS) tests/pull
 
 .PHONY: pull-scale

@@ -6,17 +6,24 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from controller import Ansible
+from mosquitto import Broker, Peer
 from report_mailbox import Mailbox
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.tls import client_context
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment import command
+from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request import fingerprint, have_key, make_request
+from ansible_collections.edgeml.fleet.plugins.module_utils._pull.report import Report, sign_report
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._enrolment.authority import Authority
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.reports import ReportError, Verifier
 
 
 @pytest.fixture
@@ -69,6 +76,57 @@ def test_a_device_is_enrolled_by_the_mailbox(tmp_path: Path, authority: Authorit
     both = device / "both"
     both.write_bytes((device / "certificate").read_bytes() + (device / "key").read_bytes())
     assert mailbox.deliver(both, "edge-17", 1, b"{}") == [201, 201, 204]
+
+
+def test_a_device_whose_certificate_is_revoked_is_refused_by_mailbox_broker_and_controller(
+    tmp_path: Path, authority: Authority
+) -> None:
+    own = {}
+    for name in ("edge-1", "edge-2"):
+        key = have_key(str(tmp_path / f"{name}.key"))
+        request = make_request(key, name)
+        digest = fingerprint(key.public_key())
+        # It was renewed since, and an older certificate is as good as the newer one.
+        first = authority.sign(request, name, digest, days=9)
+        authority.renew(name, days=9)
+        own[name] = tmp_path / f"{name}.pem"
+        own[name].write_text(first + (tmp_path / f"{name}.key").read_text())
+    authority.revoke("edge-1")
+    crl = authority.crl()
+
+    report = Report("edge-1", "hall", 1, "2026-11-29T00:00:00Z", 1, "digits", 1)
+    verifier = Verifier("hall", str(tmp_path / "authority/ca.pem"), str(tmp_path / "authority/crl.pem"))
+    for name in own:
+        content = sign_report(report._replace(device=name), str(own[name]), str(own[name]))
+        if name == "edge-1":
+            with pytest.raises(ReportError, match="edge-1: report 1: its certificate was revoked"):
+                verifier.verify(content, name, 1)
+        else:
+            assert verifier.verify(content, name, 1)[0].device == name
+
+    (tmp_path / "closed").mkdir()
+    mailbox = Mailbox(tmp_path / "closed", client_ca=authority.pem, tls_crl=crl)
+    try:
+        assert mailbox.deliver(own["edge-2"], "edge-2", 1, b"{}") == [201, 201, 204]
+        assert mailbox.deliver(own["edge-1"], "edge-1", 1, b"{}") == [400, 400, 400]
+    finally:
+        mailbox.stop()
+
+    (tmp_path / "broker").mkdir()
+    broker = Broker(tmp_path / "broker", tls_crl=crl)
+    (tmp_path / "broker/client-ca.pem").write_bytes(authority.pem)
+    broker.start()
+    try:
+        Peer(broker, own["edge-2"]).close()
+        context = client_context(str(broker.ca), str(own["edge-1"]))
+        with (
+            socket.create_connection(("127.0.0.1", broker.port), timeout=60) as plain,
+            pytest.raises(ssl.SSLError, match=r"(?i)revoked"),
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+        ):
+            client.recv(1)
+    finally:
+        broker.stop()
 
 
 def test_a_mailbox_that_takes_no_requests(tmp_path: Path, authority: Authority) -> None:

@@ -48,6 +48,7 @@ class Broker:
         shutil.copyfile(both, directory / "key.pem")
         self.fleet.write(directory / "client-ca.pem")
         values = {**defaults("mqtt_broker"), "fleets": ["shop"], **changes}
+        (directory / "client-crl.pem").write_text(values["tls_crl"])
         self.port = int(values["listen_port"])
         for template, name in (("edgeml.conf", "edgeml.conf"), ("acl", "acl")):
             text = rendered(

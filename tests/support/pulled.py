@@ -231,7 +231,7 @@ class PullingDevice:
         found = {}
         for path in self.directory.rglob("*"):
             if path.name not in ("pull.json", "lock"):
-                status = path.stat()
+                status = path.lstat()
                 found[str(path)] = (status.st_ino, status.st_size, status.st_mtime_ns)
         return found
 

@@ -38,6 +38,7 @@ class Mailbox:
         for path in (directory / "part", self.files / "reports", self.files / "enroll"):
             path.mkdir(parents=True)
         values = {**defaults("report_mailbox"), "requests_per_minute": 6000, "directory": str(directory), **changes}
+        (directory / "client-crl.pem").write_text(values["tls_crl"])
         self.port = int(values["listen_port"])
         self.url = f"https://127.0.0.1:{self.port}/reports"
         configuration = rendered(

@@ -7,7 +7,8 @@
 """The fleet's authority: a key on the controller that signs the certificates of devices and of readers.
 
 Its directory has ``ca.pem``, ``ca.key`` and ``devices/<name>.pem``, the certificate that each device was given last;
-``revoked/<name>.pem`` is that of a device for whom it signs nothing any more.
+``devices/<name>.serials`` has the numbers of all that it was given. ``revoked/<name>.pem`` is that of a device for whom
+it signs nothing any more; ``crl.pem`` is the list of all that were revoked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ import os
 from pathlib import Path
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
-from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.certificate import is_due, read_certificate
+from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.certificate import (
+    is_due,
+    read_certificate,
+    valid_until,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request import (
     EnrolmentError,
     check_name,
@@ -96,13 +101,48 @@ class Authority:
     def revoke(self, name: str) -> None:
         """Sign nothing for the device any more. Its certificate is kept beside, for whoever asks what it was."""
         path, given = self._revoked(name), self.given(name)
+        serials = self._serials(name)
+        if serials:
+            self._write_crl(serials)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         write_whole(str(path), given)
-        self._device(name).unlink(missing_ok=True)
+        for gone in (self._device(name), self._serials_path(name)):
+            gone.unlink(missing_ok=True)
 
     def allow(self, name: str) -> None:
         """Sign for the device again, when an operator accepts its key anew."""
         self._revoked(name).unlink(missing_ok=True)
+
+    def crl(self) -> str:
+        """The revocation list, in PEM; empty where no certificate was revoked."""
+        path = self._directory / "crl.pem"
+        return path.read_text() if path.exists() else ""
+
+    def _serials(self, name: str) -> set[int]:
+        """The numbers of all certificates that a device was given."""
+        path, given = self._serials_path(name), self.given(name)
+        known = {int(line, 16) for line in path.read_text().split()} if path.exists() else set()
+        return known | ({x509.load_pem_x509_certificate(given.encode()).serial_number} if given else set())
+
+    def _write_crl(self, serials: set[int]) -> None:
+        """Add certificates to the list. It is valid as long as the authority: it brings no news by itself, and a list
+        that had expired would keep all devices out."""
+        before = self.crl()
+        entries = list(x509.load_pem_x509_crl(before.encode())) if before else []
+        now = datetime.datetime.now(datetime.timezone.utc)
+        for serial in sorted(serials - {entry.serial_number for entry in entries}):
+            entries.append(x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build())
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(now - CLOCK_SKEW)
+            .next_update(valid_until(self._certificate))
+            .add_extension(x509.CRLNumber(len(entries)), critical=False)
+        )
+        for entry in entries:
+            builder = builder.add_revoked_certificate(entry)
+        content = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        write_whole(str(self._directory / "crl.pem"), content.decode("ascii"))
 
     def is_wanted(self, name: str, digest: str, now: datetime.datetime) -> bool:
         """Whether the device has no certificate of the key with this fingerprint, or an old one."""
@@ -161,14 +201,20 @@ class Authority:
                 f"{name}: was decommissioned. To have it back: edgeml.fleet.decommission with decommission_undo"
             )
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, check_name(name))])
-        content = _pem(self._issue(subject, public_key, days))
+        certificate = self._issue(subject, public_key, days)
         path = self._device(name)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_whole(str(path), content)
-        return content
+        # Before it is given, so that each one that was given can be revoked.
+        serials = sorted({*self._serials(name), certificate.serial_number})
+        write_whole(str(self._serials_path(name)), "".join(f"{serial:x}\n" for serial in serials))
+        write_whole(str(path), _pem(certificate))
+        return _pem(certificate)
 
     def _device(self, name: str) -> Path:
         return self._directory / "devices" / f"{check_name(name)}.pem"
+
+    def _serials_path(self, name: str) -> Path:
+        return self._directory / "devices" / f"{check_name(name)}.serials"
 
     def _revoked(self, name: str) -> Path:
         return self._directory / _REVOKED / f"{check_name(name)}.pem"

@@ -38,7 +38,7 @@ class Collector:
     def __init__(self, settings: PullSettings, mailbox: Mailbox | None = None) -> None:
         self._book = Book(settings.book)
         self._mailbox = mailbox or open_mailbox(settings)
-        self._verifier = Verifier(settings.fleet, settings.ca_file)
+        self._verifier = Verifier(settings.fleet, settings.ca_file, settings.crl_file)
         # What the mailbox said of a device when everything of it had been read.
         self._marks: dict[str, str | None] = {}
         self._refused: dict[tuple[str, int], str] = {}

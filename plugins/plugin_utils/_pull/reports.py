@@ -16,7 +16,7 @@ import datetime
 import json
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 from urllib.parse import quote
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
@@ -148,9 +148,10 @@ class Book:
 
 
 class Verifier:
-    """Who may report: devices with a certificate of the fleet's authority. ``ca_file`` has one or more of them."""
+    """Who may report: devices with a certificate of the fleet's authority. ``ca_file`` has one or more of them,
+    ``crl_file`` what one of them has revoked; empty: nothing."""
 
-    def __init__(self, fleet: str, ca_file: str) -> None:
+    def __init__(self, fleet: str, ca_file: str, crl_file: str = "") -> None:
         from cryptography import x509
 
         self._fleet = fleet
@@ -162,6 +163,7 @@ class Verifier:
             raise ArgumentError(
                 f"rollout_pull: ca_file: {ca_file}: expected the certificate that issued the devices' ones; {error}"
             ) from error
+        self._revoked = _revoked_serials(crl_file, self._authorities) if crl_file else frozenset()
 
     def verify(self, content: bytes, device: str, sequence: int) -> tuple[Report, str]:
         """Return the report that a device wrote under a number, and its key's fingerprint. Raises ReportError."""
@@ -209,9 +211,25 @@ class Verifier:
         if [owner.value for owner in owners] != [device]:
             found = ", ".join(str(owner.value) for owner in owners)
             raise ReportError(f"{name}: foreign: expected the certificate of {device}; found that of {found}")
+        if certificate.serial_number in self._revoked:
+            raise ReportError(f"{name}: its certificate was revoked. Enrol the device again, with another key")
         now = datetime.datetime.now(datetime.timezone.utc)
         if not certificate.not_valid_before_utc - _CLOCK <= now <= certificate.not_valid_after_utc:
             raise ReportError(
                 f"{name}: its certificate is valid from {certificate.not_valid_before_utc:%Y-%m-%d} to "
                 f"{certificate.not_valid_after_utc:%Y-%m-%d}. Enrol the device again"
             )
+
+
+def _revoked_serials(path: str, authorities: Sequence[x509.Certificate]) -> frozenset[int]:
+    """The serial numbers of a revocation list. Raises ArgumentError for one that none of the authorities signed."""
+    from cryptography import x509
+
+    try:
+        with open(path, "rb") as file:
+            crl = x509.load_pem_x509_crl(file.read())
+        if not any(crl.is_signature_valid(authority.public_key()) for authority in authorities):  # type: ignore[arg-type]
+            raise ValueError("none of the authorities in ca_file signed it")
+    except (OSError, ValueError, TypeError) as error:
+        raise ArgumentError(f"rollout_pull: crl_file: {path}: expected the authority's crl.pem; {error}") from error
+    return frozenset(entry.serial_number for entry in crl)

@@ -18,7 +18,16 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired impo
 
 REPORT_SECONDS = 2700.0
 MQTT_PORT = 8883
-_PATHS = ("fleet_key", "online_key", "ca_file", "mailbox_ca_file", "certificate_file", "key_file", "mqtt_ca_file")
+_PATHS = (
+    "fleet_key",
+    "online_key",
+    "ca_file",
+    "crl_file",
+    "mailbox_ca_file",
+    "certificate_file",
+    "key_file",
+    "mqtt_ca_file",
+)
 _REQUIRED = ("fleet", "fleet_key", "online_key", "mailbox", "ca_file")
 
 
@@ -26,11 +35,12 @@ _REQUIRED = ("fleet", "fleet_key", "online_key", "mailbox", "ca_file")
 class PullSettings:
     """Where the desired state of ``fleet`` is published, and where its reports arrive.
 
-    ``repository`` is the signed model repository's directory; ``fleet_key`` and ``online_key`` sign the desired state,
-    and snapshot and timestamp. ``mailbox`` is a directory, or an address that is read with ``certificate_file`` and
-    ``key_file``, whose server ``mailbox_ca_file`` vouches for. ``ca_file`` issued the devices' certificates.
-    ``report_seconds`` is how long devices have for a report. ``ledger`` is the ledger's directory. ``mqtt_broker``,
-    which is shown the same certificate, has the devices look when something was published.
+    ``repository`` is the signed model repository's directory; ``fleet_key`` and ``online_key`` sign the desired
+    state, and snapshot and timestamp. ``mailbox`` is a directory, or an address that is read with ``certificate_file``
+    and ``key_file``, whose server ``mailbox_ca_file`` vouches for. ``ca_file`` issued the devices' certificates,
+    ``crl_file`` has those of them that were revoked. ``report_seconds`` is how long devices have for a report.
+    ``ledger`` is the ledger's directory. ``mqtt_broker``, which is shown the same certificate, has the devices look
+    when something was published.
     """
 
     fleet: str
@@ -40,6 +50,7 @@ class PullSettings:
     mailbox: str
     ca_file: str
     ledger: str
+    crl_file: str = ""
     mailbox_ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""

@@ -212,6 +212,7 @@ PULL = {
     "online_key": TEXT,
     "mailbox": TEXT,
     "ca_file": TEXT,
+    "crl_file": TEXT,
     "mailbox_ca_file": TEXT,
     "certificate_file": TEXT,
     "key_file": TEXT,

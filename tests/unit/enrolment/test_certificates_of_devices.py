@@ -290,6 +290,35 @@ def test_the_diff_shows_what_a_device_had_and_gets(tmp_path: Path) -> None:
     assert later.diff()["before"] == f"edge-1: key {digest}, until {until:%Y-%m-%d}\n"
 
 
+def test_every_certificate_of_a_device_that_is_revoked_is_on_the_list(authority: Authority) -> None:
+    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("edge-1", "edge-2")}
+    requests = {name: make_request(key, name) for name, key in keys.items()}
+    digests = {name: fingerprint(key.public_key()) for name, key in keys.items()}
+    given = {name: authority.sign(requests[name], name, digests[name], days=90) for name in keys}
+    serials = {serial_of(given["edge-1"]), serial_of(authority.renew("edge-1", days=90))}
+    assert authority.crl() == ""
+    authority.revoke("edge-9")
+    assert authority.crl() == "", "it was given none"
+    for _time in range(2):
+        authority.revoke("edge-1")
+        assert {entry.serial_number for entry in x509.load_pem_x509_crl(authority.crl().encode())} == serials
+    # Back in service, with another certificate; the old ones stay revoked, and so do those of others.
+    authority.allow("edge-1")
+    again = authority.sign(requests["edge-1"], "edge-1", digests["edge-1"], days=90)
+    authority.revoke("edge-2")
+    crl = x509.load_pem_x509_crl(authority.crl().encode())
+    assert {entry.serial_number for entry in crl} == {*serials, serial_of(given["edge-2"])}
+    assert serial_of(again) not in serials
+    own = x509.load_pem_x509_certificate(authority.pem)
+    assert crl.is_signature_valid(own.public_key())  # type: ignore[arg-type]
+    assert crl.next_update_utc == valid_until(own), "a list that had expired would keep all devices out"
+
+
+def serial_of(certificate: str) -> int:
+    """The serial number of a certificate in PEM."""
+    return x509.load_pem_x509_certificate(certificate.encode()).serial_number
+
+
 def test_a_certificate_is_read_whatever_the_clock_says(tmp_path: Path, authority: Authority) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     digest = fingerprint(key.public_key())

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import re
 import socket
 import subprocess
+import threading
+import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +27,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from server_process import Device
 from test_server_drift import make_reference
 from test_server_swaps import golden
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._pull.memory import Memory, PullState
+from ansible_collections.edgeml.fleet.plugins.module_utils._watch.collect import collect
+from ansible_collections.edgeml.fleet.plugins.module_utils._watch.metrics import exposition
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import Asked, fleet_document, fleet_samples
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._watch.dashboards import DASHBOARDS
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._watch.metrics import controller_exposition
 
 README = REPOSITORY / "roles" / "inference_service" / "README.md"
 
@@ -65,16 +78,26 @@ def test_the_readme_names_every_series(busy_device: Device) -> None:
 # ---- a real Prometheus ----
 
 
-class Prometheus:
-    """A Prometheus that scrapes a device every second."""
+def _scraped(job: str, port: int, labels: dict[str, str]) -> dict[str, Any]:
+    return {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]}
 
-    def __init__(self, device: Device, directory: Path) -> None:
+
+class Prometheus:
+    """A Prometheus that scrapes a device every second, and what ``pages`` serves of it and of the controller."""
+
+    def __init__(self, device: Device, directory: Path, pages: int | None = None) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         config = directory / "prometheus.json"
-        target = {"job_name": "edgeml", "static_configs": [{"targets": [f"127.0.0.1:{device.port}"]}]}
+        name = {"device": "edge-1"} if pages else {}
+        scraped: list[dict[str, Any]] = [_scraped("edgeml-server", device.port, name)]
+        if pages:
+            scraped.append({**_scraped("edgeml-device", pages, name), "metrics_path": "/edgeml.txt"})
+            scraped.append(
+                {**_scraped("edgeml-controller", pages, {}), "metrics_path": "/fleet.txt", "honor_labels": True}
+            )
         # JSON is YAML.
-        config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [target]}))
+        config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": scraped}))
         self._process = subprocess.Popen(
             [
                 "prometheus",
@@ -87,17 +110,27 @@ class Prometheus:
 
     def query(self, expression: str) -> dict[str, float]:
         """The values of an instant query, by ``version`` and ``code`` of their series."""
+        return {
+            f"{item['metric'].get('version', '')} {item['metric'].get('code', '')}".strip(): float(item["value"][1])
+            for item in self.rows(expression)
+        }
+
+    def rows(self, expression: str) -> list[dict[str, Any]]:
+        """The rows of an instant query; none while Prometheus does not answer. Raises HTTPError for what it refuses."""
         url = f"http://127.0.0.1:{self._port}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
         try:
             with urllib.request.urlopen(url) as reply:
                 document: Any = json.load(reply)
+        except urllib.error.HTTPError as error:
+            # It says so, too, while it reads what it has.
+            if error.code != 503:
+                raise
+            return []
         except OSError:
             assert self._process.poll() is None
-            return {}
-        return {
-            f"{item['metric'].get('version', '')} {item['metric'].get('code', '')}".strip(): float(item["value"][1])
-            for item in document["data"]["result"]
-        }
+            return []
+        found: list[dict[str, Any]] = document["data"]["result"]
+        return found
 
     def wait_for(self, expression: str, wanted: dict[str, float]) -> None:
         """Wait until a query has this result."""
@@ -132,3 +165,62 @@ def test_prometheus_scrapes_and_answers(busy_device: Device, prometheus: Prometh
     prometheus.wait_for('edgeml_model_swaps_total{outcome="succeeded"}', {"": 2})
     # What the version that serves took, by the join that a dashboard makes.
     prometheus.wait_for("count(edgeml_model_load_duration_seconds * on (model, version) edgeml_model_info)", {"": 1})
+
+
+# ---- the dashboards ----
+
+
+@pytest.fixture
+def pages(busy_device: Device, tmp_path: Path) -> Iterator[int]:
+    """The port of a server of what the device and the controller write for Prometheus."""
+    directory = tmp_path / "pages"
+    directory.mkdir()
+    sensors = {
+        "thermal/thermal_zone0/type": "cpu-thermal",
+        "thermal/thermal_zone0/temp": "61829",
+        "thermal/cooling_device0/type": "thermal-cpufreq-0",
+        "thermal/cooling_device0/cur_state": "1",
+        "hwmon/hwmon0/power1_input": "2450000",
+    }
+    for name, content in sensors.items():
+        path = tmp_path / "board" / "sys" / "class" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    pull = tmp_path / "pull"
+    pull.mkdir()
+    Memory(str(pull)).keep(PullState(sequence=1, desired_version=3, expires=4e9))
+    samples = collect(Store(busy_device.store.root), str(pull), str(tmp_path / "board"))
+    fetched = {"model": "plus", "version": "1.2.0"}
+    samples += [("edgeml_fetch_bytes", fetched, 100.0), ("edgeml_fetch_held_bytes", fetched, 50.0)]
+    (directory / "edgeml.txt").write_text(exposition(samples))
+    wanted = [{"model": "plus", "version": "1.1.0", "stopped_releases": []}]
+    document = fleet_document({"edge-1": Asked({"models": [], "server_live": True}, "small", wanted)})
+    (directory / "fleet.txt").write_text(controller_exposition(fleet_samples(document)))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_every_panel_of_the_dashboards_has_rows(busy_device: Device, pages: int, tmp_path: Path) -> None:
+    directory = tmp_path / "watching"
+    directory.mkdir()
+    prometheus = Prometheus(busy_device, directory, pages)
+    try:
+        # The metrics that need a second scrape.
+        while not prometheus.rows("rate(edgeml_inference_duration_seconds_count[1m])"):
+            time.sleep(0.2)
+        waiting = {
+            panel.title: panel.expr.replace("$__rate_interval", "1m").replace("$model", ".*").replace("$device", ".*")
+            for _title, panels, _chosen in DASHBOARDS.values()
+            for panel in panels
+        }
+        while waiting:
+            waiting = {title: expr for title, expr in waiting.items() if not prometheus.rows(expr)}
+            print("without rows yet:", waiting)
+            time.sleep(0.5)
+    finally:
+        prometheus.close()

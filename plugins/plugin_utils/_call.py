@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -121,9 +121,9 @@ class DeviceAction(ActionBase):
             Display().vvv(f"the module is sent: {COMMAND} ended with {done['rc']}, its code is {answer.code}")
             return None
         self.began = True
-        result = _parse_result(module, answer.result) if answer.result is not None else None
-        if result is None:
-            return _no_result(done)
+        result = _parse_result(module, answer.result) if answer.result is not None else "no result"
+        if isinstance(result, str):
+            return _no_result(done, result)
         return {**result, "invocation": {"module_args": checked.validated_parameters}}
 
     def _input_reaches_commands(self) -> bool:
@@ -162,46 +162,71 @@ def _seconds(value: Any) -> float:
         return 0.0
 
 
-def _parse_result(module: str, text: str) -> dict[str, Any] | None:
-    """A result with the fields, each of its type, that the module documents; None for anything else."""
+def _parse_result(module: str, text: str) -> dict[str, Any] | str:
+    """A result with the fields, each of its type, that the module documents; else what is wrong with it."""
     if len(text) > RESULT_BYTES_MAX:
-        return None
+        return f"a result of {len(text)} bytes (at most {RESULT_BYTES_MAX})"
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return None
-    right = _has_type(document, RESULTS[module]) and "changed" in document
-    return document if right else None
+        return "a result that is no JSON"
+    wrong = _misfit(document, RESULTS[module], "")
+    if wrong is None and "changed" not in document:
+        wrong = "changed is missing"
+    return document if wrong is None else f"a result of another form: {wrong}"
 
 
-def _has_type(value: Any, hint: Any) -> bool:
+def _misfit(value: Any, hint: Any, where: str) -> str | None:
+    """Where in ``value`` the first thing is that its type hint does not allow, and what; None where all is allowed."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    wrong = f"{where or 'the result'} is {_kind(value)}"
     if hint is Any:
-        return True
+        return None
     if is_typeddict(hint):
         hints = get_type_hints(hint)
-        return (
-            isinstance(value, dict)
-            and hint.__required_keys__ <= value.keys() <= hints.keys()
-            and all(_has_type(item, hints[name]) for name, item in value.items())
-        )
-    origin, arguments = get_origin(hint), get_args(hint)
+        if not isinstance(value, dict):
+            return wrong
+        for name in sorted(hint.__required_keys__ - value.keys()):
+            return f"{_within(where, name)} is missing"
+        for name in sorted(value.keys() - hints.keys()):
+            return f"{_within(where, name)} is not known"
+        return _first(_misfit(item, hints[name], _within(where, name)) for name, item in value.items())
     if origin is dict:
-        return isinstance(value, dict) and all(_has_type(item, arguments[1]) for item in value.values())
+        if not isinstance(value, dict):
+            return wrong
+        return _first(_misfit(item, arguments[1], _within(where, name)) for name, item in value.items())
     if origin is list:
-        return isinstance(value, list) and all(_has_type(item, arguments[0]) for item in value)
+        if not isinstance(value, list):
+            return wrong
+        return _first(_misfit(item, arguments[0], f"{where}[{index}]") for index, item in enumerate(value))
     if arguments:
-        return any(_has_type(value, choice) for choice in arguments)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+        found = [_misfit(value, choice, where) for choice in arguments]
+        return None if None in found else found[0]
+    kinds = (int, float) if hint is float else hint
+    return None if isinstance(value, kinds) and (hint is bool or not isinstance(value, bool)) else wrong
 
 
-def _no_result(done: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of a command that began and did not come to its end, as Ansible tells it of a module."""
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((item for item in found if item is not None), None)
+
+
+def _within(where: str, name: str) -> str:
+    """A field's path. The name is the device's."""
+    return f"{where}.{name[:80]}" if where else name[:80]
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls it."""
+    kinds = {bool: "a boolean", str: "a text", dict: "an object", list: "a list", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _no_result(done: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The result of a command that began and said something else, as Ansible tells it of a module."""
     return {
         "failed": True,
         "changed": False,
-        "msg": f"{COMMAND} ended with code {done['rc']} and without a result that can be read; see module_stderr",
+        "msg": f"{COMMAND} ended with code {done['rc']} and {what}; see module_stderr and module_stdout",
         "module_stdout": done["stdout"][:2000],
         "module_stderr": done["stderr"][:2000],
         "rc": done["rc"],

@@ -386,7 +386,7 @@ def test_an_answer_that_cannot_be_is_none(asked: Asked, lie: str) -> None:
     (result,) = asked.tasks(swap())
     assert result["failed"] is True
     assert result["changed"] is False
-    assert result["msg"].endswith("without a result that can be read; see module_stderr")
+    assert result["msg"].endswith("; see module_stderr and module_stdout")
     # Ansible adds some of its own.
     told = {"failed", "changed", "msg", "rc", "module_stdout", "module_stderr", "model", "version", "live", "refused"}
     assert set(result) - {"action", "exception", "_ansible_no_log"} == told

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils import _call
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import without_answer
 
 
@@ -31,3 +32,28 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._call import without_
 )
 def test_a_module_without_an_answer_is_explained_by_what_was_printed(result: dict[str, Any], reason: str) -> None:
     assert without_answer(result) == f"nothing was begun: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("not JSON", "a result that is no JSON"),
+        ("[" * 100_000, "a result that is no JSON"),
+        ("[]", "a result of another form: the result is a list"),
+        ("{}", "a result of another form: changed is missing"),
+        ('{"changed": "yes"}', "a result of another form: changed is a text"),
+        ('{"changed": false, "add_host": {}}', "a result of another form: add_host is not known"),
+        ('{"changed": false, "missing_blobs": {}}', "a result of another form: missing_blobs is an object"),
+        ('{"changed": false, "missing_blobs": [1]}', "a result of another form: missing_blobs[0] is a number"),
+        (
+            '{"changed": false, "missing_blobs": [{"path": "a"}]}',
+            "a result of another form: missing_blobs[0].held_bytes is missing",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_result_is_named(text: str, wrong: str) -> None:
+    assert _call._parse_result("model_swap", text) == wrong
+
+
+def test_a_result_of_the_documented_form_is_taken() -> None:
+    assert _call._parse_result("model_swap", '{"changed": true, "version": "1"}') == {"changed": True, "version": "1"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 from fleets import AWAY, NOW, WAY_BACK, model, status
 from rollout_stage import CLASSES, Stage
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import Asked, fleet_document
 
 
@@ -180,6 +183,21 @@ def test_a_damaged_document_of_an_earlier_run_is_named_and_replaced(stage: Stage
         assert f"{path}: cannot be read, so that nobody knows" in read(stage)["notes"][0]
     stage.step("fleet")
     assert read(stage)["notes"] == []
+
+
+def test_a_device_whose_variables_are_wrong_is_named_and_shown(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = devices.describe
+
+    def describe(variables: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        if variables is stage.host["edge-l1"]:
+            raise ArgumentError("edge-l1: device_class: 'site' is undefined")
+        return described(variables, names)
+
+    monkeypatch.setattr(devices, "describe", describe)
+    stage.step("fleet")
+    document = read(stage)
+    assert document["notes"] == ["edge-l1: device_class: 'site' is undefined"]
+    assert {item["device"]: item["device_class"] for item in document["devices"]} == {**CLASSES, "edge-l1": ""}
 
 
 def test_a_ledger_that_cannot_be_read_is_named(stage: Stage, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 from typing import Any, Mapping
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import (
@@ -54,7 +55,7 @@ def fleet(scene: Scene) -> Result:
     asked = {
         host: Asked(
             scene.registered(host, STATUS),
-            devices.describe(scene.host_variables(host), options.device_class_variables)["device_class"],
+            _device_class(scene, host, options, notes),
             wanted.get(host, ()),
         )
         for host in scene.hosts
@@ -67,6 +68,15 @@ def fleet(scene: Scene) -> Result:
     write_whole(f"{os.path.splitext(page)[0]}.prom", controller_exposition(fleet_samples(document)))
     fleet_page.write(document, page)
     return {"page": page, "msg": f"The page is {page}"}
+
+
+def _device_class(scene: Scene, host: str, options: LedgerOptions, notes: list[str]) -> str:
+    """The class of a device; one whose variables cannot be templated has none, and is named."""
+    try:
+        return str(devices.describe(scene.host_variables(host), options.device_class_variables)["device_class"])
+    except ArgumentError as error:
+        notes.append(str(error))
+        return ""
 
 
 def _earlier(path: str, notes: list[str]) -> Mapping[str, Any] | None:

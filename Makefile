@@ -205,6 +205,19 @@ formats: ## have model-signing verify an exported release, and CycloneDX's valid
 ci-templates: ## run the GitLab file of examples/model-repository with gitlab-ci-local, from packages to a request to sign
 	@tools/ci-templates
 
+.PHONY: arm-machine
+arm-machine: SUITE := bookworm
+arm-machine: ## prove on a whole emulated ARM machine, with a kernel of its own, what containers cannot show
+	@tools/arm-machine --suite $(SUITE)
+
+.PHONY: balena
+balena: ## build and run the services of examples/balena by the Docker Engine, with the update lock during a trial
+	@tools/balena
+
+.PHONY: kubernetes
+kubernetes: ## hold the manifest of the runner k3s to the schemas of the newest minors of Kubernetes
+	@tools/kubernetes
+
 .PHONY: pull
 pull: FLEET := native
 pull: ## roll out to devices of this machine's own architecture of which half pull: servers, units, what is off or down

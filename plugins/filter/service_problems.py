@@ -58,7 +58,7 @@ _value:
   elements: str
 """
 
-CONTAINER_RUNNERS = ("docker", "podman")
+CONTAINER_RUNNERS = ("docker", "podman", "k3s")
 _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 
 
@@ -99,7 +99,7 @@ def _image_problems(values: Mapping[str, Any], in_container: bool) -> list[str]:
     if values["image"] and not in_container:
         problem = (
             f"inference_service_image is {values['image']}, but inference_service_runner is {values['runner']}, "
-            f"which has no image: expected {' or '.join(CONTAINER_RUNNERS)}"
+            f"which has no image: expected one of {', '.join(CONTAINER_RUNNERS)}"
         )
         return [problem]
     return []

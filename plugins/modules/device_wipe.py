@@ -10,8 +10,8 @@ module: device_wipe
 short_description: Remove everything of the fleet from a device
 version_added: 0.1.0
 description:
-  - Stops and disables the units of this collection (or the programs of Supervisor), and removes keys, certificates and
-    credentials, the store with its models, the log of predictions, the runtime and the command C(edgeml).
+  - Stops and disables the units of this collection, and removes keys, certificates and credentials, the store with its
+    models, the log of predictions, the runtime and the command C(edgeml).
   - What other software may use stays, that is Debian packages, the user C(edgeml), the settings of the clock and of the
     journal, and container engines with their images. Lines of the units stay in the journal until it drops them.
   - Files are removed and not overwritten, because flash memory writes elsewhere. Who must be sure destroys the card, or

@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no-wheels": ({"inference_service_runtimes": ["onnxruntime", "tflite-runtime"]}, "there are wheels of onnxruntime"),
     "no-container": (
         {"inference_service_image": "image.tar"},
-        "inference_service_runner is native, which has no image: expected docker or podman",
+        "inference_service_runner is native, which has no image: expected one of docker, podman, k3s",
     ),
     "no-wheels-in-containers": (
         {"inference_service_runner": "podman", "inference_service_runtimes": ["ncnn"]},

@@ -95,7 +95,7 @@ def installed_runtimes(site_packages: str = SITE_PACKAGES) -> dict[str, str]:
 
 
 def _serving_runtimes(site_packages: str) -> dict[str, str]:
-    """The runtimes of the image that serves, and without a container engine those that are installed."""
+    """The runtimes of the image that serves, and without one those that are installed."""
     if not __package__:
         # The fact of the role provision is a program of its own, without the files beside this one.
         return installed_runtimes(site_packages)
@@ -103,7 +103,7 @@ def _serving_runtimes(site_packages: str) -> dict[str, str]:
     from .request import STORE
     from .runner import read_image, read_runner
 
-    if not read_runner().engine:
+    if not read_runner().code:
         return installed_runtimes(site_packages)
     image = read_image(STORE)
     return dict(image.runtimes) if image is not None else {}

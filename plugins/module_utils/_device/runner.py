@@ -33,8 +33,8 @@ class Runner(NamedTuple):
     """How the service runs. ``engine`` is the path of a container engine's command, and empty for a runner without one.
 
     ``user`` is the service's user and its group; ``python`` and ``code`` are where the image has the server's Python
-    and code, ``mounts`` the device's directories that the container has at the same paths, and ``memory_max`` the
-    service's limit in systemd's notation.
+    and code, empty for a runner without an image, ``mounts`` the device's directories that the container has at the
+    same paths, and ``memory_max`` the service's limit in systemd's notation.
     """
 
     name: str = "native"

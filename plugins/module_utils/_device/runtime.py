@@ -45,10 +45,13 @@ class Runtime(NamedTuple):
 
 
 def installed_runtime() -> Runtime | None:
-    """The runtime of the image that serves, or the newest one that is installed; None without."""
+    """The runtime of the image that serves, or the newest one that is installed; None without.
+
+    In K3s there is none: nothing but the kubelet starts containers there. The server tests what it loads by itself.
+    """
     runner = read_runner()
-    if runner.engine:
-        image = read_image(STORE)
+    if runner.code:
+        image = read_image(STORE) if runner.engine else None
         return None if image is None else image_runtime(runner, image)
     venv, app = _newest("venv-*"), _newest("app-*")
     if not venv or not app:

@@ -6,9 +6,9 @@
 
 """What the roles of the collection have put on a device, and its removal.
 
-Units stop first, so that nothing writes any more; then go the secrets, and last the files of the units, by which a call
-after an interruption knows what is still to be stopped. Each step can be repeated. Nothing is overwritten, because
-flash memory writes elsewhere: who must be sure destroys the card, or has it encrypted from the beginning.
+Units stop first, so that nothing writes any more; then go the secrets, and last the program. Each step can be repeated:
+after an interruption the next call goes on. Nothing is overwritten, because flash memory writes elsewhere: who must be
+sure destroys the card, or has it encrypted from the beginning.
 """
 
 from __future__ import annotations
@@ -20,23 +20,17 @@ import subprocess
 from typing import NamedTuple
 
 from .._common.errors import EdgemlError
-from .supervisor import supervisor_runs
 
 _UNIT_FILES = ("etc/systemd/system/edgeml-*",)
-# Of a device where Supervisor is the first process: these go first, so that it forgets the programs.
-_PROGRAM_FILES = ("etc/supervisor/conf.d/edgeml-*",)
-_PROGRAMS = ("edgeml-listener", "edgeml-inference", "edgeml-go-back", "edgeml-clear")
-# In this order. Keys and credentials are below /etc/edgeml.
+# In this order. Keys and credentials are below the first.
 _PATHS = (
-    *_PROGRAM_FILES,
     "etc/edgeml",
+    *_UNIT_FILES,
     "var/lib/edgeml-inference",
     "var/lib/edgeml",
     "opt/edgeml",
     "usr/local/bin/edgeml",
     "etc/ansible/facts.d/edgeml.fact",
-    "var/log/edgeml-*",
-    *_UNIT_FILES,
 )
 _SYSTEMD_RUNS = "/run/systemd/system"
 # A server that answers its last requests.
@@ -62,7 +56,7 @@ class Wiped(NamedTuple):
 def wipe(root: str = "/", check_mode: bool = False) -> Wiped:
     """Remove everything of the fleet from the device whose files are below ``root``. Raises WipeError.
 
-    Units are stopped only where ``root`` is that of the running machine, and systemd or Supervisor runs it.
+    Units are stopped only where ``root`` is that of the running machine, and systemd runs it.
     """
     paths = [path for pattern in _PATHS for path in sorted(glob.glob(os.path.join(root, pattern))) if _holds(path)]
     units = sorted(
@@ -73,39 +67,27 @@ def wipe(root: str = "/", check_mode: bool = False) -> Wiped:
             if path.endswith((".service", ".timer", ".socket", ".path"))
         }
     )
-    running = os.path.realpath(root) == "/"
-    found = Wiped(units if running and os.path.isdir(_SYSTEMD_RUNS) else [], paths)
+    found = Wiped(units if os.path.realpath(root) == "/" and os.path.isdir(_SYSTEMD_RUNS) else [], paths)
     if check_mode:
         return found
     if found.units:
-        _run("systemctl", "disable", "--now", *found.units)
-    if paths and running and supervisor_runs():
-        for pattern in _PROGRAM_FILES:
-            for path in glob.glob(os.path.join(root, pattern)):
-                _remove(path)
-        _run("supervisorctl", "update", *_PROGRAMS)
+        _systemctl("disable", "--now", *found.units)
     for path in paths:
-        if os.path.lexists(path):
-            _remove(path)
+        _remove(path)
     if found.units:
-        _run("systemctl", "reset-failed", "edgeml-*")
-        _run("systemctl", "daemon-reload")
+        _systemctl("daemon-reload")
+        _systemctl("reset-failed")
     return found
 
 
 def _holds(path: str) -> bool:
     """Whether there is something at ``path``; a disk of its own stays mounted when it is empty."""
-    return not _is_disk(path) or bool(os.listdir(path))
-
-
-def _is_disk(path: str) -> bool:
-    """Whether another filesystem is mounted at ``path``. On an overlay, files have other devices than directories."""
-    return os.path.isdir(path) and os.path.ismount(path)
+    return not os.path.ismount(path) or bool(os.listdir(path))
 
 
 def _remove(path: str) -> None:
     try:
-        if _is_disk(path):
+        if os.path.ismount(path):
             for name in os.listdir(path):
                 _remove(os.path.join(path, name))
         elif os.path.isdir(path) and not os.path.islink(path):
@@ -116,7 +98,8 @@ def _remove(path: str) -> None:
         raise WipeError(f"{error.filename or path}: cannot be removed: {error.strerror}. Run it again") from error
 
 
-def _run(*command: str) -> None:
+def _systemctl(*arguments: str) -> None:
+    command = ["systemctl", *arguments]
     try:
         run = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_STOP_SECONDS, check=False

@@ -23,8 +23,6 @@ FLEET = (
     "var/lib/edgeml/store/blobs/sha256/0d3e",
     "opt/edgeml/app-1/edgeml",
     "etc/ansible/facts.d/edgeml.fact",
-    "etc/supervisor/conf.d/edgeml-inference.conf",
-    "var/log/edgeml-listener.log",
 )
 OTHERS = ("etc/hosts", "etc/systemd/system/ssh.service", "var/lib/other/file", "opt/other", "usr/local/bin/other")
 
@@ -54,16 +52,14 @@ def test_everything_of_the_fleet_goes_and_nothing_else(root: Path) -> None:
     assert found.units == [], "units of another machine than this one are not stopped"
     assert files(root) == set(OTHERS)
     assert [str(Path(path).relative_to(root)) for path in found.paths] == [
-        "etc/supervisor/conf.d/edgeml-inference.conf",
         "etc/edgeml",
+        "etc/systemd/system/edgeml-inference.service",
+        "etc/systemd/system/edgeml-inference.service.d",
         "var/lib/edgeml-inference",
         "var/lib/edgeml",
         "opt/edgeml",
         "usr/local/bin/edgeml",
         "etc/ansible/facts.d/edgeml.fact",
-        "var/log/edgeml-listener.log",
-        "etc/systemd/system/edgeml-inference.service",
-        "etc/systemd/system/edgeml-inference.service.d",
     ]
     assert not wipe(str(root)).changed
 

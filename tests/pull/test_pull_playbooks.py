@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,9 +95,23 @@ class Hall:
         names = {"model_name": MODEL, "model_version": version}
         return self.ansible.run("edgeml.fleet.rollout", *options, **names, **variables)
 
+    def elsewhere(self, with_ledger: bool = False) -> Ansible:
+        """Another controller with the same inventory, and a ledger of its own; or a copy of this one's."""
+        own = self.ansible.directory
+        (own / "elsewhere").mkdir()
+        other = Ansible(own / "elsewhere", [])
+        inventory = json.loads((own / "hosts.json").read_text())
+        inventory["all"]["children"]["edge"]["vars"]["rollout_ledger"] = str(other.directory / "ledger")
+        (other.directory / "hosts.json").write_text(json.dumps(inventory))
+        if with_ledger:
+            shutil.copytree(own / "ledger", other.directory / "ledger", ignore=shutil.ignore_patterns("lock*"))
+        return other
+
     def ledger(self, version: str) -> dict[str, Any]:
-        """What the ledger has of a rollout."""
+        """What the ledger has of a rollout; no wave before it has begun."""
         path = self.ansible.directory / "ledger" / f"{MODEL}-{version}-1.json"
+        if not path.exists():
+            return {"waves": [], "devices": []}
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
@@ -167,16 +183,39 @@ def test_a_device_that_is_away_is_counted_and_follows_when_it_is_back(hall: Hall
     assert hall.active == ["1.0.0"] * 4
 
 
-def test_a_controller_that_dies_is_resumed_and_a_second_one_stops(hall: Hall) -> None:
+def test_a_controller_that_dies_between_two_waves_is_resumed_elsewhere(hall: Hall) -> None:
     with Polls(hall.devices):
         process = hall.ansible.start("edgeml.fleet.rollout", model_name=MODEL, model_version="1.0.0")
-        while not hall.published:
+        while not any(wave.get("verdict") for wave in hall.ledger("1.0.0")["waves"]):
             assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
         os.killpg(process.pid, 9)
         process.communicate()
-        resumed = hall.rollout("1.0.0")
+        elsewhere = hall.elsewhere(with_ledger=True)
+        resumed = elsewhere.run("edgeml.fleet.rollout", model_name=MODEL, model_version="1.0.0")
         assert resumed.code == 0, resumed
-        assert hall.active == ["1.0.0"] * 4
+    assert hall.active == ["1.0.0"] * 4
+    rollout = json.loads((elsewhere.directory / "ledger" / f"{MODEL}-1.0.0-1.json").read_text())
+    assert [wave["verdict"] for wave in rollout["waves"]] == ["pass", "pass"]
+    for name in NAMES:
+        results = [report.result for report in hall.fleet.reports(name) if report.result is not None]
+        assert sum(bool(result["changed"]) for result in results) == 1, name
+
+
+def test_of_two_controllers_at_once_the_one_that_notices_stops_and_names_the_other(hall: Hall) -> None:
+    # Nobody looks yet, so that the first one waits for its first wave.
+    variables = {"rollout_pull": {**_pull(hall), "report_seconds": 20}}
+    first = hall.ansible.start("edgeml.fleet.rollout", model_name=MODEL, model_version="1.0.0", **variables)
+    while not hall.published:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    with Polls(hall.devices):
+        second = hall.elsewhere().run("edgeml.fleet.rollout", model_name=MODEL, model_version="2.0.0")
+        assert second.code == 0, second
+        output = "".join(text for text in first.communicate() if text)
+    assert first.returncode != 0
+    assert "two controllers work on the fleet" in " ".join(output.split()), output
+    assert hall.active == ["2.0.0"] * 4
 
 
 def _pull(hall: Hall) -> dict[str, Any]:

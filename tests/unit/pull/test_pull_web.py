@@ -21,6 +21,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._pull import memory a
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.memory import Memory
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.origin import LinkError, address, plain_body
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Ask
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
 ASK = Ask(1, "swap", f"{MODEL}-1.0.0-1", waves=[1])
 
@@ -151,6 +152,26 @@ def test_an_address_is_taken_apart(url: str, expected: tuple[str, str, int, str]
 def test_an_address_with_a_wrong_port_is_named() -> None:
     with pytest.raises(LinkError, match="expected a number as the port"):
         address("http://x:http/a")
+
+
+def test_a_device_that_was_away_for_three_releases_and_all_rotations_of_keys_follows(web: PulledFleet) -> None:
+    device = web.device()
+    device.poll()
+    holders = web.signed.holders
+    for number, version in enumerate(("2.0.0", "3.0.0", "4.0.0")):
+        if version not in web.digests:
+            web.release(version)
+        for role in ("targets", "root"):
+            new = [keys.generate(f"{role}-{number}-{holder}") for holder in (1, 2, 3)]
+            web.signed.rotate(role, *new, threshold=2, also=[*getattr(holders, role)[:2], *holders.root[:2], *new[:2]])
+            setattr(holders, role, new)
+        before, web.key = web.key, keys.generate(f"controller-{number}")
+        web.allow_fleet(remove=[before.name])
+        web.publish(web.rollout(version), web.rollout("1.0.0"))
+    poll = device.poll()
+    assert (poll.code, device.active) == (0, "4.0.0"), poll
+    assert device.store.state(MODEL).previous == "1.0.0"
+    assert [report.version for report in web.reports()][-1] == "4.0.0"
 
 
 # ---- git ----

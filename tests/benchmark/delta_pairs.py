@@ -164,10 +164,17 @@ class Pairs:
             forest(self._pixels[:rows], self._labels[:rows].numpy(), path)
 
     def digits(self) -> None:
-        """The CNN of the digits, fine-tuned with other rows; and a wider one of 1.4 MB."""
-        for name, channels, hidden in (("digits-fp32", 16, 64), ("digits-wide-fp32", 64, 512)):
+        """The CNN of the digits, fine-tuned with other rows; and a wider one of 1.4 MB, also in other shapes."""
+        image = self._small[:1]
+        for name, channels, hidden in (("digits", 16, 64), ("digits-wide", 64, 512)):
             models = self._tuned(DigitsNet(channels, hidden, 16.0), self._small, 20, 0.02)
-            self._save(name, "model.onnx", models, partial(save_onnx, image=self._small[:1]))
+            self._save(f"{name}-fp32", "model.onnx", models, partial(save_onnx, image=image))
+        first, _second = models
+        more = copy.deepcopy(first)
+        more.layers.insert(len(more.layers) - 1, nn.Linear(hidden, hidden))
+        self._save("digits-wide-layer-inserted", "model.onnx", (first, more), partial(save_onnx, image=image))
+        self._save("digits-wide-renamed", "model.onnx", (first, nn.Sequential(first)), partial(save_onnx, image=image))
+        self._save("digits-wide-external", "weights.bin", models, partial(save_external, image=image))
 
     def tflite(self) -> None:
         """A wider one, for LiteRT."""
@@ -176,20 +183,15 @@ class Pairs:
             self._save(name, "model.tflite", models, partial(save_tflite, image=self._small[:1], int8=int8))
 
     def resnet(self) -> None:
-        """A ResNet-18: fine-tuned, in other forms, in parts, and in other shapes."""
+        """A ResNet-18: fine-tuned, its last layer alone, and in other forms."""
         image = self._large[:1]
         first, second = self._tuned(resnet(), self._large, 2, 0.02)
         self._save("resnet-fp32", "model.onnx", (first, second), partial(save_onnx, image=image))
-        self._save("resnet-external", "weights.bin", (first, second), partial(save_external, image=image))
         self._save("resnet-int8", "model.onnx", (first, second), partial(save_int8, images=self._large))
         halves = copy.deepcopy(first).half(), copy.deepcopy(second).half()
         self._save("resnet-fp16", "model.onnx", halves, partial(save_onnx, image=image.half()))
         head = tuned(first, self._large[ROWS_BEFORE:], self._labels[ROWS_BEFORE:], 2, 0.001, layers="12.")
         self._save("resnet-last-layer", "model.onnx", (first, head), partial(save_onnx, image=image))
-        more = copy.deepcopy(first)
-        more.insert(len(more) - 1, nn.Linear(512, 512))
-        self._save("resnet-layer-inserted", "model.onnx", (first, more), partial(save_onnx, image=image))
-        self._save("resnet-renamed", "model.onnx", (first, nn.Sequential(first)), partial(save_onnx, image=image))
 
     def _tuned(self, network: nn.Module, images: torch.Tensor, epochs: int, rate: float) -> tuple[nn.Module, nn.Module]:
         """A network that learned some rows, and the same after two epochs with the others, at a tenth of the rate."""

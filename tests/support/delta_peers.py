@@ -14,6 +14,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from clone import REPOSITORY
@@ -62,14 +63,17 @@ class Peers:
             "detools": self._detools,
             "zipnn": self._zipnn,
         }
-        found: dict[str, int | None] = {}
-        for name, tool in tools.items():
+
+        def size_by(tool: Callable[[Path, Path, Path], int]) -> int | None:
             with tempfile.TemporaryDirectory() as directory:
                 try:
-                    found[name] = tool(old, new, Path(directory))
+                    return tool(old, new, Path(directory))
                 except (OSError, subprocess.CalledProcessError):
-                    found[name] = None
-        return found
+                    return None
+
+        # Each has its limit of processor time, whatever runs beside it.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return dict(zip(tools, threads.map(size_by, tools.values()), strict=True))
 
     def _run(self, *command: object) -> str:
         done = subprocess.run(

@@ -107,7 +107,7 @@ def source(path: Path) -> Source:
     return Source(np.memmap(path, np.uint8, "r"), find_tensors(files)[path.name])
 
 
-def measure(name: str, old: Path, new: Path, directory: Path, peers: Peers) -> dict[str, str]:
+def measure(name: str, old: Path, new: Path, directory: Path, peers: Peers | None) -> dict[str, str]:
     """One row: bytes as parts of the newer file's."""
     old_bytes, new_bytes = old.read_bytes(), new.read_bytes()
     began = time.process_time()
@@ -121,7 +121,7 @@ def measure(name: str, old: Path, new: Path, directory: Path, peers: Peers) -> d
     path.write_bytes(delta)
     size = len(new_bytes)
     row = {"pair": name, "MB": f"{size / 1e6:.1f}", "edgeml": f"{len(delta) / size:.5f}"}
-    others = peers.sizes(old, new)
+    others = peers.sizes(old, new) if peers is not None else {}
     row.update({peer: "-" if found is None else f"{found / size:.5f}" for peer, found in others.items()})
     least = best(others)
     row["smallest"] = (
@@ -142,11 +142,11 @@ def main() -> None:
     """Measure all pairs and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=8, help="size of the synthetic model in fp32")
-    parser.add_argument("--peer-seconds", type=int, default=60, help="limit of the processor time of each other tool")
+    parser.add_argument("--peer-seconds", type=int, default=60, help="limit of each other tool; 0: without them")
     parser.add_argument("--pairs", type=Path, help="directory that delta_pairs.py wrote")
     parser.add_argument("--only", default="", help="pairs whose name has this")
     options = parser.parse_args()
-    peers = Peers(options.peer_seconds)
+    peers = Peers(options.peer_seconds) if options.peer_seconds else None
     rows = []
     with tempfile.TemporaryDirectory() as work:
 

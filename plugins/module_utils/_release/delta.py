@@ -19,7 +19,6 @@ import itertools
 import lzma
 import struct
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, Callable, Generator, Iterator, NamedTuple, Sequence
 
 from .._common.errors import IntegrityError, with_path
@@ -92,7 +91,7 @@ def apply_delta(
     """Make ``file`` from a delta: ``write`` gets its blocks in order, the last one only if the whole is right.
 
     ``open_base`` opens a blob by its SHA-256 and its size, or raises IntegrityError for one that is not held.
-    ``origin`` names the delta in errors. A second thread hashes a block while it is written and the next one is made.
+    ``origin`` names the delta in errors.
 
     Raises DeltaError for a delta that is damaged or makes anything else than ``file``, and OSError.
     """
@@ -105,16 +104,11 @@ def apply_delta(
                 "base is damaged"
             )
 
-    with contextlib.closing(made_blocks(delta, file, open_base, origin)) as blocks, ThreadPoolExecutor(1) as thread:
-        hashing: Future[None] | None = None
+    with contextlib.closing(made_blocks(delta, file, open_base, origin)) as blocks:
         for block in blocks:
-            # At most one waits to be hashed.
-            if hashing is not None:
-                hashing.result()
-            hashing = thread.submit(digest.update, block)
+            digest.update(block)
             made += len(block)
             if made == file.size:
-                hashing.result()
                 compare()
             write(block)
     if not made:

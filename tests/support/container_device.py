@@ -34,6 +34,7 @@ class ContainerDevice:
         runner = {
             "name": Path(engine).name,
             "engine": engine,
+            "container": name,
             "user": "root",
             "python": sys.executable,
             "code": str(PYTHON_PATH),
@@ -50,8 +51,8 @@ class ContainerDevice:
             )
         )
 
-    def unit(self, watchdog_seconds: int) -> str:
-        """The text of the unit."""
+    def unit(self, watchdog_seconds: int, suffix: str = "") -> str:
+        """The text of the unit, or with the suffix ``-bridge`` of the one that serves while an image is swapped."""
         mounts = [{"path": path, "writable": False} for path in PROGRAMS]
         mounts += [{"path": path, "writable": number >= 2} for number, path in enumerate(self._paths)]
         service = {
@@ -69,7 +70,7 @@ class ContainerDevice:
             "restart_seconds": 1,
         }
         text = render(
-            f"{Path(self.engine).name}.service",
+            f"{Path(self.engine).name}{suffix}.service",
             __inference_service_description=service,
             __inference_service_engine=self.engine,
             __inference_service_container=self.name,
@@ -80,7 +81,6 @@ class ContainerDevice:
         for before, after in {
             "edgeml recover": f"edgeml recover {store}",
             "edgeml crashed": f"edgeml crashed {store}",
-            "edgeml relay": "edgeml relay --socket /run/edgeml/notify.sock",
             "edgeml container-environment": (
                 f"edgeml container-environment {store} --runner {self.runner} --file /run/edgeml-container.env"
             ),
@@ -90,7 +90,7 @@ class ContainerDevice:
             "Type=notify\n": f"Type=notify\nStandardOutput=append:{self.directory}/log.txt\nStandardError=inherit\n",
             **self._paths,
         }.items():
-            assert before in text, before
+            assert before in text or suffix, before
             text = text.replace(before, after)
         return text
 

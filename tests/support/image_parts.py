@@ -6,11 +6,19 @@
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.image import (
+    CONFIG_TYPE,
+    descriptor,
+    document,
+    parse_image,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.build import BuiltImage, assemble_image
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.debian import read_package
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.layer import Entry
@@ -72,3 +80,12 @@ def make_image(directory: Path, app: bytes = b"1", version: str = "1.0.0", machi
         directory=str(directory / f"layers-{version}-{machine}"),
         created=None,
     )
+
+
+def with_entrypoint(built: BuiltImage, entrypoint: Sequence[str]) -> BuiltImage:
+    """The same image, which starts whatever it is to start by a program of its own."""
+    config = json.loads(built.image.config)
+    config["config"]["Entrypoint"] = list(entrypoint)
+    content = document(config)
+    manifest = {**json.loads(built.image.manifest), "config": descriptor(CONFIG_TYPE, content)}
+    return replace(built, image=parse_image(document(manifest), content, "a test"))

@@ -51,6 +51,11 @@ class UserManager:
         self._process.wait(GUARD_SECONDS)
         self._runtime.cleanup()
 
+    @property
+    def runtime_directory(self) -> str:
+        """What XDG_RUNTIME_DIR has to be for programs that talk to it."""
+        return self._runtime.name
+
     def write(self, unit: str, text: str) -> Path:
         """Write a unit's file and have it read. Returns its path."""
         path = self._units / unit

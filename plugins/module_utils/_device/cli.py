@@ -230,7 +230,13 @@ class Command:
 
     def container_environment(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Write what the service's unit needs to know to start the container."""
-        text = container_environment(read_runner(options.runner), read_image(self.store.root), meminfo()["MemTotal"])
+        # Imported here, because its own imports take time on a device without an engine.
+        from .engine import Engine
+
+        runner, memory = read_runner(options.runner), meminfo()["MemTotal"]
+        # Two services of one device must not take from each other: only a swap's bridge gives way to what starts.
+        joins = Engine(runner.engine).running_image(runner.bridge) is not None
+        text = container_environment(runner, read_image(self.store.root), memory, joins)
         write_whole(options.file, text)
         return {}, ""
 

@@ -18,9 +18,10 @@ from .facts import boot_id, boot_seconds, device_facts
 from .journal import parse_time
 from .metrics import counted_since
 from .request import InfoRequest
-from .serving import Strategy, make_strategy
+from .serving import Strategy
 from .state import ModelServer, State, require
 from .store import Store
+from .strategies import make_strategy
 from .way_back import describe_way_back
 from .withdrawn import known_withdrawals
 
@@ -58,7 +59,7 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
     """
     state = store.state(name)
     versions = store.versions(name)
-    strategy = make_strategy((state.serving or ModelServer())._replace(server=server))
+    strategy = make_strategy((state.serving or ModelServer())._replace(server=server), store)
     answers = strategy.answers()
     live = strategy.live(name, state, versions) if answers else None
     trial = state.trial

@@ -43,17 +43,39 @@ def measure(metrics: str, model: str, version: str) -> dict[str, Any]:
     """
     samples = parse_metrics(metrics)
     own = _of_version(samples, model, version)
-    process = {name: value for name, labels, value in samples if not labels and math.isfinite(value)}
-    resident = process.get("process_resident_memory_bytes")
     return {
         "requests": _request_counts(own),
         "labels": _by_outcome(own, "edgeml_feedback_labels_total", ("right", "wrong")),
         "drift": _drift(own),
         "shadow": _by_outcome(own, "edgeml_shadow_requests_total", ("agreed", "disagreed", "failed", "dropped")),
-        # An emulated kernel reports 0, which no process takes.
-        "resident_bytes": int(resident) if resident else None,
-        "started": process.get("process_start_time_seconds"),
+        **_process(samples),
     }
+
+
+def server_counts(metrics: str) -> dict[str, Any]:
+    """Return what the server counted for all models together: ``requests``, ``errors``, ``timed`` and
+    ``latency_seconds_sum``, as ``request_counts`` does, and ``resident_bytes``."""
+    measured = measure_server(metrics)
+    counts = {name: value for name, value in measured["requests"].items() if name != BUCKETS}
+    return {**counts, "resident_bytes": measured["resident_bytes"]}
+
+
+def measure_server(metrics: str) -> dict[str, Any]:
+    """Return what the metrics say of the server with all of its models: ``requests``, ``resident_bytes`` and
+    ``started``, as ``measure`` does."""
+    samples = [sample for sample in parse_metrics(metrics) if math.isfinite(sample[2])]
+    by_model: dict[tuple[str, str], list[Sample]] = {}
+    for name, labels, value in samples:
+        by_model.setdefault((labels.get("model", ""), labels.get("version", "")), []).append((name, labels, value))
+    total: dict[str, Any] = _request_counts([])
+    edges: dict[float, int] = {}
+    for found in map(_request_counts, by_model.values()):
+        for name in total:
+            if name != BUCKETS:
+                total[name] += found[name]
+        for edge, count in found[BUCKETS]:
+            edges[edge] = edges.get(edge, 0) + count
+    return {"requests": {**total, BUCKETS: sorted([edge, count] for edge, count in edges.items())}, **_process(samples)}
 
 
 def counted_since(begun: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,6 +102,17 @@ def parse_metrics(text: str) -> list[tuple[str, dict[str, str], float]]:
                 labels = dict(_LABEL.findall(match["labels"] or ""))
                 samples.append((match["name"], labels, float(match["value"])))
     return samples
+
+
+def _process(samples: list[Sample]) -> dict[str, Any]:
+    """What the server's process says of itself."""
+    process = {name: value for name, labels, value in samples if not labels and math.isfinite(value)}
+    resident = process.get("process_resident_memory_bytes")
+    return {
+        # An emulated kernel reports 0, which no process takes.
+        "resident_bytes": int(resident) if resident else None,
+        "started": process.get("process_start_time_seconds"),
+    }
 
 
 def _of_version(samples: list[Sample], model: str, version: str) -> list[Sample]:

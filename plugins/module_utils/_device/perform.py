@@ -23,7 +23,7 @@ from .._common.errors import (
 from .._fetch.failures import FetchError
 from .._release.manifest import parse_release
 from .._release.names import check_name
-from .._release.release import File, Release
+from .._release.release import IMAGE, File, Release
 from .._release.withdrawals import parse_withdrawals
 from .describe import active_seconds
 from .facts import device_facts
@@ -31,7 +31,7 @@ from .orders import Orders
 from .plan import Plan, SwapOptions
 from .request import SentPart, SwapRequest, tell_from_the_beginning
 from .service_manager import start_fetching
-from .state import ModelServer
+from .state import IMAGE_STRATEGY, ModelServer
 from .store import LOCK_SECONDS, Store
 from .swap import Swap
 from .transitions import Cause
@@ -178,9 +178,14 @@ class SwapCall:
     def _open(self, prepared: bool = True) -> Swap:
         request = self.request
         cause = Cause(actor="ansible", why=request.reason, rollout_id=request.rollout_id)
-        strategy = request.strategy if prepared else "none"
+        strategy = self._strategy() if prepared else "none"
         serving = ModelServer(strategy=strategy, server=request.server, unit=request.server_unit)
         return Swap(self.store, request.model, cause, serving)
+
+    def _strategy(self) -> str:
+        """What is asked for; of an image there is one way only."""
+        kind = (self.request.manifest or {}).get("kind")
+        return IMAGE_STRATEGY if kind == IMAGE or self.store.is_image(self.request.model) else self.request.strategy
 
     def _swap_options(self) -> SwapOptions:
         request = self.request

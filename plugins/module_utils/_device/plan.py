@@ -18,12 +18,12 @@ from .._common.errors import (
     ServerError,
     StoreError,
 )
-from .._release.release import File, Release, Variant
+from .._release.release import IMAGE, File, Release, Variant
 from .._release.variant_choice import choose_variant
 from .facts import has_locale
 from .orders import Orders
 from .recovery import Recovery
-from .state import Failure, Limits, State, require
+from .state import IMAGE_STRATEGY, Failure, Limits, State, require
 
 REVERTED_BY_REQUEST = "reverted by request"
 
@@ -115,15 +115,15 @@ class Planning(Recovery):
             )
         if before.trial is not None and before.active != version:
             raise ServerError(
-                f"{self.serving.server}: the inference server does not answer, so that the trial of {before.active} "
-                f"cannot be ended before {version}"
+                f"{self.strategy.silence(self.serving.server)}, so that the trial of {before.active} cannot be ended "
+                f"before {version}"
             )
         after = before if before.active == version else State(version, before.active)
         plan = self._plan(release, device, options, after)
         switches = after != before
         tells = switches or plan.live != version
         if tells and not self.strategy.answers():
-            raise ServerDownError(f"{self.serving.server}: the inference server does not answer")
+            raise ServerDownError(self.strategy.silence(self.serving.server))
         if tells:
             _check_memory(release, require(plan.variant), device, options.headroom_percent)
         return plan._replace(switches=switches, notifies_server=tells)
@@ -173,6 +173,11 @@ class Planning(Recovery):
 
     def _plan(self, release: Release, device: Mapping[str, Any], options: SwapOptions, after: State) -> Plan:
         variant = choose_variant(release, device, options.headroom_percent, has_locale)
+        if (release.kind == IMAGE) != (self.serving.strategy == IMAGE_STRATEGY):
+            raise IncompatibleError(
+                f"{self.model} {release.version} is a release of the kind {release.kind}; on this device {self.model} "
+                f"is {'no image' if release.kind == IMAGE else 'an image'}"
+            )
         held = release.version in self.store.versions(self.model)
         if held:
             version = self.store.version(self.model, release.version)
@@ -187,6 +192,7 @@ class Planning(Recovery):
                 version.check_sizes()
         else:
             missing = self.store.blobs.missing(release.files(variant))
+        self.strategy.refuse(variant.files, options.headroom_percent)
         needed = {*after.needed(), *options.keep_versions, release.version}
         if options.trial_seconds > 0:
             needed |= self.state.needed()

@@ -52,6 +52,9 @@ class Recovery(Transitions):
             self._update(self.state._replace(trial=begun_anew))
             self._check_trial(act=True, boot=True)
         self._fall_back()
+        # A power cut between the state and what follows it leaves the two apart.
+        if self.initial_state.serving is not None:
+            self.strategy.follow(self.model, self.state.active)
 
     def check_trial(self) -> str:
         """Look once at a trial, and commit it, revert it or leave it. Hold the lock. Returns what was done and why."""

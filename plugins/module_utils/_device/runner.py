@@ -34,7 +34,7 @@ class Runner(NamedTuple):
 
     ``user`` is the service's user and its group; ``python`` and ``code`` are where the image has the server's Python
     and code, empty for a runner without an image, ``mounts`` the device's directories that the container has at the
-    same paths, and ``memory_max`` the service's limit in systemd's notation.
+    same paths, ``memory_max`` the service's limit in systemd's notation, and ``container`` the name of its container.
     """
 
     name: str = "native"
@@ -44,6 +44,12 @@ class Runner(NamedTuple):
     code: str = ""
     mounts: Sequence[str] = ()
     memory_max: str = ""
+    container: str = "edgeml-inference"
+
+    @property
+    def bridge(self) -> str:
+        """The name of the container that serves while an image is swapped."""
+        return f"{self.container}-bridge"
 
 
 class Image(NamedTuple):
@@ -62,28 +68,28 @@ def read_runner(path: str = RUNNER) -> Runner:
     return runner
 
 
-def read_image(store: str) -> Image | None:
-    """Return the image that the service starts from, by the file in the directory ``store``; None before the first.
+def read_image(store: str, name: str = IMAGE) -> Image | None:
+    """Return the image that the service starts from, by the file ``name`` in the directory ``store``; None without it.
 
     Raises ArgumentError.
     """
-    path = os.path.join(store, IMAGE)
+    path = os.path.join(store, name)
     if not os.path.exists(path):
         return None
     image: Image = parse_record(Image, read_json(path, "the service's image"), _check_image, path)
     return image
 
 
-def write_image(store: str, image: Image) -> None:
+def write_image(store: str, image: Image, name: str = IMAGE) -> None:
     """Have the service start from this image from now on; the change is whole or none. Hold the store's lock."""
     _check_image(image)
     content = json.dumps(image._asdict(), sort_keys=True).encode("ascii") + b"\n"
-    DurableTree(store).replace(os.path.join(store, IMAGE), content, _MODE)
+    DurableTree(store).replace(os.path.join(store, name), content, _MODE)
 
 
-def container_environment(runner: Runner, image: Image | None, memory: int) -> str:
+def container_environment(runner: Runner, image: Image | None, memory: int, joins: bool) -> str:
     """What the service's unit needs to know of this device, which has so many bytes of ``memory``, as lines of a
-    systemd environment file.
+    systemd environment file. ``joins``: the server takes over from the bridge.
 
     Raises StoreError where there is no image yet.
     """
@@ -92,7 +98,10 @@ def container_environment(runner: Runner, image: Image | None, memory: int) -> s
             "no image of the server is here yet: set inference_service_image, or roll out a release of kind image"
         )
     limit = memory_bytes(runner.memory_max, memory)
-    return f"EDGEML_IMAGE={image.reference}\nEDGEML_USER={container_user(runner.user)}\nEDGEML_MEMORY_BYTES={limit}\n"
+    return (
+        f"EDGEML_IMAGE={image.reference}\nEDGEML_USER={container_user(runner.user)}\nEDGEML_MEMORY_BYTES={limit}\n"
+        f"EDGEML_JOIN={'--join' if joins else ''}\n"
+    )
 
 
 def container_user(name: str) -> str:

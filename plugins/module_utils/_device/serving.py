@@ -11,15 +11,19 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Collection
+from typing import TYPE_CHECKING, Any, Collection
 
 from .._common.errors import EdgemlError, ServerError
-from .client import WORK_SECONDS, Server
+from .client import Server
 from .metrics import BUCKETS, measure, parse_metrics, request_counts
-from .service_config import load_seconds
 from .state import ModelServer, Record, State
 from .systemd import systemctl, systemd_runs, unit_property
 from .trial import Reading
+
+if TYPE_CHECKING:
+    from .._release.release import File
+    from .runtime import Runtime
+    from .version import Version
 
 # What a server takes to answer when a load has ended: requests in flight finish on the version before.
 ANSWER_SECONDS = 30.0
@@ -49,6 +53,27 @@ class Strategy(ABC):
     @abstractmethod
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:
         """The version that answers requests now; None when none does."""
+
+    def silence(self, address: str) -> str:
+        """What is said where nobody answers at ``address``."""
+        return f"{address}: the inference server does not answer"
+
+    def refuse(self, needed: Collection[File], headroom_percent: int) -> None:
+        """Raise IncompatibleError, StoreError or ServerError where a version with these files cannot be used here."""
+        return
+
+    def stage(self, version: Version) -> Runtime | None:
+        """Make ready what a version needs beside its files. Returns the runtime that it is, in which the models that
+        serve have to be tested first; None of a model. Raises ServerError."""
+        return None
+
+    def follow(self, model: str, active: str | None) -> None:
+        """Have what starts next serve the store's active version. Notifies nobody."""
+        return
+
+    def tidy(self, model: str) -> None:
+        """Remove what only versions needed that the store no longer has. Raises ServerError."""
+        return
 
     def record(self, model: str, version: str | None) -> Record | None:
         """What was counted of ``version``; None where nobody counts."""
@@ -175,16 +200,3 @@ def _restarts(unit: str) -> dict[str, int]:
     with contextlib.suppress(ServerError, ValueError):
         return {"restarts": int(unit_property(unit, "NRestarts"))}
     return {}
-
-
-def make_strategy(serving: ModelServer) -> Strategy:
-    """The strategy that ``serving`` names."""
-    if serving.strategy == "load":
-        # The server itself gives a load up first, and says so.
-        seconds = max(WORK_SECONDS, load_seconds() + ANSWER_SECONDS)
-        return LoadStrategy(Server(serving.server, work_seconds=seconds), serving.unit)
-    if serving.strategy in ("reload", "restart"):
-        return UnitStrategy(serving.unit, serving.strategy)
-    if serving.strategy == "none":
-        return NoStrategy()
-    raise ServerError(f"strategy: expected load, reload, restart or none; found {serving.strategy!r}")

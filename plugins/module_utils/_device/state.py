@@ -25,6 +25,8 @@ Value = TypeVar("Value")
 SWITCHING = "switching"
 WATCHING = "watching"
 STRATEGIES = ("load", "reload", "restart", "none")
+# Of a release that is an image, whatever is asked for.
+IMAGE_STRATEGY = "image"
 
 
 class Limits(NamedTuple):
@@ -90,8 +92,8 @@ class Failure(NamedTuple):
 
 
 class ModelServer(NamedTuple):
-    """The server of a model and how it is notified. ``strategy`` is load, reload, restart or none; ``server`` is the
-    path of a Unix socket or a URL; ``unit`` the systemd unit."""
+    """The server of a model and how it is notified. ``strategy`` is load, reload, restart or none, and of an
+    image IMAGE_STRATEGY; ``server`` is the path of a Unix socket or a URL; ``unit`` the systemd unit."""
 
     strategy: str = "load"
     server: str = "/run/edgeml/server.sock"
@@ -194,7 +196,7 @@ def parse_trial(document: Mapping[str, Any]) -> Trial:
 
 def _serving(document: Mapping[str, Any]) -> ModelServer:
     serving: ModelServer = build(ModelServer, document)
-    if serving.strategy not in STRATEGIES:
+    if serving.strategy not in (*STRATEGIES, IMAGE_STRATEGY):
         raise ValueError(
             f"serving.strategy: expected {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}; found {serving.strategy!r}"
         )

@@ -45,7 +45,7 @@ from .facts import processor_id
 from .fetched import Fetched
 from .journal import Journal
 from .prepared import PREFIX, PreparedModel, parse_prepared
-from .state import SCHEMA, State, parse_state, state_document
+from .state import IMAGE_STRATEGY, SCHEMA, State, parse_state, state_document
 from .version import Version, read_version
 
 LOCK_SECONDS = 60
@@ -82,6 +82,14 @@ class Store:
         """Names of the models that have a state, or a journal of what was to give them one, sorted."""
         paths = (self._state_path, self._journal_path)
         return [name for name in self._model_names() if any(file_status(path(name)) for path in paths)]
+
+    def is_image(self, model: str) -> bool:
+        """Whether this is the server's image, and no model that it serves; False also where its state is damaged."""
+        try:
+            serving = self.state(model).serving
+        except (StoreError, OSError):
+            return False
+        return serving is not None and serving.strategy == IMAGE_STRATEGY
 
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""

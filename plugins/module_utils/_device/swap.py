@@ -19,7 +19,7 @@ import time
 from typing import Any, BinaryIO, Iterable, Mapping
 
 from .._common.errors import CandidateError, IntegrityError, ServerError, SwapError
-from .._release.release import File, Release
+from .._release.release import IMAGE, File, Release
 from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
@@ -183,15 +183,18 @@ class Swap(Planning):
     def remove(self, version: str) -> None:
         """Remove a version that nobody needs."""
         self.store.remove(self.model, version)
+        with contextlib.suppress(ServerError):
+            self.strategy.tidy(self.model)
         self.store.journal(self.model).append(self.cause.entry("remove", self.state, self.state, version=version))
 
     def make_room(self, plan: Plan) -> None:
         """Remove what the plan has no more need for, after it was carried out. What can't be removed now stays until
         another release is staged."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ServerError):
             for version in set(plan.prunable) & set(self.store.versions(self.model)):
                 if version not in self.state.needed():
                     self.store.remove(self.model, version)
+            self.strategy.tidy(self.model)
 
     # ---- the parts ----
 
@@ -207,6 +210,11 @@ class Swap(Planning):
 
         Then its model is prepared, unless it is already.
         """
+        if version.release.kind == IMAGE:
+            if verify:
+                version.verify()
+            self._test_image(version)
+            return
         tested = self.store.tested(version)
         if tested is None or tested.get("runtime_id") != runtime_id():
             self._smoke_test(version, verify)
@@ -215,6 +223,20 @@ class Swap(Planning):
         if self.serving.strategy == "load":
             prepare(self.store, version)
 
+    def _test_image(self, version: Version) -> None:
+        """Have each model that serves tested in an image."""
+        # Imported here, because whoever swaps a model needs none of it.
+        from .upgrade import prove_runtime
+
+        runtime = self.strategy.stage(version)
+        if runtime is None:
+            return
+        try:
+            prove_runtime(self.store, runtime)
+        except CandidateError as error:
+            self._refuse(version, error)
+            raise
+
     def _smoke_test(self, version: Version, verify: bool) -> None:
         with SmokeTest(version) as test:
             if verify:
@@ -222,16 +244,20 @@ class Swap(Planning):
             try:
                 result = test.result()
             except CandidateError as error:
-                failed = self.state.with_failure(version.version, self._failure(version.version, str(error)))
-                entry = self.cause.entry("refused", self.state, failed, version=version.version, reason=str(error))
-                self.store.journal(self.model).append(entry)
-                self._update(failed)
+                self._refuse(version, error)
                 raise
         if result is None:
             return
         note_smoke_test(self.store, version, result)
         if verify and self.store.prepared(version) is not None:
             self._verify(version)
+
+    def _refuse(self, version: Version, error: CandidateError) -> None:
+        """Record that a candidate failed its test."""
+        failed = self.state.with_failure(version.version, self._failure(version.version, str(error)))
+        entry = self.cause.entry("refused", self.state, failed, version=version.version, reason=str(error))
+        self.store.journal(self.model).append(entry)
+        self._update(failed)
 
     def _verify(self, version: Version) -> None:
         """Read all that the server will load, and raise IntegrityError unless it is as promised.

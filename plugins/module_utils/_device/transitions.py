@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from .._common.errors import ServerError, StoreError
 from .._release.withdrawals import Withdrawals
 from .journal import utc_now
-from .serving import make_strategy
 from .state import Failure, ModelServer, State
 from .store import Store
+from .strategies import make_strategy
 from .withdrawn import keep_withdrawals, known_withdrawals, refuse_withdrawn
 
 
@@ -56,7 +56,7 @@ class Transitions:
         self.initial_state = store.state(model)
         self.state = self.initial_state
         self.serving = serving or self.initial_state.serving or ModelServer()
-        self.strategy = make_strategy(self.serving)
+        self.strategy = make_strategy(self.serving, store)
         self._withdrawals: Withdrawals | None = None
 
     def live(self) -> str | None:
@@ -106,6 +106,7 @@ class Transitions:
             self.store.use_reserve()
         self.store.transition(self.model, after, entry)
         self.state = after
+        self.strategy.follow(self.model, after.active)
 
     def _known_withdrawals(self) -> Withdrawals:
         if self._withdrawals is None:

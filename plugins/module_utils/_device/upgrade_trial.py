@@ -24,9 +24,9 @@ from .facts import boot_id, boot_seconds
 from .journal import utc_now
 from .plan import SwapOptions
 from .service_manager import counted_restarts, has_service_manager, start_unit, start_watching
-from .serving import make_strategy
 from .state import SWITCHING, WATCHING, Limits, ModelServer, Record, Trial, parse_trial
 from .store import Store
+from .strategies import make_strategy
 from .transitions import DEVICE, Transitions
 from .trial import COMMIT, REVERT, WAIT, Reading, judge_trial
 
@@ -147,7 +147,7 @@ class UpgradeTrial:
 
     def _reading(self, model: str, version: str) -> Reading:
         serving = self._store.state(model).serving or ModelServer()
-        reading = make_strategy(serving).reading(model, version, self._store.versions(model))
+        reading = make_strategy(serving, self._store).reading(model, version, self._store.versions(model))
         restarts = counted_restarts(serving.unit)
         if restarts is None:
             return reading

@@ -191,8 +191,8 @@ def _configuration(
         "config": {
             "User": USER,
             "Env": [f"{name}={value}" for name, value in _ENVIRONMENT.items()],
-            "Entrypoint": [f"/{VENV}/bin/python", "-m", "edgeml_server"],
-            "Cmd": ["--config", SERVER_CONFIG, "--join"],
+            # No entry point: the service's unit says what runs, the server or one of its tools.
+            "Cmd": [f"/{VENV}/bin/python", "-m", "edgeml_server", "--config", SERVER_CONFIG],
             "WorkingDir": "/",
             "Labels": {
                 "org.opencontainers.image.title": "edgeml-inference",

@@ -7,37 +7,26 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_models
 import pytest
-from container_device import ContainerDevice
+from docker_service import UNIT, WATCHDOG_SECONDS, Service, docker, running_service
 from edgeml_device._common.errors import CandidateError
-from edgeml_device._device.runner import Image, read_runner, write_image
+from edgeml_device._device.runner import Image, read_runner
 from edgeml_device._device.runtime import image_runtime
 from edgeml_device._device.smoke_test import SmokeTest
 from load import OK, Load
 from oci_images import write_image as write_archive
 from releases import make_release
-from server_process import Device, plus_input
-from user_manager import GUARD_SECONDS, SYSTEMD, UserManager
+from server_process import plus_input
+from user_manager import SYSTEMD
 
-DOCKER = "/usr/bin/docker"
-UNIT = "edgeml-inference.service"
-WATCHDOG_SECONDS = 10
 INFER = "/v2/models/plus/infer"
 
 pytestmark = pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="needs systemd's program")
-
-
-def docker(*arguments: str, check: bool = True) -> str:
-    """Run Docker and return what it printed."""
-    done = subprocess.run([DOCKER, *arguments], capture_output=True, text=True, check=False, timeout=GUARD_SECONDS)
-    assert done.returncode == 0 or not check, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -52,58 +41,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     docker("image", "rm", reference, check=False)
 
 
-class Service:
-    """The service of a device, whose unit systemd runs."""
-
-    def __init__(self, device: Device, manager: UserManager, container: ContainerDevice) -> None:
-        self.device = device
-        self.manager = manager
-        self.container = container
-
-    def edgeml(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the device's command."""
-        store, server = self.device.store.root, self.device.socket_path
-        command = [str(self.container.command), *arguments, "--store", store, "--server", server]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_SECONDS)
-
-    @property
-    def log(self) -> str:
-        """What the service printed."""
-        return (self.container.directory / "log.txt").read_text()
-
-    def wait_ready(self, restarts: int = 0) -> None:
-        """Wait until systemd says that it serves, after so many restarts of systemd's own."""
-        self.manager.wait_for(UNIT, ActiveState="active", NRestarts=str(restarts))
-        listening = [line for line in self.log.splitlines() if "info listening" in line][-1]
-        self.device.port = int(dict(part.split("=", 1) for part in listening.split()[2:])["port"])
-
-    def process(self) -> int:
-        """The server's process."""
-        return int(docker("inspect", "--format={{.State.Pid}}", self.container.name))
-
-
 @pytest.fixture
 def service(image: Image, tmp_path: Path) -> Iterator[Service]:
     """A service that serves ``plus`` 1.0.0, from the image."""
-    device = Device(tmp_path)
-    device.socket_path = str(tmp_path / "run" / "server.sock")
-    device.publish("plus", "1.0.0", onnx_models.plus(1))
-    container = ContainerDevice(tmp_path, DOCKER, f"edgeml-{uuid.uuid4().hex[:12]}")
-    (tmp_path / "etc").mkdir()
-    device.configure(listen_port=0)
-    os.rename(tmp_path / "server.json", tmp_path / "etc" / "server.json")
-    write_image(device.store.root, image)
-    with UserManager(tmp_path) as manager:
-        service = Service(device, manager, container)
-        manager.write(UNIT, container.unit(WATCHDOG_SECONDS))
-        try:
-            done = manager.run("start", UNIT)
-            assert done.returncode == 0, (tmp_path / "log.txt").read_text()
-            service.wait_ready()
-            yield service
-        finally:
-            manager.run("stop", UNIT)
-            docker("rm", "--force", container.name, check=False)
+    with running_service(image, tmp_path) as service:
+        yield service
 
 
 def test_a_model_swaps_inside_the_running_container(service: Service, tmp_path: Path) -> None:

@@ -59,15 +59,17 @@ def test_what_is_no_image_of_ours_is_refused(tmp_path: Path, reference: str) -> 
 
 def test_what_the_unit_is_told() -> None:
     runner = Runner("docker", "/usr/bin/docker", USER, memory_max="25%")
-    assert container_environment(runner, Image(REFERENCE), memory=4 << 30).splitlines() == [
+    assert container_environment(runner, Image(REFERENCE), memory=4 << 30, joins=False).splitlines() == [
         f"EDGEML_IMAGE={REFERENCE}",
         f"EDGEML_USER={container_user(USER)}",
         f"EDGEML_MEMORY_BYTES={1 << 30}",
+        "EDGEML_JOIN=",
     ]
+    assert container_environment(runner, Image(REFERENCE), memory=1, joins=True).endswith("EDGEML_JOIN=--join\n")
     with pytest.raises(
         StoreError, match="no image of the server is here yet: set inference_service_image, or roll out"
     ):
-        container_environment(runner, None, memory=4 << 30)
+        container_environment(runner, None, memory=4 << 30, joins=False)
 
 
 def test_a_user_is_told_by_its_numbers() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import serving
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import strategies
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.service_config import LOAD_SECONDS, load_seconds
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import ANSWER_SECONDS, make_strategy
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import ANSWER_SECONDS
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.strategies import make_strategy
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_the_servers_limit_or_its_default(tmp_path: Path, content: str | None, e
 
 @pytest.mark.parametrize(("limit", "waits"), [(600, 600 + ANSWER_SECONDS), (1, 120.0)])
 def test_a_swap_waits_longer_than_the_server_loads(monkeypatch: pytest.MonkeyPatch, limit: int, waits: float) -> None:
-    monkeypatch.setattr(serving, "load_seconds", lambda: limit)
-    server = make_strategy(ModelServer()).server
+    monkeypatch.setattr(strategies, "load_seconds", lambda: limit)
+    server = make_strategy(ModelServer(), Store("/nonexistent")).server
     assert server is not None
     assert server.work_seconds == waits

@@ -20,12 +20,14 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import systemd
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import NoStrategy, make_strategy
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import NoStrategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer, Record, State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.strategies import make_strategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
 
+STORE = Store("/nonexistent")
 UNIT = "gauge-reader.service"
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "NRestarts": "0"}
 
@@ -81,7 +83,7 @@ def serving(verb: str = "restart", unit: str = UNIT) -> ModelServer:
 )
 def test_whether_there_is_such_a_unit(systemctl: Systemctl, loaded: str, answers: bool) -> None:
     systemctl.answer({**GOOD, "LoadState": loaded})
-    assert make_strategy(serving()).answers() is answers
+    assert make_strategy(serving(), STORE).answers() is answers
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_whether_there_is_such_a_unit(systemctl: Systemctl, loaded: str, answers
 )
 def test_a_unit_that_runs_serves_the_active_version(systemctl: Systemctl, active: str, ready: bool) -> None:
     systemctl.answer({**GOOD, "ActiveState": active})
-    strategy = make_strategy(serving())
+    strategy = make_strategy(serving(), STORE)
     assert strategy.is_ready("digits", "1.0.0", []) is ready
     assert strategy.live("digits", State("1.0.0"), []) == ("1.0.0" if ready else None)
     assert strategy.live("digits", State(), []) is None
@@ -110,12 +112,12 @@ def test_a_unit_that_runs_serves_the_active_version(systemctl: Systemctl, active
 )
 def test_restarts_are_counted_by_systemd(systemctl: Systemctl, restarts: str, record: Record | None) -> None:
     systemctl.answer({**GOOD, "NRestarts": restarts})
-    assert make_strategy(serving()).record("digits", "1.0.0") == record
+    assert make_strategy(serving(), STORE).record("digits", "1.0.0") == record
 
 
 def test_a_systemctl_that_fails(systemctl: Systemctl) -> None:
     systemctl.answer({}, "echo 'Job for x failed.' >&2; exit 1")
-    strategy = make_strategy(serving())
+    strategy = make_strategy(serving(), STORE)
     assert not strategy.answers()
     assert strategy.record("digits", "1.0.0") is None
     assert strategy.live("digits", State("1.0.0"), []) is None
@@ -127,7 +129,7 @@ def test_a_systemctl_that_fails(systemctl: Systemctl) -> None:
 
 def test_a_machine_without_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    strategy = make_strategy(serving())
+    strategy = make_strategy(serving(), STORE)
     assert not strategy.answers()
     with pytest.raises(ServerError, match=r"^systemctl restart .*No such file"):
         strategy.notify("digits", "1.0.0")
@@ -137,30 +139,30 @@ def test_a_systemctl_that_hangs(systemctl: Systemctl, monkeypatch: pytest.Monkey
     monkeypatch.setattr(systemd, "SECONDS", 0.3)
     systemctl.answer({}, "exec sleep 50")
     with pytest.raises(ServerError, match=r"^systemctl restart .* timed out after 0\.3 seconds"):
-        make_strategy(serving()).notify("digits", "1.0.0")
+        make_strategy(serving(), STORE).notify("digits", "1.0.0")
 
 
 def test_a_systemctl_that_says_no_text(systemctl: Systemctl) -> None:
     systemctl.answer({"LoadState": r"\377\376"}, r"printf '\377' >&2; exit 1")
-    assert not make_strategy(serving()).answers()
+    assert not make_strategy(serving(), STORE).answers()
     with pytest.raises(ServerError, match=r"^systemctl restart .*\ufffd"):
-        make_strategy(serving()).notify("digits", "1.0.0")
+        make_strategy(serving(), STORE).notify("digits", "1.0.0")
 
 
 @pytest.mark.parametrize("verb", ["reload", "restart"])
 @pytest.mark.parametrize("unit", [UNIT, "--now", "-H root@elsewhere"])
 def test_the_unit_is_told_and_is_no_option(systemctl: Systemctl, verb: str, unit: str) -> None:
-    make_strategy(serving(verb, unit)).notify("digits", "1.0.0")
+    make_strategy(serving(verb, unit), STORE).notify("digits", "1.0.0")
     assert systemctl.calls() == [f"{verb} -- {unit}"]
 
 
 def test_an_unknown_strategy_is_named() -> None:
     with pytest.raises(ServerError, match=r"^strategy: expected load, reload, restart or none; found 'hope'$"):
-        make_strategy(ModelServer(strategy="hope"))
+        make_strategy(ModelServer(strategy="hope"), STORE)
 
 
 def test_nobody_is_told_where_nobody_is_to_be() -> None:
-    strategy = make_strategy(ModelServer(strategy="none"))
+    strategy = make_strategy(ModelServer(strategy="none"), STORE)
     assert isinstance(strategy, NoStrategy)
     assert strategy.answers()
     assert strategy.is_ready("digits", "1.0.0", [])

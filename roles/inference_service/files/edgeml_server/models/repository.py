@@ -121,7 +121,7 @@ class ModelRepository:
 
     def models(self) -> list[str]:
         """The models of the store, to be loaded at the start. Raises OSError when it cannot be read at all."""
-        return list(self._store.models())
+        return [model for model in self._store.models() if not self._store.is_image(model)]
 
     def load_at_start(self, model: str) -> None:
         """Load the model's active version. A failure is logged and does not stop the others."""
@@ -190,7 +190,7 @@ class ModelRepository:
         with self._lock:
             current = self._served.pop(model, None)
             failed = self._failures.pop(model, None)
-        if current is None and failed is None and model not in self._store.models():
+        if current is None and failed is None and model not in self.models():
             raise NotFoundError(f"model {model!r} is not served, and the store does not have it")
         self._report_retired(current)
         self._observer.unloaded(model)
@@ -247,7 +247,7 @@ class ModelRepository:
         """The repository extension's index: each model, its version, state and the state's reason."""
         serving, failures = self.serving(), self.failures()
         entries = []
-        for model in sorted({*serving, *failures, *self._store.models()}):
+        for model in sorted({*serving, *failures, *self.models()}):
             entry = {"name": model, "version": serving.get(model) or self._active_version(model)}
             if model in serving:
                 names = [model, *self._parts_of(model)]

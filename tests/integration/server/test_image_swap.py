@@ -1,0 +1,68 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An image of the server is swapped as a model is: no request is lost, and what is no good leaves the one before."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker_service import running_service
+from edgeml_device._device.runner import Image, read_image
+from image_device import NAME, NEVER_STARTS, ImageDevice
+from image_parts import with_entrypoint
+from load import OK, Load
+from oci_images import write_image as write_archive
+from server_process import plus_input
+from user_manager import SYSTEMD
+
+from docker_service import docker  # isort: skip
+
+INFER = "/v2/models/plus/infer"
+REQUEST = {"inputs": [plus_input([1, 2])]}
+
+pytestmark = pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="needs systemd's program")
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageDevice]:
+    """A device that serves ``plus`` from an image that the role brought."""
+    runtimes = {"onnxruntime": f"1.32.0+{uuid.uuid4().hex}"}
+    reference = write_archive(tmp_path / "image.tar", [], runtimes)
+    docker("load", "--input", str(tmp_path / "image.tar"))
+    try:
+        with running_service(Image(reference, runtimes), tmp_path) as service:
+            yield ImageDevice.make(service, tmp_path, monkeypatch)
+    finally:
+        docker("image", "rm", reference, check=False)
+
+
+def test_an_image_is_swapped_and_reverted_and_no_request_is_lost(device: ImageDevice, tmp_path: Path) -> None:
+    first = device.running()
+    good = device.build("1.1.0", app=uuid.uuid4().bytes)
+    bad = with_entrypoint(device.build("1.2.0", app=uuid.uuid4().bytes), NEVER_STARTS)
+    with Load(tmp_path, device.service.device.port, INFER, REQUEST) as load:
+        result = device.swap("1.1.0", device.publish(good, "1.1.0"))
+        assert not result.get("failed"), result
+        assert (result["live"], result["trial"]["returns_to"]) == ("1.1.0", None)
+        assert device.running() == good.image.reference
+        assert device.containers() == [device.service.container.name], "the bridge has ended"
+
+        failed = device.swap("1.2.0", device.publish(bad, "1.2.0"))
+        assert failed["failed"]
+        assert "1.2.0 did not become healthy: a container of the new image did not become ready" in failed["msg"]
+        assert failed["live"] == "1.1.0"
+        assert (device.running(), device.containers()) == (good.image.reference, [device.service.container.name])
+
+        reverted = device.swap("1.1.0", state="previous")
+        assert not reverted.get("failed"), reverted
+    assert device.running() == first, "what the role brought serves again"
+    assert {request.status for request in load.requests} == {OK}, f"of {len(load.requests)} requests"
+    image = read_image(device.service.device.store.root)
+    assert image is not None
+    assert image.reference == first
+    docker("image", "rm", good.image.reference, bad.image.reference, check=False)
+    assert NAME not in device.service.device.get("/v2/health/ready").body.decode()

@@ -201,6 +201,10 @@ compression: ## prune and distil the digits network, publish the results, and wr
 formats: ## have model-signing verify an exported release, and CycloneDX's validator a bill of materials
 	@tools/formats
 
+.PHONY: watch
+watch: ## deliver an alert by a real Prometheus and a real Alertmanager to a webhook
+	@tools/watch
+
 .PHONY: ci-templates
 ci-templates: ## run the GitLab file of examples/model-repository with gitlab-ci-local, from packages to a request to sign
 	@tools/ci-templates

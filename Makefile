@@ -231,6 +231,10 @@ pull: ## roll out to devices of this machine's own architecture of which half pu
 pull-arm: ## the same on emulated ARM devices
 	$(MOLECULE) test --scenario-name pull
 
+.PHONY: supervisor
+supervisor: ## provision a device without systemd, whose first process is Supervisor; kill and stop its server
+	$(MOLECULE) test --scenario-name supervisor
+
 .PHONY: armhf
 armhf: ## run the inference server on an emulated 32-bit ARM device
 	@tools/setup armhf

@@ -81,15 +81,18 @@ def service_problems(
 
 
 def _manager_problems(values: Mapping[str, Any], service_mgr: str) -> list[str]:
-    needed = "supervisord" if values["runner"] == "supervisor" else "systemd"
-    if service_mgr != needed:
+    supervised = values["runner"] == "supervisor"
+    if supervised != (service_mgr == "supervisord"):
+        needed = "supervisord" if supervised else "systemd"
         return [f"inference_service_runner is {values['runner']}, which needs {needed}; the device has {service_mgr}"]
-    if values["share"] and needed != "systemd":
+    if supervised and values["share"]:
         return [f"inference_service_share needs systemd; the device has {service_mgr}"]
     return []
 
 
 def _image_problems(values: Mapping[str, Any], in_container: bool) -> list[str]:
+    if values["quadlet"] and values["runner"] != "podman":
+        return [f"inference_service_quadlet is of Podman, but inference_service_runner is {values['runner']}"]
     if in_container and values["runtimes"]:
         problem = (
             f"inference_service_runtimes is {', '.join(values['runtimes'])}, but inference_service_runner is "

@@ -60,6 +60,7 @@ EVERY: dict[str, Any] = {
     **CREDENTIALS,
     "inference_service_runner": "native",
     "inference_service_image": "",
+    "inference_service_quadlet": False,
     "inference_service_listen_address": "127.0.0.2",
     "inference_service_listen_port": 8090,
     "inference_service_allow_unprotected": True,
@@ -111,6 +112,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no-container": (
         {"inference_service_image": "image.tar"},
         "inference_service_runner is native, which has no image: expected one of docker, podman, k3s",
+    ),
+    "no-podman": ({"inference_service_quadlet": "yes"}, "inference_service_quadlet is of Podman"),
+    "no-systemd": (
+        {"inference_service_runner": "supervisor"},
+        "inference_service_runner is supervisor, which needs supervisord; the device has ",
     ),
     "no-wheels-in-containers": (
         {"inference_service_runner": "podman", "inference_service_runtimes": ["ncnn"]},

@@ -43,6 +43,9 @@ class Listener:
 
     def event(self, name: str, fields: Mapping[str, str], now: float) -> None:
         """Take an event of Supervisor at the time ``now``, in seconds of a monotonic clock."""
+        for process in self._running.values():
+            # One that has ended is to be waited for, so that the kernel forgets it.
+            process.poll()
         if name == "PROCESS_STATE_FATAL" and fields.get("processname") == SERVICE:
             self._run([self._command, "watch", "--service-failed"]).wait()
         elif name.startswith("TICK_"):

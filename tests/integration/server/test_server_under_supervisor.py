@@ -84,7 +84,7 @@ class Supervised:
         (self.directory / "edgeml").chmod(0o755)
         (self.directory / "supervisord.conf").write_text(SUPERVISOR.format(directory=self.directory, user=USER))
         monkeypatch.setattr(programs, "SOCKETS", (str(self.directory / "supervisor.sock"),))
-        monkeypatch.setattr(Supervisor, "definitions", str(self.directory / "conf.d"))
+        monkeypatch.setattr(Supervisor, "definitions", (str(self.directory / "conf.d"),))
 
     def definition(self, arguments: str = "", python: str = sys.executable) -> str:
         """The role's file. ``arguments`` are further ones of the server."""

@@ -25,6 +25,7 @@ VALUES: dict[str, Any] = {
     "credentials": [],
     "image": "",
     "listen_address": "127.0.0.1",
+    "quadlet": False,
     "runner": "native",
     "runtimes": [],
     "share": False,
@@ -47,6 +48,33 @@ def tls(tmp_path: Path) -> dict[str, str]:
 
 def test_the_defaults_are_fine() -> None:
     assert problems() == []
+
+
+def test_each_runner_needs_its_service_manager() -> None:
+    def with_manager(service_mgr: str, **values: Any) -> list[str]:
+        return service_problems({**VALUES, **values}, "aarch64", "cp39", WHEELS, service_mgr)
+
+    assert with_manager("supervisord", runner="supervisor") == []
+    assert with_manager("systemd", runner="supervisor") == [
+        "inference_service_runner is supervisor, which needs supervisord; the device has systemd"
+    ]
+    assert with_manager("supervisord", runner="podman") == [
+        "inference_service_runner is podman, which needs systemd; the device has supervisord"
+    ]
+    assert with_manager("supervisord", runner="supervisor", share=True) == [
+        "inference_service_share needs systemd; the device has supervisord"
+    ]
+
+
+def test_what_is_of_containers_needs_one() -> None:
+    assert problems(runner="podman", quadlet=True, image="/images/arm64.tar") == []
+    assert problems(runner="docker", quadlet=True) == [
+        "inference_service_quadlet is of Podman, but inference_service_runner is docker"
+    ]
+    (problem,) = problems(runner="docker", runtimes=["onnxruntime"])
+    assert problem.endswith("inference_service_runner is docker: the runtimes are those of its image")
+    (problem,) = problems(image="/images/arm64.tar")
+    assert problem.endswith("inference_service_runner is native, which has no image: expected docker or podman")
 
 
 @pytest.mark.parametrize("runtimes", [[], ["onnxruntime"], ["ai-edge-litert", "onnxruntime"]])

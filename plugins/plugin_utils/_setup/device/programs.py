@@ -32,7 +32,7 @@ _ACTIVE = ("STARTING", "RUNNING", "BACKOFF")
 class Supervisor:
     """The programs of Supervisor, by the names of the units that do the same under systemd."""
 
-    definitions = "/etc/supervisor/conf.d/"
+    definitions: tuple[str, ...] = ("/etc/supervisor/conf.d/",)
     # `update` stops a program, and starts it by its new definition; `restart` would keep the old one.
     reload_command = "supervisorctl update edgeml-inference edgeml-listener"
 

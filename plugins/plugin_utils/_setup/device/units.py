@@ -29,7 +29,7 @@ class StillServesError(SetupError):
 class Systemd:
     """The units of systemd."""
 
-    definitions = "/etc/systemd/system/"
+    definitions: tuple[str, ...] = ("/etc/systemd/system/", "/etc/containers/systemd/")
     reload_command = "systemctl daemon-reload"
 
     def show(self, unit: str) -> dict[str, str]:

@@ -74,7 +74,7 @@ def test_what_is_of_containers_needs_one() -> None:
     (problem,) = problems(runner="docker", runtimes=["onnxruntime"])
     assert problem.endswith("inference_service_runner is docker: the runtimes are those of its image")
     (problem,) = problems(image="/images/arm64.tar")
-    assert problem.endswith("inference_service_runner is native, which has no image: expected docker or podman")
+    assert problem.endswith("is native, which has no image: expected one of docker, podman, k3s")
 
 
 @pytest.mark.parametrize("runtimes", [[], ["onnxruntime"], ["ai-edge-litert", "onnxruntime"]])

@@ -99,7 +99,9 @@ def test_an_image_is_a_runtime_and_its_digest_the_runtimes_name() -> None:
 
 def test_variants_are_chosen_by_the_runtimes_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = "edgeml_device._device"
-    monkeypatch.setattr(f"{package}.runner.read_runner", lambda: Runner("docker", "/usr/bin/docker"))
+    monkeypatch.setattr(
+        f"{package}.runner.read_runner", lambda: Runner("docker", "/usr/bin/docker", code="/opt/edgeml/app")
+    )
     monkeypatch.setattr(f"{package}.request.STORE", str(tmp_path))
     assert device_facts()["runtimes"] == {}
     write_image(str(tmp_path), Image(REFERENCE, {"ncnn": "1.0"}))

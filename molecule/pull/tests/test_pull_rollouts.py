@@ -139,7 +139,7 @@ def test_what_is_down_in_the_middle_of_a_wave_is_waited_for(controller: Containe
     assert verdicts(controller, "1.7.0") == ["pass", "pass"]
     assert FLEET.live() == dict.fromkeys(DEVICES, "1.7.0")
     # What the broker has forgotten meanwhile, it is told again.
-    status = controller.run("edgeml.fleet.status")
+    status = controller.run("edgeml.fleet.status", status_page="")
     assert status.returncode == 0
     for name in DEVICES:
         assert re.search(rf"{name} +yes +{'online' if name in PULLED else '-'} +digits +1\.7\.0", status.stdout)

@@ -50,9 +50,8 @@ def write_layer(title: str, files: Files, path: str, directories: Mapping[str, i
     ustar cannot say (above 255 bytes).
     """
     modes = {**dict.fromkeys(_parents([*files, *(directories or {})]), DIRECTORY_MODE), **(directories or {})}
-    digest = _Digest()
     with open(path, "wb") as target:
-        digest.target = target
+        digest = _Digest(target)
         with tarfile.open(fileobj=digest, mode="w|", format=tarfile.USTAR_FORMAT) as archive:
             for name in sorted({*files, *modes}):
                 archive.addfile(*(_directory(name, modes[name]) if name in modes else _file(name, files[name])))
@@ -72,18 +71,17 @@ def read_tar(source: BinaryIO) -> Iterator[tuple[str, Entry]]:
 
 
 class _Digest(io.RawIOBase):
-    """Counts and hashes what is written to ``target``."""
+    """Counts and hashes what is written to the target."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: BinaryIO) -> None:
         self.sha256 = hashlib.sha256()
         self.size = 0
-        self.target: BinaryIO | None = None
+        self._target = target
 
     def write(self, chunk: bytes) -> int:  # type: ignore[override]
-        assert self.target is not None
         self.sha256.update(chunk)
         self.size += len(chunk)
-        return self.target.write(chunk)
+        return self._target.write(chunk)
 
 
 def _parents(paths: list[str]) -> set[str]:

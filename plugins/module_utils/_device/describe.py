@@ -13,7 +13,7 @@ from typing import Any, Mapping
 
 from .._common.errors import EdgemlError
 from .client import Server
-from .expiry import expiries, expiry_texts
+from .expiry import CERTIFICATES, PULL_STATE, expiries, expiry_texts
 from .facts import boot_id, boot_seconds, device_facts
 from .journal import parse_time
 from .metrics import counted_since
@@ -45,7 +45,7 @@ def answer_info(request: InfoRequest) -> dict[str, Any]:
         else:
             result["models"] = models
         result["device"] = device_facts()
-        result["expires"] = expiry_texts(expiries())
+        result["expires"] = expiry_texts(expiries(CERTIFICATES, PULL_STATE))
     except (EdgemlError, OSError) as error:
         result.update(failed=True, msg=str(error))
     return result

@@ -33,7 +33,7 @@ _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
 
 
-def expiries(certificates: Mapping[str, str] = CERTIFICATES, pull_state: str = PULL_STATE) -> dict[str, float]:
+def expiries(certificates: Mapping[str, str], pull_state: str) -> dict[str, float]:
     """Return when each certificate that the device has, and the ``metadata`` that it last followed, end.
 
     In seconds of the epoch, by name. What the device does not have is left out; what cannot be read is 0: it is of no

@@ -23,10 +23,10 @@ def needed_libraries(content: bytes) -> list[str]:
     if not content.startswith(_MAGIC):
         return []
     headers = _program_headers(content)
-    segments = [(address, offset, length) for kind, _f, offset, address, _p, length, *_ in headers if kind == _LOAD]
+    segments = [(address, offset, length) for kind, _f, offset, address, _p, length, *_more in headers if kind == _LOAD]
     entries = [
         entry
-        for kind, _flags, offset, _address, _physical, length, *_ in headers
+        for kind, _flags, offset, _address, _physical, length, *_more in headers
         if kind == _DYNAMIC
         for entry in _DYNAMIC_ENTRY.iter_unpack(content[offset : offset + length - length % _DYNAMIC_ENTRY.size])
     ]
@@ -41,7 +41,9 @@ def without_debugging(content: bytes) -> bytes:
     """
     if not content.startswith(_MAGIC):
         return content
-    end = max(offset + length for _kind, _flags, offset, _address, _physical, length, *_ in _program_headers(content))
+    end = max(
+        offset + length for _kind, _flags, offset, _address, _physical, length, *_more in _program_headers(content)
+    )
     if end >= len(content):
         return content
     header = bytearray(content[:end])

@@ -340,7 +340,8 @@ def test_a_container_has_the_store_read_only_and_the_sockets_directory(run: Run,
     unit: str = message["unit"].replace("\\\n", " ")
     (start,) = (line for line in unit.splitlines() if line.startswith("ExecStart="))
     words = start.split()
-    assert words[:4] == ["ExecStart=/usr/local/bin/edgeml", "relay", "--", f"/usr/bin/{name}"]
+    relay = ["ExecStart=/usr/local/bin/edgeml", "relay", "--socket=/run/edgeml/notify.sock", "--"]
+    assert words[:5] == [*relay, f"/usr/bin/{name}"]
     for word in ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pull=never", "--network=host"):
         assert word in words
     mounts = [word.partition("--mount=")[2] for word in words if word.startswith("--mount=")]

@@ -352,7 +352,7 @@ def test_a_container_has_the_store_read_only_and_the_sockets_directory(run: Run,
         "type=bind,source=/var/lib/edgeml-inference,target=/var/lib/edgeml-inference",
     ]
     assert words[words.index("${EDGEML_IMAGE}") + 1 :] == [
-        *("/opt/edgeml/venv/bin/python", "-m", "edgeml_server", "--config", "/etc/edgeml/server.json"),
+        *("/opt/edgeml/venv/bin/python", "-m", "edgeml_server", "--config", "/etc/edgeml/server.json", "$EDGEML_JOIN"),
     ]
     assert parsed(message["bundle"])["arguments"][0] == ""
     assert [item[:4] for item in parsed(message["bundle"])["names"]] == ["app-"]

@@ -91,6 +91,8 @@ class Relay:
         if not self._manager:
             self._environment["WATCHDOG_USEC"] = str(int(watchdog_seconds * 1e6))
         self._progress = Progress(start_seconds, watchdog_seconds, time.monotonic())
+        self._server: subprocess.Popen[bytes] | None = None
+        self._signals: list[int] = []
         self.when_ready: Callable[[], None] = _nothing
         """Called when the server says that it is ready."""
         self.when_stopped: Callable[[], None] = _nothing
@@ -105,9 +107,12 @@ class Relay:
             signal.set_wakeup_fd(waker.fileno())
             # Its end wakes the relay.
             signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-            server = subprocess.Popen(self._command, env=self._environment, preexec_fn=prepare)
+            # Whoever asks for the end while the server is being started gets it as well.
             for number in _SIGNALS:
-                signal.signal(number, lambda number, _frame: self._stop(server, number))
+                signal.signal(number, lambda number, _frame: self._stop(number))
+            self._server = server = subprocess.Popen(self._command, env=self._environment, preexec_fn=prepare)
+            for asked in self._signals:
+                server.send_signal(asked)
             selector.register(listener, selectors.EVENT_READ)
             selector.register(wakeup, selectors.EVENT_READ)
             while server.poll() is None:
@@ -122,9 +127,12 @@ class Relay:
                     return NO_PROGRESS
         return server.returncode if server.returncode >= 0 else 128 - server.returncode
 
-    def _stop(self, server: subprocess.Popen[bytes], number: int) -> None:
+    def _stop(self, number: int) -> None:
         self.when_stopped()
-        server.send_signal(number)
+        if self._server is None:
+            self._signals.append(number)
+        else:
+            self._server.send_signal(number)
 
     def _seconds_left(self) -> float | None:
         """How long to wait for a message; a manager that listens has a watchdog of its own."""

@@ -61,7 +61,7 @@ class Case:
             "samples": str(directory / "holdout.npz"),
             "repository": str(directory / "repository"),
             "device_image": "none",
-            "measure_again": True,
+            "measure_again": "true",
         }
 
     def write(self) -> ReleaseOptions:

@@ -33,6 +33,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.candidate im
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.deltas import make_deltas
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.desk import Desk, Measured, Place, RunFailedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.judgement import Judgement, Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.measurements import Measurements
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import (
     Model,
     PublishError,
@@ -78,8 +79,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Answers:
     found = Answers()
 
     class Told(Desk):
-        def __init__(self, work: str) -> None:
-            super().__init__(work)
+        def __init__(self, work: str, kept: Measurements | None = None) -> None:
+            super().__init__(work, kept=kept)
             self.here = Place("x86_64", ["python"], self.code, "here")
 
         def measure(self, directory: str, samples: str | None = None, *, reference: str | None = None) -> Measured:

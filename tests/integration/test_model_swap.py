@@ -551,6 +551,7 @@ def test_info_of_a_pristine_device(ansible: Ansible, device: Device) -> None:
         "trial": None,
         "failed": [],
         "withdrawn": {},
+        "way_back": None,
         "history": [],
     }
 

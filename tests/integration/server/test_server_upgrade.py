@@ -133,7 +133,7 @@ def test_the_installation_before_is_removed_when_the_trial_has_ended_well(
     started: list[str] = []
     monkeypatch.setattr(upgrade_trial, "has_service_manager", lambda: True)
     monkeypatch.setattr(upgrade_trial, "start_unit", started.append)
-    monkeypatch.setattr(upgrade_trial, "_restarts", lambda _unit: None)
+    monkeypatch.setattr(upgrade_trial, "counted_restarts", lambda _unit: None)
     later(monkeypatch)
     ended = Path(device.store.root) / "ended-trial"
     outcomes = [upgraded.look() for _look in range(2)]

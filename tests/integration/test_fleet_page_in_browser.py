@@ -14,7 +14,7 @@ from typing import Any
 import fleets
 import ledgers
 import pytest
-from browser import WIDTHS, Browser, chromium
+from browser import WIDTHS, Browser, assert_shows_alone, chromium, writers
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -31,26 +31,14 @@ FLEETS: dict[str, Callable[[], dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    def page(document: Callable[[], dict[str, Any]]) -> Callable[[str], None]:
-        return lambda path: fleet_page.write(document(), path)
-
-    pages = {name: page(document) for name, document in FLEETS.items()}
-    with chromium(tmp_path_factory.mktemp("fleets"), pages) as found:
+    with chromium(tmp_path_factory.mktemp("fleets"), writers(FLEETS, fleet_page.write)) as found:
         yield found
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", FLEETS)
 def test_a_page_shows_without_errors_requests_or_overflow(browser: Browser, name: str, width: int) -> None:
-    browser.log("performance")  # What was before does not count.
-    browser.show(name, width)
-    assert browser.log("browser") == []
-    log = "".join(browser.log("performance"))
-    assert '"url":"file:///' in log
-    for scheme in ("http:", "https:", "ws:", "wss:"):
-        assert f'"url":"{scheme}//' not in log
-    browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert browser.run("document.documentElement.scrollWidth") == width
+    assert_shows_alone(browser, name, width, "details")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import ledgers
 import pytest
-from browser import WIDTHS, Browser, chromium
+from browser import WIDTHS, Browser, assert_shows_alone, chromium, writers
 from selenium.webdriver.common.by import By
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
@@ -27,26 +27,14 @@ LEDGERS: dict[str, Callable[[], dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    def page(ledger: Callable[[], dict[str, Any]]) -> Callable[[str], None]:
-        return lambda path: view.write(ledger(), path)
-
-    pages = {name: page(ledger) for name, ledger in LEDGERS.items()}
-    with chromium(tmp_path_factory.mktemp("reports"), pages) as found:
+    with chromium(tmp_path_factory.mktemp("reports"), writers(LEDGERS, view.write)) as found:
         yield found
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", LEDGERS)
 def test_a_page_shows_without_errors_requests_or_overflow(browser: Browser, name: str, width: int) -> None:
-    browser.log("performance")  # What was before does not count.
-    browser.show(name, width)
-    assert browser.log("browser") == []
-    log = "".join(browser.log("performance"))
-    assert '"url":"file:///' in log
-    for scheme in ("http:", "https:", "ws:", "wss:"):
-        assert f'"url":"{scheme}//' not in log
-    browser.run("document.querySelectorAll('details:not([data-outcome=updated])').forEach(d => d.open = true)")
-    assert browser.run("document.documentElement.scrollWidth") == width
+    assert_shows_alone(browser, name, width, "details:not([data-outcome=updated])")
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,30 @@ def chromium(directory: Path, pages: Mapping[str, Callable[[str], None]]) -> Ite
         driver.quit()
 
 
+def writers(
+    documents: Mapping[str, Callable[[], dict[str, Any]]], write: Callable[[dict[str, Any], str], None]
+) -> dict[str, Callable[[str], None]]:
+    """The pages of some documents, by name."""
+
+    def page(document: Callable[[], dict[str, Any]]) -> Callable[[str], None]:
+        return lambda path: write(document(), path)
+
+    return {name: page(document) for name, document in documents.items()}
+
+
+def assert_shows_alone(browser: Browser, name: str, width: int, folded: str) -> None:
+    """Show a page: it has no errors, asks for no other file, and is not wider than the window with all unfolded."""
+    browser.log("performance")  # What was before does not count.
+    browser.show(name, width)
+    assert browser.log("browser") == []
+    log = "".join(browser.log("performance"))
+    assert '"url":"file:///' in log
+    for scheme in ("http:", "https:", "ws:", "wss:"):
+        assert f'"url":"{scheme}//' not in log
+    browser.run(f"document.querySelectorAll({folded!r}).forEach(d => d.open = true)")
+    assert browser.run("document.documentElement.scrollWidth") == width
+
+
 # Numbers on a bar lie on the part before them; other text on the nearest background above it.
 _TEXTS_AND_WHAT_IS_BEHIND = """(() => {
   const behind = e => {

@@ -78,6 +78,7 @@ class _Digest(io.RawIOBase):
         self.size = 0
         self._target = target
 
+    # tarfile writes nothing but bytes; the base takes any buffer.
     def write(self, chunk: bytes) -> int:  # type: ignore[override]
         self.sha256.update(chunk)
         self.size += len(chunk)

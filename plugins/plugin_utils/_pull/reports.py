@@ -228,6 +228,7 @@ def _revoked_serials(path: str, authorities: Sequence[x509.Certificate]) -> froz
     try:
         with open(path, "rb") as file:
             crl = x509.load_pem_x509_crl(file.read())
+        # The type names keys that cannot sign certificates, too; those of authorities can.
         if not any(crl.is_signature_valid(authority.public_key()) for authority in authorities):  # type: ignore[arg-type]
             raise ValueError("none of the authorities in ca_file signed it")
     except (OSError, ValueError, TypeError) as error:

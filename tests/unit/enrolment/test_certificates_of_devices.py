@@ -310,6 +310,7 @@ def test_every_certificate_of_a_device_that_is_revoked_is_on_the_list(authority:
     assert {entry.serial_number for entry in crl} == {*serials, serial_of(given["edge-2"])}
     assert serial_of(again) not in serials
     own = x509.load_pem_x509_certificate(authority.pem)
+    # The type names keys that cannot sign certificates, too; an authority's can.
     assert crl.is_signature_valid(own.public_key())  # type: ignore[arg-type]
     assert crl.next_update_utc == valid_until(own), "a list that had expired would keep all devices out"
 

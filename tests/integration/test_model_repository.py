@@ -19,7 +19,8 @@ from nginx import Nginx, defaults, rendered
 from releases import make_release
 from signed import Signed
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client, Tls
+from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client, Fetcher
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
@@ -205,10 +206,9 @@ def test_certificates_of_clients(repository: Signed, tmp_path: Path) -> None:
     server = Server(tmp_path / "nginx", repository, tls=True, tls_client_ca=text)
     try:
         for certificate, kind in ((None, "unreachable"), (stranger, "unreachable"), (known, "")):
-            tls = Tls(ca=str(server.ca), certificate=str(certificate) if certificate else None)
-            client = Client(
-                server.url, repository.root, str(tmp_path / f"state-{certificate}".replace("/", "_")), tls=tls
-            )
+            options = FetchOptions(ca_file=str(server.ca), certificate_file=str(certificate) if certificate else None)
+            state = str(tmp_path / f"state-{certificate}".replace("/", "_"))
+            client = Client(server.url, repository.root, state, fetcher=Fetcher(server.url, options))
             if kind:
                 with pytest.raises(TrustError) as caught:
                     client.refresh()

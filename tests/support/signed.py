@@ -11,10 +11,10 @@ import datetime
 import http.server
 import shutil
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from releases import make_release, publish
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
@@ -95,7 +95,7 @@ class Signed:
         self.sign(request, *signers)
         self.signing.complete(request, [self.holders.online, *(holders if role == "online" else ())])
 
-    def client(self, state: Path, location: str | None = None, fetcher: Any = None) -> Client:
+    def client(self, state: Path, location: str | None = None, fetcher: Fetcher | None = None) -> Client:
         """A client that trusts the first root."""
         return Client(location or str(self.path), self.root, str(state), fetcher=fetcher)
 
@@ -199,13 +199,15 @@ def served(directory: Path, evil: dict[str, Answer] | None = None) -> Iterator[s
 class Counting(Fetcher):
     """Notes what is read, and calls ``before`` with the number of each read."""
 
-    def __init__(self, before: Callable[[int], None] | None = None) -> None:
-        super().__init__()
+    def __init__(self, location: str, before: Callable[[int], None] | None = None) -> None:
+        super().__init__(location)
         self.urls: list[str] = []
         self._before = before
 
-    def fetch(self, url: str) -> Generator[bytes, None, None]:
+    @contextlib.contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
         self.urls.append(url)
         if self._before:
             self._before(len(self.urls))
-        return super().fetch(url)
+        with super().download_file(url, max_length) as file:
+            yield file

@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "module_utils._release": ("module_utils._common",),
     "module_utils._fetch": ("module_utils._common", "module_utils._release"),
     # Whether a repository is to be trusted is decided by itself: for the controller, and for a device that pulls.
-    "module_utils._trust": ("module_utils._common", "module_utils._release"),
+    "module_utils._trust": ("module_utils._common", "module_utils._release", "module_utils._fetch"),
     # A device's key and certificate: the device makes and takes them, the controller signs.
     "module_utils._enrolment": ("module_utils._common",),
     "module_utils._device": ("module_utils._common", "module_utils._release", "module_utils._fetch"),

@@ -59,9 +59,14 @@ class FetchError(EdgemlError):
 
 
 class SourceError(Exception):
-    """One try at one source failed; ``wait_seconds`` is what the source asks to be left alone for."""
+    """One try at one source failed.
 
-    def __init__(self, kind: Kind, message: str, wait_seconds: float = 0.0) -> None:
+    ``wait_seconds`` is what the source asks to be left alone for, ``status`` the status of HTTP that it answered with:
+    404 also for a file that a directory has not, 0 where it gave no such answer.
+    """
+
+    def __init__(self, kind: Kind, message: str, wait_seconds: float = 0.0, *, status: int = 0) -> None:
         super().__init__(message)
         self.kind = kind
         self.wait_seconds = wait_seconds
+        self.status = status

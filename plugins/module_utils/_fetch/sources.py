@@ -104,13 +104,14 @@ class Directory:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            absent = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
-            raise SourceError(Kind.REFUSED if absent else Kind.BUSY, f"{path}: {error.strerror}") from error
+            absent = error.errno in (errno.ENOENT, errno.ENOTDIR)
+            kind = Kind.REFUSED if absent or error.errno == errno.EACCES else Kind.BUSY
+            raise SourceError(kind, f"{path}: {error.strerror}", status=404 if absent else 0) from error
         source = io.FileIO(descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             source.close()
-            raise SourceError(Kind.MISMATCH, f"{path}: expected a file; found something else")
+            raise SourceError(Kind.MISMATCH, f"{path}: expected a regular file; found something else")
         return source, path, status.st_size
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ _TOKEN_BYTES_MAX = 16 << 10
 _WAIT_SECONDS_MAX = 86400.0
 _PAGE_BYTES_MAX = 4 << 10
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_PAGES = ("text/html", "application/xhtml+xml")
 _TRIED_AGAIN = frozenset((408, 425, 429))
 
 
@@ -59,6 +60,8 @@ class WebServer:
     def open_document(self, path: str, bytes_max: int) -> Stream:
         """A small file, whole. Raises SourceError."""
         response, url = self._reply(path, {})
+        if response.length is None:
+            return self._checked(response, url, lambda: _no_extent(response, url), bytes_max)
         return self._checked(response, url, lambda: (0, _document_bytes(response, url, bytes_max)))
 
     def has(self, path: str, size: int) -> bool:
@@ -120,12 +123,17 @@ class WebServer:
         if parts.query:
             target = target if target == url else f"{target}?{parts.query}"
         # A time-out of a socket begins anew with every byte; this one does not.
-        watchdog = threading.Timer(2 * self._patience.stall, _hang_up, (connection,))
+        late = threading.Event()
+        watchdog = threading.Timer(2 * self._patience.stall, _hang_up, (connection, late))
         watchdog.daemon = True
         watchdog.start()
         try:
             connection.request(method, target, headers=dict(headers))
-            return connection.getresponse()
+            response = connection.getresponse()
+            # Headers that were cut off look like the last ones.
+            if late.is_set():
+                raise TimeoutError("timed out before the answer began")
+            return response
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise SourceError(Kind.INTERRUPTED, f"{url}: no reply: {_told(error)}") from error
@@ -196,17 +204,28 @@ class WebServer:
         response.close()
         self.close()
         target = urljoin(url, response.headers.get("Location") or "")
-        if urlsplit(target).scheme != urlsplit(url).scheme or not target.isascii() or not target.isprintable():
+        schemes = (urlsplit(url).scheme, "https")
+        if urlsplit(target).scheme not in schemes or not target.isascii() or not target.isprintable():
+            names = ":// or ".join(dict.fromkeys(schemes))
             raise SourceError(
                 Kind.REDIRECTED,
-                f"{url}: expected the object, or a redirect to {urlsplit(url).scheme}://; found one to {target!r:.200}",
+                f"{url}: expected the object, or a redirect to {names}://; found one to {target!r:.200}",
             )
         return target
 
-    def _checked(self, response: http.client.HTTPResponse, url: str, extent: Callable[[], tuple[int, int]]) -> Stream:
-        """The body of a reply whose headers say what was asked for: ``extent`` finds that, or raises SourceError."""
+    def _checked(
+        self,
+        response: http.client.HTTPResponse,
+        url: str,
+        extent: Callable[[], tuple[int, int]],
+        bytes_max: int | None = None,
+    ) -> Stream:
+        """The body of a reply whose headers say what was asked for: ``extent`` finds that, or raises SourceError.
+
+        With ``bytes_max`` the body ends where it says so itself, after so many bytes at most.
+        """
         try:
-            return _Reply(self, response, url, *extent())
+            return _Reply(self, response, url, *extent(), bytes_max)
         except SourceError as error:
             # Most files have no delta: that answer leaves the connection as it is.
             if error.kind is not Kind.REFUSED or not _is_drained(response):
@@ -218,10 +237,20 @@ class WebServer:
 class _Reply:
     """The body of a reply that was checked."""
 
-    def __init__(self, server: WebServer, response: http.client.HTTPResponse, url: str, start: int, end: int) -> None:
+    def __init__(
+        self,
+        server: WebServer,
+        response: http.client.HTTPResponse,
+        url: str,
+        start: int,
+        end: int,
+        bytes_max: int | None,
+    ) -> None:
         self.start = start
         self._server, self._response, self._url = server, response, url
-        self._left = end - start
+        self._bytes_max = bytes_max
+        # One more byte shows that it is too long.
+        self._left = end - start if bytes_max is None else bytes_max + 1
 
     def read(self, count: int) -> bytes:
         if self._left == 0:
@@ -230,9 +259,13 @@ class _Reply:
             chunk = self._response.read1(min(count, self._left))
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise SourceError(Kind.INTERRUPTED, f"{self._url}: {_told(error)}") from error
-        if not chunk:
+        if not chunk and self._bytes_max is not None:
+            self._left = 0
+        elif not chunk:
             raise SourceError(Kind.INTERRUPTED, f"{self._url}: the connection ended {self._left} bytes too early")
         self._left -= len(chunk)
+        if self._bytes_max is not None and self._left == 0 and chunk:
+            raise SourceError(Kind.MISMATCH, f"{self._url}: expected at most {self._bytes_max} bytes; found more")
         return chunk
 
     def close(self) -> None:
@@ -253,13 +286,22 @@ def _extent(response: http.client.HTTPResponse, url: str, wanted: Wanted) -> tup
         raise SourceError(
             Kind.MISMATCH, f"{url}: expected {end - begin} bytes; found a Content-Length of {length!r:.80}"
         )
-    if status == 200 and length is None and kind in ("text/html", "application/xhtml+xml"):
+    if status == 200 and length is None and kind in _PAGES:
         raise SourceError(Kind.MISMATCH, f"{url}: expected {wanted.size} bytes; found a page ({kind})")
     if begin != wanted.start:
         raise SourceError(
             Kind.NO_RANGES, f"{url}: expected the bytes from {wanted.start} on; the server sends whole files only"
         )
     return begin, end
+
+
+def _no_extent(response: http.client.HTTPResponse, url: str) -> tuple[int, int]:
+    """Of a document whose size nobody says, and which is no page."""
+    _check_reply(response, url, (200,))
+    kind = response.headers.get_content_type()
+    if kind in _PAGES:
+        raise SourceError(Kind.MISMATCH, f"{url}: expected a file; found a page ({kind})")
+    return 0, 0
 
 
 def _document_bytes(response: http.client.HTTPResponse, url: str, bytes_max: int) -> int:
@@ -288,9 +330,11 @@ def _check_reply(response: http.client.HTTPResponse, url: str, expected: Sequenc
     """Raise SourceError for a reply without the bytes, or with other ones, by its status and headers."""
     status, headers = response.status, response.headers
     if status >= 500 or status in _TRIED_AGAIN:
-        raise SourceError(Kind.BUSY, f"{url}: the server answers {status} {response.reason}", _wait(headers))
+        raise SourceError(
+            Kind.BUSY, f"{url}: the server answers {status} {response.reason}", _wait(headers), status=status
+        )
     if 400 <= status < 500 and status != 416:
-        raise SourceError(Kind.REFUSED, f"{url}: the server answers {status} {response.reason}")
+        raise SourceError(Kind.REFUSED, f"{url}: the server answers {status} {response.reason}", status=status)
     if status not in expected:
         names = " or ".join(map(str, expected))
         raise SourceError(Kind.MISMATCH, f"{url}: expected {names}; found {status} {response.reason}")
@@ -351,7 +395,8 @@ def _token(path: str) -> str:
     return token
 
 
-def _hang_up(connection: http.client.HTTPConnection) -> None:
+def _hang_up(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    late.set()
     with contextlib.suppress(OSError, AttributeError):
         connection.sock.shutdown(socket.SHUT_RDWR)
 

@@ -11,6 +11,7 @@ Whatever is wrong with the repository, the clock or the link, the device goes on
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -24,12 +25,11 @@ from .._device.perform import answer_swap
 from .._device.request import InfoRequest, SwapRequest
 from .._device.state import Limits
 from .._device.store import Store
-from .._fetch.options import FetchOptions
 from .._release.desired import Desired, DesiredModel, desired_name, read_desired
 from .._release.manifest import parse_release_json
-from .._trust.client import Client, Tls
+from .._trust.client import Client, Fetcher
 from .._trust.metadata import TrustError
-from .config import PullConfig
+from .config import PullConfig, fetch_options
 from .decide import Change, Decision, Identity, Known, decide
 from .memory import Memory
 from .origin import LinkError, clock_state
@@ -68,10 +68,13 @@ class Agent:
         device from following, nothing if all is well. Raises LinkError where the source ends in the middle, and
         RefusedError.
         """
-        fetch = self._config.fetch
-        tls = Tls(self._config.ca_file, fetch.get("certificate_file"), fetch.get("key_file"))
         self._sources = [where if "://" in where else f"file://{where}" for where in (location, *others)]
-        self._client = Client(location, _read(self._config.root), self._memory.path("metadata"), tls=tls)
+        fetcher = Fetcher(location, fetch_options(self._config))
+        self._client = Client(location, _read(self._config.root), self._memory.path("metadata"), fetcher=fetcher)
+        with contextlib.closing(self._client):
+            return self._follow_source(source, timestamp)
+
+    def _follow_source(self, source: str, timestamp: str) -> str:
         try:
             desired = self._verified()
         except (TrustError, ManifestError) as error:
@@ -230,13 +233,10 @@ class Agent:
                 f"{request.model} {request.version}: expected the digest {rollout.digest}, which the fleet's desired "
                 f"state names; found {release.digest}, signed as {signed.digest}"
             )
-        options = {**self._config.fetch, "sources": self._sources}
-        if self._config.ca_file is not None:
-            options.setdefault("ca_file", self._config.ca_file)
         settings = rollout.settings_of(self._me.device, self._me.device_class)
         return request._replace(
             manifest=release.document,
-            fetch=FetchOptions(**options),
+            fetch=fetch_options(self._config, self._sources),
             min_ready_seconds=settings.min_ready_seconds,
             trial_seconds=settings.trial_seconds,
             trial_limits=Limits(**settings.trial_limits),

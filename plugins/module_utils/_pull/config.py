@@ -8,9 +8,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
+
+if TYPE_CHECKING:
+    from .._fetch.options import FetchOptions
 
 from .._common.configuration import parse_record, read_json
+from .._common.errors import ArgumentError
 
 CONFIG = "/etc/edgeml/pull.json"
 SCHEMES = ("https", "http", "file", "git+https", "git+ssh", "git+file")
@@ -71,3 +75,15 @@ def _check(config: PullConfig) -> None:
 def read_config(path: str) -> PullConfig:
     """Read the configuration's file. Raises ArgumentError, which names it."""
     return parse_config(read_json(path, "edgeml pull"), path)
+
+
+def fetch_options(config: PullConfig, sources: Sequence[str] = ()) -> FetchOptions:
+    """How a device reaches its ``sources``: for metadata and files alike. Raises ArgumentError for a wrong option."""
+    # A poll that finds nothing is spared it.
+    from .._fetch.options import FetchOptions
+
+    options = {"ca_file": config.ca_file, **config.fetch, "sources": sources}
+    try:
+        return FetchOptions(**options)
+    except TypeError as error:
+        raise ArgumentError(f"fetch: {error}") from error

@@ -53,6 +53,8 @@ def timestamp_text(content: bytes) -> str:
 def read_timestamp(location: str, config: PullConfig) -> bytes:
     """The newest ``timestamp.json`` of a source: an address of the web, or a directory. Raises LinkError."""
     if location.startswith(("https://", "http://")):
+        if config.fetch.get("proxy") or config.fetch.get("token_file"):
+            return _by_client(location, config)
         return _from_web(f"{location.rstrip('/')}/{TIMESTAMP}", config)
     path = os.path.join(location, TIMESTAMP)
     try:
@@ -60,6 +62,23 @@ def read_timestamp(location: str, config: PullConfig) -> bytes:
             return file.read(TIMESTAMP_BYTES_MAX + 1)
     except OSError as error:
         raise LinkError(f"{path}: {error.strerror}") from error
+
+
+def _by_client(location: str, config: PullConfig) -> bytes:
+    """By the client that files are fetched with, which knows proxies and tokens."""
+    from .._fetch.failures import SourceError
+    from .._fetch.pace import CHUNK_BYTES, Pace, Patience
+    from .._fetch.web import WebServer
+    from .config import fetch_options
+
+    server = WebServer(location, fetch_options(config), Pace(), Patience(connect=SILENCE_SECONDS))
+    try:
+        stream = server.open_document(TIMESTAMP, TIMESTAMP_BYTES_MAX)
+        return b"".join(iter(lambda: stream.read(CHUNK_BYTES), b""))
+    except SourceError as error:
+        raise LinkError(str(error)) from error
+    finally:
+        server.close()
 
 
 def _from_web(url: str, config: PullConfig) -> bytes:
@@ -77,9 +96,9 @@ def _from_web(url: str, config: PullConfig) -> bytes:
         with socket.create_connection((host, port), timeout=SILENCE_SECONDS) as plain:
             connection: Any = plain
             if scheme == "https":
-                context = tls_context(
-                    url, config.fetch.get("certificate_file"), config.fetch.get("key_file"), config.ca_file
-                )
+                fetch = config.fetch
+                ca_file = fetch.get("ca_file") or config.ca_file
+                context = tls_context(url, fetch.get("certificate_file"), fetch.get("key_file"), ca_file)
                 connection = context.wrap_socket(plain, server_hostname=host)
             connection.sendall(request.encode("ascii"))
             while len(received) <= 2 * TIMESTAMP_BYTES_MAX and time.monotonic() < deadline:

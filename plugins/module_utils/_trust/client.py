@@ -15,20 +15,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import http.client
 import os
-import socket
-import stat
+import sys
 import tempfile
-import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Generator, Iterator, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, Iterator, NamedTuple, cast
 
-from .._common.tls import client_context
+from .._fetch.failures import SourceError
+from .._fetch.options import FetchOptions
+from .._fetch.pace import Pace, Patience
+from .._fetch.sources import Directory, Source, Stream
+from .._fetch.web import WebServer
 from .._release.withdrawals import Withdrawals
 from . import metadata
 from .metadata import METADATA, SignedRelease, TrustError, release_of, signed_release, target_name
@@ -53,41 +52,30 @@ class Bounds(NamedTuple):
     bytes_per_second_min: int = 1024
 
 
-class Tls(NamedTuple):
-    """Files in PEM: whom to trust instead of the system's authorities, and the client's certificate with its key."""
-
-    ca: str | None = None
-    certificate: str | None = None
-    # Where it is not in the certificate's file.
-    key: str | None = None
-
-
 class Fetcher:
-    """Reads files of a repository by HTTP, or from a directory, within bounds of time. It unpacks nothing.
+    """Reads the files of the repository at ``location``, over one connection and within bounds of time.
 
-    It has what python-tuf asks of a fetcher.
+    ``options`` say whom to trust on the way, who the client is, and by which proxy it goes; their sources and limits
+    are for larger files. It unpacks nothing, and has what python-tuf asks of a fetcher.
     """
 
-    def __init__(self, bounds: Bounds | None = None, tls: Tls | None = None) -> None:
+    def __init__(self, location: str, options: FetchOptions | None = None, bounds: Bounds | None = None) -> None:
+        self.options = options or FetchOptions()
         self.bounds = bounds or Bounds()
-        self._opener: urllib.request.OpenerDirector | None = None
-        self.tls = tls or Tls()
+        self._base = base_url(location)
+        self._source: Source | None = None
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Yield a temporary file with the content. Raises DownloadError, as soon as it is longer than ``max_length``.
-
-        The connection is closed however the reading ends.
-        """
-        with tempfile.TemporaryFile() as file, contextlib.closing(self.fetch(url)) as chunks:
-            received = 0
-            for chunk in chunks:
-                received += len(chunk)
-                if received > max_length:
-                    raise exceptions.DownloadLengthMismatchError(
-                        f"{url}: {received} bytes, and the maximum allowed length of {max_length} is exceeded"
-                    )
-                file.write(chunk)
+        """Yield a temporary file with the content. Raises DownloadError as soon as it is longer than ``max_length``."""
+        with tempfile.TemporaryFile() as file:
+            received, started = 0, time.monotonic()
+            with self._failing(url, started), contextlib.closing(self._open(url)) as stream:
+                # One read of the socket: a server that sends a byte now and then does not hold it for ever.
+                for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
+                    received += len(chunk)
+                    self._require(url, received, max_length, time.monotonic() - started)
+                    file.write(chunk)
             file.seek(0)
             yield file
 
@@ -96,149 +84,67 @@ class Fetcher:
         with self.download_file(url, min(max_length, metadata.TARGETS_BYTES_MAX)) as file:
             return file.read()
 
-    def fetch(self, url: str) -> Generator[bytes, None, None]:
-        """Return the file in pieces. What fails on the way is a DownloadError, too."""
-        is_file = urllib.parse.urlsplit(url).scheme == "file"
-        return _wrapped(url, _read_file(url) if is_file else self._read_http(url))
+    def close(self) -> None:
+        """Let go of the connection; the next file makes another one."""
+        if self._source is not None:
+            self._source.close()
 
-    def _read_http(self, url: str) -> Generator[bytes, None, None]:
-        if self._opener is None:
-            self._opener = _opener(self.tls)
-        started = time.monotonic()
-        request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "edgeml.fleet"})
+    def _open(self, url: str) -> Stream:
+        if self._source is None:
+            patience = Patience(connect=self.bounds.begin_seconds, stall=self.bounds.begin_seconds)
+            self._source = (
+                WebServer(self._base.rstrip("/"), self.options, Pace(), patience)
+                if is_url(self._base)
+                else Directory(self._base)
+            )
+        # How long it may be is seen while it comes.
+        return self._source.open_document(urllib.parse.unquote(url[len(self._base) :]), sys.maxsize)
+
+    def _require(self, url: str, received: int, bytes_max: int, seconds: float) -> None:
+        """Raise a DownloadError for what is too long, or comes too slowly."""
+        if received > bytes_max:
+            raise exceptions.DownloadLengthMismatchError(
+                f"{url}: {received} bytes, and the maximum allowed length of {bytes_max} is exceeded"
+            )
+        allowed = self.bounds.begin_seconds + received / self.bounds.bytes_per_second_min
+        if is_url(url) and seconds > allowed:
+            raise exceptions.SlowRetrievalError(
+                f"{url}: {received} bytes in {allowed:.0f} s; expected at least {self.bounds.bytes_per_second_min} "
+                "bytes in each second"
+            )
+
+    @contextlib.contextmanager
+    def _failing(self, url: str, started: float) -> Iterator[None]:
+        """Each failure of a source as the DownloadError that python-tuf expects."""
         try:
-            response = self._opener.open(request, timeout=self.bounds.begin_seconds)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise exceptions.DownloadHTTPError(f"{url}: HTTP status {error.code}", error.code) from error
-        received = 0
-        with response:
-            while True:
-                # One read of the socket: a server that sends a byte now and then does not hold it for ever.
-                chunk = response.read1(CHUNK_BYTES)
-                if not chunk:
-                    break
-                received += len(chunk)
-                allowed = self.bounds.begin_seconds + received / self.bounds.bytes_per_second_min
-                if time.monotonic() - started > allowed:
-                    raise exceptions.SlowRetrievalError(
-                        f"{url}: {received} bytes in {allowed:.0f} s; expected at least "
-                        f"{self.bounds.bytes_per_second_min} bytes in each second"
-                    )
-                yield chunk
-            if response.length:
-                raise exceptions.DownloadError(f"{url}: the connection ended {response.length} bytes too early")
-
-
-class _Watched(http.client.HTTPConnection):
-    """A connection whose answer has to begin in time, however slowly its lines come."""
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        if self.sock is None:
-            raise AssertionError("expected a connection that has sent its request")
-        late = threading.Event()
-        current = self.sock
-
-        def cut() -> None:
-            late.set()
-            with contextlib.suppress(OSError):
-                current.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(self.timeout or Bounds().begin_seconds, cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            response = super().getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            if late.is_set():
-                raise TimeoutError("timed out before the answer began") from error
-            raise
-        finally:
-            timer.cancel()
-        # Lines that were cut off look like the last ones.
-        if late.is_set():
-            response.close()
-            raise TimeoutError("timed out before the answer began")
-        return response
-
-
-class _WatchedTls(_Watched, http.client.HTTPSConnection):
-    pass
-
-
-class _Http(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Watched, req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_WatchedTls, req, context=self._context)  # type: ignore[attr-defined]
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    max_redirections = 3
-
-    def redirect_request(self, *args: Any) -> urllib.request.Request | None:
-        found = super().redirect_request(*args)
-        before, after = args[0].type, found.type if found else None
-        if after not in (None, before, "https"):
-            raise exceptions.DownloadError(f"{args[0].full_url}: redirected from {before} to {after}, which is refused")
-        return found
-
-
-def _opener(tls: Tls) -> urllib.request.OpenerDirector:
-    context = client_context(tls.ca, tls.certificate or None, tls.key)
-    return urllib.request.build_opener(_Http, _Https(context=context), _Redirects)
-
-
-def _read_file(url: str) -> Generator[bytes, None, None]:
-    path = urllib.request.url2pathname(urllib.parse.urlsplit(url).path)
-    try:
-        # A pipe in the place of a file would block the one who opens it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise exceptions.DownloadHTTPError(f"{path}: not found", 404) from error
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise exceptions.DownloadError(f"{path}: expected a regular file")
-        while True:
-            chunk = file.read(CHUNK_BYTES)
-            if not chunk:
-                return
-            yield chunk
-
-
-def _wrapped(url: str, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
-    """The pieces, with each failure as the DownloadError that python-tuf expects."""
-    try:
-        with contextlib.closing(chunks):
-            yield from chunks
-    except exceptions.DownloadError:
-        raise
-    except (TimeoutError, socket.timeout) as error:
-        raise exceptions.SlowRetrievalError(f"{url}: {error}") from error
-    except urllib.error.URLError as error:
-        kind = exceptions.SlowRetrievalError if isinstance(error.reason, TimeoutError) else exceptions.DownloadError
-        raise kind(f"{url}: {error.reason}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise exceptions.DownloadError(f"{url}: {error}") from error
+            yield
+        except SourceError as error:
+            if error.status:
+                raise exceptions.DownloadHTTPError(str(error), error.status) from error
+            if is_url(url) and time.monotonic() - started >= self.bounds.begin_seconds:
+                raise exceptions.SlowRetrievalError(str(error)) from error
+            raise exceptions.DownloadError(str(error)) from error
 
 
 class Client:
     """What to believe of the repository at ``location``, a path or an address, by the trusted root in ``root``.
 
-    ``state`` is a directory that keeps what was seen, one for each repository.
+    ``state`` is a directory that keeps what was seen, one for each repository; ``fetcher`` reads its files.
     """
 
     def __init__(
-        self, location: str, root: bytes, state: str, *, fetcher: Fetcher | None = None, tls: Tls | None = None
+        self,
+        location: str,
+        root: bytes,
+        state: str,
+        *,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self.location = location
         self._base = base_url(location)
         self._root = root
         self._state = state
-        self._fetcher = fetcher or Fetcher(tls=tls)
+        self._fetcher = fetcher or Fetcher(location)
         # The releases, by the names of their targets: none are delegated.
         self._targets: dict[str, TargetFile] | None = None
         # The version of the metadata that names them, and the ids of the root's keys.
@@ -254,9 +160,13 @@ class Client:
         return self._fetcher.bounds
 
     @property
-    def tls(self) -> Tls:
-        """Whom to trust, and the client's certificate."""
-        return self._fetcher.tls
+    def options(self) -> FetchOptions:
+        """Whom to trust on the way, who the client is, and by which proxy it goes."""
+        return self._fetcher.options
+
+    def close(self) -> None:
+        """Let go of the connection; the next question makes another one."""
+        self._fetcher.close()
 
     def refresh(self) -> None:
         """Read the repository's newest metadata, and verify it. Raises TrustError, which names what is wrong."""

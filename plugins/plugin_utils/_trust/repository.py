@@ -225,11 +225,8 @@ class SignedRepository(OpenRepository):
         from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.fetcher import Fetcher
 
         location, bounds = self._client.location, self._client.bounds
-        options = FetchOptions(
+        options = self._client.options._replace(
             sources=[location],
-            ca_file=self._client.tls.ca,
-            certificate_file=self._client.tls.certificate,
-            proxy=_proxy(location),
             seconds_max=bounds.begin_seconds + max(file.size for file in files) / bounds.bytes_per_second_min,
         )
         fetcher = Fetcher(DurableTree(self.root), directory, options)
@@ -276,7 +273,7 @@ def open_repository(location: str, trust: Trust) -> OpenRepository:
         )
     root = _pinned(trust.root)
     require_packages()
-    from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client, Tls
+    from ansible_collections.edgeml.fleet.plugins.module_utils._trust.client import Client, Fetcher
     from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import read_root
 
     read_root(root, f"{trust.root}: model_repository_root")
@@ -284,8 +281,12 @@ def open_repository(location: str, trust: Trust) -> OpenRepository:
     # One state for each repository and pinned root: whoever pins another begins anew.
     digest = hashlib.sha256(location.rstrip("/").encode() + b"\0" + root).hexdigest()[:32]
     state = os.path.join(os.path.expanduser(trust.state), digest)
-    tls = Tls(ca=trust.client_ca or None, certificate=trust.client_certificate or None)
-    client = Client(location, root, os.path.join(state, "metadata"), tls=tls)
+    options = FetchOptions(
+        ca_file=trust.client_ca or None,
+        certificate_file=trust.client_certificate or None,
+        proxy=_proxy(location) if from_web else None,
+    )
+    client = Client(location, root, os.path.join(state, "metadata"), fetcher=Fetcher(location, options))
     return SignedRepository(location, client, cache=os.path.join(state, "cache") if from_web else None)
 
 

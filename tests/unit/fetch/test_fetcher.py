@@ -126,7 +126,7 @@ HOSTILE: dict[str, tuple[Behaviour, Kind, str]] = {
     "says nothing": (servers.silent, Kind.INTERRUPTED, "no reply"),
     "stalls at once": (servers.stalling(0), Kind.INTERRUPTED, "timed out"),
     "to a file": (status(302, Location="file:///etc/passwd"), Kind.REDIRECTED, "found one to 'file:///etc/passwd'"),
-    "to another scheme": (status(302, Location="https://127.0.0.1/"), Kind.REDIRECTED, "found one to 'https://"),
+    "to another scheme": (status(302, Location="ftp://127.0.0.1/"), Kind.REDIRECTED, "found one to 'ftp://"),
     "to nowhere": (status(302), Kind.REDIRECTED, "expected at most 5 redirects"),
     "in circles": (status(302, Location="/round"), Kind.REDIRECTED, "expected at most 5 redirects"),
 }

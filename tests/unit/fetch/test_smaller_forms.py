@@ -135,6 +135,24 @@ def test_a_file_comes_as_a_delta_of_what_is_held(tmp_path: Path) -> None:
     assert (tally.made, fetcher.warnings) == (len(NEW), [])
 
 
+def in_chunks(exchange: servers.Exchange) -> None:
+    exchange.head(200, Transfer_Encoding="chunked")
+    exchange.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(exchange.content), exchange.content))
+
+
+def to_the_end(exchange: servers.Exchange) -> None:
+    exchange.head(200)
+    exchange.send(exchange.content)
+
+
+@pytest.mark.parametrize("behaviour", [in_chunks, to_the_end])
+def test_an_index_whose_size_nobody_says_is_read_to_its_end(tmp_path: Path, behaviour: Behaviour) -> None:
+    with server_of(DELTA, NEW) as server:
+        server.answer_index = behaviour
+        fetcher = fetch(tmp_path, server.url)
+    assert (targets(server), fetcher.tally.deltas) == ([DELTA_TARGET], 1)
+
+
 def test_a_device_that_holds_nothing_gets_the_compressed_file(tmp_path: Path) -> None:
     content = bytes(range(256)) * 5000
     file, packed = file_of(content), delta_between(content)
@@ -325,7 +343,8 @@ WRONG_INDEXES: dict[str, tuple[bytes, Behaviour, bool]] = {
     "a delta that is not there": (index(entry(OTHER, OLD)), servers.document, True),
     "too large": (b" " * (1 << 18) + INDEX, servers.document, False),
     "larger than it says": (INDEX, told("99999999999"), False),
-    "no length": (INDEX, told(""), False),
+    "too large, of no size": (b" " * (1 << 18) + INDEX, to_the_end, False),
+    "a page": (INDEX, servers.page_without_length, False),
     "gzip": (INDEX, servers.packed, False),
     "several parts": (INDEX, servers.several_parts, False),
     "overloaded": (INDEX, status(503, Retry_After=3600), False),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from nginx import Nginx
 from pulled import MODEL, PulledFleet, web_fleet
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull import memory as memory_module
@@ -23,6 +25,14 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._pull.origin import L
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Ask
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
+PROXY = """
+log_format connections "$connection $status $scheme://$http_host$request_uri";
+server {{
+    listen 127.0.0.1:{port}; access_log {directory}/connections.log connections;
+    if ($http_authorization != "Bearer let-me-in") {{ return 401; }}
+    location / {{ proxy_pass {origin}; }}
+}}
+"""
 ASK = Ask(1, "swap", f"{MODEL}-1.0.0-1", waves=[1])
 
 
@@ -112,6 +122,40 @@ def test_files_that_are_missing_at_the_origin_are_fetched_by_the_next_poll(web: 
     (web.directory / "away").rename(blobs)
     assert (device.poll().code, device.active) == (0, "1.0.0")
     assert [report.begun for report in web.reports()][-1] is False
+
+
+def test_a_device_behind_a_proxy_pulls_with_its_token_over_few_connections(web: PulledFleet, tmp_path: Path) -> None:
+    """The poll, the metadata and the files go by the proxy; each of the three keeps its connection."""
+    directory = tmp_path / "proxy"
+    directory.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    proxy = Nginx(directory, PROXY.format(directory=directory, port=port, origin=web.url))
+    token = tmp_path / "token"
+    token.write_text("let-me-in\n")
+    try:
+        fetch = {"proxy": f"http://127.0.0.1:{port}", "token_file": str(token)}
+        device = web.device(sources=["http://models.invalid"], fetch=fetch)
+        poll = device.poll()
+        assert (poll.code, device.active) == (0, "1.0.0"), poll
+        before = device.snapshot()
+        assert device.poll().code == 0
+        assert device.snapshot() == before
+    finally:
+        proxy.stop()
+    lines = [line.split(" ") for line in (directory / "connections.log").read_text().splitlines()]
+    assert {status for _connection, status, _address in lines} <= {"200", "206", "404"}
+    assert all(address.startswith("http://models.invalid/") for _connection, _status, address in lines)
+    # Three of the first poll, one of the second.
+    assert len({connection for connection, _status, _address in lines}) == 4
+    # Without its token it is not let in, and that is no alarm.
+    token.write_text("stranger\n")
+    proxy = Nginx(directory, PROXY.format(directory=directory, port=port, origin=web.url))
+    try:
+        assert (device.poll().code, device.active) == (0, "1.0.0")
+    finally:
+        proxy.stop()
 
 
 @pytest.mark.parametrize(

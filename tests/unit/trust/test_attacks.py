@@ -309,13 +309,14 @@ def silence(handler: BaseHTTPRequestHandler) -> None:
 @pytest.mark.parametrize("answer", [drip, drip_headers, silence])
 def test_slow_retrieval(tmp_path: Path, answer: Answer) -> None:
     signed = Signed(tmp_path / "repository")
-    fetcher = Fetcher(Bounds(begin_seconds=0.3, bytes_per_second_min=1000))
+    bounds = Bounds(begin_seconds=0.3, bytes_per_second_min=1000)
     with served(signed.path, {"/metadata/timestamp.json": answer}) as url:
-        refused(signed.client(tmp_path / "state", url, fetcher), "slow", "slow retrieval")
+        client = signed.client(tmp_path / "state", url, Fetcher(url, bounds=bounds))
+        refused(client, "slow", "slow retrieval")
 
 
 def test_decompression_bomb(tmp_path: Path) -> None:
-    """What is packed is taken as it is, and is no metadata; a gigabyte is never unpacked."""
+    """What is packed was not asked for; a gigabyte is never unpacked."""
     signed = Signed(tmp_path / "repository")
     bomb = gzip.compress(b" " * (8 << 20))
     assert len(bomb) < 16384
@@ -329,7 +330,7 @@ def test_decompression_bomb(tmp_path: Path) -> None:
         handler.wfile.write(bomb)
 
     with served(signed.path, {"/metadata/timestamp.json": packed}) as url:
-        refused(signed.client(tmp_path / "state", url), "invalid", "breaks its format")
+        refused(signed.client(tmp_path / "state", url), "unreachable", "expected no Content-Encoding; found 'gzip'")
 
 
 def test_captive_portal(tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def moved(handler: BaseHTTPRequestHandler) -> None:
 def test_a_redirection_without_end(tmp_path: Path) -> None:
     signed = Signed(tmp_path / "repository")
     with served(signed.path, {"/metadata/timestamp.json": moved}) as url:
-        refused(signed.client(tmp_path / "state", url), "unreachable", "HTTP status 302")
+        refused(signed.client(tmp_path / "state", url), "unreachable", "expected at most 5 redirects")
 
 
 def test_a_redirection_within_the_server_is_followed(tmp_path: Path) -> None:

@@ -443,7 +443,7 @@ def test_a_client_in_the_middle_sees_one_state(tmp_path: Path, change: str) -> N
             else:
                 signed.rotate("online", keys.generate("online-2"), threshold=1)
 
-        counting = Counting(change_now)
+        counting = Counting(str(signed.path), change_now)
         client = signed.client(tmp_path / f"state-{read}", fetcher=counting)
         content, _release = client.manifest("digits", "1.0.0")
         assert json.loads(content) == make_release("1.0.0").document

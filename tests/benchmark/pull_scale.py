@@ -214,7 +214,15 @@ def collections_of_a_wave(directory: Path, reports: int) -> list[str]:
         ca = str(directory / "client-ca.pem")
         for kind, where in (("a directory", str(mailbox.files / "reports")), ("https", mailbox.url)):
             settings = PullSettings(
-                "hall", "", "", "", where, ca, str(directory / kind), str(mailbox.ca), certificate_file=reader
+                "hall",
+                repository="",
+                fleet_key="",
+                online_key="",
+                mailbox=where,
+                ca_file=ca,
+                ledger=str(directory / kind),
+                mailbox_ca_file=str(mailbox.ca),
+                certificate_file=reader,
             )
             collector = Collector(settings)
             asked = dict.fromkeys(names, "digits")

@@ -83,6 +83,7 @@ class ActionModule(ControllerAction):
         if act and args["state"] == "closed":
             recorded = record(path, rollout)
             self.warn(recorded.pop("warnings", []))
+            del recorded["evidence"]  # It is signed with a key of the playbooks.
             result.update(recorded)
         elif act:
             ledger.write(path, rollout)

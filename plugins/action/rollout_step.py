@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible import constants
@@ -71,6 +72,7 @@ class _AnsibleScene:
         self.limited = "ansible_limit" in task_vars
         # AWX cannot answer: there a workflow's approval node does, and the next job has rollout_approved.
         self.can_ask = not self.check_mode and "awx_job_id" not in task_vars
+        self.operator = str(task_vars.get("awx_user_name") or task_vars.get("tower_user_name") or _login())
         self.variables: Mapping[str, Any] = _Templated(action, task_vars)
 
     def matching(self, pattern: str) -> list[str]:
@@ -104,6 +106,16 @@ class _AnsibleScene:
         if host not in self._raw:
             self._raw[host] = self._vars["hostvars"].raw_get(host)
         return self._raw[host]
+
+
+def _login() -> str:
+    """The user who runs ansible-playbook; with sudo, the one who called it."""
+    user = os.getuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:  # A container's user need not be listed.
+        name = str(user)
+    return os.environ.get("SUDO_USER") or name if user == 0 else name
 
 
 class _HostVariables(Mapping[str, Any]):

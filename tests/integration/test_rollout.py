@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 from controller import DIGITS, Ansible, Run
 from device import GUARD_SECONDS, Device
+from evidence_verifiers import opened, validate, verify_with_securesystemslib
 from releases import activate, make_release, publish, read_release
 from rollouts import judged
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.waves import plan, read_hosts
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
 CLASSES = {"edge-s1": "small", "edge-s2": "small", "edge-l1": "large", "edge-l2": "large"}
 WAVES = ["25%", "100%"]
@@ -443,17 +445,26 @@ def test_a_second_rollout_beside_the_first_is_refused(ansible: Ansible, fleet: F
 # ---- pauses ----
 
 
-def test_a_rollout_waits_for_somebody_to_agree(ansible: Ansible, fleet: Fleet) -> None:
-    run = rollout(ansible, "1.1.0", rollout_approve_after=[1])
+def test_a_rollout_waits_for_somebody_to_agree_and_signs_who_did(ansible: Ansible, fleet: Fleet) -> None:
+    key = Path(keys.write(keys.generate("controller"), str(ansible.directory), None))
+    signed = {"rollout_approve_after": [1], "rollout_evidence_key": str(key)}
+    run = rollout(ansible, "1.1.0", **signed)
     assert run.code == 2, run
     assert run.custom_stats["rollout_verdict"] == "paused"
     assert ledger(ansible)["state"] == "paused"
     assert "somebody has to agree to wave 2: run it again with rollout_approved=1" in ledger(ansible)["why"]
     assert versions(fleet) == {**all_of(ON_NEW, *FIRST), **all_of(ON_OLD, *SECOND)}
     assert outcomes(run) == {**all_of("updated", *FIRST), **all_of("not started", *SECOND)}
-    agreed = rollout(ansible, "1.1.0", rollout_approve_after=[1], rollout_approved=1)
+    assert verify_with_securesystemslib(Path(run.custom_stats["rollout_evidence"]), key.with_suffix(".pub")) == "paused"
+    agreed = rollout(ansible, "1.1.0", rollout_approved=1, rollout_approved_by="ann", **signed)
     assert agreed.code == 0, agreed
     assert versions(fleet) == all_of(ON_NEW)
+    evidence = Path(agreed.custom_stats["rollout_evidence"])
+    assert verify_with_securesystemslib(evidence, key.with_suffix(".pub")) == "passed"
+    predicate = opened(evidence)["predicate"]
+    validate(predicate)
+    assert [wave["agreed"] and wave["agreed"]["by"] for wave in predicate["waves"]] == [None, "ann"]
+    assert predicate == {name: value for name, value in ledger(ansible).items() if name != "schema"}
 
 
 def test_no_wave_begins_outside_the_window(ansible: Ansible, fleet: Fleet) -> None:

@@ -36,6 +36,7 @@ class Stage:
         self.scratch = str(directory / "scratch")
         self.limited = False
         self.can_ask = False
+        self.operator = "ann"
         self.hosts: list[str] = sorted(CLASSES)
         self.batch: list[str] = self.hosts[:1]
         self.groups: dict[str, list[str]] = {"all": self.hosts, "edge": self.hosts}

@@ -36,6 +36,7 @@ wanted_packages() {
     echo ca-certificates iptables mmdebstrap debian-archive-keyring openssh-client
     if [ "$for_tests" ]; then
         echo prometheus strace e2fsprogs
+        echo jq # verifies evidence as its page says
         echo chromium chromium-driver # look at the report as a person does
         echo cron # runs the crontab of the examples
     fi

@@ -19,6 +19,7 @@ import base64
 import json
 from typing import Any, Mapping, NamedTuple
 
+from .._common.dsse import pre_authentication_encoding
 from .._common.errors import ArgumentError
 from .._common.records import as_document, build
 
@@ -84,7 +85,7 @@ def read_report(payload: bytes) -> Report:
 
 def signed_bytes(payload: bytes) -> bytes:
     """What the signature of a payload is of."""
-    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
+    return pre_authentication_encoding(PAYLOAD_TYPE, payload)
 
 
 def write_envelope(envelope: Envelope) -> bytes:

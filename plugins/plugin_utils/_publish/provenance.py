@@ -13,11 +13,12 @@ import platform
 from importlib import metadata
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import in_toto
+
 from .bom import bill, file_component, library
 from .model import ModelFile, PublishError
 from .source import Source
 
-STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md#provenance"
 BUILDER = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md"
@@ -43,23 +44,19 @@ def statement(
         {"name": f"pkg:pypi/{name.lower()}@{version}", "uri": f"pkg:pypi/{name.lower()}@{version}"}
         for name, version in sorted(source.packages.items())
     ]
-    return {
-        "_type": STATEMENT,
-        "subject": [{"name": file.path, "digest": {"sha256": file.sha256}} for file in subjects],
-        "predicateType": PREDICATE,
-        "predicate": {
-            "buildDefinition": {
-                "buildType": BUILD_TYPE,
-                "externalParameters": dict(options),
-                "internalParameters": {},
-                "resolvedDependencies": dependencies,
-            },
-            "runDetails": {
-                "builder": {"id": BUILDER, "version": tool_versions()},
-                "metadata": {"startedOn": started, "finishedOn": finished},
-            },
+    predicate = {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": dict(options),
+            "internalParameters": {},
+            "resolvedDependencies": dependencies,
+        },
+        "runDetails": {
+            "builder": {"id": BUILDER, "version": tool_versions()},
+            "metadata": {"startedOn": started, "finishedOn": finished},
         },
     }
+    return in_toto.statement(((file.path, file.sha256) for file in subjects), PREDICATE, predicate)
 
 
 def _dependency(name: str, file: ModelFile) -> dict[str, Any]:

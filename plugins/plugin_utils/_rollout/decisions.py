@@ -18,7 +18,7 @@ from .gate.checks import Verdict
 from .options import RolloutOptions
 from .outcome import Outcome
 from .plan import PlannedWave
-from .rollout import Rollout, State
+from .rollout import Agreement, Rollout, State
 from .word import Word
 
 _UNTOUCHED = (Outcome.REFUSED, Outcome.AWAY)
@@ -71,6 +71,17 @@ def before_wave(
     return Decision(
         Next.END, f"somebody has to agree to wave {wave.number}: run it again with rollout_approved={before}"
     )
+
+
+def agreement(
+    options: RolloutOptions, wave: PlannedWave, *, answer: str | None, operator: str, time: str
+) -> Agreement | None:
+    """Return who agreed to a wave that begins; None where nobody had to. ``operator`` runs the playbook."""
+    if wave.number - 1 not in options.approve_after:
+        return None
+    if answer is not None:
+        return Agreement(time, operator, "terminal")
+    return Agreement(time, options.approved_by or operator, "rollout_approved")
 
 
 def after_verdict(verdict: Verdict, analysis: int, analyses_max: int) -> Next:

@@ -230,6 +230,11 @@ TARGETS = Kind("list", _list(lambda _name, value: value), elements="raw")
 AMOUNTS = Kind("raw", _amounts)
 
 
+def absolute_path(text: str) -> str:
+    """Return a path on the controller as a variable names it, with ``~`` and environment variables resolved."""
+    return os.path.abspath(os.path.expanduser(os.path.expandvars(text)))
+
+
 def _is(kind: Kind, also: str | None = None) -> dict[str, Any]:
     """Declare an option. ``also``: a variable of the playbooks that sets it where the role's own does not."""
     return {"kind": kind, "also": also}
@@ -314,11 +319,17 @@ class LedgerOptions(_Options):
     ledger: str = field(default="~/.local/state/edgeml/rollouts", metadata=_is(TEXT))
     device_class_variables: list[str] = field(default_factory=lambda: ["device_class"], metadata=_is(TEXTS))
     pull: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(PULL)))
+    evidence_key: str = field(default="", metadata=_is(TEXT))
 
     @property
     def ledger_directory(self) -> str:
         """The ledger's directory, with ``~`` and environment variables resolved."""
-        return os.path.abspath(os.path.expanduser(os.path.expandvars(self.ledger)))
+        return absolute_path(self.ledger)
+
+    @property
+    def evidence_key_file(self) -> str:
+        """The key that signs evidence, with ``~`` and environment variables resolved; empty where there is none."""
+        return absolute_path(self.evidence_key) if self.evidence_key else ""
 
 
 @dataclass(frozen=True)
@@ -340,6 +351,7 @@ class RolloutOptions(LedgerOptions):
     attempt: int = field(default=1, metadata=_is(whole(1)))
     approve_after: list[int] = field(default_factory=list, metadata=_is(NUMBERS))
     approved: int = field(default=0, metadata=_is(whole(0)))
+    approved_by: str = field(default="", metadata=_is(TEXT))
     plan_only: bool = field(default=False, metadata=_is(BOOLEAN))
     reason: str = field(default="", metadata=_is(TEXT))
 

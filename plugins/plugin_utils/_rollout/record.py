@@ -4,20 +4,26 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""How a rollout is kept: its file in the ledger, and its report beside it."""
+"""How a rollout is kept: its file in the ledger, with its report and its signed evidence beside it."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+
 from . import ledger
+from .evidence import evidence_path, write_evidence
 from .report import view
 from .rollout import Rollout
 
 
-def record(path: str, rollout: Rollout) -> dict[str, Any]:
-    """Write the rollout's file, and its report beside it. ``warnings`` names what could not be written."""
+def record(path: str, rollout: Rollout, evidence_key: str = "") -> dict[str, Any]:
+    """Write the rollout's file, its report, and with a key its evidence; each is empty that could not be written.
+
+    ``warnings`` names what could not be written.
+    """
     report, warnings = f"{os.path.splitext(path)[0]}.html", []
     try:
         ledger.write(path, rollout)
@@ -28,4 +34,18 @@ def record(path: str, rollout: Rollout) -> dict[str, Any]:
     except Exception as error:  # A report that cannot be made is no reason to fail a rollout.
         warnings.append(f"{report}: the report could not be written: {error!r}")
         report = ""
-    return {"report": report, **({"warnings": warnings} if warnings else {})}
+    evidence, problem = _sign(evidence_path(path), rollout, evidence_key)
+    warnings += [problem] if problem else []
+    return {"report": report, "evidence": evidence, **({"warnings": warnings} if warnings else {})}
+
+
+def _sign(path: str, rollout: Rollout, key: str) -> tuple[str, str]:
+    """Write the evidence; return its path, and what is wrong."""
+    if not key:
+        stale = f"{path}: signed before this, and of another state of the rollout: set rollout_evidence_key"
+        return "", stale if os.path.exists(path) else ""
+    try:
+        write_evidence(rollout, path, key)
+    except (EdgemlError, OSError) as error:
+        return "", f"{path}: the evidence could not be written: {error}"
+    return path, ""

@@ -86,11 +86,30 @@ class Analysis:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """That a person agreed to a wave: when, who, and how: at the ``terminal``, or by the variable of a later run."""
+
+    time: str
+    by: str
+    how: str
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Agreement:
+        """Read it. Raises KeyError."""
+        return cls(str(document["time"]), str(document["by"]), str(document["how"]))
+
+    def to_dict(self) -> dict[str, str]:
+        """Return it as JSON's types."""
+        return {"time": self.time, "by": self.by, "how": self.how}
+
+
+@dataclass(frozen=True)
 class Wave:
     """A wave that has begun.
 
     ``verdict`` is None until it is judged. ``findings`` are the gate's, as documents: the ledger of another version of
-    the collection may have others. ``outcomes``: what became of each of its devices.
+    the collection may have others. ``outcomes``: what became of each of its devices. ``agreed`` is None where nobody
+    had to agree.
     """
 
     number: int
@@ -101,11 +120,12 @@ class Wave:
     findings: tuple[Mapping[str, Any], ...] = ()
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     analyses: tuple[Analysis, ...] = ()
+    agreed: Agreement | None = None
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Wave:
         """Read it. Raises TypeError, ValueError or KeyError."""
-        verdict = document.get("verdict")
+        verdict, agreed = document.get("verdict"), document.get("agreed")
         return cls(
             number=whole_number(document["number"], "number"),
             name=str(document.get("name") or ""),
@@ -115,6 +135,7 @@ class Wave:
             findings=tuple(document.get("findings") or ()),
             outcomes={str(host): Outcome(word) for host, word in (document.get("outcomes") or {}).items()},
             analyses=tuple(Analysis.from_dict(item) for item in document.get("analyses") or ()),
+            agreed=Agreement.from_dict(agreed) if agreed else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,6 +149,7 @@ class Wave:
             "findings": [dict(finding) for finding in self.findings],
             "outcomes": {host: outcome.value for host, outcome in self.outcomes.items()},
             "analyses": [analysis.to_dict() for analysis in self.analyses],
+            "agreed": self.agreed.to_dict() if self.agreed else None,
         }
 
 
@@ -246,10 +268,10 @@ class Rollout:
         others = [known for known in self.waves if known.number != wave.number]
         return dataclasses.replace(self, waves=tuple(sorted([*others, wave], key=lambda known: known.number)))
 
-    def with_wave_begun(self, number: int, name: str) -> Rollout:
+    def with_wave_begun(self, number: int, name: str, agreed: Agreement | None = None) -> Rollout:
         """Return the rollout with a wave begun. One that begins again keeps its analyses, not its verdict."""
         before = self.wave(number) or Wave(number)
-        return self.with_wave(dataclasses.replace(before, name=name, ended=None, verdict=None))
+        return self.with_wave(dataclasses.replace(before, name=name, ended=None, verdict=None, agreed=agreed))
 
     def with_verdict(
         self,

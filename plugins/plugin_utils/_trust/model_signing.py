@@ -8,41 +8,33 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
 from typing import Mapping
 
+from .in_toto import signed_envelope, statement
 from .keys import PrivateKey
 
 with contextlib.suppress(ImportError):
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives import serialization
 
 # What its tools look for, and leave out of what is signed.
 SIGNATURE = "model.sig"
 _BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 
 
 def sign_files(name: str, files: Mapping[str, str], key: PrivateKey) -> str:
     """Return the text of the signature of a directory: ``files`` has the SHA-256 of each file by its path in it."""
     payload = json.dumps(_statement(name, files)).encode()
-    signature = key.private.sign(_authenticated(payload), ec.ECDSA(hashes.SHA256()))
     public = key.private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     bundle = {
         "mediaType": _BUNDLE_TYPE,
         "verificationMaterial": {"publicKey": {"hint": hashlib.sha256(public).hexdigest()}, "tlogEntries": []},
-        "dsseEnvelope": {
-            "payload": base64.b64encode(payload).decode(),
-            "payloadType": _PAYLOAD_TYPE,
-            "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
-        },
+        "dsseEnvelope": signed_envelope(payload, key),
     }
     return json.dumps(bundle) + "\n"
 
@@ -51,22 +43,13 @@ def _statement(name: str, files: Mapping[str, str]) -> dict[str, object]:
     """The in-toto statement: its one subject's digest is over the digests of all files, in the order of their paths."""
     ordered = sorted(files.items())
     root = hashlib.sha256(b"".join(bytes.fromhex(digest) for _path, digest in ordered))
-    return {
-        "_type": _STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": root.hexdigest()}}],
-        "predicateType": _PREDICATE_TYPE,
-        "predicate": {
-            "serialization": {
-                "method": "files",
-                "hash_type": "sha256",
-                "allow_symlinks": False,
-                "ignore_paths": [SIGNATURE],
-            },
-            "resources": [{"name": path, "algorithm": "sha256", "digest": digest} for path, digest in ordered],
+    predicate = {
+        "serialization": {
+            "method": "files",
+            "hash_type": "sha256",
+            "allow_symlinks": False,
+            "ignore_paths": [SIGNATURE],
         },
+        "resources": [{"name": path, "algorithm": "sha256", "digest": digest} for path, digest in ordered],
     }
-
-
-def _authenticated(payload: bytes) -> bytes:
-    """What a DSSE envelope's signature is over."""
-    return b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(payload), payload)
+    return statement([(name, root.hexdigest())], _PREDICATE_TYPE, predicate)

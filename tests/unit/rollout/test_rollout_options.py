@@ -88,6 +88,8 @@ AS_TEXT: dict[str, tuple[Any, str]] = {
     "rollout_approved": (1, "1"),
     "rollout_plan_only": (False, "false"),
     "rollout_reason": ("better", "better"),
+    "rollout_approved_by": ("ann", "ann"),
+    "rollout_evidence_key": ("~/keys/controller.pem", "~/keys/controller.pem"),
     "rollout_ledger": ("/srv/ledger", "/srv/ledger"),
     "rollout_device_timeout": (60, "60"),
     "rollout_device_silence_seconds": (90.0, "90"),

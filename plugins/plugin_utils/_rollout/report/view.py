@@ -201,6 +201,14 @@ def _settings(ledger: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("longest soak", optional_span_text(settings.get("soak_seconds_max"))),
         ("maintenance window", "; ".join(settings.get("window") or []) or "always open"),
         ("devices at a time", settings.get("concurrency")),
+        *((f"wave {wave['number']} agreed to by", _agreed(wave)) for wave in ledger["waves"] if wave.get("agreed")),
         *((f"limit: {name}", value) for name, value in (settings.get("limits") or {}).items()),
     ]
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
+
+
+def _agreed(wave: Mapping[str, Any]) -> str:
+    """Who agreed to a wave, how and when."""
+    agreed = wave["agreed"]
+    when = time_of(agreed["time"])
+    return f"{agreed['by']} ({agreed['how']})" + (f", {when:%Y-%m-%d %H:%M} UTC" if when else "")

@@ -11,10 +11,16 @@ from __future__ import annotations
 import datetime
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Decision, Next, before_wave
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import RolloutError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import (
+    Decision,
+    Next,
+    agreement,
+    before_wave,
+)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import absolute_path
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import RolloutError, utc_now
 
-from .scene import Result, Scene, absolute_path, current_rollout, noted, release_call
+from .scene import Result, Scene, current_rollout, noted, release_call
 
 
 def begin_wave(scene: Scene, answer: str | None = None) -> Result:
@@ -29,7 +35,8 @@ def begin_wave(scene: Scene, answer: str | None = None) -> Result:
             now = datetime.datetime.now(datetime.timezone.utc)
             decision = before_wave(run.options, wave, now=now, answer=answer, can_ask=scene.can_ask)
         if decision.next is Next.SWAP and not scene.check_mode:
-            ledger.write(run.path, rollout.with_wave_begun(wave.number, wave.name))
+            agreed = agreement(run.options, wave, answer=answer, operator=scene.operator, time=utc_now())
+            ledger.write(run.path, rollout.with_wave_begun(wave.number, wave.name, agreed))
     except (RolloutError, ledger.LedgerError) as error:
         decision = Decision(Next.END, str(error))
     result: Result = {

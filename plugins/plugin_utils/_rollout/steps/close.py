@@ -53,11 +53,12 @@ def _close_rollout(scene: Scene) -> Result:
         "state": "planned" if scene.check_mode else state.value,
         "why": "" if scene.check_mode else why,
         "report": "",
+        "evidence": "",
         "problem": "",
     }
     if not scene.check_mode:
         result["problem"] = _problem(rollout, run)
-        result.update(record(run.path, rollout))
+        result.update(record(run.path, rollout, run.options.evidence_key_file))
         unpublished = pulling.publish_at_end(scene, rollout) if run.pulled else []
         if unpublished:
             result["warnings"] = [*result.get("warnings", []), *unpublished]
@@ -66,6 +67,7 @@ def _close_rollout(scene: Scene) -> Result:
         "rollout_verdict": _verdict(scene, run, rollout),
         "rollout_outcomes": devices.count_outcomes(rows),
         "rollout_report": result.pop("report"),
+        "rollout_evidence": result.pop("evidence"),
     }
     return result
 

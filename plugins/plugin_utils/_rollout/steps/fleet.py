@@ -21,11 +21,11 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import
     fleet_document,
     fleet_samples,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions, absolute_path
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import fleet_page
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._watch.metrics import controller_exposition
 
-from .scene import Result, Scene, absolute_path
+from .scene import Result, Scene
 
 # What the tasks of the playbook register, and the variable that says where the page is written.
 STATUS = "status"

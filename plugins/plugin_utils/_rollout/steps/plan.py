@@ -15,9 +15,11 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, judging, ledger, waves
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decommissioned import leave_out
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.evidence import read_key
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
     DeviceOptions,
     RolloutOptions,
+    absolute_path,
     check_names,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
@@ -27,7 +29,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.swap_setting
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 from . import pulling
-from .scene import Result, Scene, StepError, absolute_path, hold_lock, noted, whole_fleet, wrong_devices
+from .scene import Result, Scene, StepError, hold_lock, noted, whole_fleet, wrong_devices
 
 _HOSTS_SHOWN = 200
 _NAMED_MAX = 10
@@ -86,6 +88,8 @@ def plan(scene: Scene) -> Result:
     )
     if pulled:
         pulling.check(scene)
+    if options.evidence_key:
+        read_key(options.evidence_key_file)
     act = not (scene.check_mode or options.plan_only)
     if act:
         hold_lock(directory, scene, rollout.id)

@@ -17,13 +17,17 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devic
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decommissioned import leave_out
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions, check_names
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
+    LedgerOptions,
+    absolute_path,
+    check_names,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 from . import pulling
-from .scene import RECONCILED, Result, Scene, absolute_path, hold_lock, noted, whole_fleet, wrong_devices
+from .scene import RECONCILED, Result, Scene, hold_lock, noted, whole_fleet, wrong_devices
 
 _EMPTY = "rollout_ledger: {}: no rollout is known here, so nothing is known of what a device should serve"
 _BAD = (Outcome.FAILED, Outcome.REFUSED, Outcome.SILENT)

@@ -14,6 +14,7 @@ from typing import Any, Mapping
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.evidence import read_key
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record import record
@@ -21,7 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Rollback
 
 from . import pulling
-from .scene import REVERT, Result, Scene, StepError, absolute_path, hold_lock, noted, whole_fleet
+from .scene import REVERT, Result, Scene, StepError, hold_lock, noted, whole_fleet
 
 
 def rollback(scene: Scene) -> Result:
@@ -30,7 +31,10 @@ def rollback(scene: Scene) -> Result:
     So no schedule brings the version back to a device that has just left it.
     """
     whole_fleet(scene, "rollback_hosts")
-    values, directory = scene.variables, absolute_path(LedgerOptions.from_variables(scene.variables).ledger)
+    values, options = scene.variables, LedgerOptions.from_variables(scene.variables)
+    directory = options.ledger_directory
+    if options.evidence_key:
+        read_key(options.evidence_key_file)
     if not scene.check_mode:
         hold_lock(directory, scene, "rollback")
     found = ledger.read_all(directory)
@@ -48,7 +52,8 @@ def rollback(scene: Scene) -> Result:
         for rollout in concerned:
             if not rollout.state.is_stopped:
                 closed = rollout.closed(State.ROLLED_BACK, reason)
-                warnings += record(ledger.path_of(directory, rollout.id), closed).get("warnings", [])
+                recorded = record(ledger.path_of(directory, rollout.id), closed, options.evidence_key_file)
+                warnings += recorded.get("warnings", [])
     return {"next": Next.REVERT.value, **({"warnings": warnings} if warnings else {}), **noted(run, scene)}
 
 

@@ -58,6 +58,8 @@ class Scene(Protocol):
     limited: bool
     # Whether a person may be at the terminal.
     can_ask: bool
+    # Who runs this, as far as the controller knows.
+    operator: str
     # The variables of the host that the step runs for, those of the role included.
     variables: Mapping[str, Any]
 
@@ -164,11 +166,6 @@ def _problem(values: Mapping[str, Any], scene: Scene) -> str:
     except ArgumentError as error:
         return str(error)
     return ""
-
-
-def absolute_path(text: str) -> str:
-    """Return a path on the controller as a variable names it, with ``~`` and environment variables resolved."""
-    return os.path.abspath(os.path.expanduser(os.path.expandvars(text)))
 
 
 def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True) -> None:

@@ -81,12 +81,16 @@ unit: coverage integration ## run the tests that need no device
 
 .PHONY: integration
 integration: ## run Ansible, servers and faults on devices that are directories of this machine
-	pytest $(WORKERS) -m 'not both_ways and not runners' tests/integration
+	pytest $(WORKERS) -m 'not both_ways and not end_to_end and not runners' tests/integration
 	pytest $(WORKERS) tests/faults
 
 .PHONY: both-ways
 both-ways: ## ask a device by modules all that the integration tests ask it by requests
 	pytest $(WORKERS) -m both_ways tests/integration
+
+.PHONY: end-to-end
+end-to-end: ## walk the whole ways of people: AWX's workflow, cron, a commit to a forge, the life of a fleet
+	pytest $(WORKERS) -m end_to_end tests/integration
 
 .PHONY: runners
 runners: ## end and hang the service under Docker and Supervisor, take its sockets and its image: each time it serves again

@@ -23,6 +23,7 @@ from .scenarios import SCENARIOS, SWAP, Scenario, clone
 from .strace import Call
 from .sweep import Results, sweep
 
+ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS")
 # Of the calls that change something, those that need room on the disk.
 _NEED_ROOM = re.compile(
     "write|pwrite64|copy_file_range|sendfile|fallocate|ftruncate|fsync|fdatasync|mkdir|mkdirat|link|linkat|symlink|"
@@ -58,16 +59,16 @@ class Fault:
 
 
 def faults(calls: list[Call], device: Path, all_points: bool) -> Iterator[Fault]:
-    """Every call about the device's files fails as it can; without --all-points, every one that changes something.
-
-    With --all-points, each that changes something also fails with all that come after it.
-    """
-    for error in ("ENOSPC", "EIO", "EACCES", "EROFS"):
-        for call in calls:
-            if _can_fail(call, error) and call.concerns(device) and (call.changes or all_points):
-                yield Fault(call, error, lasts=False)
-                if all_points and _can_last(call, error):
-                    yield Fault(call, error, lasts=True)
+    """Every call about the device's files fails in each way that it can, and those that change something also together
+    with all that come after them. Without --all-points: every call that changes something, each in one way, in turn."""
+    for number, call in enumerate(calls):
+        errors = [error for error in ERRORS if _can_fail(call, error)]
+        if not errors or not call.concerns(device) or not (call.changes or all_points):
+            continue
+        for error in errors if all_points else [errors[number % len(errors)]]:
+            yield Fault(call, error, lasts=False)
+            if all_points and _can_last(call, error):
+                yield Fault(call, error, lasts=True)
 
 
 def _can_last(call: Call, error: str) -> bool:

@@ -20,6 +20,7 @@ from links import REPOSITORY
 from releases import read_release
 from rollouts import at_once
 
+pytestmark = pytest.mark.end_to_end
 CONFIGURE = REPOSITORY / "examples" / "awx" / "configure.yml"
 (PLAY,) = DataLoader().load_from_file(str(CONFIGURE))
 TEMPLATES = {template["name"]: template for template in PLAY["vars"]["__awx_job_templates"]}

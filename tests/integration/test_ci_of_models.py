@@ -10,9 +10,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from ci_templates import ModelProject, build_collection
 from device import Device
 
+pytestmark = pytest.mark.end_to_end
 TAG = "digits/1.2.0"
 ROLL_OUT = 'ci/roll-out "$GITHUB_REF_NAME"'
 

@@ -11,6 +11,7 @@ import re
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 from controller import DIGITS, Ansible
 from cron_controller import CronController
@@ -19,6 +20,7 @@ from links import REPOSITORY
 from releases import read_release
 from rollouts import at_once
 
+pytestmark = pytest.mark.end_to_end
 CRONTAB = REPOSITORY / "examples" / "cron" / "edgeml-fleet"
 GUARD_SECONDS = 240
 

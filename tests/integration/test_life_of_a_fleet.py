@@ -18,6 +18,7 @@ from controller import DIGITS, Ansible, Run
 from device import Device
 from releases import read_release
 
+pytestmark = pytest.mark.end_to_end
 Fleet = dict[str, Device]
 OLD, NEW, BAD = "1.0.0", "1.1.0", "1.2.0"
 

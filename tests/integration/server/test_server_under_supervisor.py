@@ -31,6 +31,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.command
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.program import Setup
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.programs import Supervisor
 
+pytestmark = pytest.mark.runners
 UNIT = "edgeml-inference.service"
 WATCHDOG_SECONDS = 10
 USER = pwd.getpwuid(os.getuid()).pw_name
@@ -210,7 +211,6 @@ def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supe
             process.wait(GUARD_SECONDS)
 
 
-@pytest.mark.runners
 def test_a_second_run_changes_nothing_and_another_definition_restarts(supervised: Supervised) -> None:
     assert supervised.set_up(supervised.definition()) == []
     before = supervised.relay
@@ -241,7 +241,6 @@ def test_a_model_swaps_without_a_restart_and_its_trial_is_watched(supervised: Su
     wait_for(lambda: not (supervised.directory / "work" / "watch").exists())
 
 
-@pytest.mark.runners
 def test_crashes_and_hanging_count_and_revert_a_trial(supervised: Supervised) -> None:
     device = supervised.device
     device.publish("plus", "2.0.0", onnx_models.plus(10))

@@ -485,6 +485,10 @@ def test_the_plan_alone_touches_nothing(ansible: Ansible, fleet: Fleet) -> None:
     assert {name: device.snapshot() for name, device in fleet.items()} == before
     assert not (ansible.directory / "ledger").exists()
     assert [wave["name"] for wave in run.custom_stats["rollout_boundaries"]["waves"]] == ["25%", "100%"]
+    # What the devices have counted was read, and says what each wave will see.
+    waves = run.custom_stats["rollout_power"]
+    assert [(wave["name"], wave["answered"], wave["controls"]) for wave in waves] == [("25%", 2, 2), ("100%", 2, 0)]
+    assert {"accuracy drop", "failed devices"} <= {item["check"] for item in waves[0]["checks"] if item["smallest"]}
 
 
 def test_devices_that_are_pinned_are_left_out_and_named(tmp_path: Path, fleet: Fleet) -> None:

@@ -353,6 +353,7 @@ class RolloutOptions(LedgerOptions):
     approved: int = field(default=0, metadata=_is(whole(0)))
     approved_by: str = field(default="", metadata=_is(TEXT))
     plan_only: bool = field(default=False, metadata=_is(BOOLEAN))
+    plan_page: str = field(default="", metadata=_is(TEXT))
     reason: str = field(default="", metadata=_is(TEXT))
 
     def __post_init__(self) -> None:

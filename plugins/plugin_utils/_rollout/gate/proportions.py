@@ -40,8 +40,8 @@ NO_COUNT = Count(0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class _Change:
-    """The change of a proportion in one device class."""
+class Change:
+    """The change of a proportion in one device class, or over several of them."""
 
     effect: ProportionEffect
     total: float
@@ -111,7 +111,7 @@ class Proportions:
             self._comparison(check, limit, change, names=[name], device_class=name) for name, change in changes.items()
         ]
         if len(changes) > 1:
-            results.append(self._comparison(check, limit, _combined(list(changes.values())), names=list(changes)))
+            results.append(self._comparison(check, limit, combined(list(changes.values())), names=list(changes)))
         causes = {
             name: Cause.NO_COMPARISON if self._sum([name]).total else otherwise
             for name in self.now
@@ -120,7 +120,7 @@ class Proportions:
         return [*results, *skipped_classes(check, self.groups, causes)]
 
     def _comparison(
-        self, check: Check, limit: float, change: _Change, *, names: Sequence[str], device_class: str | None = None
+        self, check: Check, limit: float, change: Change, *, names: Sequence[str], device_class: str | None = None
     ) -> Comparison:
         return Comparison(
             check=check,
@@ -139,7 +139,7 @@ class Proportions:
         counts = [count for name in names for count in self.now[name]]
         return Count(math.fsum(count.events for count in counts), math.fsum(count.total for count in counts))
 
-    def _change(self, name: str) -> _Change | None:
+    def _change(self, name: str) -> Change | None:
         """The change in one device class; None without a count, or without anything to compare it with."""
         controls = self.groups.controls[name]
         now, past = self._standardised(self.groups.wave[name])
@@ -159,7 +159,7 @@ class Proportions:
             for factor, counts in ((self.dispersion, own), (self.dispersion_of_controls, others))
             for weight, count in counts
         ]
-        return _Change(
+        return Change(
             effect=ProportionEffect(tuple(proportions)),
             total=now.total,
             baseline=baseline.events / baseline.total,
@@ -184,13 +184,7 @@ class Proportions:
         )
         if not now.total:
             return None, None
-        known = [(count.total, past) for count, past in counts if count.total and past.total]
-        weight = math.fsum(total for total, _past in known)
-        if not weight:
-            return now, None
-        share = math.fsum(total / weight * past.events / past.total for total, past in known)
-        size = 1 / math.fsum((total / weight) ** 2 / past.total for total, past in known)
-        return now, Count(share * size, size)
+        return now, standardised([(count.total, past) for count, past in counts])
 
     def _dispersion(self, devices: Mapping[str, Sequence[Device]]) -> float:
         groups = []
@@ -211,6 +205,20 @@ class Proportions:
         return dispersion(groups, DISPERSION_DEGREES_OF_FREEDOM)
 
 
+def standardised(counts: Sequence[tuple[float, Count]]) -> Count | None:
+    """Return the past count of some devices as it would be if each had had the same part of the total as now.
+
+    Each pair is a device's total now and its past count. None where no device has both.
+    """
+    known = [(total, past) for total, past in counts if total and past.total]
+    weight = math.fsum(total for total, _past in known)
+    if not weight:
+        return None
+    share = math.fsum(total / weight * past.events / past.total for total, past in known)
+    size = 1 / math.fsum((total / weight) ** 2 / past.total for total, past in known)
+    return Count(share * size, size)
+
+
 def skipped_classes(check: Check, groups: Groups, causes: Mapping[str, Cause]) -> list[Finding]:
     """Return a skipped finding for each device class in ``causes``, or one over all if they have one cause."""
     found = set(causes.values())
@@ -219,15 +227,15 @@ def skipped_classes(check: Check, groups: Groups, causes: Mapping[str, Cause]) -
     return [Finding(check, Verdict.SKIPPED, cause, device_class) for device_class, cause in causes.items()]
 
 
-def _combined(changes: Sequence[_Change]) -> _Change:
-    """The change over several device classes, weighted by their counts."""
+def combined(changes: Sequence[Change]) -> Change:
+    """Return the change over several device classes, weighted by their counts."""
     total = math.fsum(change.total for change in changes)
     proportions = [
         dataclasses.replace(part, weight=part.weight * change.total / total)
         for change in changes
         for part in change.effect.proportions
     ]
-    return _Change(
+    return Change(
         effect=ProportionEffect(tuple(proportions)),
         total=total,
         baseline=math.fsum(change.baseline * change.total for change in changes) / total,

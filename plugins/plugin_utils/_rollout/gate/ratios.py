@@ -35,7 +35,7 @@ USUAL_LOAD = 0.2
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """The changes in one device class: of the wave's devices, and of the controls if there are any."""
 
     wave: Trimmed
@@ -86,36 +86,11 @@ class Ratios:
         A class in which no device has the quantity is skipped for the cause ``otherwise``.
         """
         groups = {name: group for name in self.groups.device_classes if (group := self._group(name)) is not None}
-        results: list[Result] = []
-        if groups:
-            # What is known of how devices vary, so that a class of few devices has something to go by.
-            parts = [part for group in groups.values() for part in group.parts]
-            deviation = max(group.deviation for group in groups.values())
-            squares = USUAL_DEGREES_OF_FREEDOM * deviation**2 + math.fsum(part.squares for part in parts)
-            degrees_of_freedom = USUAL_DEGREES_OF_FREEDOM + sum(part.degrees_of_freedom for part in parts)
-            common = squares / degrees_of_freedom
-            effects = {name: group.effect(common, self.load) for name, group in groups.items()}
-            results += [
-                _comparison(check, limit, effect, group=groups[name], device_class=name)
-                for name, effect in effects.items()
-            ]
-            if len(groups) > 1:
-                known = {name: group for name, group in groups.items() if group.controls} or groups
-                effect = self._over_all(known, effects, MeanEffect(0.0, common, degrees_of_freedom))
-                results.append(_comparison(check, limit, effect, group=_together(list(known.values()))))
+        results: list[Result] = [
+            _comparison(check, limit, effect, group=group, device_class=name)
+            for name, (effect, group) in group_effects(groups, self.load).items()
+        ]
         return [*results, *self._skipped(check, groups, otherwise)]
-
-    def _over_all(
-        self, groups: Mapping[str, _Group], effects: Mapping[str, MeanEffect], device: MeanEffect
-    ) -> MeanEffect:
-        """The mean of the effects in all classes; ``device`` has the variance of one device."""
-        weights = {name: 1 / group.variance_factor for name, group in groups.items()}
-        total = math.fsum(weights.values())
-        value = math.fsum(weights[name] / total * effects[name].value for name in groups)
-        factor = math.fsum((weights[name] / total) ** 2 * groups[name].variance_factor for name in groups)
-        # The load of the hour is the same for all.
-        load = 0.0 if all(group.controls for group in groups.values()) else self.load
-        return MeanEffect(value, factor * device.variance + load**2, device.degrees_of_freedom)
 
     def against_limit(self, check: Check, limit: float, *, otherwise: Cause) -> list[Result]:
         """Compare each device class with an absolute limit."""
@@ -153,7 +128,7 @@ class Ratios:
         }
         return skipped_classes(check, self.groups, causes)
 
-    def _group(self, name: str) -> _Group | None:
+    def _group(self, name: str) -> Group | None:
         wave, controls = self.groups.wave[name], self.groups.controls[name]
         changes, of_controls = self._changes(wave), self._changes(controls)
         past = bool(changes)
@@ -162,7 +137,7 @@ class Ratios:
             of_controls = [value for item in controls if (value := self.measure(item.now)) is not None]
             if not changes or not of_controls:
                 return None
-        return _Group(
+        return Group(
             wave=trimmed(changes),
             controls=trimmed(of_controls) if of_controls else None,
             devices=len(changes),
@@ -174,7 +149,42 @@ class Ratios:
         return [now - past for past, now in pairs if past is not None and now is not None]
 
 
-def _together(groups: Sequence[_Group]) -> _Group:
+def group_effects(groups: Mapping[str, Group], load: float) -> dict[str | None, tuple[MeanEffect, Group]]:
+    """Return the effect in each device class, and over all of them (None) if they are several.
+
+    ``load`` is the standard deviation of what changes the quantity on all devices at once.
+    """
+    if not groups:
+        return {}
+    # What is known of how devices vary, so that a class of few devices has something to go by.
+    parts = [part for group in groups.values() for part in group.parts]
+    deviation = max(group.deviation for group in groups.values())
+    squares = USUAL_DEGREES_OF_FREEDOM * deviation**2 + math.fsum(part.squares for part in parts)
+    degrees_of_freedom = USUAL_DEGREES_OF_FREEDOM + sum(part.degrees_of_freedom for part in parts)
+    common = squares / degrees_of_freedom
+    effects = {name: group.effect(common, load) for name, group in groups.items()}
+    found: dict[str | None, tuple[MeanEffect, Group]] = {name: (effects[name], groups[name]) for name in groups}
+    if len(groups) > 1:
+        known = {name: group for name, group in groups.items() if group.controls} or groups
+        device = MeanEffect(0.0, common, degrees_of_freedom)
+        found[None] = _over_all(known, effects, device, load), _together(list(known.values()))
+    return found
+
+
+def _over_all(
+    groups: Mapping[str, Group], effects: Mapping[str, MeanEffect], device: MeanEffect, load: float
+) -> MeanEffect:
+    """The mean of the effects in all classes; ``device`` has the variance of one device."""
+    weights = {name: 1 / group.variance_factor for name, group in groups.items()}
+    total = math.fsum(weights.values())
+    value = math.fsum(weights[name] / total * effects[name].value for name in groups)
+    factor = math.fsum((weights[name] / total) ** 2 * groups[name].variance_factor for name in groups)
+    # The load of the hour is the same for all.
+    common_load = 0.0 if all(group.controls for group in groups.values()) else load
+    return MeanEffect(value, factor * device.variance + common_load**2, device.degrees_of_freedom)
+
+
+def _together(groups: Sequence[Group]) -> Group:
     """What several device classes are compared with, as if they were one."""
     return dataclasses.replace(
         groups[0],
@@ -187,7 +197,7 @@ def _together(groups: Sequence[_Group]) -> _Group:
 
 
 def _comparison(
-    check: Check, limit: float, effect: MeanEffect, *, group: _Group, device_class: str | None = None
+    check: Check, limit: float, effect: MeanEffect, *, group: Group, device_class: str | None = None
 ) -> Comparison:
     allowed = math.log(limit)
     return Comparison(

@@ -38,12 +38,22 @@ from .checks import (
     Verdict,
 )
 from .limits import Limits
-from .measurements import Observation
 from .numerics import rounded
 from .observations import Control, DeviceObservation, Groups, by_name
 from .probe_set import NAMES_MAX, no_answers, probe_checks
-from .proportions import NO_COUNT, Count, Proportions
+from .proportions import Proportions
 from .ratios import USUAL_LOAD, Ratios
+from .readings import (
+    P50_REQUESTS_MIN,
+    P95_REQUESTS_MIN,
+    counted_disagreements,
+    counted_drift,
+    counted_errors,
+    counted_wrong_labels,
+    log_memory,
+    log_probe_seconds,
+    quantile,
+)
 from .reporting import coverage, failed_devices, measurements
 
 FALSE_ALARMS = 0.01
@@ -56,9 +66,6 @@ DEFAULT_LIMITS = Limits()
 # The analysis at which a silent device counts as failed, if there is none before: short soaks have many.
 SILENCE_ANALYSES = 5
 
-# Requests that a device needs in either period for a quantile of their latency.
-P50_REQUESTS_MIN = 20
-P95_REQUESTS_MIN = 100
 # Requests of the controls from which on none at all on the wave's devices is suspicious.
 TRAFFIC_REQUESTS_MIN = 100
 
@@ -133,7 +140,7 @@ def _strictly(finding: Finding) -> Finding:
 
 
 def _error_rate(groups: Groups, limits: Limits) -> list[Result]:
-    proportions = Proportions(groups, _errors)
+    proportions = Proportions(groups, counted_errors)
     verdict, otherwise = Verdict.SKIPPED, Cause.NO_TRAFFIC
     if not any(item.now.requests for item in groups.serving):
         otherwise = Cause.NOT_REPORTED
@@ -157,15 +164,15 @@ def _error_rate(groups: Groups, limits: Limits) -> list[Result]:
 def _live_accuracy(groups: Groups, limits: Limits) -> list[Result]:
     if limits.live_accuracy_drop_max is None:
         return []
-    proportions = Proportions(groups, _wrong_labels)
+    proportions = Proportions(groups, counted_wrong_labels)
     return proportions.changes(Check.LIVE_ACCURACY_DROP, limits.live_accuracy_drop_max, otherwise=Cause.NO_LABELS)
 
 
 def _latency(groups: Groups, limits: Limits) -> list[Result]:
     results: list[Result] = []
-    p50 = Ratios(groups, _quantile(0.5, P50_REQUESTS_MIN), load=USUAL_LOAD)
-    p95 = Ratios(groups, _quantile(0.95, P95_REQUESTS_MIN), load=USUAL_LOAD)
-    seconds = Ratios(groups, _probe_seconds, load=USUAL_LOAD)
+    p50 = Ratios(groups, quantile(0.5, P50_REQUESTS_MIN), load=USUAL_LOAD)
+    p95 = Ratios(groups, quantile(0.95, P95_REQUESTS_MIN), load=USUAL_LOAD)
+    seconds = Ratios(groups, log_probe_seconds, load=USUAL_LOAD)
     if limits.latency_ratio_max is not None:
         most = limits.latency_ratio_max
         results += p50.changes(Check.LATENCY_P50, most, otherwise=Cause.TOO_FEW_REQUESTS)
@@ -181,8 +188,8 @@ def _drift(groups: Groups, limits: Limits) -> list[Result]:
     if limits.drift_rise_max is None:
         return []
     # The share of devices with an alarm is too coarse for a difference of differences.
-    uses_past = not any(_drifted(item.now).total for item in groups.all_controls)
-    proportions = Proportions(groups, _drifted, uses_past=uses_past)
+    uses_past = not any(counted_drift(item.now).total for item in groups.all_controls)
+    proportions = Proportions(groups, counted_drift, uses_past=uses_past)
     return proportions.changes(Check.DRIFT, limits.drift_rise_max, otherwise=Cause.NO_DRIFT_WINDOW)
 
 
@@ -190,13 +197,15 @@ def _shadow(groups: Groups, limits: Limits) -> list[Result]:
     if limits.shadow_agreement_min is None:
         return []
     most = rounded(1 - limits.shadow_agreement_min)
-    return Proportions(groups, _disagreements).against_limit(Check.SHADOW_DISAGREEMENT, most, otherwise=Cause.NO_SHADOW)
+    return Proportions(groups, counted_disagreements).against_limit(
+        Check.SHADOW_DISAGREEMENT, most, otherwise=Cause.NO_SHADOW
+    )
 
 
 def _memory(groups: Groups, limits: Limits) -> list[Result]:
     if limits.memory_ratio_max is None:
         return []
-    ratios = Ratios(groups, _log_memory, load=0.0)
+    ratios = Ratios(groups, log_memory, load=0.0)
     return ratios.changes(Check.MEMORY, limits.memory_ratio_max, otherwise=Cause.NOT_REPORTED)
 
 
@@ -262,44 +271,3 @@ def _memory_bytes(serving: Sequence[DeviceObservation], limits: Limits, allowed:
             named_total=len(beyond),
         )
     ]
-
-
-# ---- what is read from one observation ----
-
-
-def _errors(observation: Observation) -> Count:
-    found = observation.requests
-    return Count(found.errors, found.requests) if found else NO_COUNT
-
-
-def _wrong_labels(observation: Observation) -> Count:
-    found = observation.labels
-    return Count(found.wrong, found.right + found.wrong) if found else NO_COUNT
-
-
-def _disagreements(observation: Observation) -> Count:
-    found = observation.shadow
-    if found is None:
-        return NO_COUNT
-    return Count(found.disagreed + found.failed, found.agreed + found.disagreed + found.failed)
-
-
-def _drifted(observation: Observation) -> Count:
-    return NO_COUNT if observation.drift_alarms is None else Count(bool(observation.drift_alarms), 1)
-
-
-def _quantile(share: float, requests_min: int) -> Callable[[Observation], float | None]:
-    def measure(observation: Observation) -> float | None:
-        found = observation.requests
-        return found.quantile(share) if found is not None and found.timed >= requests_min else None
-
-    return measure
-
-
-def _probe_seconds(observation: Observation) -> float | None:
-    probe = observation.probe
-    return math.log(probe.latency_seconds) if probe is not None and probe.latency_seconds else None
-
-
-def _log_memory(observation: Observation) -> float | None:
-    return math.log(observation.resident_bytes) if observation.resident_bytes else None

@@ -140,7 +140,7 @@ def _is_a_measurement(finding: Finding) -> bool:
 
 
 def _dot_chart(check: Check, findings: Sequence[Finding]) -> dict[str, Any]:
-    quantity = quantity_of(check)
+    quantity = quantity_of(check.unit)
     ordered = sorted(findings, key=lambda finding: (finding.device_class is None, finding.device_class or ""))
     numbers = [_numbers(finding, quantity) for finding in ordered]
     scale = Scale.around(value for row in numbers for value in row.values() if value is not None)

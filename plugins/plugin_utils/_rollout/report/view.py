@@ -19,6 +19,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Finding, Verdict
 
+from . import power
 from .charts import dot_charts, outcome_chart, timeline
 from .page import render_page
 from .words import (
@@ -72,6 +73,7 @@ def view_of(ledger: Mapping[str, Any]) -> dict[str, Any]:
         "deciding": judged[-1]["number"] if judged else None,
         "groups": _groups(devices),
         "settings": _settings(ledger),
+        "sights": _sights(ledger),
     }
 
 
@@ -144,7 +146,7 @@ def _finding(document: Any) -> Finding | None:
 
 
 def _row(finding: Finding) -> dict[str, Any]:
-    quantity = quantity_of(finding.check)
+    quantity = quantity_of(finding.check.unit)
     return {
         "verdict": finding.verdict.value,
         "tone": tone_of(finding.verdict.value),
@@ -187,6 +189,14 @@ def _groups(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return groups
+
+
+def _sights(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the gate will see of each wave, where a plan says so."""
+    return [
+        {"heading": power.heading(wave), "rows": power.rows(wave.found)}
+        for wave in map(power.WaveSight.from_dict, ledger.get("power") or ())
+    ]
 
 
 def _settings(ledger: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks 
     Unit,
     Verdict,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import (
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.readings import (
     P50_REQUESTS_MIN,
     P95_REQUESTS_MIN,
 )
@@ -116,7 +116,12 @@ def _without_numbers(finding: Finding) -> str:
 
 
 def _cause(finding: Finding) -> str:
-    return _CAUSES.get(finding.cause, "") if finding.cause else ""
+    return cause_text(finding.cause)
+
+
+def cause_text(cause: Cause | None) -> str:
+    """Return why a check has no numbers; nothing where that is no reason of its own."""
+    return _CAUSES.get(cause, "") if cause else ""
 
 
 # ---- findings about devices ----
@@ -314,9 +319,9 @@ _QUANTITIES: Mapping[Unit, Quantity] = {
 }
 
 
-def quantity_of(check: Check) -> Quantity:
-    """Return how the values of a check are shown."""
-    return _QUANTITIES[check.unit]
+def quantity_of(unit: Unit) -> Quantity:
+    """Return how values of a unit are shown."""
+    return _QUANTITIES[unit]
 
 
 def number_text(value: float) -> str:
@@ -353,6 +358,7 @@ _STATES = {
     "paused": ("waits", "Paused"),
     "rolled back": ("bad", "Rolled back"),
     "running": ("waits", "Running"),
+    "planned": ("waits", "Planned"),
 }
 _TONES = {
     Verdict.FAIL.value: "bad",

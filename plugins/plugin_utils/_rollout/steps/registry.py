@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from typing import Callable
 
-from . import begin_wave, close, fleet, judge, plan, pulling, reconcile, rollback, soak, stop
+from . import begin_wave, close, fleet, judge, plan, power, pulling, reconcile, rollback, soak, stop
 from .scene import Result
 
 STEPS: dict[str, Callable[..., Result]] = {
     "plan": plan.plan,
+    "power": power.power,
     "begin_wave": begin_wave.begin_wave,
     "collect": pulling.collect,
     "soak": soak.soak,

@@ -83,7 +83,8 @@ def noted(run: AnyRun, scene: Scene) -> Result:
     """Return the part of a result that notes the run for the steps and plays to come."""
     if isinstance(run, Run):
         hosts, sizes = run.hosts, [len(wave.hosts) for wave in run.waves]
-        closing = list(run.revert) or hosts[:1]
+        # A plan alone reads what each device has counted.
+        closing = hosts if run.options.plan_only else list(run.revert) or hosts[:1]
         call = {**release_call(run.options), "reason": "; ".join(run.problems)}
     else:
         call = {}

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection edgeml.fleet: no stable interface.
+
+"""The step that says what the gate will see of each wave, by what the devices have counted until now."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_outputs, read_probe_set
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.power import detectable
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.prospect import Counted, Prospect
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.reader import Reader
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import power as texts
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
+
+from .scene import Result, Scene, absolute_path, current_rollout
+
+COUNTED = "__rollout_counted"
+
+
+def power(scene: Scene) -> Result:
+    """Say for each wave the smallest regressions that it will catch. Changes nothing.
+
+    With ``rollout_plan_page`` the plan is written there as a page, with its JSON beside it, but not in check mode.
+    Raises OSError where they cannot be written.
+    """
+    run, rollout = current_rollout(scene)
+    classes = rollout.plan.device_classes
+    reads = {host: scene.registered(host, COUNTED) for host in run.hosts}
+    waves = _sights(run, reads, classes)
+    document = [wave.to_dict() for wave in waves]
+    result: Result = {"msg": texts.lines(waves), "power": document, "page": ""}
+    if run.options.plan_page and not scene.check_mode:
+        page = absolute_path(run.options.plan_page)
+        planned = {**rollout.to_dict(), "state": "planned", "power": document}
+        os.makedirs(os.path.dirname(page), exist_ok=True)
+        write_whole(f"{os.path.splitext(page)[0]}.json", json.dumps(planned, indent=1) + "\n")
+        view.write(planned, page)
+        result["page"] = page
+    return result
+
+
+def _sights(run: Run, reads: Mapping[str, Mapping[str, Any]], classes: Mapping[str, str]) -> list[texts.WaveSight]:
+    limits, probe = judging.read_limits(run.options.limits), _probe(run.options, run.manifest)
+    known = {host: found for host, read in reads.items() if (found := _counted(read, classes.get(host, "all")))}
+    answered = {host for host, read in reads.items() if _model(read) is not None}
+    waves = []
+    for wave in run.waves:
+        controls = run.controls_of(wave)
+        prospect = Prospect(
+            devices=_chosen(known, wave.hosts),
+            controls=_chosen(known, controls),
+            soak_seconds=run.options.soak_seconds,
+            analyses_max=run.options.analyses_max,
+            limits=limits,
+            probe=probe,
+        )
+        there = answered.intersection(wave.hosts)
+        waves.append(
+            texts.WaveSight(
+                number=wave.number,
+                name=wave.name,
+                devices=len(wave.hosts),
+                answered=len(there),
+                controls=len(prospect.controls),
+                first=len(there) - len(prospect.devices),
+                found=tuple(detectable(prospect)) if prospect.devices else (),
+            )
+        )
+    return waves
+
+
+def _chosen(known: Mapping[str, Counted], hosts: Sequence[str]) -> tuple[Counted, ...]:
+    return tuple(known[host] for host in hosts if host in known)
+
+
+def _model(read: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a device said of the model; None where it did not answer."""
+    model = read.get("model")
+    return None if read.get("failed") or read.get("unreachable") or not isinstance(model, Mapping) else model
+
+
+def _counted(read: Mapping[str, Any], device_class: str) -> Counted | None:
+    """What a device has counted of the version that it serves; None where there is none."""
+    model = _model(read)
+    seconds = model.get("active_seconds") if model else None
+    if model is None or not seconds:
+        return None
+    return Counted(device_class, float(seconds), Reader().observation(model))
+
+
+def _probe(options: RolloutOptions, manifest: Mapping[str, Any]) -> tuple[Metric, int] | None:
+    """The metric of the release's probe set, and how many samples it has."""
+    release, repository = parse_release(manifest), Repository(options.repository)
+    part = next((part for part in release.parts.values() if part.probe is not None), None)
+    if part is None or part.probe is None:
+        return None
+    probe = read_probe_set(repository.blob_path(part.probe.sha256))
+    outputs = read_outputs(repository.blob_path(part.golden.sha256) if part.golden else None)
+    return probe.resolved(outputs.get(probe.output))[1], probe.samples

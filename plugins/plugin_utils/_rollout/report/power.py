@@ -115,7 +115,7 @@ def _wanted(item: Detectable) -> str:
     if item.needed is not None:
         kind, amount = item.needed
         return f"{wanted}takes {_NEEDED[kind](amount)}"
-    if item.cause in _MISSING:
+    if item.cause is not None and item.cause in _MISSING:
         return f"{wanted}takes {_MISSING[item.cause]}"
     return f"{wanted}more of the same does not help" if item.smallest is not None else NONE
 

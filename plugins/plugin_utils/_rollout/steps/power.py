@@ -21,12 +21,12 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judgi
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.power import detectable
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.prospect import Counted, Prospect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.reader import Reader
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions, absolute_path
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import power as texts
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
 
-from .scene import Result, Scene, absolute_path, current_rollout
+from .scene import Result, Scene, current_rollout
 
 COUNTED = "__rollout_counted"
 

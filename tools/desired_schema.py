@@ -66,6 +66,7 @@ def _definitions() -> dict[str, Any]:
         "trial_seconds": about(SECONDS, "how long its trial is; 0: none"),
         "trial_limits": about({"type": "object"}, "at what the device ends the trial, as model_swap has it"),
         "keep": about(COUNT, "how many versions are kept beside the active and the previous one"),
+        "accept_no_way_back": about(FLAG, "whether to swap also where the device could not return to what it serves"),
     }
     by_name = map_of(ref("settings"), most=desired.ENTRIES_MAX)
     rollout = {

@@ -234,6 +234,14 @@ options:
       - What failed in the rollout O(rollout_id) is not tried again in that rollout.
     type: bool
     default: false
+  accept_no_way_back:
+    description:
+      - Whether to switch also where the device could not return to the version that serves now, because a file of that
+        version is damaged or gone, or it fails its smoke test with the runtime that was installed since.
+      - Such a swap is refused otherwise, before anything is switched. With O(verify=full) each byte of that version is
+        read, otherwise sizes are compared.
+    type: bool
+    default: false
   headroom_percent:
     description: Percentage (0 to 99) of the free disk and of the memory that a release must leave to the device.
     type: int

@@ -321,6 +321,23 @@ def test_one_device_that_refuses_stops_the_rollout(ansible: Ansible, fleet: Flee
     assert "the inference server does not answer" in row["detail"]
 
 
+def test_a_device_that_could_not_return_refuses_until_that_is_accepted(ansible: Ansible, fleet: Fleet) -> None:
+    ill = FIRST[0]
+    serving = fleet[ill].store.version("digits", "1.0.0")
+    path = Path(serving.directory, serving.files[0].path)
+    # The server has it loaded, and serves on. Its name is a link to a blob.
+    path.unlink()
+    run = rollout(ansible, "1.1.0", "--limit", ill)
+    assert (run.code, outcomes(run)) == (2, {ill: "refused"}), run
+    assert ledger(ansible)["state"] == "paused"
+    (row,) = ledger(ansible)["devices"]
+    assert "could not return to 1.0.0, which serves" in row["detail"]
+    assert fleet[ill].versions() == ON_OLD
+    run = rollout(ansible, "1.1.0", "--limit", ill, rollout_accept_no_way_back=True)
+    assert (run.code, outcomes(run)) == (0, {ill: "updated"}), run
+    assert fleet[ill].versions() == ON_NEW
+
+
 def test_one_device_that_fails_is_bearable_when_it_is_said_so(ansible: Ansible, fleet: Fleet) -> None:
     ill = FIRST[0]
     fleet[ill].stop_server()

@@ -59,6 +59,10 @@ class WithdrawnError(EdgemlError):
     """The release is withdrawn: nobody may run it any more."""
 
 
+class NoWayBackError(EdgemlError):
+    """After the switch the device could not return to what it serves now; nothing was switched."""
+
+
 class CandidateError(EdgemlError):
     """A candidate failed its smoke test; nothing was switched."""
 

@@ -105,7 +105,10 @@ class Command:
     def activate(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Make a version that the store holds the active one, with everything that a swap does."""
         swap_options = SwapOptions(
-            retry=options.retry, min_ready_seconds=options.min_ready_seconds, trial_seconds=options.trial_seconds
+            retry=options.retry,
+            min_ready_seconds=options.min_ready_seconds,
+            trial_seconds=options.trial_seconds,
+            accept_no_way_back=options.accept_no_way_back,
         )
         with self.store.lock():
             swap = self._swap(options.model, "activate")
@@ -343,6 +346,9 @@ def _parser() -> argparse.ArgumentParser:
     activate.add_argument("model")
     activate.add_argument("version")
     activate.add_argument("--retry", action="store_true", help="also when it failed here before")
+    activate.add_argument(
+        "--accept-no-way-back", action="store_true", help="also where the device could not return to what serves now"
+    )
     activate.add_argument(
         "--min-ready-seconds",
         type=float,

@@ -198,6 +198,7 @@ class SwapCall:
             min_ready_seconds=request.min_ready_seconds,
             trial_seconds=request.trial_seconds,
             limits=request.trial_limits,
+            accept_no_way_back=request.accept_no_way_back,
         )
 
     def _bring(self, swap: Swap, options: SwapOptions, held: dict[str, str], act: bool) -> Plan | None:

@@ -24,6 +24,7 @@ from .facts import has_locale
 from .orders import Orders
 from .recovery import Recovery
 from .state import IMAGE_STRATEGY, Failure, Limits, State, require
+from .way_back import refuse_without_way_back
 
 REVERTED_BY_REQUEST = "reverted by request"
 
@@ -37,13 +38,14 @@ class _Options(NamedTuple):
     min_ready_seconds: float = 2.0
     trial_seconds: float = 300.0
     limits: Limits = Limits()
+    accept_no_way_back: bool = False
 
 
 class SwapOptions(_Options):
     """How a release is brought in: ``keep`` versions beside the needed ones and ``keep_versions``, leave
     ``headroom_percent`` of disk and memory to the device, ``verify`` in full what is held, ``retry`` what failed here
     before (not in the same rollout), see it ready for ``min_ready_seconds``, and leave it on trial for
-    ``trial_seconds`` (0: commit it) within ``limits``."""
+    ``trial_seconds`` (0: commit it) within ``limits``. ``accept_no_way_back``: also where it could not return."""
 
     __slots__ = ()
 
@@ -104,7 +106,10 @@ class Planning(Recovery):
         return self._plan(release, device, options, self.state)
 
     def plan_active(self, release: Release, device: Mapping[str, Any], options: SwapOptions) -> Plan:
-        """Plan to make ``release`` the active version. Raises ServerError when the server to notify is down."""
+        """Plan to make ``release`` the active version. Raises ServerError when the server to notify is down.
+
+        Raises NoWayBackError where the device could not return to what serves now.
+        """
         before, version = self.state, release.version
         failure = before.failed.get(version)
         if failure is not None and before.active != version and not self._tries_again(failure, options):
@@ -124,6 +129,8 @@ class Planning(Recovery):
         tells = switches or plan.live != version
         if tells and not self.strategy.answers():
             raise ServerDownError(self.strategy.silence(self.serving.server))
+        if switches and plan.live is not None and plan.live == before.active and not options.accept_no_way_back:
+            refuse_without_way_back(self.store, self.model, plan.live, version, verify=options.verify)
         if tells:
             _check_memory(release, require(plan.variant), device, options.headroom_percent)
         return plan._replace(switches=switches, notifies_server=tells)

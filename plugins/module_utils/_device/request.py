@@ -114,6 +114,7 @@ class SwapRequest(NamedTuple):
     trial_seconds: float = 300.0
     trial_limits: Limits = Limits()
     retry: bool = False
+    accept_no_way_back: bool = False
     headroom_percent: int = 20
     keep: int = 1
     keep_versions: Sequence[str] = []

@@ -28,6 +28,7 @@ from .service_manager import start_watching
 from .smoke_test import SmokeTest
 from .state import SWITCHING, WATCHING, State, Trial, require
 from .version import Version
+from .way_back import is_tested, no_way_back
 
 SERVER_RETURN_SECONDS = 90.0
 HEALTH_INTERVAL_SECONDS = 0.5
@@ -113,6 +114,8 @@ class Swap(Planning):
             self._notify_active(options.min_ready_seconds)
             return None
         before = self.state
+        if plan.live is not None and plan.live == before.active and not options.accept_no_way_back:
+            self._prove_way_back(plan.live, version.version)
         # ``earlier``: the version may have served before.
         past, earlier = self.strategy.measured(self.model, before.active or "", version.version)
         baseline = self._baseline(version)
@@ -251,6 +254,23 @@ class Swap(Planning):
         note_smoke_test(self.store, version, result)
         if verify and self.store.prepared(version) is not None:
             self._verify(version)
+
+    def _prove_way_back(self, live: str, version: str) -> None:
+        """Smoke-test what serves now with the installed runtime, if it passed with another one before.
+
+        Raises NoWayBackError where it fails: the server has it loaded, and could not load it again.
+        """
+        if is_tested(self.store, self.model, live) is not False:
+            return
+        held = self.store.version(self.model, live)
+        try:
+            with SmokeTest(held) as test:
+                result = test.result()
+        except CandidateError as error:
+            why = f"it fails with the runtime that is installed: {error}. Install the one before. Or go on without"
+            raise no_way_back(self.model, live, version, why) from error
+        if result is not None:
+            note_smoke_test(self.store, held, result)
 
     def _refuse(self, version: Version, error: CandidateError) -> None:
         """Record that a candidate failed its test."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._common.errors import EdgemlError
+from .._common.errors import EdgemlError, NoWayBackError
 from .runtime import runtime_id
 from .state import State
 from .store import RESERVE_BYTES, Store
@@ -34,7 +34,7 @@ def describe_way_back(store: Store, model: str, state: State) -> dict[str, Any] 
         "version": version,
         "ready": problem is None,
         "problem": problem,
-        "tested": None if version is None or problem is not None else _tested(store, model, version),
+        "tested": None if version is None or problem is not None else is_tested(store, model, version),
         "ends": "trial" if state.trial else "next release",
     }
 
@@ -54,7 +54,8 @@ def _problem(store: Store, model: str, version: str | None) -> str | None:
     return None
 
 
-def _tested(store: Store, model: str, version: str) -> bool | None:
+def is_tested(store: Store, model: str, version: str) -> bool | None:
+    """Whether a version passed its smoke test with the runtime that is installed now; None where nobody knows."""
     try:
         installed = runtime_id()
     except EdgemlError:
@@ -63,3 +64,27 @@ def _tested(store: Store, model: str, version: str) -> bool | None:
     if installed is None or test is None:
         return None
     return bool(test.get("runtime_id") == installed)
+
+
+def refuse_without_way_back(store: Store, model: str, live: str, version: str, *, verify: bool) -> None:
+    """Raise NoWayBackError where the device holds too little of what serves now, ``live``, to return to it from
+    ``version``. With ``verify`` each byte is read, otherwise the sizes are compared.
+
+    That it is withdrawn is no reason: a device returns to it from a trial all the same.
+    """
+    try:
+        held = store.version(model, live)
+        if verify:
+            held.verify()
+        held.check_sizes()
+    except (EdgemlError, OSError) as error:
+        remedy = f"Bring it anew: model_swap with version {live}, state present and verify full. Or go on without"
+        raise no_way_back(model, live, version, f"{error}. {remedy}") from error
+
+
+def no_way_back(model: str, live: str, version: str, why: str) -> NoWayBackError:
+    """The error of a switch from ``live`` to ``version`` that could not be undone."""
+    return NoWayBackError(
+        f"{model} {version} was not switched to: the device could not return to {live}, which serves: {why} "
+        "(accept_no_way_back; in a rollout rollout_accept_no_way_back)"
+    )

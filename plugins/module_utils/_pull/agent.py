@@ -241,6 +241,7 @@ class Agent:
             trial_seconds=settings.trial_seconds,
             trial_limits=Limits(**settings.trial_limits),
             keep=settings.keep,
+            accept_no_way_back=settings.accept_no_way_back,
         )
 
     # ---- what is told ----

@@ -40,6 +40,7 @@ class SwapSettings(NamedTuple):
     trial_seconds: float = 300.0
     trial_limits: Mapping[str, Any] = {}
     keep: int = 1
+    accept_no_way_back: bool = False
 
 
 class DesiredRollout(NamedTuple):
@@ -290,6 +291,7 @@ def _read_settings(document: Any, where: str) -> SwapSettings:
         trial_seconds=float(fields["trial_seconds"]),
         trial_limits=_object(fields["trial_limits"], f"{where}.trial_limits"),
         keep=_number(fields["keep"], f"{where}.keep"),
+        accept_no_way_back=_flag(fields["accept_no_way_back"], f"{where}.accept_no_way_back"),
     )
 
 

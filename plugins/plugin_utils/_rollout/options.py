@@ -309,6 +309,7 @@ class DeviceOptions(_Options):
     server: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(SERVER)))
     fetch: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(FETCH)))
     keep: int = field(default=1, metadata=_is(whole(0)))
+    accept_no_way_back: bool = field(default=False, metadata=_is(BOOLEAN))
     transport: str = field(default="push", metadata=_is(choice("push", "pull")))
 
 

@@ -25,6 +25,7 @@ def swap_settings(variables: Mapping[str, Any]) -> Settings:
         "trial_seconds": float(found.trial_seconds),
         "trial_limits": dict(found.trial_limits),
         "keep": found.keep,
+        "accept_no_way_back": found.accept_no_way_back,
     }
 
 

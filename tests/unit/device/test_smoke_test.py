@@ -18,6 +18,7 @@ import pytest
 from controller import DIGITS
 from links import PYTHON_PATH
 from releases import make_release, put, read_release
+from shell_runtime import GOOD, install
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import CandidateError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import smoke_test
@@ -26,22 +27,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.smoke_test im
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.version import Version
 
-GOOD = """echo '{"latency_seconds": 0.25, "load_seconds": 0.1, "runtime": "shell 1"}'"""
 # A user that every Linux has; on a device it is the service's own.
 USER, USER_ID = "nobody", 65534
 pytestmark = pytest.mark.usefixtures("opt")
-
-
-def install(opt: Path, script: str, name: str = "1", age: int = 0) -> None:
-    """Install a runtime whose Python is a shell script."""
-    python = opt / f"venv-{name}" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f"#!/bin/sh\n{script}\n")
-    python.chmod(0o755)
-    app = opt / f"app-{name}"
-    app.mkdir()
-    for path in (python.parents[1], app):
-        os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
 
 
 @pytest.fixture

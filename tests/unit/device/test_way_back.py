@@ -8,15 +8,30 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from releases import make_release, make_store
+from shell_runtime import GOOD, install
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import store as store_module
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import WATCHING, Limits, State, Trial
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.perform import answer_swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import SwapRequest
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import (
+    WATCHING,
+    Limits,
+    ModelServer,
+    State,
+    Trial,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.way_back import describe_way_back
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.withdrawn import keep_withdrawals
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.withdrawals import Withdrawals
@@ -83,3 +98,84 @@ def test_the_runtime_of_its_smoke_test_is_compared_with_the_present_one(store: S
     assert described(store)["tested"] is True
     store.note_test(store.version("digits", OLD), {"runtime_id": "venv-0 app-1"})
     assert described(store)["tested"] is False
+
+
+# ---- a swap keeps it ----
+
+
+def switch(store: Store, check_mode: bool = False, **changes: Any) -> Any:
+    """Ask for the switch from the version that serves to the new one."""
+    fields = {"state": "active", "strategy": "none", "min_ready_seconds": 0, "store": store.root, **changes}
+    return answer_swap(SwapRequest("digits", NEW, **fields), check_mode)
+
+
+def damage(store: Store) -> str:
+    """Change a byte of the version that serves; return its path."""
+    version = store.version("digits", OLD)
+    path = Path(version.directory, version.files[0].path)
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    return str(path)
+
+
+def shorten(store: Store) -> str:
+    path = Path(damage(store))
+    path.write_bytes(path.read_bytes()[:-1])
+    return str(path)
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize(("damage", "verify"), [(shorten, "quick"), (shorten, "full"), (damage, "full")])
+def test_a_switch_that_could_not_be_undone_is_refused(
+    store: Store, damage: Callable[[Store], str], verify: str, check_mode: bool
+) -> None:
+    path = damage(store)
+    before = store.state("digits")
+    result = switch(store, check_mode, verify=verify)
+    assert (result["failed"], result["refused"], result["live"]) == (True, True, OLD)
+    assert result["msg"].startswith(f"digits {NEW} was not switched to: the device could not return to {OLD}, which se")
+    assert path in result["msg"]
+    assert f"model_swap with version {OLD}, state present and verify full" in result["msg"]
+    assert store.state("digits") == before
+
+
+def test_it_is_switched_to_where_that_is_accepted(store: Store) -> None:
+    shorten(store)
+    assert switch(store, accept_no_way_back=True)["changed"]
+    assert store.state("digits").active == NEW
+    assert not described(store, store.state("digits"))["ready"]
+
+
+def test_what_is_active_and_serves_nobody_is_no_reason_to_stay(store: Store, server: Server) -> None:
+    """A release that mends a damaged device is welcome: there is nothing to return to."""
+    shorten(store)
+    plan = Swap(store, "digits", Cause(actor="test"), ModelServer(server=server.address)).plan_active(
+        make_release(NEW).release, device_facts(), SwapOptions()
+    )
+    assert (plan.live, plan.switches) == (None, True)
+
+
+def test_a_withdrawn_version_is_left_for_another(store: Store) -> None:
+    keep_withdrawals(store, "digits", Withdrawals({OLD: "labels were permuted"}, 2, "ab"))
+    assert switch(store)["changed"]
+
+
+def test_what_serves_is_tested_with_a_runtime_that_is_newer_than_its_test(store: Store, opt: Path) -> None:
+    """A server that is not restarted serves with the runtime before."""
+    install(opt, GOOD)
+    store.note_test(store.version("digits", OLD), {"runtime_id": "venv-0 app-0"})
+    assert switch(store)["changed"]
+    assert described(store, store.state("digits"))["tested"] is True
+
+
+def test_what_fails_with_the_installed_runtime_is_no_way_back(store: Store, opt: Path) -> None:
+    old = store.version("digits", OLD).directory
+    install(opt, f"""case "$*" in *{old}*) echo '{{"error": "no such operator"}}';; *) {GOOD};; esac""")
+    store.note_test(store.version("digits", OLD), {"runtime_id": "venv-0 app-0"})
+    result = switch(store)
+    assert (result["failed"], result["refused"]) == (True, True)
+    assert "no such operator. Install the one before. Or go on without (accept_no_way_back" in result["msg"]
+    assert store.state("digits") == State(OLD)
+    assert switch(store, accept_no_way_back=True)["changed"]

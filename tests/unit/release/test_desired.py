@@ -52,7 +52,9 @@ BOUNDARIES = st.builds(
         max_size=3,
     ),
 )
-SETTINGS = st.builds(SwapSettings, SECONDS, SECONDS, st.dictionaries(TEXTS, NUMBERS, max_size=2), NUMBERS)
+SETTINGS = st.builds(
+    SwapSettings, SECONDS, SECONDS, st.dictionaries(TEXTS, NUMBERS, max_size=2), NUMBERS, st.booleans()
+)
 ROLLOUTS = st.builds(
     DesiredRollout,
     id=TEXTS,
@@ -134,6 +136,7 @@ def test_no_bytes_do_anything_but_be_refused(content: bytes) -> None:
         (("models", "digits", "rollouts", 0, "window"), [1], "window: expected a text"),
         (("models", "digits", "rollouts", 0, "settings", "trial_seconds"), -1, "trial_seconds: expected a number"),
         (("models", "digits", "rollouts", 0, "settings", "keep"), 1.5, "keep: expected a whole number"),
+        (("models", "digits", "rollouts", 0, "settings", "accept_no_way_back"), 1, "way_back: expected true or false"),
         (("models", "digits", "rollouts", 0, "class_settings"), {"small": {}}, "class_settings.small"),
         (("models", "digits", "rollouts", 0, "device_settings"), ["edge-1"], "device_settings: expected an object"),
         (("models", "digits", "ask", "purpose"), "format", "purpose: expected one of read, swap, revert"),

@@ -90,6 +90,7 @@ AS_TEXT: dict[str, tuple[Any, str]] = {
     "rollout_plan_page": ("plan.html", "plan.html"),
     "rollout_reason": ("better", "better"),
     "rollout_approved_by": ("ann", "ann"),
+    "rollout_accept_no_way_back": (True, "yes"),
     "rollout_evidence_key": ("~/keys/controller.pem", "~/keys/controller.pem"),
     "rollout_ledger": ("/srv/ledger", "/srv/ledger"),
     "rollout_device_timeout": (60, "60"),

@@ -112,6 +112,10 @@ pull-faults: ## kill a poll at each of its calls, cut it from power, and roll ou
 	pytest $(WORKERS) tests/faults/test_pull.py --all-points -o faulthandler_timeout=7200
 	pytest $(WORKERS) tests/pull
 
+.PHONY: credentials
+credentials: ## replace the authority of a fleet under load, with devices that are away, interruptions at each step and what is refused
+	pytest $(WORKERS) tests/credentials
+
 .PHONY: pull-scale
 pull-scale: ## measure what 100,000 devices that pull cost their origin, also after it was away, and 10,000 reports the controller
 	PYTHONPATH=.cache/python:tests/support python tests/benchmark/pull_scale.py

@@ -135,7 +135,7 @@ def _tls_problems(values: Mapping[str, Any]) -> list[str]:
         return [
             "inference_service_tls_client_ca needs both inference_service_tls_certificate and inference_service_tls_key"
         ]
-    if not certificate:
+    if not certificate or values["tls_keep"]:
         return []
     found = tls_problems(certificate, key, client_ca)
     names = "inference_service_tls_certificate, inference_service_tls_key, inference_service_tls_client_ca"

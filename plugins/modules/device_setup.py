@@ -119,6 +119,10 @@ options:
             description: Whether there is such a file; V(false) removes it.
             type: bool
             default: true
+          keep:
+            description: Whether a file that is there already keeps its content.
+            type: bool
+            default: false
           content:
             description: What the file holds.
             type: str

@@ -79,6 +79,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._trust",
         # What a report is, is the contract of both programs.
         "module_utils._pull.report",
+        "module_utils._enrolment.certificate",
         "plugin_utils._rollout",
         "plugin_utils._trust",
     ),

@@ -37,7 +37,7 @@ def read_certificate(content: bytes, authorities: bytes, name: str, digest: str)
         raise EnrolmentError(f"the certificate: expected one of {name}; found {certificate.subject.rfc4514_string()}")
     if fingerprint(certificate.public_key()) != digest:
         raise EnrolmentError("the certificate: it is of another key")
-    if not any(_is_issued_by(certificate, issuer) for issuer in issuers):
+    if not any(is_issued_by(certificate, issuer) for issuer in issuers):
         raise EnrolmentError("the certificate: none of the authorities signed it")
     return certificate
 
@@ -58,13 +58,20 @@ def valid_until(certificate: x509.Certificate) -> datetime.datetime:
     return _time(certificate, "not_valid_after")
 
 
+def read_crls(content: bytes) -> list[x509.CertificateRevocationList]:
+    """The revocation lists of a text in PEM, which may have several. Raises ValueError."""
+    begin = b"-----BEGIN X509 CRL-----"
+    return [x509.load_pem_x509_crl(begin + part) for part in content.split(begin)[1:]]
+
+
 def _time(certificate: Any, name: str) -> datetime.datetime:
     # The name without "_utc" is that of cryptography before version 42.
     found: datetime.datetime | None = getattr(certificate, f"{name}_utc", None)
     return found or getattr(certificate, name).replace(tzinfo=datetime.timezone.utc)
 
 
-def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether an authority with an ECDSA key signed the certificate."""
     key, algorithm = issuer.public_key(), certificate.signature_hash_algorithm
     if certificate.issuer != issuer.subject or not isinstance(key, ec.EllipticCurvePublicKey) or algorithm is None:
         return False

@@ -9,6 +9,9 @@
 Its directory has ``ca.pem``, ``ca.key`` and ``devices/<name>.pem``, the certificate that each device was given last;
 ``devices/<name>.serials`` has the numbers of all that it was given. ``revoked/<name>.pem`` is that of a device for whom
 it signs nothing any more; ``crl.pem`` is the list of all that were revoked.
+
+While one authority follows another (``succession.py``), ``ca.pem`` has both, and the first one signs; ``next.key`` is
+the key of the newer one, and ``crl.pem`` has a list of each.
 """
 
 from __future__ import annotations
@@ -17,11 +20,15 @@ import contextlib
 import datetime
 import os
 from pathlib import Path
+from typing import Any, Iterable
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.certificate import (
     is_due,
+    is_issued_by,
     read_certificate,
+    read_crls,
+    valid_from,
     valid_until,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request import (
@@ -29,6 +36,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request im
     check_name,
     fingerprint,
     read_request,
+    subject_name,
 )
 
 with contextlib.suppress(ImportError):
@@ -41,6 +49,7 @@ READER_UNIT = "edgeml reader"
 AUTHORITY_DAYS = 3650
 # A controller's clock may be behind a device's, and the other way round.
 CLOCK_SKEW = datetime.timedelta(hours=1)
+NEXT_KEY = "next.key"
 _REVOKED = "revoked"
 
 
@@ -61,11 +70,16 @@ class Authority:
         self._directory = Path(directory)
         self.pem = _read(self._directory / "ca.pem")
         try:
-            self._certificate = x509.load_pem_x509_certificate(self.pem)
-            key = serialization.load_pem_private_key(_read(self._directory / "ca.key"), None)
+            self.certificates = x509.load_pem_x509_certificates(self.pem)
+            keys = [serialization.load_pem_private_key(_read(self._directory / "ca.key"), None)]
+            if (self._directory / NEXT_KEY).exists():
+                keys.append(serialization.load_pem_private_key(_read(self._directory / NEXT_KEY), None))
         except (ValueError, TypeError) as error:
             raise EnrolmentError(f"{directory}: expected ca.pem and ca.key; {error}") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != self._certificate.public_key():
+        self._keys = [key for key in keys if isinstance(key, ec.EllipticCurvePrivateKey)]
+        self._certificate = self.certificates[0]
+        key = self._key_of(self._certificate)
+        if key is None:
             raise EnrolmentError(f"{directory}: expected the ECDSA key of ca.pem in ca.key")
         self._key = key
 
@@ -77,12 +91,8 @@ class Authority:
             raise EnrolmentError(f"{directory}: there is an authority already, and devices trust it")
         (path / "devices").mkdir(mode=0o700, parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = _sign(
-            key, subject, key.public_key(), subject, AUTHORITY_DAYS, x509.BasicConstraints(ca=True, path_length=0)
-        )
-        _write_key(path / "ca.key", key)
-        write_whole(str(path / "ca.pem"), _pem(certificate))
+        write_key(path / "ca.key", key)
+        write_whole(str(path / "ca.pem"), _pem(self_signed(key, name)))
         return cls(directory)
 
     def given(self, name: str) -> str:
@@ -125,24 +135,39 @@ class Authority:
         return known | ({x509.load_pem_x509_certificate(given.encode()).serial_number} if given else set())
 
     def _write_crl(self, serials: set[int]) -> None:
-        """Add certificates to the list. It is valid as long as the authority: it brings no news by itself, and a list
-        that had expired would keep all devices out."""
-        before = self.crl()
-        entries = list(x509.load_pem_x509_crl(before.encode())) if before else []
+        """Add certificates to the lists, one of each authority: OpenSSL refuses who is of an authority without a list.
+
+        They are valid as long as the authority: a list brings no news by itself, and one that had expired would keep
+        all devices out."""
+        entries = {entry.serial_number: entry for crl in read_crls(self.crl().encode()) for entry in crl}
         now = datetime.datetime.now(datetime.timezone.utc)
-        for serial in sorted(serials - {entry.serial_number for entry in entries}):
-            entries.append(x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build())
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(self._certificate.subject)
-            .last_update(now - CLOCK_SKEW)
-            .next_update(valid_until(self._certificate))
-            .add_extension(x509.CRLNumber(len(entries)), critical=False)
-        )
-        for entry in entries:
-            builder = builder.add_revoked_certificate(entry)
-        content = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        write_whole(str(self._directory / "crl.pem"), content.decode("ascii"))
+        for serial in sorted(serials.difference(entries)):
+            entries[serial] = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+        lists = ""
+        for certificate in self.certificates:
+            key = self._key_of(certificate)
+            if key is None:
+                continue
+            builder = (
+                x509.CertificateRevocationListBuilder()
+                .issuer_name(certificate.subject)
+                .last_update(now - CLOCK_SKEW)
+                .next_update(valid_until(certificate))
+                .add_extension(x509.CRLNumber(len(entries)), critical=False)
+            )
+            for entry in entries.values():
+                builder = builder.add_revoked_certificate(entry)
+            lists += builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode("ascii")
+        write_whole(str(self._directory / "crl.pem"), lists)
+
+    def write_crl(self) -> None:
+        """Have a list of each authority that is believed, where there is a list."""
+        issuers = [crl.issuer for crl in read_crls(self.crl().encode())]
+        if issuers and issuers != [certificate.subject for certificate in self.certificates]:
+            self._write_crl(set())
+
+    def _key_of(self, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey | None:
+        return next((key for key in self._keys if key.public_key() == certificate.public_key()), None)
 
     def is_wanted(self, name: str, digest: str, now: datetime.datetime) -> bool:
         """Whether the device has no certificate of the key with this fingerprint, or an old one."""
@@ -189,6 +214,39 @@ class Authority:
         )
         return _pem(self._issue(subject, key.public_key(), days)) + _key_text(key)
 
+    def reissue(self, before: x509.Certificate, request: bytes) -> str:
+        """A certificate for the key of a request, with the names, the uses and the lifetime of the one ``before``.
+
+        A device's certificate is kept, as ``sign`` does. Returns it in PEM. Raises EnrolmentError.
+        """
+        public_key = read_request(request).public_key()
+        days = max(1, (valid_until(before) - valid_from(before)).days)
+        uses = [use for use in before.extensions if use.oid == x509.ExtendedKeyUsage.oid]
+        client_only = [list(use.value) for use in uses] == [[ExtendedKeyUsageOID.CLIENT_AUTH]]
+        if client_only and [part.oid for part in before.subject] == [x509.NameOID.COMMON_NAME]:
+            return self._give(public_key, subject_name(before.subject), days)
+        kept = (x509.SubjectAlternativeName.oid, x509.ExtendedKeyUsage.oid, x509.KeyUsage.oid)
+        extensions = [extension for extension in before.extensions if extension.oid in kept]
+        return _pem(_sign(self._key, self._certificate, public_key, before.subject, days, extensions))
+
+    def write_reader(self, name: str, path: str, *, days: int) -> None:
+        """Have another certificate of a reader, with another key, in one file."""
+        part = f"{path}.part"
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(self.issue_reader(name, days=days))
+        os.replace(part, path)
+
+    def readers_of(self, issuer: x509.Certificate) -> dict[str, int]:
+        """The readers whose certificates an authority issued, and for how many days."""
+        found = {}
+        for path in sorted(self._directory.glob("reader-*.pem")):
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            if is_issued_by(certificate, issuer):
+                days = (valid_until(certificate) - valid_from(certificate)).days
+                found[path.stem.removeprefix("reader-")] = max(1, days)
+        return found
+
     def reader_path(self, name: str) -> Path:
         """Where the certificate of a reader is kept, with its key."""
         return self._directory / f"reader-{check_name(name)}.pem"
@@ -220,37 +278,64 @@ class Authority:
         return self._directory / _REVOKED / f"{check_name(name)}.pem"
 
     def _issue(self, subject: x509.Name, public_key: object, days: int) -> x509.Certificate:
-        constraints = x509.BasicConstraints(ca=False, path_length=None)
-        return _sign(self._key, self._certificate.subject, public_key, subject, days, constraints)
+        uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        extension = x509.Extension(uses.oid, False, uses)
+        return _sign(self._key, self._certificate, public_key, subject, days, [extension])
+
+
+def self_signed(key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate:
+    """The certificate of an authority with this key."""
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = _builder(subject, subject, key.public_key(), AUTHORITY_DAYS, identifier)
+    constraints = x509.BasicConstraints(ca=True, path_length=0)
+    return builder.add_extension(constraints, critical=True).sign(key, hashes.SHA256())
 
 
 def _sign(
     key: ec.EllipticCurvePrivateKey,
-    issuer: x509.Name,
+    issuer: x509.Certificate,
     public_key: object,
     subject: x509.Name,
     days: int,
-    constraints: x509.BasicConstraints,
+    extensions: Iterable[x509.Extension[Any]],
 ) -> x509.Certificate:
+    """A certificate of no authority, which does not outlive its issuer."""
+    # What OpenSSL finds the issuer by.
+    try:
+        identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = _builder(subject, issuer.subject, public_key, days, identifier, valid_until(issuer))
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    for extension in extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(key, hashes.SHA256())
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: object,
+    days: int,
+    identifier: x509.SubjectKeyIdentifier,
+    latest: datetime.datetime | None = None,
+) -> x509.CertificateBuilder:
     if not isinstance(public_key, ec.EllipticCurvePublicKey):
         raise TypeError(f"public_key: expected a key on an elliptic curve; found {type(public_key).__name__}")
     now = datetime.datetime.now(datetime.timezone.utc)
-    builder = (
+    end = now + datetime.timedelta(days=days)
+    return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(constraints, critical=True)
+        .not_valid_after(end if latest is None else min(end, latest))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
     )
-    if not constraints.ca:
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
-        builder = builder.add_extension(usage, critical=False)
-    return builder.sign(key, hashes.SHA256())
 
 
 def _pem(certificate: x509.Certificate) -> str:
@@ -263,7 +348,8 @@ def _key_text(key: ec.EllipticCurvePrivateKey) -> str:
     ).decode("ascii")
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Write a key to a new file that its owner alone reads."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="ascii") as file:
         file.write(_key_text(key))

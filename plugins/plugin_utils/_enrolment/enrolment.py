@@ -75,12 +75,7 @@ class Enrolment:
             before = _described(content_before)
         self._before[f"reader {name}"], self._after[f"reader {name}"] = before, f"another key, for {self._days} days"
         if not self._check_mode:
-            content = self._authority.issue_reader(name, days=self._days)
-            part = f"{path}.part"
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w", encoding="ascii") as file_of_key:
-                file_of_key.write(content)
-            os.replace(part, path)
+            self._authority.write_reader(name, path, days=self._days)
         return True
 
     def sign_request(self, name: str, request: str, replace: bool) -> dict[str, Any]:

@@ -223,14 +223,15 @@ class Verifier:
 
 def _revoked_serials(path: str, authorities: Sequence[x509.Certificate]) -> frozenset[int]:
     """The serial numbers of a revocation list. Raises ArgumentError for one that none of the authorities signed."""
-    from cryptography import x509
+    from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.certificate import read_crls
 
     try:
         with open(path, "rb") as file:
-            crl = x509.load_pem_x509_crl(file.read())
-        # The type names keys that cannot sign certificates, too; those of authorities can.
-        if not any(crl.is_signature_valid(authority.public_key()) for authority in authorities):  # type: ignore[arg-type]
+            # While one authority follows another, there is a list of each.
+            crls = read_crls(file.read())
+        keys: list[Any] = [authority.public_key() for authority in authorities]
+        if not crls or not all(any(crl.is_signature_valid(key) for key in keys) for crl in crls):
             raise ValueError("none of the authorities in ca_file signed it")
     except (OSError, ValueError, TypeError) as error:
         raise ArgumentError(f"rollout_pull: crl_file: {path}: expected the authority's crl.pem; {error}") from error
-    return frozenset(entry.serial_number for entry in crl)
+    return frozenset(entry.serial_number for crl in crls for entry in crl)

@@ -48,6 +48,7 @@ _OWNERSHIP = {
 _FILE = {
     "path": _TEXT,
     "present": {"type": "bool", "default": True},
+    "keep": {"type": "bool", "default": False},
     "content": {"type": "str"},
     "template": {"type": "str"},
     **_OWNERSHIP,

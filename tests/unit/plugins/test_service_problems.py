@@ -31,6 +31,7 @@ VALUES: dict[str, Any] = {
     "share": False,
     "tls_certificate": "",
     "tls_client_ca": "",
+    "tls_keep": False,
     "tls_key": "",
 }
 

@@ -60,7 +60,15 @@ class Place:
         return setup.changes
 
     def file(self, name: str, content: str = "", **more: Any) -> dict[str, Any]:
-        default = {"present": True, "mode": "0640", "secret": False, "validate": [], "restarts": "", "reloads": ""}
+        default = {
+            "present": True,
+            "keep": False,
+            "mode": "0640",
+            "secret": False,
+            "validate": [],
+            "restarts": "",
+            "reloads": "",
+        }
         owner = {"owner": OWNER, "group": GROUP}
         return {"path": str(self.root / name), "content": content, **default, **owner, **more}
 

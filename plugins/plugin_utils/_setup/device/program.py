@@ -190,6 +190,7 @@ class Setup:
         self,
         path: str,
         present: bool,
+        keep: bool,
         content: str,
         owner: str,
         group: str,
@@ -200,12 +201,15 @@ class Setup:
     ) -> None:
         """Have a file with this content, owner, group and mode, or none.
 
+        With ``keep``, one that is there keeps its content.
         If it changed, the units named are restarted, or reloaded, when their turn comes.
         """
         before = describe(path)
         after = f"file {owner}:{group} {mode}" if present else "absent"
         old = read_file(path) if before.startswith("file ") else None
         new = content.encode() if present else None
+        if keep and present and old is not None:
+            new = old
         if before == after and old == new:
             return
         if before.startswith("directory "):

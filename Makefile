@@ -222,6 +222,10 @@ arm-machine: SUITE := bookworm
 arm-machine: ## prove on a whole emulated ARM machine, with a kernel of its own, what containers cannot show
 	@tools/arm-machine --suite $(SUITE)
 
+.PHONY: mcu
+mcu: ## update emulated microcontrollers: good and bad images, a bad line, 1,000 power cuts, fuzzed parsers
+	@tools/mcu
+
 .PHONY: balena
 balena: ## build and run the services of examples/balena by the Docker Engine, with the update lock during a trial
 	@tools/balena

@@ -38,8 +38,8 @@ def manufacture(build: Path, flash: Path, firmware: Path, model: Path | None = N
 def command(build: Path, flash: Path, serial: str, cut: int = 0, seed: int = 0) -> list[str]:
     """The command of a microcontroller. `serial`: where its line is, as QEMU's -serial has it, unix:PATH for a socket.
 
-    `cut`: the operation of the flash's life, a word programmed or a sector erased, in the middle of which the power goes
-    off (0: none); `seed` decides which bits of it are done.
+    `cut`: the operation of the flash's life, a word programmed or a sector erased, in the middle of which the power
+    goes off (0: none); `seed` decides which bits of it are done.
     """
     if serial.startswith("unix:"):
         serial += ",server=on,wait=off"

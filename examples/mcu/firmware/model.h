@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //
 // An interpreter of int8 models in TensorFlow Lite's format. Its results are those of TensorFlow Lite's reference kernels,
-// bit for bit. The model is read where it is and not trusted: every offset, size and index is checked before it is used.
+// bit for bit. The model is read where it is, and not trusted: every offset, size and index is checked when it is loaded.
 #ifndef MODEL_H
 #define MODEL_H
 
@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fixed_point.h"
 #include "image.h"
 
 #define MODEL_DIMENSIONS 4U
@@ -22,30 +23,28 @@
 // The operators there are, by the schema's names; the list ends with NULL.
 extern const char *const model_operators[];
 
-enum tensor_kind {
-    TENSOR_INT8,
-    TENSOR_INT32,
-};
-
 struct tensor {
-    enum tensor_kind kind;
-    uint32_t rank;
+    bool wide; // int32 instead of int8
+    uint8_t rank;
+    uint8_t producer; // the step that computes it; NO_TENSOR: none does
+    uint8_t last_step; // that needs it
     int32_t shape[MODEL_DIMENSIONS];
     uint32_t elements;
     float scale; // of all of it, or of its first channel
     int32_t zero_point;
-    const uint8_t *scales; // little-endian float32, one for each of `channels`
-    uint32_t channels;
+    uint32_t channels;      // that have a scale of their own
+    const uint8_t *scales;  // little-endian float32, one for each channel
     const uint8_t *content; // of a constant, within the model; NULL: it is computed
-    uint8_t *data;          // within the arena, of one that is computed
-    uint8_t first_step;     // that writes it, and the last one that reads it
-    uint8_t last_step;
-    bool live;
+    uint32_t place;         // of one that is computed, in the arena
 };
+
+struct step;
+struct model;
+typedef void kernel(struct model *model, const struct step *step);
 
 // One operator of the model, with all that can be computed before there is an input.
 struct step {
-    uint8_t operator_index; // in model_operators
+    kernel *run;
     uint8_t inputs[MODEL_STEP_INPUTS];
     uint8_t output;
     int32_t stride[2]; // rows, columns; so are the following
@@ -54,16 +53,14 @@ struct step {
     int32_t padding[2]; // above, left
     int32_t least;      // what the activation function lets through
     int32_t most;
-    int32_t *multipliers; // of each output channel, with its shift: in the arena
-    int32_t *shifts;
     uint32_t channels;
-    int32_t beta_multiplier; // Softmax
-    int32_t beta_shift;
-    int32_t least_difference;
+    uint32_t multipliers; // of each channel: struct multiplier, at this place in the arena
+    struct softmax softmax;
 };
 
 struct model {
     bool loaded;
+    uint8_t *arena;
     uint32_t arena_needed; // bytes; known also if it is more than there is
     uint8_t input;
     uint8_t output;

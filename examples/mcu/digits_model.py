@@ -4,8 +4,8 @@
 """Make int8 models for microcontrollers from the digits models of examples/digits/repository.
 
 Writes per version OUT/VERSION.tflite, and OUT/VERSION.npz with `inputs` (int8), `expected` (int8, by TensorFlow Lite
-Micro), `labels` and `probabilities` (of the ONNX model in single precision). Ranges are those of half of the probe set's
-images; the other half judges the result, which is printed.
+Micro), `labels` and `probabilities` (of the ONNX model in single precision). Ranges are those of half of the probe
+set's images; the other half judges the result, which is printed.
 """
 
 from __future__ import annotations

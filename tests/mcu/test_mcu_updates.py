@@ -10,19 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Images
-from microcontrollers import (
-    FIRMWARE,
-    IMAGE,
-    MAP,
-    MODEL,
-    OS,
-    READ,
-    WRITE,
-    Microcontroller,
-    RefusedError,
-    sign,
-    sign_model,
-)
+from microcontrollers import FIRMWARE, IMAGE, MAP, MODEL, OS, Microcontroller, RefusedError, sign, sign_model
+from smp_line import READ, WRITE
 
 BAD_STATE, NO_ENTRY, CORRUPT, INVALID, NO_MEMORY = 6, 5, 9, 3, 2
 

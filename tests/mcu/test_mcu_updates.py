@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Images
+from mcu_images import Images
 from microcontrollers import FIRMWARE, IMAGE, MAP, MODEL, OS, Microcontroller, RefusedError, sign, sign_model
 from smp_line import READ, WRITE
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcu_images import Images
@@ -151,7 +152,7 @@ def test_upload_of_another_file_begins_anew(device: Microcontroller, images: Ima
 
 def test_requests_that_make_no_sense_are_answered_by_codes(device: Microcontroller, images: Images) -> None:
     content = images.new_model.read_bytes()
-    cases = [
+    cases: list[tuple[int, int, dict[str, Any], int]] = [
         (IMAGE, 1, {"off": 0, "data": content[:64]}, INVALID),  # no length
         (IMAGE, 1, {"off": 0, "data": bytes(64), "len": 64}, INVALID),  # no image
         (IMAGE, 1, {"off": 0, "data": content[:64], "len": 64, "image": 2}, INVALID),

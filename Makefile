@@ -210,7 +210,7 @@ formats: ## have model-signing verify an exported release, and CycloneDX's valid
 	@tools/formats
 
 .PHONY: watch
-watch: ## deliver an alert by a real Prometheus and a real Alertmanager to a webhook
+watch: ## deliver an alert by a real Prometheus and Alertmanager; forward metrics to a real VictoriaMetrics after a day without
 	@tools/watch
 
 .PHONY: ci-templates

@@ -63,6 +63,14 @@ CASES: Mapping[str, Case] = {
         "edgeml_expiry_timestamp_seconds", {**_EDGE, "of": "server_certificate"}, str(13 * 86400), _LATER
     ),
     "EdgemlPullProblem": _gauge("edgeml_pull_problem", _EDGE, "1", "0"),
+    "EdgemlForwardSilent": Case(
+        "40m",
+        _EDGE,
+        {f"edgeml_forward_queued_batches{{{_OF}}}": "0x10 _x60"},
+        {f"edgeml_forward_queued_batches{{{_OF}}}": "0x10 _x10 0x60"},
+    ),
+    "EdgemlForwardLoses": _gauge("edgeml_forward_aside_batches", _EDGE, "1", "0"),
+    "EdgemlClockWrong": _gauge("edgeml_forward_clock_error_seconds", _EDGE, "-61", "59"),
     "EdgemlServiceDown": Case(
         "10m",
         {**_EDGE, "job": "edgeml-server"},

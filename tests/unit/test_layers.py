@@ -46,6 +46,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._device",
         "module_utils._pull.memory",
     ),
+    # What is forwarded is what is watched; a device that reaches nobody tries less often, as one that pulls.
+    "module_utils._forward": (
+        "module_utils._common",
+        "module_utils._device",
+        "module_utils._pull.backoff",
+        "module_utils._watch",
+    ),
     # Presence and telemetry of a device, and its triggers.
     "module_utils._mqtt": ("module_utils._common", "module_utils._device.describe", "module_utils._device.request"),
     # What a device is asked and what it answers is the contract of both programs.

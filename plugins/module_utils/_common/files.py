@@ -12,9 +12,10 @@ Every write is staged beside its target, fsynced (file and directory) and put in
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
-from typing import Any
+from typing import Any, Iterator
 
 from .errors import with_path
 
@@ -93,6 +94,22 @@ def write_whole(path: str, text: str) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+@contextlib.contextmanager
+def hold_directory(path: str) -> Iterator[bool]:
+    """Hold a directory as long as the block lasts; yields False where another process does. Raises OSError where there
+    is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
 
 
 def fsync_directory(path: str) -> None:

@@ -16,15 +16,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import time
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, ContextManager, Mapping, NamedTuple
 
 from .._common.errors import StoreError
-from .._common.files import DurableTree, remove_file
+from .._common.files import DurableTree, hold_directory, remove_file
 from .._common.records import as_document, build
 
 QUEUED_MAX = 64
@@ -65,19 +63,9 @@ class Memory:
         """The path of something in the directory."""
         return os.path.join(self.root, *parts)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self) -> ContextManager[bool]:
         """Hold the directory; yields False where another poll does. Raises OSError where there is none."""
-        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-        finally:
-            os.close(descriptor)
+        return hold_directory(self.root)
 
     def state(self) -> PullState:
         """What was done last. Raises StoreError for a file that is damaged."""

@@ -80,6 +80,23 @@ DEVICE_METRICS: tuple[Metric, ...] = (
     gauge("edgeml_temperature_celsius", "degrees Celsius", "Temperature of a sensor of the board.", "sensor"),
     gauge("edgeml_throttled", "0 or 1", "1 while the board slows itself down, by cause.", "cause"),
     gauge("edgeml_power_watts", "watts", "Power that a sensor of the board measures.", "sensor"),
+    gauge("edgeml_forward_queued_batches", "batches", "Minutes that are recorded and not known to be stored."),
+    gauge(
+        "edgeml_forward_aside_batches",
+        "batches",
+        "Recorded minutes that are kept and not sent: of a time that nobody knows, or not stored by the receiver.",
+    ),
+    Metric(
+        "edgeml_forward_lost_batches_total",
+        "counter",
+        "batches",
+        "Recorded minutes that had to make room for newer ones, or were damaged, since the device started.",
+    ),
+    gauge(
+        "edgeml_forward_clock_error_seconds",
+        "seconds",
+        "By how much the device's clock is ahead of the receiver's.",
+    ),
 )
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 

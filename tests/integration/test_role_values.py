@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,19 @@ RENDERED = {
         "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-site-cache.conf') }}",
         "allow_unprotected": "{{ __site_cache_values.allow_unprotected }}",
     },
+    "telemetry": {
+        "problems": "{{ __telemetry_device_problems + __telemetry_server_problems }}",
+        "timer": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-forward.timer') }}",
+        "forward": "{{ __telemetry_forward_config }}",
+        "exporter": "{{ __telemetry_exporter_arguments }}",
+        "prometheus": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/prometheus.yml.j2') }}",
+        "alertmanager": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/alertmanager.yml.j2') }}",
+        "targets": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/server.json') }}",
+        "exporters": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/device.json') }}",
+        "front": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-telemetry.conf') }}",
+        "dashboards": "{{ __telemetry_grafana.files | map(attribute='path') }}",
+        "rules": "{{ __telemetry_rules }}",
+    },
 }
 TEXTS: dict[str, dict[str, str]] = {
     "container_runtime": {
@@ -85,6 +99,20 @@ TEXTS: dict[str, dict[str, str]] = {
         "site_cache_allow_unprotected": "no",
         "site_cache_bytes_per_second": "0",
         "site_cache_days": "7",
+    },
+    "telemetry": {
+        "telemetry_allow_unprotected": "yes",
+        "telemetry_forward_seconds": "300",
+        "telemetry_forward_url": "https://watch.example:8444",
+        "telemetry_forward_batches": "100",
+        "telemetry_server_group": "all",
+        "telemetry_server_scrape_seconds": "5",
+        "telemetry_server_scrape_username": "prometheus",
+        "telemetry_server_controllers": "controller.example:9100",
+        "telemetry_server_page_url": "https://pager.example/hook",
+        "telemetry_server_store": "true",
+        "telemetry_server_dashboards": "/etc/grafana/dashboards",
+        "telemetry_server_authority_directory": "/nowhere",
     },
 }
 
@@ -164,6 +192,39 @@ def test_what_a_device_in_pull_mode_gets_as_text_is_in_its_place(rendered: dict[
     broker = rendered["mqtt_broker"]
     assert "listener 9883 0.0.0.0\n" in broker["config"]
     assert "pattern write edgeml/hall/devices/%u/telemetry\n" in broker["acl"]
+
+
+def test_what_watches_gets_its_configuration(rendered: dict[str, Any], tmp_path: Path) -> None:
+    found = rendered["telemetry"]
+    assert found["problems"] == []
+    assert "OnCalendar=*-*-* *:00/5:00\nRandomizedDelaySec=300\n" in found["timer"]
+    assert (found["forward"]["batches_max"], found["forward"]["ca_file"]) == (100, None)
+    assert found["exporter"] == ["--web.listen-address=0.0.0.0:9100"]
+    prometheus = yaml.safe_load(found["prometheus"])
+    assert (prometheus["global"]["scrape_interval"], prometheus["global"]["scrape_timeout"]) == ("5s", "5s")
+    assert prometheus["remote_write"] == [{"url": "http://127.0.0.1:8428/api/v1/write"}]
+    assert [job["job_name"] for job in prometheus["scrape_configs"]] == [
+        "edgeml-server",
+        "edgeml-device",
+        "edgeml-controller",
+    ]
+    assert prometheus["scrape_configs"][0]["basic_auth"]["username"] == "prometheus"
+    assert prometheus["scrape_configs"][2]["static_configs"] == [{"targets": ["controller.example:9100"]}]
+    for targets, port in (("targets", 8080), ("exporters", 9100)):
+        (first, *_others) = json.loads(found[targets])
+        assert first == {
+            "targets": [f"container_runtime:{port}"],
+            "labels": {"__scheme__": "http", "device": "container_runtime"},
+        }
+    alertmanager = yaml.safe_load(found["alertmanager"])
+    assert [receiver["name"] for receiver in alertmanager["receivers"]] == ["nobody", "page", "ticket"]
+    assert alertmanager["receivers"][1]["webhook_configs"][0]["url"] == "https://pager.example/hook"
+    assert "    listen 0.0.0.0:8444 ssl;\n" in found["front"]
+    assert found["dashboards"][0] == "/etc/grafana/dashboards/edgeml-fleet.json"
+    assert yaml.safe_load(found["rules"])["groups"]
+    # What the program itself says.
+    (tmp_path / "prometheus.yml").write_text(found["prometheus"])
+    subprocess.run(["promtool", "check", "config", "--syntax-only", tmp_path / "prometheus.yml"], check=True)
 
 
 def test_lists_and_numbers_as_text_are_lists_and_numbers(rendered: dict[str, Any]) -> None:

@@ -54,9 +54,16 @@ def test_the_service_is_exposed_to_little(units: Path) -> None:
     assert float(level) < EXPOSURE_MAX
 
 
-@pytest.mark.parametrize("name", ["edgeml-metrics.service"])
-def test_a_unit_of_the_device_is_exposed_to_little(name: str) -> None:
-    path = UNITS.parents[1] / "roles/inference_service/files/device/systemd" / name
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "inference_service/files/device/systemd/edgeml-metrics.service",
+        "telemetry/templates/edgeml-forward.service",
+        "telemetry/templates/edgeml-vmalert.service",
+    ],
+)
+def test_a_unit_of_the_roles_is_exposed_to_little(unit: str) -> None:
+    path = UNITS.parents[1] / "roles" / unit
     (level,) = re.findall(
         r"Overall exposure level for \S+: (\S+)", analyze("security", "--offline=yes", "--no-pager", path)
     )

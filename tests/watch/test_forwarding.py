@@ -46,8 +46,9 @@ def receiver(tmp_path: Path) -> Iterator[VictoriaMetrics]:
 class MeasuredDevice(ForwardingDevice):
     """A device with a server whose metrics differ each minute."""
 
-    def __init__(self, directory: Path, receiver: VictoriaMetrics, hours: float, **config: object) -> None:
-        super().__init__(directory, receiver.url, SimulatedClock(now_ms() - round(hours * HOUR_MS)), **config)
+    def __init__(self, directory: Path, receiver: VictoriaMetrics, hours: float, *, batches_max: int = 10_080) -> None:
+        clock = SimulatedClock(now_ms() - round(hours * HOUR_MS))
+        super().__init__(directory, receiver.url, clock, batches_max=batches_max)
         self._server = FakeServer(self.config.server)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._minute = 0

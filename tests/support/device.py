@@ -141,11 +141,12 @@ class Device:
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir()
 
-    def start_server(self, model: str | None = None) -> None:
-        """Start the inference server and wait until it answers, and serves ``model`` if given."""
+    def start_server(self, model: str | None = None, **settings: Any) -> None:
+        """Start the inference server and wait until it answers, and serves ``model`` if given. ``settings``: more of
+        its configuration."""
         config = self.directory / "server.json"
-        settings = {"store": "/var/lib/edgeml/store", "socket": "/run/edgeml/server.sock", "listen_port": self.port}
-        config.write_text(json.dumps(settings))
+        usual = {"store": "/var/lib/edgeml/store", "socket": "/run/edgeml/server.sock", "listen_port": self.port}
+        config.write_text(json.dumps({**usual, **settings}))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.enter(), sys.executable, "-m", "edgeml_server", "--config", str(config)],
@@ -188,8 +189,12 @@ class Device:
 
     def ask(self, model: str, **tensor: Any) -> int:
         """Ask the server as its clients do, unlike ``server``, whose questions are no traffic; return the status."""
-        body = json.dumps({"inputs": [tensor]}).encode()
-        request = f"POST /v2/models/{model}/infer HTTP/1.1"
+        return self.post(f"/v2/models/{model}/infer", {"inputs": [tensor]})
+
+    def post(self, path: str, document: Any) -> int:
+        """Send the server a document as its clients do; return the status."""
+        body = json.dumps(document).encode()
+        request = f"POST {path} HTTP/1.1"
         head = "\r\n".join((request, "Host: x", "Connection: close", f"Content-Length: {len(body)}", "", ""))
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(self.server.address)

@@ -320,6 +320,7 @@ class LedgerOptions(_Options):
     ledger: str = field(default="~/.local/state/edgeml/rollouts", metadata=_is(TEXT))
     device_class_variables: list[str] = field(default_factory=lambda: ["device_class"], metadata=_is(TEXTS))
     pull: dict[str, Any] = field(default_factory=dict, metadata=_is(mapping(PULL)))
+    label_days: float = field(default=7, metadata=_is(number(0)))
     evidence_key: str = field(default="", metadata=_is(TEXT))
 
     @property

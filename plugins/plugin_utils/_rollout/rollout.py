@@ -104,6 +104,30 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class LabelAnalysis:
+    """One verdict on a rollout that had passed, by the ``labels`` that had come by then, with the gate's findings."""
+
+    time: str
+    verdict: Verdict
+    labels: int
+    findings: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> LabelAnalysis:
+        """Read it. Raises TypeError, ValueError or KeyError."""
+        return cls(
+            time=str(document["time"]),
+            verdict=Verdict(document["verdict"]),
+            labels=whole_number(document["labels"], "labels"),
+            findings=tuple(document.get("findings") or ()),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        return {**vars(self), "verdict": self.verdict.value, "findings": [dict(finding) for finding in self.findings]}
+
+
+@dataclass(frozen=True)
 class Wave:
     """A wave that has begun.
 
@@ -157,7 +181,8 @@ class Wave:
 class Rollout:
     """One attempt to roll one release out, as the ledger keeps it.
 
-    ``settings`` are the options that it is judged by; ``devices`` one row for each device, once it has ended.
+    ``settings`` are the options that it is judged by; ``devices`` one row for each device, once it has ended;
+    ``labels`` what labels said that came after it had passed.
     """
 
     model: str
@@ -173,6 +198,7 @@ class Rollout:
     ended: str | None = None
     waves: tuple[Wave, ...] = ()
     devices: tuple[Mapping[str, Any], ...] = ()
+    labels: tuple[LabelAnalysis, ...] = ()
 
     @property
     def id(self) -> str:
@@ -202,6 +228,7 @@ class Rollout:
                 ended=document.get("ended"),
                 waves=tuple(Wave.from_dict(wave) for wave in document.get("waves") or ()),
                 devices=tuple(document.get("devices") or ()),
+                labels=tuple(LabelAnalysis.from_dict(item) for item in document.get("labels") or ()),
             )
         except KeyError as error:
             raise RolloutError(f"{error.args[0]} is missing") from error
@@ -226,6 +253,7 @@ class Rollout:
             "ended": self.ended,
             "waves": [wave.to_dict() for wave in self.waves],
             "devices": [dict(row) for row in self.devices],
+            "labels": [analysis.to_dict() for analysis in self.labels],
         }
 
     # ---- its course ----
@@ -249,7 +277,13 @@ class Rollout:
             )
         plan = self.plan.merged_with(found.plan)
         return dataclasses.replace(
-            self, plan=plan, began=found.began, waves=found.waves, devices=found.devices, state=State.RUNNING
+            self,
+            plan=plan,
+            began=found.began,
+            waves=found.waves,
+            devices=found.devices,
+            labels=found.labels,
+            state=State.RUNNING,
         )
 
     def wave(self, number: int) -> Wave | None:
@@ -293,6 +327,10 @@ class Rollout:
             )
         )
 
+    def with_labels_judged(self, analysis: LabelAnalysis) -> Rollout:
+        """Return the rollout with one more analysis of the labels that came after it had passed."""
+        return dataclasses.replace(self, labels=(*self.labels, analysis))
+
     def closed(self, state: State, why: str, devices: Iterable[Mapping[str, Any]] = ()) -> Rollout:
         """Return the rollout at its end, or where it pauses. Without ``devices`` it keeps those that it has."""
         rows = tuple(dict(row) for row in devices) or self.devices
@@ -308,7 +346,8 @@ class Rollout:
     @property
     def steps(self) -> int:
         """How many steps it has made: waves that began, verdicts on them, and its end. Grows while a run is at work."""
-        return sum(1 + len(wave.analyses) for wave in self.waves) + (self.state is not State.RUNNING)
+        ended = self.state is not State.RUNNING
+        return sum(1 + len(wave.analyses) for wave in self.waves) + ended + len(self.labels)
 
     def progress(self) -> dict[str, Any]:
         """Return where it is, as JSON's types, for those who watch it."""

@@ -152,6 +152,11 @@ class Reconciliation:
             document.get("withdrawn") or {},
         )
 
+    @property
+    def hosts(self) -> list[str]:
+        """The devices that are called."""
+        return list(self.calls)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
         return {
@@ -186,13 +191,44 @@ class Rollback:
         fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
         return cls(**{**fields, "revert": tuple(document["revert"]), "pulled": tuple(document["pulled"])})
 
+    @property
+    def hosts(self) -> list[str]:
+        """The devices that go back."""
+        return list(self.revert)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {"kind": self.kind, **fields, "revert": list(self.revert), "pulled": list(self.pulled)}
 
 
-AnyRun = Union[Run, Reconciliation, Rollback]
+@dataclass(frozen=True)
+class LabelReading:
+    """Which models each device is asked for labels of. ``problems``: the rollouts that labels have failed."""
+
+    kind: ClassVar[str] = "labels"
+
+    process: int
+    models: Mapping[str, Sequence[str]]
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> LabelReading:
+        """Read what ``to_dict`` returned."""
+        return cls(int(document["process"]), document["models"], tuple(document["problems"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        models = {host: list(names) for host, names in self.models.items()}
+        return {"kind": self.kind, "process": self.process, "models": models, "problems": list(self.problems)}
+
+    @property
+    def hosts(self) -> list[str]:
+        """The devices that are asked."""
+        return list(self.models)
+
+
+AnyRun = Union[Run, Reconciliation, Rollback, LabelReading]
 
 
 def _named(names: Sequence[str]) -> str:

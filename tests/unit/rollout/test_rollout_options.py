@@ -87,6 +87,7 @@ AS_TEXT: dict[str, tuple[Any, str]] = {
     "rollout_approve_after": ([1, 2], "1,2"),
     "rollout_approved": (1, "1"),
     "rollout_plan_only": (False, "false"),
+    "rollout_label_days": (3.0, "3"),
     "rollout_plan_page": ("plan.html", "plan.html"),
     "rollout_reason": ("better", "better"),
     "rollout_approved_by": ("ann", "ann"),

@@ -161,7 +161,8 @@ def _error_rate(groups: Groups, limits: Limits) -> list[Result]:
     ]
 
 
-def _live_accuracy(groups: Groups, limits: Limits) -> list[Result]:
+def live_accuracy(groups: Groups, limits: Limits) -> list[Result]:
+    """Compare the labels that came back."""
     if limits.live_accuracy_drop_max is None:
         return []
     proportions = Proportions(groups, counted_wrong_labels)
@@ -211,7 +212,7 @@ def _memory(groups: Groups, limits: Limits) -> list[Result]:
 
 _COMPARISONS: tuple[Callable[[Groups, Limits], list[Result]], ...] = (
     _error_rate,
-    _live_accuracy,
+    live_accuracy,
     _latency,
     _drift,
     _shadow,

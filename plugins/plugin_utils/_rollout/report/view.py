@@ -74,6 +74,7 @@ def view_of(ledger: Mapping[str, Any]) -> dict[str, Any]:
         "groups": _groups(devices),
         "settings": _settings(ledger),
         "sights": _sights(ledger),
+        "labels": _label_rows(ledger),
     }
 
 
@@ -196,6 +197,20 @@ def _sights(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {"heading": power.heading(wave), "rows": power.rows(wave.found)}
         for wave in map(power.WaveSight.from_dict, ledger.get("power") or ())
+    ]
+
+
+def _label_rows(ledger: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What labels said that came after the rollout had passed."""
+    return [
+        {
+            "time": str(analysis.get("time")),
+            "verdict": str(analysis.get("verdict")),
+            "tone": tone_of(analysis.get("verdict")),
+            "labels": number_text(analysis.get("labels") or 0),
+            "reason": "; ".join(str(finding.get("reason")) for finding in analysis.get("findings") or ()),
+        }
+        for analysis in ledger.get("labels") or ()
     ]
 
 

@@ -16,7 +16,12 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation, Rollback, Run
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import (
+    LabelReading,
+    Reconciliation,
+    Rollback,
+    Run,
+)
 
 from .scene import SOAKED, Result, Scene, StepError, current_rollout, current_run
 
@@ -53,7 +58,7 @@ def collect(scene: Scene, purpose: str) -> Result:
     """
     run = current_run(scene)
     nothing: Result = {"published": 0, "missing": [], "answered": 0}
-    if isinstance(run, Reconciliation) or not run.pulled:
+    if isinstance(run, (Reconciliation, LabelReading)) or not run.pulled:
         return nothing
     if isinstance(run, Rollback):
         return _ask(scene, run.pulled, run.model, _rollback_question(run), None)

@@ -27,6 +27,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import R
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 from . import pulling
+from .labels import late_failures
 from .scene import RECONCILED, Result, Scene, hold_lock, noted, whole_fleet, wrong_devices
 
 _EMPTY = "rollout_ledger: {}: no rollout is known here, so nothing is known of what a device should serve"
@@ -57,7 +58,11 @@ def wanted(scene: Scene) -> Result:
     taking_part = [host for host, item in waves.read_hosts(described).items() if item.left_out is None]
     wrong = wrong_devices(scene, {host: hosts[host] for host in taking_part})
     taking_part = [host for host in taking_part if host not in wrong]
-    problems = [*found.damaged.values(), *(f"{host}: {problem}" for host, problem in wrong.items())]
+    problems = [
+        *late_failures(scene),
+        *found.damaged.values(),
+        *(f"{host}: {problem}" for host, problem in wrong.items()),
+    ]
     pulled = set(pulling.pulled_hosts(scene, taking_part))
     if pulled:
         # They bring themselves there, by what is published.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from . import begin_wave, close, fleet, judge, plan, power, pulling, reconcile, rollback, soak, stop
+from . import begin_wave, close, fleet, judge, labels, plan, power, pulling, reconcile, rollback, soak, stop
 from .scene import Result
 
 STEPS: dict[str, Callable[..., Result]] = {
@@ -26,6 +26,8 @@ STEPS: dict[str, Callable[..., Result]] = {
     "judge": judge.judge,
     "stop": stop.stop,
     "close": close.close,
+    "open_verdicts": labels.open_verdicts,
+    "judge_labels": labels.judge_labels,
     "wanted": reconcile.wanted,
     "withdrawn": reconcile.withdrawn,
     "presence": pulling.presence,

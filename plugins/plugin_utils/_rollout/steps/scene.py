@@ -18,7 +18,13 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions im
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions, RolloutOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, rollout_id
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import AnyRun, Reconciliation, Rollback, Run
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import (
+    AnyRun,
+    LabelReading,
+    Reconciliation,
+    Rollback,
+    Run,
+)
 
 # What the tasks of the role register.
 SWAP = "__rollout_swap"
@@ -87,8 +93,7 @@ def noted(run: AnyRun, scene: Scene) -> Result:
         closing = hosts if run.options.plan_only else list(run.revert) or hosts[:1]
         call = {**release_call(run.options), "reason": "; ".join(run.problems)}
     else:
-        call = {}
-        hosts = list(run.calls if isinstance(run, Reconciliation) else run.revert)
+        call, hosts = {}, run.hosts
         sizes, closing = [len(hosts)], hosts
     idle = not hosts and not (isinstance(run, Reconciliation) and run.problems)
     # A play needs a host, also where none has anything to do.
@@ -121,7 +126,7 @@ def current_run(scene: Scene) -> AnyRun:
             "leave out what the rest stands on"
         )
     readers: dict[str, Callable[[Mapping[str, Any]], AnyRun]] = {
-        kind.kind: kind.from_dict for kind in (Run, Reconciliation, Rollback)
+        kind.kind: kind.from_dict for kind in (Run, Reconciliation, Rollback, LabelReading)
     }
     return readers[document["kind"]](document)
 

@@ -9,6 +9,9 @@ make_venv() {
         say "up to date"
         return
     fi
+    # What a link leads to belongs to another clone, and would be emptied.
+    [ ! -L .venv ] || die ".venv is a link to $(readlink .venv), whose packages are not those of requirements-dev.txt" \
+        "remove the link, or bring what it leads to up to date there"
     say "about 130 packages, 600 MB on disk: about a minute (log: $logs/venv.log)"
     rm -f "$stamp"
     "$python" -m venv --clear .venv

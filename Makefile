@@ -243,6 +243,11 @@ pull: ## roll out to devices of this machine's own architecture of which half pu
 pull-arm: ## the same on emulated ARM devices
 	$(MOLECULE) test --scenario-name pull
 
+.PHONY: patch
+patch: FLEET := native
+patch: ## patch devices by snapshots of packages: a slow one, one that fails, a full disk, power cut in the middle of dpkg
+	$(MOLECULE) test --scenario-name patch
+
 .PHONY: supervisor
 supervisor: ## provision a device without systemd, whose first process is Supervisor; kill and stop its server
 	$(MOLECULE) test --scenario-name supervisor

@@ -100,7 +100,7 @@ def schema() -> dict[str, Any]:
     }
     variant = {
         "name": about(NAME, "names it in results and messages"),
-        "format": about(NAME, "what the server reads: onnx, tflite, ncnn; of an image oci"),
+        "format": about(NAME, "what the server reads: onnx, tflite, ncnn; of an image oci, of packages deb"),
         "architectures": about(list_of(NAME, manifest.VARIANTS_MAX), "as uname -m says"),
         "runtime": about(
             object_of({"name": NAME, "minimum": about(NAME, "the oldest version")}, ["name", "minimum"]),
@@ -126,7 +126,7 @@ def schema() -> dict[str, Any]:
         "schema": about({"const": manifest.SCHEMA, "type": "integer"}, "the version of this form"),
         "kind": about(
             or_null({"type": "string", "enum": list(KINDS)}),
-            "what the release is: model, unless it says otherwise, or image",
+            "what the release is: model, unless it says otherwise, image, or packages",
         ),
         "model": about({**NAME, "not": {"enum": sorted(RESERVED_MODELS)}}, "the model's name"),
         "version": about(NAME, "the release's version"),

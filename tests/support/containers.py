@@ -110,18 +110,18 @@ class ContainerController:
         """Roll a version out."""
         return self.finish(self.start_rollout(version, **variables))
 
-    def ledger(self, version: str) -> dict[str, Any]:
-        """The ledger of a version's first attempt."""
-        found: dict[str, Any] = json.loads((self.directory / f"ledger/digits-{version}-1.json").read_text())
+    def ledger(self, version: str, model: str = "digits") -> dict[str, Any]:
+        """The ledger of a version's first attempt. A hyphen in a model's name stays one."""
+        found: dict[str, Any] = json.loads((self.directory / f"ledger/{model}-{version}-1.json").read_text())
         return found
 
-    def outcomes(self, version: str) -> dict[str, str]:
+    def outcomes(self, version: str, model: str = "digits") -> dict[str, str]:
         """What became of each device."""
-        return {row["device"]: row["outcome"] for row in self.ledger(version)["devices"]}
+        return {row["device"]: row["outcome"] for row in self.ledger(version, model)["devices"]}
 
-    def failed_checks(self, version: str) -> set[str]:
+    def failed_checks(self, version: str, model: str = "digits") -> set[str]:
         """The checks that the last judged wave failed."""
-        wave = self.ledger(version)["waves"][-1]
+        wave = self.ledger(version, model)["waves"][-1]
         return {finding["check"] for finding in wave["findings"] if finding["verdict"] == "fail"}
 
 

@@ -243,6 +243,15 @@ class Command:
         write_whole(options.file, text)
         return {}, ""
 
+    def packages(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Bring the packages to the snapshot that the device should have; the unit calls this. Who starts it holds the
+        store's lock, and waits."""
+        # Imported here, because its own imports take time on a device that is not patched.
+        from .package_manager import PackageManager
+        from .packages_strategy import install_wanted
+
+        return {}, install_wanted(self.store, PackageManager())
+
     def upgraded(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Begin the trial of what was installed; the installer calls this when the service runs from it."""
         if not self.store.exists():
@@ -383,6 +392,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     environment.add_argument("--runner", default=RUNNER, metavar="FILE", help=f"default: {RUNNER}")
     environment.add_argument("--file", default=ENVIRONMENT, metavar="FILE", help=f"default: {ENVIRONMENT}")
+    add(
+        "packages", Command.packages, "bring the packages to the snapshot that the device should have, as the unit does"
+    )
     add("upgraded", Command.upgraded, "begin the trial of a new installation, as the installer does")
     add("crashed", Command.crashed, "count a crash of the service, as its unit does")
     return parser

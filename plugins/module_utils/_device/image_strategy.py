@@ -23,17 +23,16 @@ from .._release.image import Image, read_image
 from .._release.release import File
 from .client import Server
 from .engine import Engine
-from .metrics import measure_server, server_counts
+from .metrics import measure_server
 from .runner import Image as ServiceImage
 from .runner import Runner, write_image
 from .runner import read_image as read_service_image
 from .runtime import Runtime, image_runtime
-from .serving import Strategy
-from .state import Record, State
+from .state import State
 from .store import Store
 from .systemd import systemctl, unit_property
-from .trial import Reading
 from .version import Version
+from .whole_server import WholeServerStrategy
 
 # What the role brought, before the first release of an image.
 _FIRST = "first-image.json"
@@ -42,11 +41,11 @@ _START_SECONDS = 600.0
 _INTERVAL_SECONDS = 0.2
 
 
-class ImageStrategy(Strategy):
+class ImageStrategy(WholeServerStrategy):
     """The image of the device's server. ``server`` is where that answers, ``unit`` what runs it."""
 
     def __init__(self, server: Server, unit: str, store: Store, runner: Runner) -> None:
-        self._server = server
+        super().__init__(server)
         self._unit = unit
         self._store = store
         self._runner = runner
@@ -132,25 +131,13 @@ class ImageStrategy(Strategy):
                 continue
         return None
 
-    def reading(self, model: str, version: str, held: Collection[str]) -> Reading:
-        try:
-            return Reading(True, self.is_ready(model, version, held), self.record(model, version))
-        except ServerError:
-            return Reading(answers=False, ready=None, record=None)
-
-    def record(self, model: str, version: str | None) -> Record | None:
-        try:
-            found = server_counts(self._server.metrics())
-        except EdgemlError:
-            return None
-        return Record(**found)
-
     def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
         try:
             live = self.live(model, State(), versions)
             text = self._server.metrics()
         except EdgemlError:
             return [{} for _version in versions]
+        # Another container counts from 0.
         return [measure_server(text if version == live else "") for version in versions]
 
     def tidy(self, model: str) -> None:

@@ -23,7 +23,7 @@ from .._common.errors import (
 from .._fetch.failures import FetchError
 from .._release.manifest import parse_release
 from .._release.names import check_name
-from .._release.release import IMAGE, File, Release
+from .._release.release import MODEL, File, Release
 from .._release.withdrawals import parse_withdrawals
 from .describe import active_seconds
 from .facts import device_facts
@@ -31,7 +31,7 @@ from .orders import Orders
 from .plan import Plan, SwapOptions
 from .request import SentPart, SwapRequest, tell_from_the_beginning
 from .service_manager import start_fetching
-from .state import IMAGE_STRATEGY, ModelServer
+from .state import KIND_STRATEGIES, ModelServer
 from .store import LOCK_SECONDS, Store
 from .swap import Swap
 from .transitions import Cause
@@ -183,9 +183,10 @@ class SwapCall:
         return Swap(self.store, request.model, cause, serving)
 
     def _strategy(self) -> str:
-        """What is asked for; of an image there is one way only."""
-        kind = (self.request.manifest or {}).get("kind")
-        return IMAGE_STRATEGY if kind == IMAGE or self.store.is_image(self.request.model) else self.request.strategy
+        """What is asked for; of what is no model there is one way only."""
+        held = self.store.kind(self.request.model)
+        kind = held if held != MODEL else (self.request.manifest or {}).get("kind")
+        return kind if kind in KIND_STRATEGIES else self.request.strategy
 
     def _swap_options(self) -> SwapOptions:
         request = self.request

@@ -18,12 +18,12 @@ from .._common.errors import (
     ServerError,
     StoreError,
 )
-from .._release.release import IMAGE, File, Release, Variant
+from .._release.release import MODEL, File, Release, Variant
 from .._release.variant_choice import choose_variant
 from .facts import has_locale
 from .orders import Orders
 from .recovery import Recovery
-from .state import IMAGE_STRATEGY, Failure, Limits, State, require
+from .state import KIND_STRATEGIES, Failure, Limits, State, require
 from .way_back import refuse_without_way_back
 
 REVERTED_BY_REQUEST = "reverted by request"
@@ -180,10 +180,12 @@ class Planning(Recovery):
 
     def _plan(self, release: Release, device: Mapping[str, Any], options: SwapOptions, after: State) -> Plan:
         variant = choose_variant(release, device, options.headroom_percent, has_locale)
-        if (release.kind == IMAGE) != (self.serving.strategy == IMAGE_STRATEGY):
+        strategy = self.serving.strategy
+        held_kind = strategy if strategy in KIND_STRATEGIES else MODEL
+        if release.kind != held_kind:
             raise IncompatibleError(
                 f"{self.model} {release.version} is a release of the kind {release.kind}; on this device {self.model} "
-                f"is {'no image' if release.kind == IMAGE else 'an image'}"
+                f"is of the kind {held_kind}"
             )
         held = release.version in self.store.versions(self.model)
         if held:

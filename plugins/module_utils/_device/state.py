@@ -16,6 +16,7 @@ from typing import Any, Mapping, NamedTuple, TypeVar
 from .._common.errors import ManifestError, StoreError
 from .._common.records import as_document, build
 from .._release.names import check_name
+from .._release.release import KINDS, MODEL
 
 SCHEMA = 1
 FAILED_MAX = 32
@@ -25,8 +26,8 @@ Value = TypeVar("Value")
 SWITCHING = "switching"
 WATCHING = "watching"
 STRATEGIES = ("load", "reload", "restart", "none")
-# Of a release that is an image, whatever is asked for.
-IMAGE_STRATEGY = "image"
+# Of a release that is no model, whatever is asked for: the strategy has the name of the release's kind.
+KIND_STRATEGIES = tuple(kind for kind in KINDS if kind != MODEL)
 
 
 class Limits(NamedTuple):
@@ -92,8 +93,8 @@ class Failure(NamedTuple):
 
 
 class ModelServer(NamedTuple):
-    """The server of a model and how it is notified. ``strategy`` is load, reload, restart or none, and of an
-    image IMAGE_STRATEGY; ``server`` is the path of a Unix socket or a URL; ``unit`` the systemd unit."""
+    """The server of a model and how it is notified. ``strategy`` is load, reload, restart or none, and of what
+    is no model one of KIND_STRATEGIES; ``server`` is the path of a Unix socket or a URL; ``unit`` the systemd unit."""
 
     strategy: str = "load"
     server: str = "/run/edgeml/server.sock"
@@ -196,7 +197,7 @@ def parse_trial(document: Mapping[str, Any]) -> Trial:
 
 def _serving(document: Mapping[str, Any]) -> ModelServer:
     serving: ModelServer = build(ModelServer, document)
-    if serving.strategy not in (*STRATEGIES, IMAGE_STRATEGY):
+    if serving.strategy not in (*STRATEGIES, *KIND_STRATEGIES):
         raise ValueError(
             f"serving.strategy: expected {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}; found {serving.strategy!r}"
         )

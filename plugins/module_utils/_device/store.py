@@ -38,14 +38,14 @@ from .._common.errors import IntegrityError, StoreError, with_path
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_tree
 from .._common.hashing import read_hashed
 from .._release.names import check_name, is_name
-from .._release.release import File, Release, Variant
+from .._release.release import MODEL, File, Release, Variant
 from .blobs import CONTENT_MODE, Blobs
 from .documents import document_bytes, read_document
 from .facts import processor_id
 from .fetched import Fetched
 from .journal import Journal
 from .prepared import PREFIX, PreparedModel, parse_prepared
-from .state import IMAGE_STRATEGY, SCHEMA, State, parse_state, state_document
+from .state import KIND_STRATEGIES, SCHEMA, State, parse_state, state_document
 from .version import Version, read_version
 
 LOCK_SECONDS = 60
@@ -83,13 +83,13 @@ class Store:
         paths = (self._state_path, self._journal_path)
         return [name for name in self._model_names() if any(file_status(path(name)) for path in paths)]
 
-    def is_image(self, model: str) -> bool:
-        """Whether this is the server's image, and no model that it serves; False also where its state is damaged."""
+    def kind(self, model: str) -> str:
+        """Of which kind the releases of this name are; a model also where its state is damaged."""
         try:
             serving = self.state(model).serving
         except (StoreError, OSError):
-            return False
-        return serving is not None and serving.strategy == IMAGE_STRATEGY
+            return MODEL
+        return serving.strategy if serving is not None and serving.strategy in KIND_STRATEGIES else MODEL
 
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""

@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 from .._common.errors import ServerError
+from .._release.release import IMAGE, PACKAGES
 from .client import WORK_SECONDS, Server
 from .service_config import load_seconds
 from .serving import ANSWER_SECONDS, LoadStrategy, NoStrategy, Strategy, UnitStrategy
-from .state import IMAGE_STRATEGY, ModelServer
+from .state import ModelServer
 from .store import Store
 
 
@@ -26,10 +27,15 @@ def make_strategy(serving: ModelServer, store: Store) -> Strategy:
         return UnitStrategy(serving.unit, serving.strategy)
     if serving.strategy == "none":
         return NoStrategy()
-    if serving.strategy == IMAGE_STRATEGY:
+    if serving.strategy == IMAGE:
         # Imported here, because a call about a model needs none of it.
         from .image_strategy import ImageStrategy
         from .runner import read_runner
 
         return ImageStrategy(Server(serving.server), serving.unit, store, read_runner())
+    if serving.strategy == PACKAGES:
+        from .package_manager import PackageManager
+        from .packages_strategy import PackagesStrategy
+
+        return PackagesStrategy(Server(serving.server), store, PackageManager())
     raise ServerError(f"strategy: expected load, reload, restart or none; found {serving.strategy!r}")

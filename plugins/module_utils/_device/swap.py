@@ -19,7 +19,7 @@ import time
 from typing import Any, BinaryIO, Iterable, Mapping
 
 from .._common.errors import CandidateError, IntegrityError, ServerError, SwapError
-from .._release.release import IMAGE, File, Release
+from .._release.release import MODEL, File, Release
 from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
@@ -213,10 +213,10 @@ class Swap(Planning):
 
         Then its model is prepared, unless it is already.
         """
-        if version.release.kind == IMAGE:
+        if version.release.kind != MODEL:
             if verify:
                 version.verify()
-            self._test_image(version)
+            self._make_ready(version)
             return
         tested = self.store.tested(version)
         if tested is None or tested.get("runtime_id") != runtime_id():
@@ -226,8 +226,8 @@ class Swap(Planning):
         if self.serving.strategy == "load":
             prepare(self.store, version)
 
-    def _test_image(self, version: Version) -> None:
-        """Have each model that serves tested in an image."""
+    def _make_ready(self, version: Version) -> None:
+        """Make ready what is no model; of an image, have each model that serves tested in it."""
         # Imported here, because whoever swaps a model needs none of it.
         from .upgrade import prove_runtime
 

@@ -30,9 +30,8 @@ from .fields import (
 )
 from .names import check_model_name, check_name, is_file_name
 from .release import (
-    IMAGE,
-    IMAGE_ENTRYPOINT,
-    IMAGE_FORMAT,
+    ENTRYPOINTS,
+    FORMATS,
     KINDS,
     MODEL,
     WHOLE,
@@ -107,24 +106,25 @@ def parse_release(document: Any) -> Release:
 
 
 def _kind(top: Mapping[str, Any], variants: tuple[Variant, ...]) -> str:
-    """What the release is: a model, unless it says otherwise. An image has nothing that only a model has."""
+    """What the release is: a model, unless it says otherwise. What is none has nothing that only a model has."""
     kind = top.get("kind")
     if kind is None:
         kind = MODEL
     if kind not in KINDS:
-        raise ManifestError(f"kind: expected {' or '.join(KINDS)}; found {shown(kind)}")
+        raise ManifestError(f"kind: expected {', '.join(KINDS[:-1])} or {KINDS[-1]}; found {shown(kind)}")
     for index, variant in enumerate(variants):
-        if (variant.format == IMAGE_FORMAT) != (kind == IMAGE):
-            expected = IMAGE_FORMAT if kind == IMAGE else "a model's format"
+        is_right = variant.format == FORMATS[kind] if kind in FORMATS else variant.format not in FORMATS.values()
+        if not is_right:
+            expected = FORMATS.get(kind, "a model's format")
             raise ManifestError(f"variants[{index}].format: expected {expected}; found {variant.format}")
-    if kind == IMAGE:
+    if kind != MODEL:
         stray = [name for name in ("parts", *_PART_FIELDS) if top.get(name) is not None]
         if stray:
-            raise ManifestError(f"{stray[0]}: expected none in a release of the kind {IMAGE}; found one")
+            raise ManifestError(f"{stray[0]}: expected none in a release of the kind {kind}; found one")
         for index, variant in enumerate(variants):
             entrypoint = variant.entries[WHOLE].entrypoint
-            if entrypoint != IMAGE_ENTRYPOINT:
-                raise ManifestError(f"variants[{index}].entrypoint: expected {IMAGE_ENTRYPOINT}; found {entrypoint}")
+            if entrypoint != ENTRYPOINTS[kind]:
+                raise ManifestError(f"variants[{index}].entrypoint: expected {ENTRYPOINTS[kind]}; found {entrypoint}")
     return str(kind)
 
 

@@ -15,10 +15,15 @@ WHOLE = ""
 # What a release is.
 MODEL = "model"
 IMAGE = "image"
-KINDS = (MODEL, IMAGE)
-# The format of an image's variants, and the file that says what the image is.
+PACKAGES = "packages"
+KINDS = (MODEL, IMAGE, PACKAGES)
+# Of each kind that is no model: the format of its variants, and the file that says what it is.
 IMAGE_FORMAT = "oci"
 IMAGE_ENTRYPOINT = "manifest.json"
+PACKAGES_FORMAT = "deb"
+PACKAGES_ENTRYPOINT = "packages.json"
+FORMATS = {IMAGE: IMAGE_FORMAT, PACKAGES: PACKAGES_FORMAT}
+ENTRYPOINTS = {IMAGE: IMAGE_ENTRYPOINT, PACKAGES: PACKAGES_ENTRYPOINT}
 
 
 class File(NamedTuple):
@@ -109,8 +114,8 @@ class Part(NamedTuple):
 class Release(NamedTuple):
     """One version of one model, or of several that belong together. ``digest`` identifies the manifest's content,
     whatever its formatting; ``parts`` are the models by name, of a release of one model ``WHOLE`` alone; ``documents``
-    are files about the release, by name, which devices do not fetch. ``kind`` is one of KINDS; an image's ``model`` is
-    the name that all of its versions have."""
+    are files about the release, by name, which devices do not fetch. ``kind`` is one of KINDS; the ``model`` of what is
+    no model is the name that all of its versions have."""
 
     model: str
     version: str

@@ -25,7 +25,7 @@ from .names import check_model_name, check_name, is_model_name, is_name
 from .onnx_check import check_onnx
 from .probe_set import ProbeSetError
 from .probe_set_file import read_outputs, read_probe_set
-from .release import IMAGE, File, Part, Release, Variant
+from .release import IMAGE, PACKAGES, File, Part, Release, Variant
 
 WITHDRAWN = "withdrawn.json"
 _WITHDRAWN_BYTES_MAX = 65536
@@ -127,6 +127,8 @@ class Repository:
         for variant in release.variants:
             if release.kind == IMAGE:
                 self._check_image(variant, f"{release.model} {release.version}")
+            elif release.kind == PACKAGES:
+                self._check_packages(variant, f"{release.model} {release.version}")
             else:
                 self._check_models(variant, f"{release.model} {release.version}")
         for name, part in release.parts.items():
@@ -155,6 +157,16 @@ class Repository:
             if CONFIG not in files:
                 raise ManifestError(f"variant {variant.name}: files: expected {CONFIG}; found none")
             check_image(variant, lambda path: self.read_blob(files[path]))
+        except ManifestError as error:
+            raise ManifestError(f"{name}: {error}") from error
+
+    def _check_packages(self, variant: Variant, name: str) -> None:
+        """Have the snapshot's own documents say whether they are of the variant's files."""
+        from .packages import check_snapshot
+
+        files = {file.path: file for file in variant.files}
+        try:
+            check_snapshot(variant, lambda path: self.read_blob(files[path]))
         except ManifestError as error:
             raise ManifestError(f"{name}: {error}") from error
 

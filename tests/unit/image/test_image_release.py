@@ -168,7 +168,7 @@ def test_a_release_whose_documents_are_not_of_its_files_is_refused(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "driver"}, "kind: expected model or image; found 'driver'"),
+        ({"kind": "driver"}, "kind: expected model, image or packages; found 'driver'"),
         ({"kind": None}, r"variants\[0\].format: expected a model's format; found oci"),
         ({"golden": {"path": "golden.json", "size": 1, "sha256": "0" * 64}}, "golden: expected none in a release of"),
     ],

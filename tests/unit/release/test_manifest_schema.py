@@ -31,8 +31,8 @@ DIGEST = "0123456789abcdef" * 4
 BETWEEN_FIELDS = re.compile(
     "entries, one for each|none for a file of one block"
     "|expected each once|expected the path of one of the variant's files|expected the size|expected one probe set"
-    r"|variants\[\d\]\.parts: expected|variants\[\d\]\.format: expected|entrypoint: expected manifest.json"
-    "|expected none in a release of the kind image"
+    r"|variants\[\d\]\.parts: expected|variants\[\d\]\.format: expected|entrypoint: expected (manifest|packages).json"
+    "|expected none in a release of the kind (image|packages)"
 )
 
 
@@ -111,6 +111,23 @@ IMAGE: dict[str, Any] = {
         }
     ],
 }
+PACKAGES: dict[str, Any] = {
+    "schema": 2,
+    "kind": "packages",
+    "model": "debian-bookworm",
+    "version": "2026.11",
+    "variants": [
+        {
+            "name": "bookworm-arm64",
+            "format": "deb",
+            "architectures": ["aarch64"],
+            "runtime": {"name": "dpkg", "minimum": "1.0.0"},
+            "memory_bytes": 0,
+            "entrypoint": "packages.json",
+            "files": [file("packages.json"), file("Packages"), large_file("libc6_arm64_0123456789abcdef.deb")],
+        }
+    ],
+}
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -130,7 +147,7 @@ def parent(document: Any, place: tuple[Any, ...]) -> Any:
 @st.composite
 def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
     """A manifest with up to three changes, most of them wrong."""
-    document = copy.deepcopy(draw(st.sampled_from([ONE_MODEL, PARTS, IMAGE])))
+    document = copy.deepcopy(draw(st.sampled_from([ONE_MODEL, PARTS, IMAGE, PACKAGES])))
     for _change in range(draw(st.integers(0, 3))):
         known = places(document)[1:]
         if not known:
@@ -170,7 +187,9 @@ def refusal_of(document: Any) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("document", [ONE_MODEL, PARTS, IMAGE], ids=["one model", "parts", "image"])
+@pytest.mark.parametrize(
+    "document", [ONE_MODEL, PARTS, IMAGE, PACKAGES], ids=["one model", "parts", "image", "packages"]
+)
 def test_what_the_property_begins_with_is_right(document: Any) -> None:
     VALIDATOR.validate(document)
     parse_release(document)

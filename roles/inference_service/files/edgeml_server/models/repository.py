@@ -17,6 +17,7 @@ from typing import Callable, NamedTuple
 from edgeml_device._common.errors import EdgemlError
 from edgeml_device._device.store import Store
 from edgeml_device._device.version import Version
+from edgeml_device._release.release import MODEL
 
 from edgeml_server.common.errors import ModelError, NotFoundError, UnavailableError
 from edgeml_server.common.log import Log
@@ -121,7 +122,7 @@ class ModelRepository:
 
     def models(self) -> list[str]:
         """The models of the store, to be loaded at the start. Raises OSError when it cannot be read at all."""
-        return [model for model in self._store.models() if not self._store.is_image(model)]
+        return [model for model in self._store.models() if self._store.kind(model) == MODEL]
 
     def load_at_start(self, model: str) -> None:
         """Load the model's active version. A failure is logged and does not stop the others."""

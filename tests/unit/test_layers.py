@@ -72,6 +72,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     # An image is published as any release is.
     "plugin_utils._image": ("module_utils._common", "module_utils._release", "plugin_utils._publish"),
+    # So is a snapshot of packages.
+    "plugin_utils._packages": ("module_utils._common", "module_utils._release", "plugin_utils._publish"),
+    # Its page is one like the rollout's.
+    "plugin_utils._vulnerabilities": ("module_utils._common", "module_utils._release", "plugin_utils._rollout.report"),
     # What a web server has of a repository is fetched as a device fetches it.
     "plugin_utils._trust": (
         "module_utils._common",
@@ -120,6 +124,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "plugin_utils._trust.repository": ("ansible",),
     "plugin_utils._trust": ("cryptography", "securesystemslib", "tuf"),
     # ansible-core and what ansible-core itself depends on.
+    "plugin_utils._vulnerabilities.databases": ("packaging",),
     "plugin_utils": ("ansible", "jinja2", "yaml"),
     "action": ("ansible", "jinja2", "yaml"),
     "callback": ("ansible",),

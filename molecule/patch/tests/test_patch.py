@@ -159,7 +159,7 @@ def live(device: str) -> str | None:
 
 def canaries(controller: ContainerController, version: str) -> list[str]:
     """The devices of the first wave."""
-    return sorted(controller.ledger(version, MODEL)["plan"]["waves"][0]["hosts"])
+    return sorted(controller.ledger(version, MODEL)["plan"]["waves"][0]["hosts"], key=DEVICES.index)
 
 
 def test_the_first_snapshot_changes_no_package(controller: ContainerController) -> None:
@@ -189,7 +189,7 @@ def test_a_snapshot_that_makes_the_server_slower_stops_at_the_canaries(
         assert patch(controller, "1.2") == 2
     assert controller.failed_checks("1.2", MODEL) & {"latency p50", "latency p95"}
     outcomes = controller.outcomes("1.2", MODEL)
-    assert sorted(name for name, outcome in outcomes.items() if outcome == "reverted") == canaries(controller, "1.2")
+    assert [name for name in DEVICES if outcomes[name] == "reverted"] == canaries(controller, "1.2")
     assert set(outcomes.values()) == {"reverted", "not started"}
     assert set(installed(TOOL).values()) == {"1.0"}
     assert {live(device) for device in DEVICES} == {"1.1"}
@@ -214,13 +214,12 @@ def test_a_power_cut_in_the_middle_of_dpkg_is_recovered_at_the_next_boot(
 ) -> None:
     desk.freeze(version, desk.package(BASE, version, scripts={script: "touch /run/in-dpkg; sleep 600"}))
     process = controller.start("edgeml.fleet.patch", patch_version=version)
-    cut: list[str] = []
 
-    def begun() -> bool:
-        cut[:] = [name for name in DEVICES if FLEET.on(name, "test -e /run/in-dpkg && echo yes || true").strip()]
-        return bool(cut)
+    def in_dpkg() -> list[str]:
+        return [name for name in DEVICES if FLEET.on(name, "test -e /run/in-dpkg && echo yes || true").strip()]
 
-    wait_for(begun, f"dpkg runs the {script}")
+    wait_for(lambda: bool(in_dpkg()) and in_dpkg() == canaries(controller, version), f"dpkg runs the {script}")
+    cut = in_dpkg()
     for device in cut:
         docker("kill", FLEET.container(device))
     for device in cut:

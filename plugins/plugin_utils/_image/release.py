@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 from datetime import datetime, timezone
 from typing import Any, Sequence
+from urllib.parse import quote
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.image import CONFIG, MANIFEST, document
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import SCHEMA
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.packages import source_of
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import IMAGE, IMAGE_FORMAT
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.bom import (
     bill,
@@ -26,6 +28,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer impor
 
 from .build import BuiltImage
 from .contents import SUITE
+from .debian import Package
 
 NAME = "edgeml-inference"
 # What the runtime is called that runs an image: any engine that reads OCI's first specification.
@@ -97,7 +100,7 @@ def bill_of_materials(built: BuiltImage, name: str, version: str, created: str |
     packages = [
         library(
             f"pkg:deb/debian/{package.name}@{package.version.replace(':', '%3A').replace('+', '%2B')}"
-            f"?arch={package.field('Architecture')}&distro={SUITE}",
+            f"?arch={package.field('Architecture')}&distro={SUITE}{_upstream(package)}",
             package.name,
             package.version,
             hashes=[sha256_hash(package.sha256)],
@@ -116,3 +119,13 @@ def bill_of_materials(built: BuiltImage, name: str, version: str, created: str |
         identity=[reference, built.image.reference],
         created=created,
     )
+
+
+def _upstream(package: Package) -> str:
+    """The source package, where it has another name or version: vulnerabilities are known by it."""
+    source, version = source_of(
+        {"Package": package.name, "Version": package.version, "Source": package.field("Source")}
+    )
+    if (source, version) == (package.name, package.version):
+        return ""
+    return f"&upstream={quote(f'{source}@{version}', safe='.~-')}"

@@ -193,6 +193,27 @@ def test_a_process_of_another_container_joins_and_no_request_is_lost(device: Dev
         second.close()
 
 
+def test_what_is_open_outlives_the_watchdog_of_the_container_before(device: Device, tmp_path: Path) -> None:
+    """Its unit hears of no other process: a drain without a sign of progress would be ended, with what is open."""
+    notified = NotifySocket(str(tmp_path / "notify"))
+    try:
+        device.publish("plus", "1.0.0", onnx_models.plus(1), GOLDEN)
+        device.start({"NOTIFY_SOCKET": notified.address, "WATCHDOG_USEC": "200000"})
+        opened = device.connect()
+        opened.request("GET", "/v2/health/live")
+        assert opened.getresponse().read()
+        device.join(max_pending=65)
+        begun = len(notified.messages.all())
+        notified.messages.wait_for(lambda lines: lines[begun:].count("WATCHDOG=1") >= 3)
+        opened.request("POST", INFER, json.dumps(REQUEST))
+        reply = read_reply(opened)
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert device.wait() == 0
+    finally:
+        device.stop()
+        notified.close()
+
+
 def test_a_process_that_finds_none_to_join_starts_by_itself(device: Device) -> None:
     device.publish("plus", "1.0.0", onnx_models.plus(1), GOLDEN)
     alone = device.join()

@@ -87,7 +87,8 @@ class HandedOverServer(ServingProcess):
         server = self._server
         if successor is not None:
             server.notifier.notify(MAINPID=str(successor))
-        server.notifier.silence()
+            server.notifier.silence()
+        # A successor in another container notifies a unit of its own; the watchdog of this one goes on until its end.
         server.lifecycle.phase = Phase.HANDED_OVER
         server.lifecycle.owns_sockets = False
         for listener in server.listeners:

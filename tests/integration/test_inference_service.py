@@ -365,7 +365,7 @@ def test_the_device_reads_how_the_service_runs(run: Run, tmp_path: Path) -> None
     assert runner[:2] == ("podman", "/usr/bin/podman")
     assert memory_bytes(runner.memory_max, 0) == 512 << 20
     (document,) = run.results("Render")["docker"]["msg"]["image"]
-    (tmp_path / "image.json").write_text(json.dumps(parsed(document)))
+    (tmp_path / "role-image.json").write_text(json.dumps(parsed(document)))
     assert read_image(str(tmp_path)) == Image(IMAGE, {"onnxruntime": "1.32.0"})
     assert run.results("Render")["podman"]["msg"]["image"] == []
 

@@ -18,7 +18,6 @@ from releases import make_release, publish, variant_entry
 from tflite_models import plus_one
 
 STORE = "/var/lib/edgeml/store"
-WAIT = "timeout 840 sh -c 'until {}; do sleep 2; done'"
 ORIGIN_PORT = 8099
 GOLDEN = json.dumps(
     {
@@ -72,7 +71,7 @@ def test_a_new_installation_is_tried_and_the_one_before_is_cleared_away(
     )
     (new,) = set(machine.shell("ls /opt/edgeml | grep ^venv-").stdout.split()) - {old}
     machine.shell(f"ls {STORE}/way-back/go-back")
-    machine.shell(WAIT.format(f"[ ! -e {STORE}/way-back ] && [ ! -e {STORE}/ended-trial ]"))
+    machine.wait_until(f"[ ! -e {STORE}/way-back ] && [ ! -e {STORE}/ended-trial ]")
     shown = machine.shell("systemctl show edgeml-clear.service --property=Result,ExecMainStatus").stdout.split()
     assert set(shown) == {"Result=success", "ExecMainStatus=0"}
     assert machine.shell("ls /opt/edgeml | grep ^venv-").stdout.split() == [new]

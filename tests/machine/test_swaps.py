@@ -38,7 +38,7 @@ def versions(load: Load) -> set[str]:
 
 def serving(machine: ArmMachine) -> tuple[str | None, str | None]:
     """Which version serves, and which is active in the store, when the server is up again."""
-    machine.shell("timeout 600 sh -c 'until systemctl --quiet is-active edgeml-inference; do sleep 1; done'")
+    machine.wait_until("systemctl --quiet is-active edgeml-inference")
     models = json.loads(machine.shell("edgeml status --json").stdout)["models"]
     (digits,) = [model for model in models if model["name"] == "digits"]
     return digits["live"], digits["active"]

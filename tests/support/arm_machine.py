@@ -105,6 +105,10 @@ class ArmMachine:
         assert not check or run.returncode == 0, f"{script}\nended with {run.returncode}: {run.stdout}{run.stderr}"
         return run
 
+    def wait_until(self, condition: str) -> None:
+        """Wait until a command of its shell succeeds."""
+        self.shell(f"timeout {BOOT_SECONDS} sh -c {shlex.quote(f'until {condition}; do sleep 1; done')}")
+
     def start(self, script: str) -> subprocess.Popen[str]:
         """Start a script as root on it."""
         return subprocess.Popen(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import onnx_models
 from container_device import ContainerDevice
-from edgeml_device._device.runner import Image, write_image
+from edgeml_device._device.runner import ROLE_IMAGE, Image, write_image
 from server_process import Device
 from user_manager import GUARD_SECONDS, UserManager
 
@@ -72,7 +72,7 @@ def running_service(image: Image, directory: Path) -> Iterator[Service]:
     (directory / "etc").mkdir()
     device.configure(listen_port=0)
     os.rename(directory / "server.json", directory / "etc" / "server.json")
-    write_image(device.store.root, image)
+    write_image(device.store.root, image, ROLE_IMAGE)
     with UserManager(directory) as manager:
         service = Service(device, manager, container)
         manager.write(UNIT, container.unit(WATCHDOG_SECONDS))

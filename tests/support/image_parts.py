@@ -12,16 +12,19 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.image import (
     CONFIG_TYPE,
+    LAYER_TYPE,
+    Image,
     descriptor,
     document,
     parse_image,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.build import BuiltImage, assemble_image
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.debian import read_package
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.layer import Entry
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.layer import Entry, Files, write_layer
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.wheels import Wheel
 
 CONTROL = """Package: {name}
@@ -82,10 +85,23 @@ def make_image(directory: Path, app: bytes = b"1", version: str = "1.0.0", machi
     )
 
 
+def with_layer(built: BuiltImage, directory: Path, title: str, files: Files) -> BuiltImage:
+    """The same image with one more layer on top; ``directory`` gets it."""
+    layer = write_layer(title, files, str(directory / f"{title}.tar"))
+    config, manifest = json.loads(built.image.config), json.loads(built.image.manifest)
+    config["rootfs"]["diff_ids"].append(f"sha256:{layer.sha256}")
+    config["history"].append({"created_by": title})
+    manifest["layers"].append({"mediaType": LAYER_TYPE, "digest": f"sha256:{layer.sha256}", "size": layer.size})
+    return replace(built, image=_parsed(config, manifest), layers=[*built.layers, layer])
+
+
 def with_entrypoint(built: BuiltImage, entrypoint: Sequence[str]) -> BuiltImage:
     """The same image, which starts whatever it is to start by a program of its own."""
     config = json.loads(built.image.config)
     config["config"]["Entrypoint"] = list(entrypoint)
+    return replace(built, image=_parsed(config, json.loads(built.image.manifest)))
+
+
+def _parsed(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> Image:
     content = document(config)
-    manifest = {**json.loads(built.image.manifest), "config": descriptor(CONFIG_TYPE, content)}
-    return replace(built, image=parse_image(document(manifest), content, "a test"))
+    return parse_image(document({**manifest, "config": descriptor(CONFIG_TYPE, content)}), content, "a test")

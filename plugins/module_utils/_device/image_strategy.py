@@ -24,8 +24,8 @@ from .._release.release import File
 from .client import Server
 from .engine import Engine
 from .metrics import measure_server
+from .runner import RELEASE_IMAGE, ROLE_IMAGE, Runner, read_image_file, use_role_image, write_image
 from .runner import Image as ServiceImage
-from .runner import Runner, write_image
 from .runner import read_image as read_service_image
 from .runtime import Runtime, image_runtime
 from .state import State
@@ -34,8 +34,6 @@ from .systemd import systemctl, unit_property
 from .version import Version
 from .whole_server import WholeServerStrategy
 
-# What the role brought, before the first release of an image.
-_FIRST = "first-image.json"
 # The old container answers what is open; the new one loads all models.
 _START_SECONDS = 600.0
 _INTERVAL_SECONDS = 0.2
@@ -80,20 +78,12 @@ class ImageStrategy(WholeServerStrategy):
 
     def follow(self, model: str, active: str | None) -> None:
         """Have the service start from the active version's image; without one, from that which the role brought."""
-        first = os.path.join(self._store.root, _FIRST)
-        current = read_service_image(self._store.root)
         if active is None:
-            if os.path.exists(first):
-                wanted = read_service_image(self._store.root, _FIRST)
-                if wanted is not None and wanted != current:
-                    write_image(self._store.root, wanted)
+            use_role_image(self._store.root)
             return
         wanted = _service_image(self._image(model, active))
-        if current == wanted:
-            return
-        if current is not None and current.reference not in self._references(model):
-            write_image(self._store.root, current, _FIRST)
-        write_image(self._store.root, wanted)
+        if read_image_file(self._store.root, RELEASE_IMAGE) != wanted:
+            write_image(self._store.root, wanted)
 
     def notify(self, model: str, active: str | None) -> None:
         self.follow(model, active)
@@ -143,8 +133,8 @@ class ImageStrategy(WholeServerStrategy):
     def tidy(self, model: str) -> None:
         """Remove from the engine the images that the store no longer has."""
         kept = set(self._references(model))
-        for name in (None, _FIRST):
-            image = read_service_image(self._store.root, *([name] if name else []))
+        for name in (RELEASE_IMAGE, ROLE_IMAGE):
+            image = read_image_file(self._store.root, name)
             if image is not None:
                 kept.add(image.reference)
         for reference in self._engine.references():

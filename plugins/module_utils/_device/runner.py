@@ -17,10 +17,12 @@ from typing import Mapping, NamedTuple, Sequence
 
 from .._common.configuration import parse_record, read_json
 from .._common.errors import ArgumentError, StoreError
-from .._common.files import DurableTree
+from .._common.files import DurableTree, remove_file
 
 RUNNER = "/etc/edgeml/runner.json"
-IMAGE = "image.json"
+# In the store: the image of the release that is active, and the one that the role brought, which serves without one.
+RELEASE_IMAGE = "image.json"
+ROLE_IMAGE = "role-image.json"
 ENVIRONMENT = "/run/edgeml-container.env"
 _REFERENCE = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*:[0-9a-f]{64}")
 _SIZE = re.compile(r"([0-9]+)([KMGT]?)")
@@ -68,11 +70,15 @@ def read_runner(path: str = RUNNER) -> Runner:
     return runner
 
 
-def read_image(store: str, name: str = IMAGE) -> Image | None:
-    """Return the image that the service starts from, by the file ``name`` in the directory ``store``; None without it.
+def read_image(store: str) -> Image | None:
+    """Return the image that the service starts from, by the files in the directory ``store``: that of the release that
+    is active, or else the one that the role brought; None without both. Raises ArgumentError."""
+    release = read_image_file(store, RELEASE_IMAGE)
+    return read_image_file(store, ROLE_IMAGE) if release is None else release
 
-    Raises ArgumentError.
-    """
+
+def read_image_file(store: str, name: str) -> Image | None:
+    """Return the image that RELEASE_IMAGE or ROLE_IMAGE names; None without that file. Raises ArgumentError."""
     path = os.path.join(store, name)
     if not os.path.exists(path):
         return None
@@ -80,11 +86,18 @@ def read_image(store: str, name: str = IMAGE) -> Image | None:
     return image
 
 
-def write_image(store: str, image: Image, name: str = IMAGE) -> None:
+def write_image(store: str, image: Image, name: str = RELEASE_IMAGE) -> None:
     """Have the service start from this image from now on; the change is whole or none. Hold the store's lock."""
     _check_image(image)
     content = json.dumps(image._asdict(), sort_keys=True).encode("ascii") + b"\n"
     DurableTree(store).replace(os.path.join(store, name), content, _MODE)
+
+
+def use_role_image(store: str) -> None:
+    """Have the service start from the image that the role brought, where it brought one. Hold the store's lock."""
+    path = os.path.join(store, RELEASE_IMAGE)
+    if os.path.exists(path) and os.path.exists(os.path.join(store, ROLE_IMAGE)):
+        remove_file(path)
 
 
 def container_environment(runner: Runner, image: Image | None, memory: int, joins: bool) -> str:

@@ -91,7 +91,7 @@ def test_without_the_sockets_directory_the_service_heals(service: Service, tmp_p
 @pytest.mark.runners
 def test_without_an_image_it_does_not_start_and_says_why(service: Service, tmp_path: Path) -> None:
     service.manager.call("stop", UNIT)
-    os.unlink(tmp_path / "store" / "image.json")
+    os.unlink(tmp_path / "store" / "role-image.json")
     assert service.manager.run("start", UNIT).returncode != 0
     assert "no image of the server is here yet: set inference_service_image" in service.log
 

@@ -15,6 +15,7 @@ import pytest
 from edgeml_device._common.errors import ArgumentError, StoreError
 from edgeml_device._device.facts import device_facts
 from edgeml_device._device.runner import (
+    ROLE_IMAGE,
     Image,
     Runner,
     container_environment,
@@ -22,6 +23,7 @@ from edgeml_device._device.runner import (
     memory_bytes,
     read_image,
     read_runner,
+    use_role_image,
     write_image,
 )
 from edgeml_device._device.runtime import image_runtime
@@ -41,11 +43,17 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         read_runner(str(path))
 
 
-def test_an_image_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert read_image(str(tmp_path)) is None
-    image = Image(REFERENCE, {"onnxruntime": "1.32.0"})
-    write_image(str(tmp_path), image)
-    assert read_image(str(tmp_path)) == image
+def test_the_image_of_a_release_goes_before_the_one_that_the_role_brought(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    assert read_image(store) is None
+    brought, newer = Image(REFERENCE, {"onnxruntime": "1.32.0"}), Image(REFERENCE[:-1] + "0")
+    write_image(store, newer)
+    use_role_image(store)
+    assert read_image(store) == newer, "there is no other"
+    write_image(store, brought, ROLE_IMAGE)
+    assert read_image(store) == newer, "a run of the role undoes no rollout"
+    use_role_image(store)
+    assert read_image(store) == brought
 
 
 @pytest.mark.parametrize(

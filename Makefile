@@ -226,6 +226,10 @@ arm-machine: ## prove on a whole emulated ARM machine, with a kernel of its own,
 mcu: ## update emulated microcontrollers: good and bad images, a bad line, 1,000 power cuts, fuzzed parsers
 	@tools/mcu
 
+.PHONY: image-release
+image-release: ## build the server's image by the playbook, twice the same, publish it, and serve from it by the Docker Engine
+	@tools/image-release
+
 .PHONY: balena
 balena: ## build and run the services of examples/balena by the Docker Engine, with the update lock during a trial
 	@tools/balena

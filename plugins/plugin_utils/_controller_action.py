@@ -25,6 +25,7 @@ class ControllerAction(ActionBase):
     # The arguments, as Ansible checks them.
     arguments: ClassVar[Mapping[str, Any]]
     required_if: ClassVar[Sequence[Sequence[Any]]] = ()
+    required_one_of: ClassVar[Sequence[Sequence[str]]] = ()
 
     @abstractmethod
     def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +34,9 @@ class ControllerAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer to the arguments; nothing is changed if it does not say so."""
         super().run(tmp, task_vars)
-        args = self.validate_argument_spec(argument_spec=self.arguments, required_if=self.required_if)[1]
+        args = self.validate_argument_spec(
+            argument_spec=self.arguments, required_if=self.required_if, required_one_of=self.required_one_of
+        )[1]
         try:
             return {"changed": False, **self.answer(args, task_vars or {})}
         except (EdgemlError, OSError) as error:

@@ -24,7 +24,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.bom import (
     sha256_hash,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import file_of
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer import publish
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer import is_published, publish
 
 from .build import BuiltImage
 from .contents import SUITE
@@ -38,10 +38,17 @@ MEMORY_BYTES = 128 << 20
 
 
 def publish_images(
-    images: Sequence[BuiltImage], *, name: str, version: str, repository: str, directory: str, created: int | None
+    images: Sequence[BuiltImage],
+    *,
+    name: str,
+    version: str,
+    repository: str,
+    directory: str,
+    created: int | None,
+    check: bool = False,
 ) -> tuple[bool, dict[str, Any]]:
     """Publish images as one release, with a bill of materials of each. Return whether it was not there before, and its
-    manifest.
+    manifest. With ``check`` nothing is published, and with an empty ``repository`` there is nowhere to.
 
     ``directory`` is for files of the release. Raises PublishError where the version is there with other content.
     """
@@ -92,6 +99,10 @@ def publish_images(
         "variants": variants,
         "documents": documents,
     }
+    if not repository:
+        return False, manifest
+    if check:
+        return not is_published(repository, manifest), manifest
     return publish(repository, manifest, locations), manifest
 
 

@@ -47,16 +47,24 @@ def publish(repository: str, document: Mapping[str, Any], locations: Mapping[str
     IntegrityError for a file that is another than the manifest says, and OSError.
     """
     release = parse_release(document)
-    directory = os.path.join(repository, release.model, release.version)
-    path = os.path.join(directory, MANIFEST)
-    content = manifest_bytes(document)
-    if _is_published(path, content):
+    if is_published(repository, document):
         return False
-    _check_removed(directory, release.digest)
+    content = manifest_bytes(document)
     blobs = os.path.join(repository, "blobs", "sha256")
     make_directories(blobs)
     with writing(repository):
         return _write(Repository(repository), release, content, locations)
+
+
+def is_published(repository: str, document: Mapping[str, Any]) -> bool:
+    """Whether a release is there. Raises PublishError if its version is or was there with other content, OSError, and
+    ManifestError for a document that is none."""
+    release = parse_release(document)
+    directory = os.path.join(repository, release.model, release.version)
+    if _is_published(os.path.join(directory, MANIFEST), manifest_bytes(document)):
+        return True
+    _check_removed(directory, release.digest)
+    return False
 
 
 def _write(repository: Repository, release: Release, content: bytes, locations: Mapping[str, str]) -> bool:

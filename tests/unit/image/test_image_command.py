@@ -18,6 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image import build
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.command import source_date
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.debian import ImageError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.publication import ImageOptions, publish_image
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.wheels import (
     PACKAGES,
     read_app,
@@ -25,6 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.wheels import 
     wheels_archive,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import main
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import PublishError
 
 
 def test_what_was_built_is_published_and_archived(
@@ -51,9 +53,42 @@ def test_what_was_built_is_published_and_archived(
     assert list((tmp_path / "cache").iterdir()) == [], "what was built is gone"
 
 
+def test_what_is_asked_for_is_checked_written_once_and_then_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_images(machines: list[str], *, directory: str, **_options: Any) -> list[build.BuiltImage]:
+        os.makedirs(os.path.join(directory, *machines))
+        return [make_image(Path(directory), app=app, machine=machine) for machine in machines]
+
+    app = b"1"
+    monkeypatch.setattr(build, "build_images", build_images)
+    places = {name: str(tmp_path / name) for name in ("repository", "archives", "cache")}
+    options = ImageOptions(version="1.0.0", architectures=["aarch64"], **places)
+
+    def changes(check: bool) -> tuple[bool, bool]:
+        result = publish_image(options, check=check, say=lambda _text: None)
+        return result["changed"], result["published"]
+
+    assert changes(check=True) == (True, True)
+    assert not (tmp_path / "repository").exists()
+    assert not (tmp_path / "archives").exists()
+    assert changes(check=False) == (True, True)
+    (archive,) = (tmp_path / "archives").iterdir()
+    written = archive.stat().st_mtime_ns
+    assert changes(check=True) == changes(check=False) == (False, False)
+    assert archive.stat().st_mtime_ns == written
+    archive.write_bytes(b"damaged")
+    assert changes(check=True) == changes(check=False) == (True, False)
+    assert changes(check=False) == (False, False)
+    app = b"2"
+    for check in (True, False):
+        with pytest.raises(PublishError, match="published with other content"):
+            changes(check)
+
+
 def test_a_place_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["image", "--version=1.0.0"]) == 2
-    assert "--repository, --archives, --layouts: expected at least one of them" in capsys.readouterr().err
+    assert "repository, archives, layouts: expected at least one of them" in capsys.readouterr().err
 
 
 def test_the_time_of_an_image_is_given_or_it_has_none() -> None:

@@ -16,7 +16,14 @@ PLUGINS = "ansible_collections.edgeml.fleet.plugins"
 
 @pytest.mark.parametrize(
     "name",
-    ["device_decommission", "model_channel", "model_withdrawal", "model_repository_info", "model_repository_prune"],
+    [
+        "device_decommission",
+        "image_release",
+        "model_channel",
+        "model_withdrawal",
+        "model_repository_info",
+        "model_repository_prune",
+    ],
 )
 def test_each_option_is_documented_as_it_is(name: str) -> None:
     without_text = {

@@ -28,7 +28,7 @@ from .orders import Orders
 from .plan import SwapOptions
 from .request import STORE, SwapRequest
 from .runner import ENVIRONMENT, RUNNER, container_environment, read_image, read_runner
-from .service_manager import rescue_service, stop_fetching, stop_watching
+from .service_manager import service_manager
 from .state import ModelServer
 from .store import Store
 from .swap import Swap
@@ -164,7 +164,7 @@ class Command:
         results = fetch_orders(self.store, options.textfile)
         with self.store.lock(UNATTENDED_LOCK_SECONDS):
             if all(result["complete"] for result in results):
-                stop_fetching()
+                service_manager().stop_fetching()
         failed = [result for result in results if result["error"]]
         text = "\n".join(text_table([_fetch_row(result) for result in results]))
         return {"fetched": results, "failed": failed}, text or "no order"
@@ -217,7 +217,7 @@ class Command:
             return self._each_model(give_up if options.service_failed else look, before=look_at_upgrade)
         finally:
             if reverted:
-                rescue_service(ModelServer().unit)
+                service_manager().rescue_service(ModelServer().unit)
 
     def crashed(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Count a crash of the service; systemd calls this whenever the service ended, with $SERVICE_RESULT."""
@@ -330,7 +330,7 @@ class Command:
                 with contextlib.suppress(EdgemlError, OSError):
                     on_trial = on_trial or self.store.state(name).trial is not None
             if not on_trial:
-                stop_watching()
+                service_manager().stop_watching()
         if errors:
             raise StoreError("; ".join(errors))
         return {"models": outcomes}, "\n".join(f"{name}: {outcome}" for name, outcome in outcomes.items())

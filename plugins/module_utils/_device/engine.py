@@ -18,7 +18,8 @@ from .._common.errors import ServerError
 from .._release.image import NAME, Image, write_archive
 from .process import ProcessGroup
 
-_ASK_SECONDS = 60
+# As long as a unit has: a small device that is busy takes minutes.
+_ASK_SECONDS = 300
 _LOAD_SECONDS = 1800
 # Docker unpacks an archive beside its store before it unpacks the layers.
 _COPIES = 2

@@ -30,7 +30,7 @@ from .facts import device_facts
 from .orders import Orders
 from .plan import Plan, SwapOptions
 from .request import SentPart, SwapRequest, tell_from_the_beginning
-from .service_manager import start_fetching
+from .service_manager import service_manager
 from .state import KIND_STRATEGIES, ModelServer
 from .store import LOCK_SECONDS, Store
 from .swap import Swap
@@ -279,7 +279,7 @@ class SwapCall:
         changes = orders.is_new(request) if plan.stages else orders.find(request.model, request.version) is not None
         if act and changes and plan.stages:
             orders.give(request)
-            start_fetching()
+            service_manager().start_fetching()
         elif act and changes:
             orders.end(request.model, request.version)
         order = orders.find(request.model, request.version)

@@ -8,69 +8,139 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from .._common.errors import ServerError
 from . import supervisor, systemd
 
-
-def has_service_manager() -> bool:
-    """Whether something starts and stops the service."""
-    return systemd.systemd_runs() or supervisor.supervisor_runs()
-
-
-def start_watching() -> None:
-    """Have the trials looked at regularly. Nothing to do where nothing could.
-
-    Raises ServerError when that cannot be had: a version that nobody watches must not be switched to.
-    """
-    if systemd.systemd_runs():
-        systemd.start_watching()
-    elif supervisor.supervisor_runs():
-        supervisor.start_watching()
+_TRIAL_TIMER = "edgeml-trial.timer"
+_FETCH_TIMER = "edgeml-fetch.timer"
+_FETCH_UNIT = "edgeml-fetch.service"
 
 
-def stop_watching() -> None:
-    """No more looks until the next switch. Hold the lock: a swap that waits for it starts them again."""
-    if systemd.systemd_runs():
-        systemd.stop_watching()
-    elif supervisor.supervisor_runs():
-        supervisor.stop_watching()
+class ServiceManager(ABC):
+    """What the command asks of a service manager. Units have systemd's names."""
+
+    @abstractmethod
+    def start_watching(self) -> None:
+        """Have the trials looked at regularly.
+
+        Raises ServerError when that cannot be had: a version that nobody watches must not be switched to.
+        """
+
+    @abstractmethod
+    def stop_watching(self) -> None:
+        """No more looks until the next switch. Hold the lock: a swap that waits for it starts them again."""
+
+    @abstractmethod
+    def start_fetching(self) -> None:
+        """Have the orders worked on now, and regularly. Raises ServerError when that cannot be had."""
+
+    @abstractmethod
+    def stop_fetching(self) -> None:
+        """No more fetches until the next order. Hold the lock."""
+
+    @abstractmethod
+    def start_unit(self, unit: str) -> bool:
+        """Have a unit started, and do not wait for it. Return whether there is anybody who does. Raises ServerError."""
+
+    @abstractmethod
+    def rescue_service(self, unit: str) -> None:
+        """Have a service started again that was given up. Raises ServerError."""
+
+    @abstractmethod
+    def counted_restarts(self, unit: str) -> int | None:
+        """How often a unit was restarted by its manager; None where that is not counted."""
 
 
-def start_fetching() -> None:
-    """Have the orders worked on now, and regularly. Raises ServerError when that cannot be had."""
-    if systemd.systemd_runs():
-        systemd.start_fetching()
-    elif supervisor.supervisor_runs():
-        supervisor.start_fetching()
+class Systemd(ServiceManager):
+    """systemd. A device that the roles did not set up lacks the timers, and then nothing is regular."""
 
+    def start_watching(self) -> None:
+        if systemd.has_unit_file(_TRIAL_TIMER):
+            systemd.systemctl("start", _TRIAL_TIMER)
 
-def stop_fetching() -> None:
-    """No more fetches until the next order. Hold the lock."""
-    if systemd.systemd_runs():
-        systemd.stop_fetching()
-    elif supervisor.supervisor_runs():
-        supervisor.stop_fetching()
+    def stop_watching(self) -> None:
+        if systemd.has_unit_file(_TRIAL_TIMER):
+            systemd.systemctl("stop", "--no-block", _TRIAL_TIMER)
 
+    def start_fetching(self) -> None:
+        if systemd.has_unit_file(_FETCH_TIMER):
+            systemd.systemctl("start", _FETCH_TIMER)
+            systemd.systemctl("start", "--no-block", _FETCH_UNIT)
 
-def rescue_service(unit: str) -> None:
-    """Have a service started again that was given up."""
-    if systemd.systemd_runs():
-        systemd.rescue_service(unit)
-    elif supervisor.supervisor_runs():
-        supervisor.start_unit(unit)
+    def stop_fetching(self) -> None:
+        if systemd.has_unit_file(_FETCH_TIMER):
+            systemd.systemctl("stop", "--no-block", _FETCH_TIMER)
 
-
-def start_unit(unit: str) -> None:
-    """Have a unit started, and do not wait for it. Raises ServerError."""
-    if systemd.systemd_runs():
+    def start_unit(self, unit: str) -> bool:
         systemd.systemctl("start", "--no-block", unit)
-    else:
-        supervisor.start_unit(unit)
+        return True
+
+    def rescue_service(self, unit: str) -> None:
+        systemd.systemctl("reset-failed", unit)
+        self.start_unit(unit)
+
+    def counted_restarts(self, unit: str) -> int | None:
+        try:
+            return int(systemd.unit_property(unit, "NRestarts"))
+        except (ServerError, ValueError):
+            return None
 
 
-def counted_restarts(unit: str) -> int | None:
-    """How often a unit was restarted by its manager; None where that is not counted: Supervisor does not."""
-    try:
-        return int(systemd.unit_property(unit, "NRestarts")) if systemd.systemd_runs() else None
-    except (ServerError, ValueError):
+class Supervisor(ServiceManager):
+    """Supervisor. It has no timers: its listener works as long as there is a file that says so (``listener.py``)."""
+
+    def start_watching(self) -> None:
+        supervisor.have_work(supervisor.WATCH)
+
+    def stop_watching(self) -> None:
+        supervisor.forget_work(supervisor.WATCH)
+
+    def start_fetching(self) -> None:
+        supervisor.have_work(supervisor.FETCH)
+
+    def stop_fetching(self) -> None:
+        supervisor.forget_work(supervisor.FETCH)
+
+    def start_unit(self, unit: str) -> bool:
+        supervisor.start_program(unit)
+        return True
+
+    def rescue_service(self, unit: str) -> None:
+        supervisor.start_program(unit)
+
+    def counted_restarts(self, unit: str) -> int | None:
         return None
+
+
+class NoServiceManager(ServiceManager):
+    """Nobody: nothing is regular, and nothing is started."""
+
+    def start_watching(self) -> None:
+        return
+
+    def stop_watching(self) -> None:
+        return
+
+    def start_fetching(self) -> None:
+        return
+
+    def stop_fetching(self) -> None:
+        return
+
+    def start_unit(self, unit: str) -> bool:
+        return False
+
+    def rescue_service(self, unit: str) -> None:
+        return
+
+    def counted_restarts(self, unit: str) -> int | None:
+        return None
+
+
+def service_manager() -> ServiceManager:
+    """The service manager of this device."""
+    if systemd.systemd_runs():
+        return Systemd()
+    return Supervisor() if supervisor.supervisor_runs() else NoServiceManager()

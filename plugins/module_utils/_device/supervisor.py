@@ -36,31 +36,8 @@ def supervisor_runs() -> bool:
     return _socket() is not None
 
 
-def start_watching() -> None:
-    """Have the listener look at the trials regularly.
-
-    Raises ServerError when it does not run: a version that nobody watches must not be switched to.
-    """
-    _have_work(WATCH)
-
-
-def stop_watching() -> None:
-    """No more looks until the next switch. Hold the lock."""
-    _forget_work(WATCH)
-
-
-def start_fetching() -> None:
-    """Have the listener work on the orders regularly. Raises ServerError when it does not run."""
-    _have_work(FETCH)
-
-
-def stop_fetching() -> None:
-    """No more fetches until the next order. Hold the lock."""
-    _forget_work(FETCH)
-
-
-def start_unit(unit: str) -> None:
-    """Have a program started, and do not wait for it; nothing to do where it runs. Raises ServerError."""
+def start_program(unit: str) -> None:
+    """Have the program of a unit started, and do not wait for it; nothing to do where it runs. Raises ServerError."""
     call("supervisor.startProcess", program_name(unit), False)
 
 
@@ -97,11 +74,8 @@ def call(method: str, *arguments: Any) -> Any:
         raise ServerError(f"{address}: {method}: {error}") from error
 
 
-def _socket() -> str | None:
-    return next((path for path in SOCKETS if os.path.exists(path)), None)
-
-
-def _have_work(name: str) -> None:
+def have_work(name: str) -> None:
+    """Have the listener do WATCH or FETCH regularly. Raises ServerError when it does not run."""
     state = call("supervisor.getProcessInfo", LISTENER)["statename"]
     if state != "RUNNING":
         raise ServerError(f"Supervisor's program {LISTENER}: expected it to be RUNNING; found {state}")
@@ -110,6 +84,11 @@ def _have_work(name: str) -> None:
         pass
 
 
-def _forget_work(name: str) -> None:
+def forget_work(name: str) -> None:
+    """Have it do that no more."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(WORK, name))
+
+
+def _socket() -> str | None:
+    return next((path for path in SOCKETS if os.path.exists(path)), None)

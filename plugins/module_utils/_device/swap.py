@@ -24,7 +24,7 @@ from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
 from .runtime import runtime_id
-from .service_manager import start_watching
+from .service_manager import service_manager
 from .smoke_test import SmokeTest
 from .state import SWITCHING, WATCHING, State, Trial, require
 from .version import Version
@@ -131,7 +131,7 @@ class Swap(Planning):
             since=boot_seconds(),
         )
         self.store.reserve_space()
-        start_watching()
+        service_manager().start_watching()
         switching = before.without_failure(version.version)._replace(
             active=version.version,
             previous=before.active,
@@ -170,7 +170,7 @@ class Swap(Planning):
         if plan.after.active is not None:
             self._verify(self.store.version(self.model, plan.after.active))
         if plan.switches:
-            start_watching()
+            service_manager().start_watching()
             if self.state.trial is not None:
                 self._revert_trial(self.cause.why or REVERTED_BY_REQUEST, act=True, cause=self.cause)
             else:

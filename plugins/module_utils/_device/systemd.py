@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""systemd on the device: asked about units, and notified when a trial is to be watched."""
+"""systemd on the device, by its command."""
 
 from __future__ import annotations
 
@@ -12,51 +12,18 @@ import os
 
 from .._common.errors import ServerError
 
-TIMER = "edgeml-trial.timer"
-FETCH_TIMER = "edgeml-fetch.timer"
-FETCH_UNIT = "edgeml-fetch.service"
 # A unit may take its time to start: the server's own limit is 180 s.
 SECONDS = 300
-
-
-def start_watching() -> None:
-    """Have systemd look at the trials regularly. Nothing to do where it does not run, or does not know the timer.
-
-    Raises ServerError when systemd does not start it: a version that nobody watches must not be switched to.
-    """
-    if _known(TIMER):
-        systemctl("start", TIMER)
-
-
-def stop_watching() -> None:
-    """No more looks until the next switch. Hold the lock: a swap that waits for it starts them again."""
-    if _known(TIMER):
-        systemctl("stop", "--no-block", TIMER)
-
-
-def start_fetching() -> None:
-    """Have systemd work on the orders now, and regularly. Raises ServerError when it does not."""
-    if _known(FETCH_TIMER):
-        systemctl("start", FETCH_TIMER)
-        systemctl("start", "--no-block", FETCH_UNIT)
-
-
-def stop_fetching() -> None:
-    """No more fetches until the next order. Hold the lock."""
-    if _known(FETCH_TIMER):
-        systemctl("stop", "--no-block", FETCH_TIMER)
-
-
-def rescue_service(unit: str) -> None:
-    """Let systemd start a unit again that it had given up."""
-    if systemd_runs():
-        systemctl("reset-failed", unit)
-        systemctl("start", "--no-block", unit)
 
 
 def systemd_runs() -> bool:
     """Whether systemd manages this machine."""
     return os.path.isdir("/run/systemd/system")
+
+
+def has_unit_file(unit: str) -> bool:
+    """Whether the roles have brought a unit."""
+    return os.path.exists(f"/etc/systemd/system/{unit}")
 
 
 def unit_property(unit: str, name: str) -> str:
@@ -80,7 +47,3 @@ def systemctl(*arguments: str) -> str:
     if process.returncode != 0:
         raise ServerError(f"{' '.join(command)}: {stderr.strip()}")
     return stdout.strip()
-
-
-def _known(unit: str) -> bool:
-    return systemd_runs() and os.path.exists(f"/etc/systemd/system/{unit}")

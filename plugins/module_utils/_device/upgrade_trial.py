@@ -23,7 +23,7 @@ from .._common.records import as_document
 from .facts import boot_id, boot_seconds
 from .journal import utc_now
 from .plan import SwapOptions
-from .service_manager import counted_restarts, has_service_manager, start_unit, start_watching
+from .service_manager import service_manager
 from .state import SWITCHING, WATCHING, Limits, ModelServer, Record, Trial, parse_trial
 from .store import Store
 from .strategies import make_strategy
@@ -98,7 +98,7 @@ class UpgradeTrial:
             remove_file(self._path)
             remove_tree(self._way_back)
             return "no model served before: no trial, what was installed stays"
-        start_watching()
+        service_manager().start_watching()
         models = {}
         for model, (version, trial) in found.models.items():
             begun = self._reading(model, version).record
@@ -148,7 +148,7 @@ class UpgradeTrial:
     def _reading(self, model: str, version: str) -> Reading:
         serving = self._store.state(model).serving or ModelServer()
         reading = make_strategy(serving, self._store).reading(model, version, self._store.versions(model))
-        restarts = counted_restarts(serving.unit)
+        restarts = service_manager().counted_restarts(serving.unit)
         if restarts is None:
             return reading
         return reading._replace(record=(reading.record or Record())._replace(restarts=restarts))
@@ -158,8 +158,7 @@ class UpgradeTrial:
         for model in found.models:
             state = self._store.state(model)
             self._store.journal(model).append(DEVICE.entry("installation reverted", state, state, reason=reason))
-        if has_service_manager():
-            start_unit(GO_BACK_UNIT)
+        service_manager().start_unit(GO_BACK_UNIT)
         return f"{REVERT}: {reason}"
 
     def _end(self, subject: str) -> str:
@@ -171,9 +170,7 @@ class UpgradeTrial:
             os.rename(self._way_back, self._ended)
             fsync_directory(self._store.root)
         remove_file(self._path)
-        if os.path.isdir(self._ended) and has_service_manager():
-            start_unit(CLEAR_UNIT)
-        else:
+        if not os.path.isdir(self._ended) or not service_manager().start_unit(CLEAR_UNIT):
             remove_tree(self._ended)
         return f"{COMMIT}: {subject}"
 

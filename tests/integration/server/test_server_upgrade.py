@@ -18,6 +18,7 @@ import pytest
 from edgeml_device._common.errors import CandidateError, StoreError
 from edgeml_device._device import facts, upgrade, upgrade_trial
 from edgeml_device._device.runtime import Runtime
+from edgeml_device._device.service_manager import NoServiceManager
 from edgeml_device._device.state import ModelServer, State
 from edgeml_device._device.trial import BOOTS_MAX, UNREADY_MAX
 from edgeml_device._device.upgrade import main, prove_runtime
@@ -131,9 +132,13 @@ def test_the_installation_before_is_removed_when_the_trial_has_ended_well(
 ) -> None:
     """By a unit that may write there; until that is done, each look starts it again, also after a crash."""
     started: list[str] = []
-    monkeypatch.setattr(upgrade_trial, "has_service_manager", lambda: True)
-    monkeypatch.setattr(upgrade_trial, "start_unit", started.append)
-    monkeypatch.setattr(upgrade_trial, "counted_restarts", lambda _unit: None)
+
+    class Manager(NoServiceManager):
+        def start_unit(self, unit: str) -> bool:
+            started.append(unit)
+            return True
+
+    monkeypatch.setattr(upgrade_trial, "service_manager", Manager)
     later(monkeypatch)
     ended = Path(device.store.root) / "ended-trial"
     outcomes = [upgraded.look() for _look in range(2)]

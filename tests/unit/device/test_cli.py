@@ -21,6 +21,7 @@ from releases import make_release, make_store, put
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import cli, journal
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.cli import main
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import boot_id, boot_seconds
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.service_manager import NoServiceManager
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import (
     SWITCHING,
     WATCHING,
@@ -378,7 +379,12 @@ def test_the_timer_runs_as_long_as_there_is_a_trial(
     edgeml: Edgeml, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: list[bool] = []
-    monkeypatch.setattr(cli, "stop_watching", lambda: stopped.append(True))
+
+    class Manager(NoServiceManager):
+        def stop_watching(self) -> None:
+            stopped.append(True)
+
+    monkeypatch.setattr(cli, "service_manager", Manager)
     on_trial(store)
     for model in ("faces", "voices"):
         Path(store.root, "models", model).mkdir(exist_ok=True)
@@ -394,7 +400,12 @@ def test_a_service_that_systemd_gave_up_is_rescued_also_when_another_model_is_da
     edgeml: Edgeml, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rescued: list[str] = []
-    monkeypatch.setattr(cli, "rescue_service", rescued.append)
+
+    class Manager(NoServiceManager):
+        def rescue_service(self, unit: str) -> None:
+            rescued.append(unit)
+
+    monkeypatch.setattr(cli, "service_manager", Manager)
     assert edgeml.json("watch", "--service-failed")["models"] == {"digits": "no trial", "faces": "no trial"}
     assert rescued == []
     on_trial(store)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from edgeml_device._common.errors import ServerError
-from edgeml_device._device import service_manager, supervisor, systemd
+from edgeml_device._device import supervisor, systemd
 from edgeml_device._device.listener import FETCH_SECONDS, WATCH_SECONDS, Listener, listen, parse_fields
+from edgeml_device._device.service_manager import NoServiceManager, service_manager
 
 COMMAND = "/usr/local/bin/edgeml"
 
@@ -95,19 +96,21 @@ def test_fields_are_read() -> None:
 def test_a_device_without_a_service_manager_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systemd, "systemd_runs", lambda: False)
     monkeypatch.setattr(supervisor, "SOCKETS", ())
-    assert not service_manager.has_service_manager()
-    service_manager.start_watching()
-    service_manager.stop_watching()
-    service_manager.start_fetching()
-    service_manager.stop_fetching()
-    service_manager.rescue_service("edgeml-inference.service")
-    assert service_manager.counted_restarts("edgeml-inference.service") is None
+    manager = service_manager()
+    assert isinstance(manager, NoServiceManager)
+    manager.start_watching()
+    manager.stop_watching()
+    manager.start_fetching()
+    manager.stop_fetching()
+    manager.rescue_service("edgeml-inference.service")
+    assert not manager.start_unit("edgeml-inference.service"), "there is nobody who would"
+    assert manager.counted_restarts("edgeml-inference.service") is None
 
 
 def test_supervisor_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(supervisor, "SOCKETS", (str(tmp_path / "supervisor.sock"),))
     with pytest.raises(ServerError, match=r"Supervisor does not run here: no socket at .*supervisor\.sock"):
-        supervisor.start_unit("edgeml-inference.service")
+        supervisor.start_program("edgeml-inference.service")
     (tmp_path / "supervisor.sock").touch()
     with pytest.raises(ServerError, match=r"supervisor\.sock: supervisor\.startProcess: .*refused"):
-        supervisor.start_unit("edgeml-inference.service")
+        supervisor.start_program("edgeml-inference.service")

@@ -19,7 +19,7 @@ from image_parts import with_entrypoint, with_layer
 from kubernetes_manifest import rendered
 from load import OK, Load
 from machine_controller import SERVICE, MachineController
-from test_swaps import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request, serving, versions
+from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request, serving, versions
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.image import write_archive
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.build import BuiltImage, build_images
@@ -84,7 +84,10 @@ class Contained(NamedTuple):
             {"role": "edgeml.fleet.container_runtime", "container_runtime_engine": self.engine},
             {"role": "edgeml.fleet.inference_service"},
         ]
-        values = {"inference_service_runner": self.engine, "inference_service_image": str(self.images.archive)}
+        values: dict[str, Any] = {
+            "inference_service_runner": self.engine,
+            "inference_service_image": str(self.images.archive),
+        }
         return self.controller.play({"roles": roles}, *options, **values).stats[MACHINE]["changed"]
 
     def inspect(self, template: str, container: str = SERVICE_CONTAINER) -> str:

@@ -6,42 +6,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from pathlib import Path
 
 import pytest
 from arm_machine import ArmMachine
-from controller import DIGITS
 from load import OK, Load
 from machine_controller import MachineController
+from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request, serving, versions
 
-REQUESTS_PER_SECOND = 5
-OLD, NEW = "1.1.0", "1.2.0"
-ACTIVATE = "edgeml activate digits {} --trial-seconds 0 --min-ready-seconds 0"
 # Cuts of a swap; each costs a boot.
 CUTS = 4
-
-
-def request() -> dict[str, object]:
-    """An inference of the digits."""
-    golden = json.loads((DIGITS / "digits" / OLD / "manifest.json").read_text())["golden"]
-    blob = DIGITS / "blobs" / "sha256" / golden["sha256"]
-    return {"inputs": json.loads(blob.read_text())["inputs"]}
-
-
-def versions(load: Load) -> set[str]:
-    """Whose answers came."""
-    return {json.loads(body)["model_version"] for body in load.bodies}
-
-
-def serving(machine: ArmMachine) -> tuple[str | None, str | None]:
-    """Which version serves, and which is active in the store, when the server is up again."""
-    machine.wait_until("systemctl --quiet is-active edgeml-inference")
-    models = json.loads(machine.shell("edgeml status --json").stdout)["models"]
-    (digits,) = [model for model in models if model["name"] == "digits"]
-    return digits["live"], digits["active"]
 
 
 def test_a_swap_under_load_loses_no_request(machine: ArmMachine, controller: MachineController, tmp_path: Path) -> None:

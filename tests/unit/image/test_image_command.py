@@ -62,7 +62,7 @@ def test_what_is_asked_for_is_checked_written_once_and_then_there(
 
     app = b"1"
     monkeypatch.setattr(build, "build_images", build_images)
-    places = {name: str(tmp_path / name) for name in ("repository", "archives", "cache")}
+    places: dict[str, Any] = {name: str(tmp_path / name) for name in ("repository", "archives", "cache")}
     options = ImageOptions(version="1.0.0", architectures=["aarch64"], **places)
 
     def changes(check: bool) -> tuple[bool, bool]:

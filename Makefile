@@ -213,6 +213,10 @@ formats: ## have model-signing verify an exported release, and CycloneDX's valid
 watch: ## deliver an alert by a real Prometheus and Alertmanager; forward metrics to a real VictoriaMetrics after a day without
 	@tools/watch
 
+.PHONY: providers
+providers: ## serve models by Qualcomm's provider, on its emulator, and by OpenVINO: engines, fallbacks, refusals
+	@tools/providers
+
 .PHONY: ci-templates
 ci-templates: ## run the GitLab file of examples/model-repository with gitlab-ci-local, from packages to a request to sign
 	@tools/ci-templates

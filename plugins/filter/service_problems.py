@@ -58,6 +58,8 @@ _value:
   elements: str
 """
 
+# What an execution provider of ONNX Runtime needs beside it, of those that the collection has wheels of.
+PROVIDER_PACKAGES = {"qnn": "onnxruntime-qnn"}
 CONTAINER_RUNNERS = ("docker", "podman", "k3s")
 _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 
@@ -72,7 +74,8 @@ def service_problems(
     """Return what keeps the service with these options from running on a device of this architecture and Python."""
     in_container = values["runner"] in CONTAINER_RUNNERS
     return (
-        ([] if in_container else _wheel_problems(values["runtimes"], architecture, python, wheels))
+        ([] if in_container or values["lock"] else _wheel_problems(values["runtimes"], architecture, python, wheels))
+        + _provider_problems(values, architecture, python, wheels)
         + _manager_problems(values, service_mgr)
         + _image_problems(values, in_container)
         + _tls_problems(values)
@@ -125,6 +128,33 @@ def _wheel_problems(
         for runtime in runtimes or list(found)[:1]
         if python not in found[runtime]
     ]
+
+
+def _provider_problems(
+    values: Mapping[str, Any], architecture: str, python: str, wheels: Mapping[str, Mapping[str, Sequence[str]]]
+) -> list[str]:
+    provider, told = (
+        values["execution_provider"],
+        f"inference_service_execution_provider is {values['execution_provider']}",
+    )
+    if provider == "cpu":
+        return []
+    if values["runner"] != "native":
+        return [
+            f"{told}, but inference_service_runner is {values['runner']}: only a native service opens an accelerator"
+        ]
+    if values["lock"]:
+        return []
+    if values["runtimes"] and "onnxruntime" not in values["runtimes"]:
+        return [f"{told}, but inference_service_runtimes is {', '.join(values['runtimes'])}, without onnxruntime"]
+    package = PROVIDER_PACKAGES.get(provider)
+    if package is None:
+        return [f"{told}, of which the collection has no wheels: name a lock that has them in inference_service_lock"]
+    tags = wheels.get(architecture, {}).get(package, [])
+    if python not in tags:
+        found = f"for {', '.join(tags)}" if tags else "not"
+        return [f"{told}: there are wheels of {package} {found}, but this device is {architecture} with {python}"]
+    return []
 
 
 def _tls_problems(values: Mapping[str, Any]) -> list[str]:

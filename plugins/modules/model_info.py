@@ -208,7 +208,10 @@ model:
   returned: when O(model) is given
   type: dict
 device:
-  description: Architecture, memory in bytes, processors, Python version, board, and the inference runtimes installed.
+  description:
+    - Architecture, memory in bytes, processors, Python version, board, and the inference runtimes installed.
+    - Of a Jetson, C(software) is the version of Jetson Linux, C(jetpack) that of JetPack, and C(power_mode) the mode
+      that C(nvpmodel) has set; empty elsewhere.
   returned: always
   type: dict
   sample: {architecture: aarch64, memory_bytes: 1073741824, python_version: 3.11.2, runtimes: {onnxruntime: 1.27.0}}

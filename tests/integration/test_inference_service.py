@@ -66,6 +66,10 @@ EVERY: dict[str, Any] = {
     "inference_service_allow_unprotected": True,
     "inference_service_secure_logging": True,
     "inference_service_runtimes": ["ai-edge-litert", "onnxruntime"],
+    "inference_service_execution_provider": "qnn",
+    "inference_service_lock": "",
+    "inference_service_devices": ["/dev/fastrpc-cdsp", "/dev/dma_heap/system"],
+    "inference_service_device_groups": ["video", "render"],
     "inference_service_threads": 2,
     "inference_service_load_seconds": 60,
     "inference_service_max_pending": 32,
@@ -221,6 +225,9 @@ def test_every_variable_reaches_the_device_alike_as_text_and_as_its_own_type(run
         assert typed[name] == text[name]
     assert "MemoryMax=50%\n" in text["unit"]
     assert "WatchdogSec=90\n" in text["unit"]
+    assert "DevicePolicy=closed\nDeviceAllow=/dev/fastrpc-cdsp rw\n" in text["unit"]
+    assert "SupplementaryGroups=video render\n" in text["unit"]
+    assert parsed(text["config"])["execution_provider"] == "qnn"
     # The salt is another for each device.
     assert parsed(typed["credentials"]).keys() == parsed(text["credentials"]).keys()
 

@@ -88,7 +88,7 @@ def test_rollouts_of_a_fleet_follow_each_other(workflow: dict[str, Any], pipelin
     assert pipeline["default"]["interruptible"] is False
 
 
-def test_the_tools_are_those_that_the_collection_is_tested_with() -> None:
+def test_the_tools_are_those_that_the_collection_is_runtime_identity() -> None:
     wanted = dict(re.findall(r"^([\w-]+)==(\S+)", (TEMPLATE / "requirements.txt").read_text(), re.MULTILINE))
     locked = dict(re.findall(r"^([\w.-]+)==(\S+)", (REPOSITORY / "requirements-dev.txt").read_text(), re.MULTILINE))
     assert wanted == {name: locked[name] for name in wanted}

@@ -12,6 +12,7 @@ import time
 from typing import Any, Mapping
 
 from .._common.errors import EdgemlError
+from .accelerator import read_accelerator
 from .client import Server
 from .expiry import CERTIFICATES, PULL_STATE, expiries, expiry_texts
 from .facts import boot_id, boot_seconds, device_facts
@@ -44,7 +45,7 @@ def answer_info(request: InfoRequest) -> dict[str, Any]:
             result["model"] = models[0]
         else:
             result["models"] = models
-        result["device"] = device_facts()
+        result["device"] = {**device_facts(), **read_accelerator()._asdict()}
         result["expires"] = expiry_texts(expiries(CERTIFICATES, PULL_STATE))
     except (EdgemlError, OSError) as error:
         result.update(failed=True, msg=str(error))

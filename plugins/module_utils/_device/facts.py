@@ -18,6 +18,8 @@ import time
 from typing import Any
 
 RUNTIMES = ("onnxruntime", "ai-edge-litert", "tflite-runtime", "ncnn")
+# Packages that bring a runtime with execution providers of their own.
+_ALSO = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino")}
 # In the words of x86-64 and of ARM. Which instructions a kernel lists changes with the kernel.
 _PROCESSOR = re.compile(r"(model name|CPU (implementer|architecture|variant|part))\s*:")
 SITE_PACKAGES = "/opt/edgeml/venv-*/lib/python3*/site-packages"
@@ -88,9 +90,10 @@ def installed_runtimes(site_packages: str = SITE_PACKAGES) -> dict[str, str]:
     """
     found = {}
     for runtime in RUNTIMES:
-        name = runtime.replace("-", "_")
-        for path in sorted(glob.glob(os.path.join(site_packages, f"{name}-*.dist-info"))):
-            found[runtime] = os.path.basename(path)[len(name) + 1 : -len(".dist-info")]
+        for package in (runtime, *_ALSO.get(runtime, ())):
+            name = package.replace("-", "_")
+            for path in sorted(glob.glob(os.path.join(site_packages, f"{name}-*.dist-info"))):
+                found[runtime] = os.path.basename(path)[len(name) + 1 : -len(".dist-info")]
     return found
 
 

@@ -23,14 +23,17 @@ from .._release.release import WHOLE, File
 from .facts import processor_id
 from .prepared import FILES_MAX, MODEL_BYTES_MIN, PreparedModel, parse_prepared, prepared_pipeline
 from .runtime import USER, Runtime
-from .service_config import CONFIG
-from .smoke_test import RuntimeTool
+from .service_config import CPU, execution_provider
+from .smoke_test import RuntimeTool, config_arguments
 from .store import Store
 from .version import Version
 
-SECONDS = 180
+# To compile an engine takes minutes.
+SECONDS = 900
 # A prepared model is as large as the release's, but for what the optimiser works out beforehand.
 _GROWTH = 1.25
+# An engine has code beside its weights.
+_ENGINE_BYTES = 64 << 20
 _REASON_CHARACTERS_MAX = 300
 
 
@@ -45,18 +48,18 @@ def note_smoke_test(store: Store, version: Version, result: Mapping[str, Any]) -
 def prepare(store: Store, version: Version, runtime: Runtime | None = None) -> None:
     """Have the version's model prepared for the runtime that it was tested with, unless that was tried. Hold the lock.
 
-    ``runtime`` is that one, if it is not installed yet. Releases of less than MODEL_BYTES_MIN, and models without
-    golden inputs are not.
+    ``runtime`` is that one, if it is not installed yet. Models without golden inputs are not; nor, on a processor, is a
+    release of less than MODEL_BYTES_MIN: to compile an engine takes long for a small model, too.
     """
     tested = store.tested(version)
     size = sum(file.size for file in version.chosen.files)
     names = [name for name, part in version.release.parts.items() if part.golden is not None]
-    if tested is None or size < MODEL_BYTES_MIN or not names:
+    if tested is None or not names or (size < MODEL_BYTES_MIN and execution_provider() == CPU):
         return
     noted = tested.get("prepared")
     if noted is not None and ("settings" not in noted or store.prepared(version) is not None):
         return
-    most = int(size * _GROWTH) + (1 << 20)
+    most = int(size * _GROWTH) + (1 << 20 if execution_provider() == CPU else _ENGINE_BYTES)
     files: tuple[File, ...] = ()
     try:
         # As much again stays free.
@@ -100,7 +103,7 @@ def _prepared(
     with store.work_directory() as directory:
         with contextlib.suppress(KeyError, PermissionError):
             os.chown(directory, pwd.getpwnam(USER).pw_uid, -1)
-        arguments = [directory, "--bytes-max", str(most), *(("--config", CONFIG) if os.path.exists(CONFIG) else ())]
+        arguments = [directory, "--bytes-max", str(most), *config_arguments()]
         arguments += ["--part", part] if part else []
         with RuntimeTool(
             "preparation", "prepare", version, *arguments, runtime=runtime, gentle=True, writes=[directory]

@@ -12,20 +12,22 @@ import glob
 import os
 from typing import NamedTuple, Sequence
 
+from .accelerator import read_accelerator
 from .request import STORE
 from .runner import Image, Runner, read_image, read_runner
+from .service_config import CPU, execution_provider
 
 ROOT = "/opt/edgeml"
 USER = "edgeml"
 
 
 def runtime_id() -> str | None:
-    """Which runtime this device would test with: the names of the service's newest environment and code; None without.
+    """Which runtime this device would test with, as ``runtime_identity`` names it; None without.
 
     A test's result holds for the runtime that it was made with.
     """
     runtime = installed_runtime()
-    return runtime.id if runtime else None
+    return runtime_identity(runtime) if runtime else None
 
 
 class Runtime(NamedTuple):
@@ -42,6 +44,13 @@ class Runtime(NamedTuple):
     image: str = ""
     user: str = USER
     mounts: Sequence[str] = ()
+
+
+def runtime_identity(runtime: Runtime) -> str:
+    """What a test's result holds for: the runtime, and the accelerator that it computes on, which has software and a
+    power mode of its own."""
+    provider = execution_provider()
+    return runtime.id if provider == CPU else " ".join(filter(None, (runtime.id, provider, read_accelerator().words)))
 
 
 def installed_runtime() -> Runtime | None:

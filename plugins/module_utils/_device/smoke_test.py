@@ -22,8 +22,8 @@ from typing import Any, Sequence, TypeVar
 from .._common.errors import CandidateError
 from .process import ProcessGroup
 from .runner import container_user
-from .runtime import USER, Runtime, installed_runtime
-from .service_config import LOAD_SECONDS, load_seconds
+from .runtime import USER, Runtime, installed_runtime, runtime_identity
+from .service_config import CONFIG, LOAD_SECONDS, load_seconds
 from .version import Version
 
 # For a server that loads as long as it does by default; what it may take longer is added.
@@ -34,6 +34,11 @@ _GENTLENESS = 5
 # That third, of the 1024 that a container has otherwise.
 _CONTAINER_SHARES = 340
 Tool = TypeVar("Tool", bound="RuntimeTool")
+
+
+def config_arguments() -> Sequence[str]:
+    """What tells a program of the server how it is configured; nothing where it is not yet."""
+    return ("--config", CONFIG) if os.path.exists(CONFIG) else ()
 
 
 class RuntimeTool:
@@ -131,7 +136,7 @@ class SmokeTest(RuntimeTool):
     """A running test of ``version``."""
 
     def __init__(self, version: Version, runtime: Runtime | None = None) -> None:
-        super().__init__("smoke test", "smoke", version, runtime=runtime)
+        super().__init__("smoke test", "smoke", version, *config_arguments(), runtime=runtime)
         self._version = version
 
     def result(self) -> dict[str, Any] | None:
@@ -143,7 +148,7 @@ class SmokeTest(RuntimeTool):
         if told is None or self.runtime is None:
             return None
         self._check_latency(told)
-        return {**told, "runtime_id": self.runtime.id}
+        return {**told, "runtime_id": runtime_identity(self.runtime)}
 
     def _check_latency(self, told: dict[str, Any]) -> None:
         budget, measured = self._version.chosen.latency_seconds_max, told.get("latency_seconds")

@@ -43,6 +43,12 @@ def test_the_facts_are_this_machines(tmp_path: Path) -> None:
     assert "\0" not in facts["board"]
 
 
+def test_a_runtime_may_come_in_another_package(tmp_path: Path) -> None:
+    install(tmp_path, "onnxruntime_gpu", "1.31.1")
+    install(tmp_path, "onnxruntime_qnn", "2.7.0")
+    assert installed_runtimes(pattern(tmp_path)) == {"onnxruntime": "1.31.1"}
+
+
 @pytest.mark.parametrize(
     ("machine", "wide", "expected"),
     [

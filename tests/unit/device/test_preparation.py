@@ -16,7 +16,7 @@ import pytest
 from releases import activate, make_pipeline, make_release, put
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, StoreError
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import preparation, runtime
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import preparation, runtime, smoke_test
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import processor_id
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.preparation import prepare
@@ -50,7 +50,7 @@ RIGHT = f"{MAKE}; echo '{json.dumps(ANSWER)}'"
 def own_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opt: Path) -> None:
     """The service's user is the one of the tests."""
     monkeypatch.setattr(preparation, "USER", "no such user")
-    monkeypatch.setattr(preparation, "CONFIG", str(tmp_path / "server.json"))
+    monkeypatch.setattr(smoke_test, "CONFIG", str(tmp_path / "server.json"))
 
 
 @pytest.fixture
@@ -138,6 +138,12 @@ def test_what_does_not_pay_or_cannot_be_tested_is_not_prepared(
     install(opt, RIGHT)
     version = hold(store, content=content, golden=golden)
     assert "prepared" not in prepare_tested(store, version)
+
+
+def test_an_engine_pays_for_a_small_model_too(opt: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "execution_provider", lambda: "qnn")
+    install(opt, RIGHT)
+    assert "settings" in prepare_tested(store, hold(store, content=MODEL[:-6]))["prepared"]
 
 
 PIPELINE = {name: MODEL + name.encode() for name in ("detector", "reader", "speller")}

@@ -17,14 +17,16 @@ from links import REPOSITORY
 from ansible_collections.edgeml.fleet.plugins.filter.service_problems import service_problems
 
 WHEELS = {
-    "aarch64": {"onnxruntime": ["cp39", "cp313"], "ai-edge-litert": ["cp39"]},
+    "aarch64": {"onnxruntime": ["cp39", "cp313"], "ai-edge-litert": ["cp39"], "onnxruntime-qnn": ["cp313"]},
     "armv7l": {"tflite-runtime": ["cp39"]},
 }
 VALUES: dict[str, Any] = {
     "allow_unprotected": False,
     "credentials": [],
+    "execution_provider": "cpu",
     "image": "",
     "listen_address": "127.0.0.1",
+    "lock": "",
     "quadlet": False,
     "runner": "native",
     "runtimes": [],
@@ -49,6 +51,30 @@ def tls(tmp_path: Path) -> dict[str, str]:
 
 def test_the_defaults_are_fine() -> None:
     assert problems() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "python", "expected"),
+    [
+        ({"execution_provider": "qnn"}, "cp313", ""),
+        (
+            {"execution_provider": "qnn"},
+            "cp39",
+            "onnxruntime-qnn for cp313, but this device is aarch64 with cp39",
+        ),
+        (
+            {"execution_provider": "qnn", "runtimes": ["ai-edge-litert"]},
+            "cp39",
+            "without onnxruntime",
+        ),
+        ({"execution_provider": "tensorrt"}, "cp39", "name a lock that has them in inference_service_lock"),
+        ({"execution_provider": "tensorrt", "lock": "jetson.txt"}, "cp314", ""),
+        ({"execution_provider": "qnn", "runner": "docker"}, "cp313", "only a native service opens an accelerator"),
+    ],
+)
+def test_an_execution_provider_needs_its_packages(values: dict[str, Any], python: str, expected: str) -> None:
+    found = problems(python=python, **values)
+    assert (len(found), expected in "".join(found)) == (1 if expected else 0, True), found
 
 
 def test_each_runner_needs_its_service_manager() -> None:

@@ -27,7 +27,15 @@ LAYERS = {
 }
 """What the modules of each package may import beside their own; the root's, named "", are the process."""
 
-DEVICE = ("_common.", "_release.", "_device.store.", "_device.version.", "_device.prepared.", "_device.facts.")
+DEVICE = (
+    "_common.",
+    "_release.",
+    "_device.store.",
+    "_device.version.",
+    "_device.prepared.",
+    "_device.facts.",
+    "_device.accelerator.",
+)
 """What the server may import of ``edgeml_device``, the package that it shares with the modules."""
 
 ROOT_FOR_ALL = {"__version__"}

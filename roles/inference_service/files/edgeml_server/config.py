@@ -12,7 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-_CHOICES = {"log_level": ("debug", "info", "warning", "error"), "prediction_log_inputs": ("summary", "full")}
+# Each is a module models/provider_NAME.
+PROVIDERS = ("cpu", "cuda", "openvino", "qnn", "tensorrt")
+_CHOICES = {
+    "execution_provider": PROVIDERS,
+    "log_level": ("debug", "info", "warning", "error"),
+    "prediction_log_inputs": ("summary", "full"),
+}
 
 
 class ConfigError(Exception):
@@ -30,6 +36,7 @@ class Config:
     socket: str
     listen_address: str = "127.0.0.1"
     listen_port: int = 8080
+    execution_provider: str = "cpu"
     threads: int = 1
     workers: int = 0
     max_request_bytes: int = 16 << 20

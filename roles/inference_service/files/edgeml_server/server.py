@@ -99,7 +99,7 @@ class InferenceServer:
         self._lifecycle = Lifecycle(owns_sockets=successor is None)
         self._repository = ModelRepository(
             Store(config.store),
-            BackendOptions(config.threads, runs=config.inference_workers),
+            BackendOptions(config.threads, runs=config.inference_workers, provider=config.execution_provider),
             BatchOptions(config.batch_rows, threading.Semaphore(config.inference_workers)),
             ModelObserver(metrics, drift),
             config.drain_seconds,

@@ -29,7 +29,7 @@ class BackendOptions:
     """``threads``: processors that one inference may use; ``settings``: those of a prepared model, for its backend.
 
     ``libraries``: files with custom operators; ``signature``: the one that is served of a file with several (None: the
-    file decides); ``runs``: how many inferences may run at once.
+    file decides); ``runs``: how many inferences may run at once; ``provider``: what ONNX Runtime computes on.
     """
 
     threads: int
@@ -37,13 +37,18 @@ class BackendOptions:
     libraries: Sequence[str] = ()
     signature: str | None = None
     runs: int = 1
+    provider: str = "cpu"
 
 
 class Form(NamedTuple):
-    """A way to load a model. ``entrypoint`` is a file that was made for it, or empty: the model's own file."""
+    """A way to load a model. ``entrypoint`` is a file that was made for it, or empty: the model's own file.
+
+    An ``engine`` is what each load of the model's own file would compile anew.
+    """
 
     entrypoint: str
     settings: Mapping[str, str]
+    engine: bool = False
 
 
 class RunError(Exception):
@@ -70,6 +75,11 @@ class Backend(ABC):
     @abstractmethod
     def __init__(self, path: str, options: BackendOptions) -> None:
         """Load the model file at ``path``. Raises ModelError if it cannot serve."""
+
+    @classmethod
+    def runtime_with(cls, options: BackendOptions) -> str:
+        """The runtime, and with these options what a prepared model must fit beside it."""
+        return cls.runtime
 
     @classmethod
     def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ONNX models, run by ONNX Runtime on the CPU."""
+"""ONNX models, run by ONNX Runtime, on the CPU or by another of its execution providers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from edgeml_server.common.tensors import Array, TensorSpec
 
 from .backend import Backend, BackendOptions, Form, RunError, first_line
 from .onnx_texts import run_with_any_texts
+from .provider import open_session, provider_for
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -45,6 +46,7 @@ _NO_NAMES = {"", "?", "*", "-1", "None"}
 # A larger model is never so quick that it matters, and takes time to be read through.
 _QUICK_BYTES_MAX = 1 << 20
 _OPTIMISED, _WEIGHTS = "model.onnx", "model.onnx.data"
+_ENGINE = "engine.onnx"
 _EXTERNAL = "session.optimized_model_external_initializers"
 # Smaller constants stay in the graph, where shapes are worked out from them.
 _WEIGHT_BYTES_MIN = 1024
@@ -79,9 +81,11 @@ class OnnxBackend(Backend):
     runtime = f"onnxruntime {onnxruntime.__version__}"
 
     def __init__(self, path: str, options: BackendOptions) -> None:
+        self.runtime = self.runtime_with(options)
         try:
-            settings = _session_options(options)
-            session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+            session = open_session(path, _session_options(options), provider_for(options.provider))
+        except ModelError:
+            raise
         except Exception as error:
             raise ModelError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
         file = _read_file(path)
@@ -96,17 +100,34 @@ class OnnxBackend(Backend):
         ]
         self.outputs = [self._output(path, node) for node in session.get_outputs()]
         self.classes = {name: [str(label) for label in labels] for name, labels in self._labels.items()}
-        self.couples_rows = file.couples_rows
+        # Of an engine the operators cannot be seen.
+        self.couples_rows = file.couples_rows or options.settings.get("engine") == "yes"
         self.metadata = _metadata(session.get_modelmeta())
         self._session: Any = session
         small = os.path.getsize(path) <= _QUICK_BYTES_MAX
-        self.bounded = options.threads == 1 and not options.settings and small and has_bounded_time(file)
+        plain = options.threads == 1 and not options.settings and options.provider == "cpu"
+        self.bounded = plain and small and has_bounded_time(file)
+
+    @classmethod
+    def runtime_with(cls, options: BackendOptions) -> str:
+        return (
+            cls.runtime if options.provider == "cpu" else f"{cls.runtime} {provider_for(options.provider).identity()}"
+        )
 
     @classmethod
     def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
         """The optimised graph with its weights in a file of their own, which the runtime maps: with packed copies of
-        those of matrix multiplications, or without."""
+        those of matrix multiplications, or without. Of a provider that compiles: its engine."""
         settings = _session_options(options)
+        provider = provider_for(options.provider)
+        if provider.makes_engine:
+            try:
+                provider.make_engine(path, os.path.join(directory, _ENGINE), settings)
+            except Exception as error:
+                raise ModelError(f"{path}: {provider.name} makes no engine of it: {first_line(error)}") from error
+            return [Form(_ENGINE, {"engine": "yes"}, engine=True)]
+        if options.provider != "cpu":
+            return []
         settings.optimized_model_filepath = os.path.join(directory, _OPTIMISED)
         settings.add_session_config_entry(f"{_EXTERNAL}_file_name", _WEIGHTS)
         settings.add_session_config_entry(f"{_EXTERNAL}_min_size_in_bytes", str(_WEIGHT_BYTES_MIN))

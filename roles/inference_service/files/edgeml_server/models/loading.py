@@ -128,7 +128,7 @@ def load_best(
 
     ``directory`` is the version's. Raises ModelError.
     """
-    if prepared is not None and prepared.runtime == backend_for(files.format).runtime:
+    if prepared is not None and prepared.runtime == backend_for(files.format).runtime_with(options):
         path = os.path.join(directory, prepared.entrypoint) if prepared.entrypoint else files.model
         try:
             loaded = load(replace(files, model=path), replace(options, settings=prepared.settings))

@@ -29,6 +29,7 @@ from edgeml_device._release.manifest import parse_release
 
 from edgeml_server.common.errors import ModelError
 from edgeml_server.common.tensors import Array
+from edgeml_server.config import ConfigError, read_config
 from edgeml_server.models.backend import BackendOptions
 from edgeml_server.models.loading import LoadedModel, ModelFiles, load_parts, model_files
 
@@ -40,6 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="edgeml_server.tools.smoke", description="Test a version as the server does.")
     parser.add_argument("directory", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that one inference uses (1)")
+    parser.add_argument("--config", metavar="FILE", help="the server's configuration: what it computes on")
     arguments = parser.parse_args()
     if arguments.threads < 1:
         parser.error("--threads: expected at least 1")
@@ -48,9 +50,10 @@ def main() -> int:
     os.dup2(2, 1)
     result: dict[str, Any]
     try:
-        result = smoke(arguments.directory, BackendOptions(arguments.threads))
+        provider = read_config(arguments.config).execution_provider if arguments.config else BackendOptions.provider
+        result = smoke(arguments.directory, BackendOptions(arguments.threads, provider=provider))
     except Exception as error:
-        result = {"error": str(error) if isinstance(error, (ModelError, EdgemlError)) else repr(error)}
+        result = {"error": str(error) if isinstance(error, (ModelError, EdgemlError, ConfigError)) else repr(error)}
     with result_file:
         print(json.dumps(result), file=result_file)
     return 1 if "error" in result else 0

@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from .._common.errors import IncompatibleError, ServerError, StoreError
 from .._common.files import remove_tree
 from .._release.packages import Snapshot
-from .process import ProcessGroup
+from .process import run_command
 
 # A package with many files on a slow card takes its time; systemd's unit has no limit of its own either.
 _SECONDS = 4 * 3600
@@ -149,12 +148,8 @@ class PackageManager:
     def _run(self, command: Sequence[str]) -> str:
         """Run a command and return what it printed. Raises ServerError, with what it said last."""
         environment = {**os.environ, **_ENVIRONMENT}
-        try:
-            with ProcessGroup(list(command), env=environment) as process:
-                stdout, stderr = (output.decode("utf-8", "replace") for output in process.communicate(timeout=_SECONDS))
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ServerError(f"{command[0]}: {error}") from error
-        if process.returncode != 0:
+        code, stdout, stderr = run_command(list(command), _SECONDS, command[0], env=environment)
+        if code != 0:
             raise ServerError(f"{_shown(command)}: {_reason(stdout + stderr)}")
         return stdout
 

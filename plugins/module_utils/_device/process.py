@@ -14,6 +14,8 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from .._common.errors import ServerError
+
 if TYPE_CHECKING:
     _Popen = subprocess.Popen[bytes]
 else:  # Before Python 3.9 the class takes no parameter.
@@ -44,3 +46,17 @@ class ProcessGroup(_Popen):
             if stream is not None:
                 stream.close()
         self.wait()
+
+
+def run_command(command: list[str], seconds: float, shown: str = "", **options: Any) -> tuple[int, str, str]:
+    """Run a command to its end: its exit code, and what it printed on standard output and on standard error.
+
+    Raises ServerError, which begins with ``shown`` or the command, where it cannot be run or takes longer than
+    ``seconds``.
+    """
+    try:
+        with ProcessGroup(command, **options) as process:
+            stdout, stderr = (output.decode("utf-8", "replace") for output in process.communicate(timeout=seconds))
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ServerError(f"{shown or ' '.join(command)}: {error}") from error
+    return process.returncode, stdout, stderr

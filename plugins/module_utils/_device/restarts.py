@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from .._common.errors import ServerError
-from .process import ProcessGroup
+from .process import run_command
 from .systemd import systemctl, systemd_runs
 
 _PROGRAM = "/usr/sbin/needrestart"
@@ -34,12 +33,8 @@ def is_there() -> bool:
 def outdated() -> list[str]:
     """The units that run what has been replaced, and can be restarted. Raises ServerError."""
     command = [_PROGRAM, "-b", "-l"]
-    try:
-        with ProcessGroup(command) as process:
-            stdout, stderr = (output.decode("utf-8", "replace") for output in process.communicate(timeout=_SECONDS))
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServerError(f"{' '.join(command)}: {error}") from error
-    if process.returncode != 0:
+    code, stdout, stderr = run_command(command, _SECONDS)
+    if code != 0:
         raise ServerError(f"{' '.join(command)}: {stderr.strip()[-500:]}")
     return sorted(name for name in set(_SERVICE.findall(stdout)) if not _NEVER.match(name))
 

@@ -34,16 +34,10 @@ def unit_property(unit: str, name: str) -> str:
 def systemctl(*arguments: str) -> str:
     """Run systemctl and return what it printed. Raises ServerError with its reason when it fails."""
     # Many a call asks systemd nothing.
-    import subprocess
-
-    from .process import ProcessGroup
+    from .process import run_command
 
     command = ["systemctl", *arguments]
-    try:
-        with ProcessGroup(command) as process:
-            stdout, stderr = (output.decode("utf-8", "replace") for output in process.communicate(timeout=SECONDS))
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServerError(f"{' '.join(command)}: {error}") from error
-    if process.returncode != 0:
+    code, stdout, stderr = run_command(command, SECONDS)
+    if code != 0:
         raise ServerError(f"{' '.join(command)}: {stderr.strip()}")
     return stdout.strip()

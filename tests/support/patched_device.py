@@ -33,9 +33,8 @@ class PatchedDevice:
         self.server = FakeServer(str(directory / "server.sock"))
         Thread(target=self.server.serve_forever, daemon=True).start()
         monkeypatch.setattr(package_manager, "PackageManager", lambda: self.root.manager)
-        for name in ("packages_strategy.systemd_runs", "restarts.systemd_runs", "service_manager.has_service_manager"):
-            monkeypatch.setattr(f"edgeml_device._device.{name}", lambda: False)
-        monkeypatch.setattr("edgeml_device._device.systemd.systemd_runs", lambda: False)
+        for name in ("packages_strategy", "restarts", "systemd"):
+            monkeypatch.setattr(f"edgeml_device._device.{name}.systemd_runs", lambda: False)
 
     def publish(self, version: str, *packages: Path, **options: Any) -> dict[str, Any]:
         """Publish a snapshot. Returns the manifest."""

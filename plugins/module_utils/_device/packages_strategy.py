@@ -29,7 +29,7 @@ from .metrics import measure_server
 from .package_manager import PackageManager, changes, check_changes
 from .state import State
 from .store import Store
-from .systemd import systemctl, systemd_runs, unit_property
+from .systemd import has_unit_file, systemctl, systemd_runs, unit_property
 from .version import Version
 from .whole_server import WholeServerStrategy
 
@@ -164,7 +164,7 @@ class PackagesStrategy(WholeServerStrategy):
 
 def has_unit() -> bool:
     """Whether systemd installs packages here: they are not tied to a login, or to another unit's sandbox."""
-    return systemd_runs() and os.path.exists(f"/etc/systemd/system/{UNIT}")
+    return systemd_runs() and has_unit_file(UNIT)
 
 
 def install_wanted(store: Store, manager: PackageManager) -> str:

@@ -33,7 +33,7 @@ from json_schema import (
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import manifest
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.fields import SECONDS_MAX
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import RESERVED_MODELS
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import KINDS
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import KINDS, MCU_IMAGES
 
 ID = "https://github.com/edgeml/fleet/blob/main/docs/manifest.schema.json"
 
@@ -100,8 +100,14 @@ def schema() -> dict[str, Any]:
     }
     variant = {
         "name": about(NAME, "names it in results and messages"),
-        "format": about(NAME, "what the server reads: onnx, tflite, ncnn; of an image oci, of packages deb"),
-        "architectures": about(list_of(NAME, manifest.VARIANTS_MAX), "as uname -m says"),
+        "format": about(
+            NAME,
+            "what the server reads: onnx, tflite, ncnn; of an image oci, of packages deb; of a microcontroller "
+            "mcu-image or mcu-model",
+        ),
+        "architectures": about(
+            list_of(NAME, manifest.VARIANTS_MAX), "as uname -m says; of a microcontroller its class"
+        ),
         "runtime": about(
             object_of({"name": NAME, "minimum": about(NAME, "the oldest version")}, ["name", "minimum"]),
             "what runs it",
@@ -117,7 +123,24 @@ def schema() -> dict[str, Any]:
             "what must be installed on the device",
         ),
     }
+    boot = object_of(
+        {
+            "hash": about(digest, "that its signer gave it, by which the bootloader knows it"),
+            "version": about(
+                {"type": "string", "pattern": pattern(manifest.BOOT_VERSION)}, "of the image, as imgtool spells it"
+            ),
+            "security_counter": about(
+                {**COUNT, "maximum": manifest.SECURITY_COUNTER_MAX}, "one below the device's is not run"
+            ),
+            "operators": about(
+                or_null(list_of({"type": "string", "pattern": pattern(manifest.OPERATOR)}, manifest.OPERATORS_MAX)),
+                "that a model needs of the firmware",
+            ),
+        },
+        ["hash", "version", "security_counter"],
+    )
     required = ["name", "format", "architectures", "runtime", "memory_bytes", "files"]
+    mcu_format = {"properties": {"format": {"enum": list(MCU_IMAGES)}}, "required": ["format"]}
     part_names = {"propertyNames": {**NAME, "not": {"enum": sorted(manifest.RESERVED_PARTS)}}}
     parts = map_of(object_of(part, []), least=1, most=manifest.PARTS_MAX, **part_names)
     entries = map_of(object_of(entry, ["entrypoint"]), least=1, most=manifest.PARTS_MAX, propertyNames=NAME)
@@ -155,14 +178,38 @@ def schema() -> dict[str, Any]:
             "tolerance": about(tolerance, "how far an output may be from the golden one"),
             "sequences": about(sequences, "how many clients a model keeps state for"),
             "variant": about(
-                object_of({**variant, **entry}, [*required, "entrypoint"]), "a release for one kind of device"
+                {
+                    **object_of(
+                        {
+                            **variant,
+                            **entry,
+                            "boot": about(
+                                or_null(ref("boot")),
+                                "of a microcontroller: what its bootloader has to know of the file",
+                            ),
+                        },
+                        [*required, "entrypoint"],
+                    ),
+                    "if": mcu_format,
+                    "then": {
+                        "properties": {"boot": {"type": "object"}, "files": {"maxItems": 1}},
+                        "required": ["boot"],
+                    },
+                    "else": {"properties": {"boot": {"type": "null"}}},
+                },
+                "a release for one kind of device",
             ),
             "variantOfParts": about(
-                object_of(
-                    {**variant, "parts": about(entries, "the models, by the names of the parts")}, [*required, "parts"]
-                ),
+                {
+                    **object_of(
+                        {**variant, "parts": about(entries, "the models, by the names of the parts")},
+                        [*required, "parts"],
+                    ),
+                    "not": mcu_format,
+                },
                 "the same, of a release with parts",
             ),
+            "boot": about(boot, "what the bootloader of a microcontroller has to know of a signed image"),
         },
     }
 

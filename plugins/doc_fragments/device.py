@@ -20,6 +20,8 @@ options:
     description:
       - Where the inference server on the device answers the Open Inference Protocol, as the path of its Unix socket
         or C(http://host:port).
+      - Of a microcontroller behind the device, its port. That is C(/dev/<path>), with C(@<bits per second>) behind it
+        if they are not 115200, or C(udp://host:port).
     type: str
     default: /run/edgeml/server.sock
 """

@@ -212,6 +212,8 @@ device:
     - Architecture, memory in bytes, processors, Python version, board, and the inference runtimes installed.
     - Of a Jetson, C(software) is the version of Jetson Linux, C(jetpack) that of JetPack, and C(power_mode) the mode
       that C(nvpmodel) has set; empty elsewhere.
+    - Of a microcontroller its class, the arena of its models, its firmware and runtime, its C(security_counter), and
+      what was written and erased in its C(flash). Empty if it does not answer.
   returned: always
   type: dict
   sample: {architecture: aarch64, memory_bytes: 1073741824, python_version: 3.11.2, runtimes: {onnxruntime: 1.27.0}}

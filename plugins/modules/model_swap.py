@@ -186,9 +186,11 @@ options:
         P(edgeml.fleet.inference_service#role) loads the new version beside the old and loses no request.
       - V(reload) and V(restart) do that to O(server_unit), a systemd unit whose program reads the model below
         C(models/<model>/active) in the store. Ready means that the unit stays active.
+      - V(smp) is for a microcontroller behind the device, at the port that O(server) names. The release's image is sent
+        to it, tried after a reset, and confirmed at the end of the trial. Without that its bootloader goes back.
       - V(none) notifies nobody.
     type: str
-    choices: [load, reload, restart, none]
+    choices: [load, reload, restart, smp, none]
     default: load
   server_unit:
     description: The systemd unit that serves the model, for O(strategy=reload) and O(strategy=restart).

@@ -22,6 +22,7 @@ from releases import Made, make_release, put, read_release
 from server_process import repeat_request
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, ServerError, StoreError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, ModelServer, State, Trial
@@ -384,7 +385,7 @@ def test_a_server_that_is_frozen_is_named_and_nothing_is_switched(device: Device
     device.signal_server(signal.SIGSTOP)
     try:
         frozen = swap(device)
-        assert frozen.strategy.server is not None
+        assert isinstance(frozen.strategy.server, Server)
         frozen.strategy.server.look_seconds = 0.3
         release = device.store.version("digits", "1.1.0").release
         with pytest.raises(ServerError, match="the inference server does not answer"):

@@ -32,7 +32,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "module_utils._trust": ("module_utils._common", "module_utils._release", "module_utils._fetch"),
     # A device's key and certificate: the device makes and takes them, the controller signs.
     "module_utils._enrolment": ("module_utils._common",),
-    "module_utils._device": ("module_utils._common", "module_utils._release", "module_utils._fetch"),
+    "module_utils._device": (
+        "module_utils._common",
+        "module_utils._release",
+        "module_utils._fetch",
+        "module_utils._smp",
+    ),
+    # A microcontroller's port and protocol, whatever is asked through it.
+    "module_utils._smp": ("module_utils._common",),
     "module_utils._pull": (
         "module_utils._common",
         "module_utils._release",
@@ -100,7 +107,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "modules": ("module_utils",),
     "action": ("module_utils", "plugin_utils"),
     "callback": ("module_utils._common", "module_utils._release", "plugin_utils"),
-    "filter": ("module_utils._common", "module_utils._release", "plugin_utils"),
+    # What is the address of a port is said once.
+    "filter": ("module_utils._common", "module_utils._release", "module_utils._smp.address", "plugin_utils"),
     "lookup": ("plugin_utils",),
     "doc_fragments": (),
 }

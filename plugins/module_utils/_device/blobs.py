@@ -4,7 +4,11 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The store's blobs: verified bytes, each named by its SHA-256, written once and never changed."""
+"""The store's blobs: verified bytes, each named by its SHA-256, written once and never changed.
+
+The stores of microcontrollers lie beside each other on one device. What one of them holds the others need not be sent:
+they copy it, verified. So the link ``neighbours`` in such a store leads to the directory of all of them.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,13 @@ import os
 import stat
 from typing import BinaryIO, Iterable, Iterator
 
-from .._common.errors import IntegrityError, with_path
+from .._common.errors import IntegrityError, StoreError, with_path
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
 from .._common.hashing import read_hashed
 from .._release.release import File
 
 CONTENT_MODE = 0o440
+NEIGHBOURS = "neighbours"
 
 
 class Blobs:
@@ -33,9 +38,34 @@ class Blobs:
         return os.path.join(self.directory, file.sha256)
 
     def missing(self, files: Iterable[File]) -> list[File]:
-        """The files whose blob the store does not hold with its promised size, each digest once. Reads no content."""
-        absent = {file.sha256: file for file in files if not self._is_complete(file)}
+        """The files whose blob neither the store nor a neighbour holds with its promised size, each digest once.
+
+        Reads no content.
+        """
+        absent = {file.sha256: file for file in files if not self._is_complete(file) and not self._neighbours_of(file)}
         return list(absent.values())
+
+    def copy_from_neighbours(self, files: Iterable[File]) -> None:
+        """Take over what only a neighbour holds, where there are any. Raises StoreError where none has it undamaged."""
+        if not is_directory(os.path.join(self._tree.root, NEIGHBOURS)):
+            return
+        for file in files:
+            if self._is_complete(file):
+                continue
+            problems = []
+            for path in self._neighbours_of(file):
+                try:
+                    with open(path, "rb") as source:
+                        self.add(file, source, path)
+                    break
+                except (OSError, IntegrityError) as error:
+                    # Its store may have removed it meanwhile.
+                    problems.append(str(error))
+            else:
+                raise StoreError(
+                    f"{self.path(file)}: {file.path}: expected it here, or in a store beside this one; found none. Try "
+                    f"again. {'; '.join(problems)}".rstrip()
+                )
 
     def add(self, file: File, source: BinaryIO, origin: str) -> None:
         """Take ``file``'s bytes from ``source``: verified while they are written, visible only when they are right.
@@ -97,5 +127,22 @@ class Blobs:
         fsync_directory(self.directory)
 
     def _is_complete(self, file: File) -> bool:
-        status = file_status(self.path(file))
-        return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size
+        return _has_size(self.path(file), file.size)
+
+    def _neighbours_of(self, file: File) -> list[str]:
+        """Where other stores hold a file with its size."""
+        directory = os.path.join(self._tree.root, NEIGHBOURS)
+        if not is_directory(directory):
+            return []
+        own = os.path.realpath(self._tree.root)
+        paths = [
+            os.path.join(directory, name, "blobs", "sha256", file.sha256)
+            for name in sorted(os.listdir(directory))
+            if os.path.realpath(os.path.join(directory, name)) != own
+        ]
+        return [path for path in paths if _has_size(path, file.size)]
+
+
+def _has_size(path: str, size: int) -> bool:
+    status = file_status(path)
+    return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == size

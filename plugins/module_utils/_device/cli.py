@@ -23,10 +23,10 @@ from .._common.table import text_table
 from .._fetch.options import FetchOptions
 from .._release.manifest import MANIFEST_BYTES_MAX, parse_release_json
 from .describe import describe_model
-from .facts import device_facts, meminfo
+from .facts import meminfo
 from .orders import Orders
 from .plan import SwapOptions
-from .request import STORE, SwapRequest
+from .request import MICROCONTROLLERS, STORE, SwapRequest
 from .runner import ENVIRONMENT, RUNNER, container_environment, read_image, read_runner
 from .service_manager import service_manager
 from .state import ModelServer
@@ -83,7 +83,15 @@ class Command:
         text = "\n".join([*text_table(rows), *_withdrawn_lines(models)]) or "no model"
         if fetching:
             text += "\n\n" + "\n".join(text_table([_fetch_row(order) for order in fetching]))
-        return {"models": models, "fetching": fetching}, text
+        result = {"models": models, "fetching": fetching}
+        if os.path.exists(MICROCONTROLLERS):
+            # Imported here, because few devices have any.
+            from .microcontrollers import read_microcontrollers, status
+
+            found, table = status(read_microcontrollers(MICROCONTROLLERS))
+            result.update(found)
+            text += f"\n\n{table}"
+        return result, text
 
     def history(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Tell the transitions of one or all models, oldest first.
@@ -117,7 +125,7 @@ class Command:
                 swap.notify_if_needed()
             swap.refuse_withdrawn(options.version)
             release = self.store.version(options.model, options.version).release
-            plan = swap.plan_active(release, device_facts(), swap_options)
+            plan = swap.plan_active(release, swap.strategy.device(), swap_options)
             if plan.notifies_server:
                 swap.activate(plan, swap_options)
             return self._live(swap, plan.changed)

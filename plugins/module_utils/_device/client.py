@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import Any, Mapping
+from typing import Any, Mapping, Protocol
 
 from .._common.errors import ServerError
 from .http import HttpError, TooLargeError, exchange
@@ -28,6 +28,19 @@ STARTING = "the server is starting"
 PROBE_HEADER = "Edgeml-Probe"
 # How much of a body is JSON; binary data follows it.
 _JSON_LENGTH = "inference-header-content-length"
+
+
+class InferenceServer(Protocol):
+    """What a probe set is put to."""
+
+    def extensions(self) -> list[str]:
+        """The protocol's extensions that it has."""
+
+    def inputs(self, model: str) -> Mapping[str, list[int]]:
+        """The shapes of the model's inputs by name, -1 for any size; nothing if it does not say."""
+
+    def infer(self, model: str, request: Mapping[str, Any], data: bytes = b"") -> tuple[Mapping[str, Any], bytes]:
+        """One inference, as the Open Inference Protocol has it. A reply's parameter ``seconds`` is what it took."""
 
 
 class Server:

@@ -12,15 +12,16 @@ import time
 from typing import Any, Mapping
 
 from .._common.errors import EdgemlError
+from .._smp.address import is_port
 from .accelerator import read_accelerator
 from .client import Server
 from .expiry import CERTIFICATES, PULL_STATE, expiries, expiry_texts
-from .facts import boot_id, boot_seconds, device_facts
+from .facts import boot_id, boot_seconds
 from .journal import parse_time
 from .metrics import counted_since
 from .request import InfoRequest
 from .serving import Strategy
-from .state import ModelServer, State, require
+from .state import SMP_STRATEGY, ModelServer, State, require
 from .store import Store
 from .strategies import make_strategy
 from .way_back import describe_way_back
@@ -33,10 +34,11 @@ CLOCK_SECONDS = 10.0
 def answer_info(request: InfoRequest) -> dict[str, Any]:
     """Describe the device and its models. Returns the module's result; one with ``failed`` and ``msg`` where it
     failed."""
-    store, server = Store(request.store), Server(request.server)
+    store = Store(request.store)
     result: dict[str, Any] = {"changed": False}
     try:
-        result["server_live"] = server.is_live()
+        strategy = make_strategy(_addressed(ModelServer(), request.server), store)
+        result["server_live"] = strategy.answers() if is_port(request.server) else Server(request.server).is_live()
         names = [request.model] if request.model else store.models()
         models = [
             describe_model(store, name, request.server, probe=request.probe, history=request.history) for name in names
@@ -45,7 +47,10 @@ def answer_info(request: InfoRequest) -> dict[str, Any]:
             result["model"] = models[0]
         else:
             result["models"] = models
-        result["device"] = {**device_facts(), **read_accelerator()._asdict()}
+        if is_port(request.server):
+            result["device"] = strategy.device() if result["server_live"] else {}
+        else:
+            result["device"] = {**strategy.device(), **read_accelerator()._asdict()}
         result["expires"] = expiry_texts(expiries(CERTIFICATES, PULL_STATE))
     except (EdgemlError, OSError) as error:
         result.update(failed=True, msg=str(error))
@@ -60,7 +65,7 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
     """
     state = store.state(name)
     versions = store.versions(name)
-    strategy = make_strategy((state.serving or ModelServer())._replace(server=server), store)
+    strategy = make_strategy(_addressed(state.serving or ModelServer(), server), store)
     answers = strategy.answers()
     live = strategy.live(name, state, versions) if answers else None
     trial = state.trial
@@ -103,6 +108,11 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
     if history > 0:
         entry["history"] = store.journal(name).history()[-history:]
     return entry
+
+
+def _addressed(serving: ModelServer, server: str) -> ModelServer:
+    """How ``server`` is notified: a port is a microcontroller's, whatever was notified before."""
+    return serving._replace(server=server, strategy=SMP_STRATEGY if is_port(server) else serving.strategy)
 
 
 def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[str, Any]) -> dict[str, Any]:

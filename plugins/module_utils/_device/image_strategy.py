@@ -20,7 +20,7 @@ from typing import Any, Collection, Iterator
 
 from .._common.errors import EdgemlError, IncompatibleError, IntegrityError, ServerError, StoreError
 from .._release.image import Image, read_image
-from .._release.release import File
+from .._release.release import Variant
 from .client import Server
 from .engine import Engine
 from .metrics import measure_server
@@ -55,7 +55,7 @@ class ImageStrategy(WholeServerStrategy):
     def answers(self) -> bool:
         return self._engine.answers()
 
-    def refuse(self, needed: Collection[File], headroom_percent: int) -> None:
+    def refuse(self, variant: Variant, headroom_percent: int) -> None:
         """Raise IncompatibleError where the service runs in no container, ServerError where the engine does not answer,
         and StoreError where it has no room for the layers that it lacks."""
         if not self._runner.engine:
@@ -64,7 +64,7 @@ class ImageStrategy(WholeServerStrategy):
                 "set inference_service_runner"
             )
         known = self._engine.known_layers()
-        lacking = sum(file.size for file in needed if f"sha256:{file.sha256}" not in known)
+        lacking = sum(file.size for file in variant.files if f"sha256:{file.sha256}" not in known)
         required, free = self._engine.needed_bytes(lacking), self._engine.free_bytes()
         if required > free * (100 - headroom_percent) // 100:
             raise StoreError(

@@ -21,7 +21,7 @@ from typing import Any, Collection
 from .._common.errors import EdgemlError, IncompatibleError, ServerError, StoreError
 from .._common.files import fsync_directory, remove_file
 from .._release.packages import Snapshot, read_snapshot
-from .._release.release import File
+from .._release.release import Variant
 from . import restarts
 from .client import Server
 from .documents import document_bytes, read_document
@@ -57,7 +57,7 @@ class PackagesStrategy(WholeServerStrategy):
     def answers(self) -> bool:
         return self._server.has_started()
 
-    def refuse(self, needed: Collection[File], headroom_percent: int) -> None:
+    def refuse(self, variant: Variant, headroom_percent: int) -> None:
         """Raise IncompatibleError where this is no Debian, or nothing could say what has to be restarted."""
         if not self._manager.is_there():
             raise IncompatibleError("this device has no apt and dpkg: a snapshot of Debian packages is not for it")

@@ -26,12 +26,11 @@ from .._release.names import check_name
 from .._release.release import MODEL, File, Release
 from .._release.withdrawals import parse_withdrawals
 from .describe import active_seconds
-from .facts import device_facts
 from .orders import Orders
 from .plan import Plan, SwapOptions
 from .request import SentPart, SwapRequest, tell_from_the_beginning
 from .service_manager import service_manager
-from .state import KIND_STRATEGIES, ModelServer
+from .state import KIND_STRATEGIES, SMP_STRATEGY, ModelServer
 from .store import LOCK_SECONDS, Store
 from .swap import Swap
 from .transitions import Cause
@@ -178,7 +177,8 @@ class SwapCall:
     def _open(self, prepared: bool = True) -> Swap:
         request = self.request
         cause = Cause(actor="ansible", why=request.reason, rollout_id=request.rollout_id)
-        strategy = self._strategy() if prepared else "none"
+        # A microcontroller is there before its store is.
+        strategy = self._strategy() if prepared or request.strategy == SMP_STRATEGY else "none"
         serving = ModelServer(strategy=strategy, server=request.server, unit=request.server_unit)
         return Swap(self.store, request.model, cause, serving)
 
@@ -208,7 +208,7 @@ class SwapCall:
         release = self._release()
         self._digest = release.digest
         make_plan = swap.plan_present if request.state == "present" else swap.plan_active
-        plan = make_plan(release, device_facts(), options)
+        plan = make_plan(release, swap.strategy.device(), options)
         result["variant"] = plan.variant.name if plan.variant else None
         self.note_lacking(plan.missing)
         for file in self.lacking:
@@ -274,7 +274,7 @@ class SwapCall:
         if not request.fetch.sources:
             raise ArgumentError("fetch.sources: expected where the device fetches from; found nothing")
         release = self._release()
-        plan = swap.plan_present(release, device_facts(), options)
+        plan = swap.plan_present(release, swap.strategy.device(), options)
         self.result["variant"] = plan.variant.name if plan.variant else None
         changes = orders.is_new(request) if plan.stages else orders.find(request.model, request.version) is not None
         if act and changes and plan.stages:

@@ -201,7 +201,7 @@ class Planning(Recovery):
                 version.check_sizes()
         else:
             missing = self.store.blobs.missing(release.files(variant))
-        self.strategy.refuse(variant.files, options.headroom_percent)
+        self.strategy.refuse(variant, options.headroom_percent)
         needed = {*after.needed(), *options.keep_versions, release.version}
         if options.trial_seconds > 0:
             needed |= self.state.needed()

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from .._common.errors import EdgemlError, ServerError, StoreError
+from .._common.records import is_number
 from .._release.arrays import ArrayError, RowReader, Rows, unpacked
 from .._release.probe_set import Output, ProbeSet, ProbeSetError
 from .._release.probe_set_file import read_outputs, read_probe_set
-from .client import Server
+from .client import InferenceServer
 from .probe_scores import ProbeScores
 from .state import require
 
@@ -43,7 +44,9 @@ class Batching:
     single: tuple[str, ...] = ()
 
 
-def probe_result(server: Server, model: str, probe_path: str, golden_path: str | None = None) -> dict[str, Any]:
+def probe_result(
+    server: InferenceServer, model: str, probe_path: str, golden_path: str | None = None
+) -> dict[str, Any]:
     """Return the result of ``measure_probe``, or the reason why the probe set could not be asked as ``error``."""
     try:
         return measure_probe(server, model, probe_path, golden_path)
@@ -51,7 +54,9 @@ def probe_result(server: Server, model: str, probe_path: str, golden_path: str |
         return {"error": str(error)[:_REASON_MAX]}
 
 
-def measure_probe(server: Server, model: str, probe_path: str, golden_path: str | None = None) -> dict[str, Any]:
+def measure_probe(
+    server: InferenceServer, model: str, probe_path: str, golden_path: str | None = None
+) -> dict[str, Any]:
     """Put the probe set to the server and compare its answers with the labels.
 
     Returns what ``ProbeScores.result`` returns, with ``version`` (which answered), ``latency_seconds`` (the median time
@@ -70,7 +75,7 @@ def measure_probe(server: Server, model: str, probe_path: str, golden_path: str 
         raise StoreError(f"{probe_path}: {error}") from error
 
 
-def _asked(server: Server, model: str, probe: ProbeSet, known: Output | None) -> dict[str, Any]:
+def _asked(server: InferenceServer, model: str, probe: ProbeSet, known: Output | None) -> dict[str, Any]:
     if known is not None:
         probe.resolved(known)
     binary = "binary_tensor_data" in server.extensions()
@@ -87,7 +92,7 @@ def _asked(server: Server, model: str, probe: ProbeSet, known: Output | None) ->
             question = _Question(probe, batching, readers, count=count, sent=sent)
             began = time.monotonic()
             answer, version = question.ask(server, model, binary=binary)
-            times.append(time.monotonic() - began)
+            times.append(time.monotonic() - began if answer.seconds is None else answer.seconds)
             per_sample = len(answer.values) // sent
             if scores is None:
                 scores = ProbeScores(probe, *probe.resolved(Output(answer.datatype, per_sample)))
@@ -138,6 +143,8 @@ def plan_batches(probe: ProbeSet, inputs: Mapping[str, list[int]], *, binary: bo
 class _Answer:
     datatype: str
     values: list[Any]
+    # What it took, where whoever computed it says so.
+    seconds: float | None = None
 
 
 class _Question:
@@ -150,7 +157,7 @@ class _Question:
             for array, reader in zip(probe.inputs, readers)
         ]
 
-    def ask(self, server: Server, model: str, *, binary: bool) -> tuple[_Answer, Any]:
+    def ask(self, server: InferenceServer, model: str, *, binary: bool) -> tuple[_Answer, Any]:
         """Send it, and return the values of the output and which version answered."""
         inputs, tail = [], b""
         for array, rows, single in self._rows:
@@ -181,7 +188,8 @@ class _Question:
                 raise ValueError(f"values that are not numbers, such as {next(map(repr, values))[:50]}")
         except (KeyError, StopIteration, TypeError, ValueError, AttributeError) as error:
             raise ServerError(f"{origin}: expected values for {self._sent} samples; found none: {error!r}") from error
-        return _Answer(str(item["datatype"]), values)
+        seconds = (reply.get("parameters") or {}).get("seconds")
+        return _Answer(str(item["datatype"]), values, seconds if is_number(seconds) else None)
 
 
 def _padded(rows: Rows, count: int, sent: int) -> Rows:

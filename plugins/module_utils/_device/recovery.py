@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._common.errors import StoreError
+from .._common.errors import ServerError, StoreError
 from .._common.words import counted
 from .facts import boot_id, boot_seconds
 from .state import SWITCHING, State, require
@@ -113,6 +113,11 @@ class Recovery(Transitions):
         trial = trial._replace(unready=unready)
         elapsed = boot_seconds() - trial.since if trial.boot_id == boot_id() else 0.0
         verdict, reason = judge_trial(trial, reading, elapsed, last)
+        if verdict == COMMIT and act:
+            try:
+                self.strategy.confirm(self.model, active)
+            except ServerError as error:
+                verdict, reason = WAIT, f"it cannot be confirmed: {error}"
         if verdict == COMMIT:
             self._recovered("commit", self.state._replace(trial=None), act, reason=reason)
         elif verdict == REVERT:

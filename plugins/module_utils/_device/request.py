@@ -30,6 +30,8 @@ from .._fetch.options import FetchOptions
 from .state import STRATEGIES, Limits, ModelServer
 
 STORE = "/var/lib/edgeml/store"
+# What says which microcontrollers are behind a device, where it has any.
+MICROCONTROLLERS = "/etc/edgeml/mcu.json"
 # A manifest has at most 1 MiB, and blobs that come with a call 64 KiB, in base64.
 REQUEST_BYTES_MAX = 4 << 20
 

@@ -13,15 +13,17 @@ import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Collection
 
-from .._common.errors import EdgemlError, ServerError
-from .client import Server
+from .._common.errors import EdgemlError, IncompatibleError, ServerError
+from .client import InferenceServer, Server
+from .facts import device_facts
 from .metrics import BUCKETS, measure, parse_metrics, request_counts
+from .service_manager import service_manager
 from .state import ModelServer, Record, State
 from .systemd import systemctl, systemd_runs, unit_property
 from .trial import Reading
 
 if TYPE_CHECKING:
-    from .._release.release import File
+    from .._release.release import Variant
     from .runtime import Runtime
     from .version import Version
 
@@ -36,7 +38,16 @@ class Strategy(ABC):
     believed to serve the active one.
     """
 
-    server: Server | None = None
+    server: InferenceServer | None = None
+
+    def device(self) -> dict[str, Any]:
+        """The facts of what runs the model, as ``device_facts`` returns them. Raises ServerDownError where it has to be
+        asked, and does not answer."""
+        return device_facts()
+
+    def start_watching(self) -> None:
+        """Have the trials looked at regularly. Raises ServerError when that cannot be had."""
+        service_manager().start_watching()
 
     @abstractmethod
     def answers(self) -> bool:
@@ -58,14 +69,21 @@ class Strategy(ABC):
         """What is said where nobody answers at ``address``."""
         return f"{address}: the inference server does not answer"
 
-    def refuse(self, needed: Collection[File], headroom_percent: int) -> None:
-        """Raise IncompatibleError, StoreError or ServerError where a version with these files cannot be used here."""
-        return
+    def refuse(self, variant: Variant, headroom_percent: int) -> None:
+        """Raise IncompatibleError, StoreError or ServerError where a version of this variant cannot be used here."""
+        if variant.boot is not None:
+            raise IncompatibleError(
+                f"variant {variant.name} is for a microcontroller: expected the strategy smp and its port"
+            )
 
     def stage(self, version: Version) -> Runtime | None:
         """Make ready what a version needs beside its files. Returns the runtime that it is, in which the models that
         serve have to be tested first; None of a model. Raises ServerError."""
         return None
+
+    def confirm(self, model: str, version: str) -> None:
+        """Have what is on trial stay, before the store says so. Raises ServerError where whoever runs it does not."""
+        return
 
     def follow(self, model: str, active: str | None) -> None:
         """Have what starts next serve the store's active version. Notifies nobody."""

@@ -25,7 +25,9 @@ Value = TypeVar("Value")
 
 SWITCHING = "switching"
 WATCHING = "watching"
-STRATEGIES = ("load", "reload", "restart", "none")
+STRATEGIES = ("load", "reload", "restart", "smp", "none")
+# Of a microcontroller: its bootloader switches, and goes back.
+SMP_STRATEGY = "smp"
 # Of a release that is no model, whatever is asked for: the strategy has the name of the release's kind.
 KIND_STRATEGIES = tuple(kind for kind in KINDS if kind != MODEL)
 
@@ -93,8 +95,9 @@ class Failure(NamedTuple):
 
 
 class ModelServer(NamedTuple):
-    """The server of a model and how it is notified. ``strategy`` is load, reload, restart or none, and of what
-    is no model one of KIND_STRATEGIES; ``server`` is the path of a Unix socket or a URL; ``unit`` the systemd unit."""
+    """The server of a model and how it is notified. ``strategy`` is load, reload, restart, smp or none, and of what
+    is no model one of KIND_STRATEGIES; ``server`` is the path of a Unix socket or a URL, of smp the microcontroller's
+    port; ``unit`` the systemd unit."""
 
     strategy: str = "load"
     server: str = "/run/edgeml/server.sock"

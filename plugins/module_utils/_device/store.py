@@ -19,6 +19,7 @@
     fetched/                                   what fetches have brought, in part or whole, until a swap takes it
     orders/                                    what is to be fetched ahead of its rollout
     staging/                                   what is being written; on the same filesystem, never read
+    neighbours                                 link to the directory of stores that this one copies blobs from, if any
     reserve                                    bytes set aside: no disk is too full for going back
 
 Whatever becomes visible was written in ``staging``, verified, fsynced (file and directory) and put in place by
@@ -259,6 +260,7 @@ class Store:
                 )
             return False
         staged = os.path.join(self._tree.staging, f"{release.model}@{release.version}")
+        self.blobs.copy_from_neighbours(release.files(variant))
         remove_tree(staged)
         self._tree.directory(staged)
         for file in release.files(variant):

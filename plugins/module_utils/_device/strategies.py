@@ -13,7 +13,7 @@ from .._release.release import IMAGE, PACKAGES
 from .client import WORK_SECONDS, Server
 from .service_config import load_seconds
 from .serving import ANSWER_SECONDS, LoadStrategy, NoStrategy, Strategy, UnitStrategy
-from .state import ModelServer
+from .state import SMP_STRATEGY, STRATEGIES, ModelServer
 from .store import Store
 
 
@@ -27,6 +27,11 @@ def make_strategy(serving: ModelServer, store: Store) -> Strategy:
         return UnitStrategy(serving.unit, serving.strategy)
     if serving.strategy == "none":
         return NoStrategy()
+    if serving.strategy == SMP_STRATEGY:
+        # Imported here, because only a device with microcontrollers behind it needs it.
+        from .smp_strategy import SmpStrategy
+
+        return SmpStrategy(store, serving.server)
     if serving.strategy == IMAGE:
         # Imported here, because a call about a model needs none of it.
         from .image_strategy import ImageStrategy
@@ -38,4 +43,5 @@ def make_strategy(serving: ModelServer, store: Store) -> Strategy:
         from .packages_strategy import PackagesStrategy
 
         return PackagesStrategy(Server(serving.server), store, PackageManager())
-    raise ServerError(f"strategy: expected load, reload, restart or none; found {serving.strategy!r}")
+    known = f"{', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}"
+    raise ServerError(f"strategy: expected {known}; found {serving.strategy!r}")

@@ -23,8 +23,7 @@ from .._release.release import MODEL, File, Release
 from .facts import boot_id, boot_seconds
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
-from .runtime import runtime_id
-from .service_manager import service_manager
+from .runtime import Runtime, runtime_id
 from .smoke_test import SmokeTest
 from .state import SWITCHING, WATCHING, State, Trial, require
 from .version import Version
@@ -131,7 +130,7 @@ class Swap(Planning):
             since=boot_seconds(),
         )
         self.store.reserve_space()
-        service_manager().start_watching()
+        self.strategy.start_watching()
         switching = before.without_failure(version.version)._replace(
             active=version.version,
             previous=before.active,
@@ -149,6 +148,8 @@ class Swap(Planning):
             )
             self.strategy.notify(self.model, version.version)
             self._watch(version.version, options.min_ready_seconds)
+            if options.trial_seconds <= 0:
+                self.strategy.confirm(self.model, version.version)
             begun = self.strategy.record(self.model, version.version)
             watching = trial._replace(phase=WATCHING, since=boot_seconds(), begun=begun)
             # Not from the reserve: on a disk without room for this, the way back needs it.
@@ -170,7 +171,7 @@ class Swap(Planning):
         if plan.after.active is not None:
             self._verify(self.store.version(self.model, plan.after.active))
         if plan.switches:
-            service_manager().start_watching()
+            self.strategy.start_watching()
             if self.state.trial is not None:
                 self._revert_trial(self.cause.why or REVERTED_BY_REQUEST, act=True, cause=self.cause)
             else:
@@ -218,6 +219,12 @@ class Swap(Planning):
                 version.verify()
             self._make_ready(version)
             return
+        if version.chosen.boot is not None:
+            # What runs it tries it, and goes back by itself.
+            if verify:
+                version.verify()
+            self._stage(version)
+            return
         tested = self.store.tested(version)
         if tested is None or tested.get("runtime_id") != runtime_id():
             self._smoke_test(version, verify)
@@ -231,11 +238,19 @@ class Swap(Planning):
         # Imported here, because whoever swaps a model needs none of it.
         from .upgrade import prove_runtime
 
-        runtime = self.strategy.stage(version)
+        runtime = self._stage(version)
         if runtime is None:
             return
         try:
             prove_runtime(self.store, runtime)
+        except CandidateError as error:
+            self._refuse(version, error)
+            raise
+
+    def _stage(self, version: Version) -> Runtime | None:
+        """Have the strategy make ready what the version needs, and record a version that it refuses."""
+        try:
+            return self.strategy.stage(version)
         except CandidateError as error:
             self._refuse(version, error)
             raise

@@ -27,11 +27,12 @@ MEMORY_GROWTH_BYTES = 64 << 20
 
 class Reading(NamedTuple):
     """One look: whether the server answers, whether the version on trial is ready there (None: unknown, because the
-    server does not answer), and what was counted of it."""
+    server does not answer), and what was counted of it. ``why``: what is known of a version that is not ready."""
 
     answers: bool
     ready: bool | None
     record: Record | None
+    why: str = ""
 
 
 def judge_trial(trial: Trial, reading: Reading, elapsed: float, last: bool = False) -> tuple[str, str]:
@@ -66,7 +67,7 @@ def _crashed(trial: Trial, reading: Reading) -> str | None:
 
 def _unready(trial: Trial, reading: Reading) -> str | None:
     if reading.answers and not reading.ready:
-        return "the server answers, and the version is not ready there"
+        return reading.why or "the server answers, and the version is not ready there"
     if not reading.answers and trial.unready > UNREADY_MAX:
         return f"the server did not answer {trial.unready} times in a row (at most {UNREADY_MAX})"
     return None

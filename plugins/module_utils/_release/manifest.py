@@ -33,8 +33,10 @@ from .release import (
     ENTRYPOINTS,
     FORMATS,
     KINDS,
+    MCU_IMAGES,
     MODEL,
     WHOLE,
+    BootImage,
     Entry,
     File,
     Part,
@@ -54,12 +56,16 @@ DOCUMENTS_MAX = 64
 PARTS_MAX = 32
 TENSORS_MAX = 1024
 SEQUENCES_MAX = 4096
+OPERATORS_MAX = 256
+SECURITY_COUNTER_MAX = (1 << 32) - 1
 # They would be other URLs of the inference server.
 RESERVED_PARTS = frozenset({"versions", "infer", "ready", "feedback"})
 # Written by the store beside the release's own files.
 RESERVED_NAMES = frozenset({"version.json", "tested.json"})
 
 _LOCALE = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,63}\Z")
+BOOT_VERSION = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}\+[0-9]{1,10}"
+OPERATOR = r"[A-Z][A-Z0-9_]{0,63}"
 _PART_FIELDS = ("golden", "probe", "reference", "classes", "sequences")
 _ENTRY_FIELDS = ("signature", "tensors", "tolerances")
 
@@ -230,7 +236,7 @@ def _variant(value: Any, field: str, parts: Mapping[str, Part]) -> Variant:
             *("name", "format", "architectures", "runtime", "memory_bytes", "files"),
             "parts" if is_pipeline else "entrypoint",
         ),
-        optional=("latency_seconds_max", "libraries", "locales", *(() if is_pipeline else _ENTRY_FIELDS)),
+        optional=("latency_seconds_max", "libraries", "locales", *(() if is_pipeline else ("boot", *_ENTRY_FIELDS))),
     )
     runtime = check_fields(item["runtime"], f"{field}.runtime", required=("name", "minimum"))
     files = tuple(
@@ -257,7 +263,51 @@ def _variant(value: Any, field: str, parts: Mapping[str, Part]) -> Variant:
         libraries=tuple(_member(path, f"{field}.libraries", paths) for path in _optional(item, "libraries", field)),
         locales=tuple(_locale(name, f"{field}.locales") for name in _optional(item, "locales", field)),
         latency_seconds_max=check_seconds(item.get("latency_seconds_max"), f"{field}.latency_seconds_max"),
+        boot=_boot(item, field, is_pipeline),
     )
+
+
+def _boot(item: Mapping[str, Any], field: str, is_pipeline: bool) -> BootImage | None:
+    """What a bootloader has to know, of the formats that have one. Such a variant is one file, which is one model."""
+    value, expected = item.get("boot"), item["format"] in MCU_IMAGES
+    if expected and is_pipeline:
+        raise ManifestError(f"{field}.format: expected another one in a release with parts; found {item['format']}")
+    if (value is not None) != expected:
+        raise ManifestError(
+            f"{field}.boot: expected {'an object' if expected else 'none'} with the format {shown(item['format'])}; "
+            f"found {'one' if value is not None else 'none'}"
+        )
+    if value is None:
+        return None
+    if len(item["files"]) != 1:
+        raise ManifestError(f"{field}.files: expected one with the format {item['format']}; found {len(item['files'])}")
+    found = check_fields(
+        value, f"{field}.boot", required=("hash", "version", "security_counter"), optional=("operators",)
+    )
+    counter = found["security_counter"]
+    if not is_whole(counter) or not 0 <= counter <= SECURITY_COUNTER_MAX:
+        raise ManifestError(
+            f"{field}.boot.security_counter: expected a whole number from 0 to {SECURITY_COUNTER_MAX}; "
+            f"found {shown(counter)}"
+        )
+    if not is_sha256(found["hash"]):
+        raise ManifestError(f"{field}.boot.hash: expected a SHA-256; found {shown(found['hash'])}")
+    operators = found.get("operators")
+    names = check_list(operators, f"{field}.boot.operators", OPERATORS_MAX) if operators is not None else []
+    return BootImage(
+        hash=found["hash"],
+        version=_matching(found["version"], BOOT_VERSION, f"{field}.boot.version", "a version such as 1.2.0+0"),
+        security_counter=counter,
+        operators=tuple(
+            _matching(name, OPERATOR, f"{field}.boot.operators", "an operator such as CONV_2D") for name in names
+        ),
+    )
+
+
+def _matching(value: Any, pattern: str, field: str, what: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise ManifestError(f"{field}: expected {what}; found {shown(value)}")
+    return value
 
 
 def _tolerances(value: Any, field: str) -> Mapping[str, Tolerance]:

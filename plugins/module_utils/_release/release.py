@@ -19,6 +19,8 @@ PACKAGES = "packages"
 KINDS = (MODEL, IMAGE, PACKAGES)
 # Of each kind that is no model: the format of its variants, and the file that says what it is.
 IMAGE_FORMAT = "oci"
+# The formats of microcontrollers: their firmware, and a model alone; and which of a bootloader's images each is.
+MCU_IMAGES = {"mcu-image": 0, "mcu-model": 1}
 IMAGE_ENTRYPOINT = "manifest.json"
 PACKAGES_FORMAT = "deb"
 PACKAGES_ENTRYPOINT = "packages.json"
@@ -66,12 +68,24 @@ class Entry(NamedTuple):
     tolerances: Mapping[str, Tolerance] = {}
 
 
+class BootImage(NamedTuple):
+    """What the bootloader of a microcontroller has to know of a variant's file: its ``hash`` (the SHA-256, in lower
+    case hexadecimal, that its signer gave it), its ``version`` as imgtool spells it, and its ``security_counter``: one
+    that is lower than the device's is not run. ``operators`` are those that a model needs of the firmware."""
+
+    hash: str
+    version: str
+    security_counter: int
+    operators: tuple[str, ...] = ()
+
+
 class Variant(NamedTuple):
     """A release for one kind of device.
 
     ``memory_bytes`` is what serving it needs, beside the server itself. ``entries`` are its models by part,
     ``libraries`` the files with custom operators, ``locales`` what must be installed on the device;
-    ``latency_seconds_max`` is what one run of its golden inputs may take there, if the release says.
+    ``latency_seconds_max`` is what one run of its golden inputs may take there, if the release says. ``boot`` is there
+    in the formats of MCU_IMAGES.
     """
 
     name: str
@@ -85,6 +99,7 @@ class Variant(NamedTuple):
     libraries: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()
     latency_seconds_max: float | None = None
+    boot: BootImage | None = None
 
 
 class SequenceLimits(NamedTuple):

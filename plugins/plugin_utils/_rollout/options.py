@@ -185,7 +185,7 @@ TRIAL_LIMITS = {
 SERVER = {
     "store": Kind("path", _text),
     "server": TEXT,
-    "strategy": choice("load", "reload", "restart", "none"),
+    "strategy": choice("load", "reload", "restart", "smp", "none"),
     "server_unit": TEXT,
 }
 

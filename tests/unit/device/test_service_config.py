@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import strategies
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.service_config import LOAD_SECONDS, load_seconds
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import ANSWER_SECONDS
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer
@@ -42,5 +43,5 @@ def test_the_servers_limit_or_its_default(tmp_path: Path, content: str | None, e
 def test_a_swap_waits_longer_than_the_server_loads(monkeypatch: pytest.MonkeyPatch, limit: int, waits: float) -> None:
     monkeypatch.setattr(strategies, "load_seconds", lambda: limit)
     server = make_strategy(ModelServer(), Store("/nonexistent")).server
-    assert server is not None
+    assert isinstance(server, Server)
     assert server.work_seconds == waits

@@ -157,7 +157,7 @@ def test_the_unit_is_told_and_is_no_option(systemctl: Systemctl, verb: str, unit
 
 
 def test_an_unknown_strategy_is_named() -> None:
-    with pytest.raises(ServerError, match=r"^strategy: expected load, reload, restart or none; found 'hope'$"):
+    with pytest.raises(ServerError, match=r"^strategy: expected load, reload, restart, smp or none; found 'hope'$"):
         make_strategy(ModelServer(strategy="hope"), STORE)
 
 

@@ -159,7 +159,7 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     (("failed", 0, "extra"), 3, "extra"),
     (("serving",), "load", ""),
     (("serving", "strategy"), None, "ModelServer.strategy: expected str; found None"),
-    (("serving", "strategy"), "hope", "serving.strategy: expected load, reload, restart or none; found 'hope'"),
+    (("serving", "strategy"), "hope", "serving.strategy: expected load, reload, restart, smp or none; found 'hope'"),
     (("serving", "port"), 80, "port"),
     (("trial",), False, ""),
     (("trial",), {}, ""),

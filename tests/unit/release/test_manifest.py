@@ -30,7 +30,13 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest imp
     parse_release_json,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import check_name
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import WHOLE, Entry, Release, SequenceLimits
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import (
+    WHOLE,
+    BootImage,
+    Entry,
+    Release,
+    SequenceLimits,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.variant_choice import choose_variant
 
 MODEL = {"model.onnx": b"model"}
@@ -314,7 +320,48 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     (("sequences",), {"most": 1}, "sequences: missing idle_seconds"),
     (("golden",), "golden.json", "golden: expected an object; found 'golden.json'"),
     (("probe",), [], "probe: expected an object; found []"),
+    ((*VARIANT, "boot"), {}, "variants[0].boot: expected none with the format 'onnx'; found one"),
+    ((*VARIANT, "format"), "mcu-image", "variants[0].boot: expected an object with the format 'mcu-image'; found none"),
 ]
+BOOT: dict[str, Any] = {"hash": "a" * 64, "version": "1.1.0+0", "security_counter": 3, "operators": ["CONV_2D"]}
+BOOT_WRONG: list[tuple[str, Any, str]] = [
+    ("hash", "a" * 63, "boot.hash: expected a SHA-256"),
+    ("version", "1.1.0", "boot.version: expected a version such as 1.2.0+0; found '1.1.0'"),
+    ("version", "1.1.0+0\n", "boot.version: expected a version"),
+    ("security_counter", -1, "boot.security_counter: expected a whole number from 0 to 4294967295; found -1"),
+    ("security_counter", 1 << 32, "boot.security_counter: expected a whole number"),
+    ("security_counter", True, "boot.security_counter: expected a whole number"),
+    ("operators", [], "boot.operators: expected a list of 1 to 256 entries; found 0 entries"),
+    ("operators", ["conv 2d"], "boot.operators: expected an operator such as CONV_2D; found 'conv 2d'"),
+    ("key", "a", "boot: unknown 'key'"),
+]
+
+
+def microcontroller_entry(boot: Any, **changes: Any) -> dict[str, Any]:
+    """A variant for a microcontroller."""
+    return variant_entry({"model.bin": b"image"}, format="mcu-model", boot=boot, **changes)
+
+
+def test_a_variant_of_a_microcontroller_says_what_its_bootloader_has_to_know() -> None:
+    (variant,) = parse_release({**GOOD, "variants": [microcontroller_entry(BOOT)]}).variants
+    assert variant.boot == BootImage("a" * 64, "1.1.0+0", 3, ("CONV_2D",))
+    assert parse_release(GOOD).variants[0].boot is None
+
+
+@pytest.mark.parametrize(("field", "value", "message"), BOOT_WRONG, ids=[text for *_, text in BOOT_WRONG])
+def test_a_wrong_value_for_a_bootloader_is_named(field: str, value: Any, message: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(message)):
+        parse_release({**GOOD, "variants": [microcontroller_entry({**BOOT, field: value})]})
+
+
+def test_a_microcontroller_takes_one_file_which_is_one_model() -> None:
+    two = variant_entry({"model.bin": b"image", "other.bin": b"more"}, format="mcu-model", boot=BOOT)
+    with pytest.raises(ManifestError, match=re.escape("variants[0].files: expected one with the format mcu-model")):
+        parse_release({**GOOD, "variants": [two]})
+    with pytest.raises(
+        ManifestError, match=re.escape("variants[0].format: expected another one in a release with parts")
+    ):
+        parse_release(replaced(PIPELINE, ("variants", 0, "format"), "mcu-model"))
 
 
 @pytest.mark.parametrize(("place", "value", "message"), WRONG, ids=[message[:60] for *_, message in WRONG])

@@ -128,11 +128,30 @@ PACKAGES: dict[str, Any] = {
         }
     ],
 }
+MICROCONTROLLER: dict[str, Any] = {
+    "schema": 2,
+    "model": "digits",
+    "version": "1.1.0",
+    "golden": file("golden.json"),
+    "variants": [
+        {
+            "name": "mcu",
+            "format": "mcu-model",
+            "architectures": ["mps2-an385"],
+            "runtime": {"name": "mcu-firmware", "minimum": "1.2.0"},
+            "memory_bytes": 20000,
+            "entrypoint": "model.bin",
+            "files": [file("model.bin")],
+            "boot": {"hash": DIGEST, "version": "1.1.0+0", "security_counter": 3, "operators": ["CONV_2D", "SOFTMAX"]},
+        }
+    ],
+}
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-2, 3),
     st.sampled_from([1 << 40, (1 << 40) + 1, 3600, 3601, 4096, 4097, 0.5, -0.5, 1e300]),
+    st.sampled_from(["mcu-model", "mcu-image", "1.2.0+0", 1 << 32]),
     st.sampled_from(["", "a", "-a", "a/b", "a\n", ".a", "_a", "x" * 64, "x" * 65, "x" * 4097, "version.json", DIGEST]),
     st.sampled_from([[], {}, ["a"], {"a": "b"}, {"infer": {}}, [file("a.bin")], file("b.bin"), {"a": ["b"]}]),
 )
@@ -147,7 +166,7 @@ def parent(document: Any, place: tuple[Any, ...]) -> Any:
 @st.composite
 def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
     """A manifest with up to three changes, most of them wrong."""
-    document = copy.deepcopy(draw(st.sampled_from([ONE_MODEL, PARTS, IMAGE, PACKAGES])))
+    document = copy.deepcopy(draw(st.sampled_from([ONE_MODEL, PARTS, IMAGE, PACKAGES, MICROCONTROLLER])))
     for _change in range(draw(st.integers(0, 3))):
         known = places(document)[1:]
         if not known:
@@ -160,7 +179,7 @@ def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
         elif action == "delete":
             del holder[key]
         elif action == "add" and isinstance(holder, dict):
-            names = ["parts", "golden", "entrypoint", "classes", "unknown", "a b", "tensors", "infer", "steps"]
+            names = ["parts", "golden", "entrypoint", "classes", "unknown", "a b", "tensors", "infer", "steps", "boot"]
             holder[draw(st.sampled_from(names))] = copy.deepcopy(draw(VALUES))
         elif isinstance(holder, list):
             holder.append(copy.deepcopy(holder[key]))
@@ -188,7 +207,9 @@ def refusal_of(document: Any) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "document", [ONE_MODEL, PARTS, IMAGE, PACKAGES], ids=["one model", "parts", "image", "packages"]
+    "document",
+    [ONE_MODEL, PARTS, IMAGE, PACKAGES, MICROCONTROLLER],
+    ids=["one model", "parts", "image", "packages", "microcontroller"],
 )
 def test_what_the_property_begins_with_is_right(document: Any) -> None:
     VALIDATOR.validate(document)

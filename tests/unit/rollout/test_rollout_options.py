@@ -178,7 +178,7 @@ def test_a_value_that_cannot_be_one_is_refused_by_the_name_of_its_variable(
         (
             "rollout_server",
             {"strategy": "relaod"},
-            "rollout_server: strategy: expected one of load, reload, restart, none; found 'relaod'",
+            "rollout_server: strategy: expected one of load, reload, restart, smp, none; found 'relaod'",
         ),
         ("rollout_keep", -1, "rollout_keep: expected a whole number from 0; found -1"),
         ("rollout_device_timeout", 0, "rollout_device_timeout: expected a whole number from 1; found 0"),

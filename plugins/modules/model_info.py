@@ -174,6 +174,21 @@ models:
       type: int
       returned: as RV(models[].requests)
       sample: 104857600
+    board:
+      description:
+        - What the sensors of the board say, each none where there is no such sensor.
+        - C(energy_joules) is over the C(seconds) since the version became active, in which the server counted
+          C(requests). C(power_watts), where energy is not counted, C(temperature_celsius) of the hottest sensor, and
+          C(clock_ratio), how fast the processors may run of their highest clock, are of now.
+      type: dict
+      returned: when a version is active and the board has sensors
+      sample:
+        energy_joules: 5120.5
+        power_watts: null
+        temperature_celsius: 61.8
+        clock_ratio: 1.0
+        requests: 812
+        seconds: 612.4
     restarts:
       description: How often the server restarted since the version became active; none if not known.
       type: int

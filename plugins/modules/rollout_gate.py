@@ -122,6 +122,18 @@ options:
       memory_bytes_max:
         description: How much resident memory the server may take on each device, in bytes.
         type: raw
+      energy_ratio_max:
+        description: Energy of the board for each request, as a multiple of what it was. Judged where boards measure it.
+        type: raw
+        default: 1.2
+      clock_ratio_max:
+        description: How much slower the processors may run than they did, because the board is too hot or too weak.
+        type: raw
+        default: 1.1
+      temperature_rise_max:
+        description: By how many degrees Celsius the hottest sensor of the board may be hotter than it was.
+        type: raw
+        default: 5.0
       restarts_max:
         description:
           - How often the server of a device may restart by itself. A device beyond it counts towards

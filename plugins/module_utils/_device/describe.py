@@ -20,6 +20,7 @@ from .facts import boot_id, boot_seconds
 from .journal import parse_time
 from .metrics import counted_since
 from .request import InfoRequest
+from .sensors import read_board, since_activation
 from .serving import Strategy
 from .state import SMP_STRATEGY, ModelServer, State, require
 from .store import Store
@@ -127,6 +128,10 @@ def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[s
         # That was before it became active, and before the server's last start perhaps.
         found["shadow"] = now["shadow"] if any(now["shadow"].values()) else begun.get("shadow") or now["shadow"]
     found.update({name: now[name] for name in ("drift", "resident_bytes") if name in now})
+    board = read_board()
+    if board is not None:
+        requests = (found.get("requests") or {}).get("requests")
+        found["board"] = since_activation(board, activation, requests, found["active_seconds"])
     found["restarts"] = _restarts(state, begun, now, found["active_seconds"])
     return found
 

@@ -20,10 +20,13 @@ from typing import Any, BinaryIO, Iterable, Mapping
 
 from .._common.errors import CandidateError, IntegrityError, ServerError, SwapError
 from .._release.release import MODEL, File, Release
+from .describe import active_seconds
 from .facts import boot_id, boot_seconds
+from .metrics import counted_since
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
 from .runtime import Runtime, runtime_id
+from .sensors import read_board, since_activation
 from .smoke_test import SmokeTest
 from .state import SWITCHING, WATCHING, State, Trial, require
 from .version import Version
@@ -117,6 +120,7 @@ class Swap(Planning):
             self._prove_way_back(plan.live, version.version)
         # ``earlier``: the version may have served before.
         past, earlier = self.strategy.measured(self.model, before.active or "", version.version)
+        self._read_board(past, earlier)
         baseline = self._baseline(version)
         trial = Trial(
             phase=SWITCHING,
@@ -201,6 +205,18 @@ class Swap(Planning):
             self.strategy.tidy(self.model)
 
     # ---- the parts ----
+
+    def _read_board(self, past: dict[str, Any], begun: dict[str, Any]) -> None:
+        """Note what the board's sensors say of the version that served until now, and where its energy counter is."""
+        board = read_board()
+        if board is None:
+            return
+        activation = self.store.activation(self.model) or {}
+        counted = (activation.get("begun") or {}).get("requests") or {}
+        requests = counted_since(counted, past["requests"])["requests"] if "requests" in past else None
+        past["board"] = since_activation(board, activation, requests, active_seconds(self.state, activation))
+        if board.energy_joules is not None:
+            begun["energy_joules"] = board.energy_joules
 
     def _add_staged(self, file: File, path: str) -> None:
         try:

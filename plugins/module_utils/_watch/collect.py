@@ -16,13 +16,13 @@ from .._common.errors import EdgemlError
 from .._device import expiry
 from .._device.journal import parse_time
 from .._device.orders import Orders
+from .._device.sensors import read_sensors
 from .._device.store import Store
 from .._device.transitions import DEVICE
 from .._device.way_back import describe_way_back
 from .._device.withdrawn import known_withdrawals
 from .._pull.memory import Memory
 from .metrics import Sample
-from .sensors import read_sensors
 
 PULL_STATE = os.path.dirname(expiry.PULL_STATE)
 # What makes another version active that was active before.

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._watch.sensors import read_sensors
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.sensors import (
+    Board,
+    read_board,
+    read_sensors,
+    since_activation,
+)
 
 PI4 = {
     "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
@@ -99,3 +104,53 @@ def test_what_a_sensor_does_not_say_is_left_out(tmp_path: Path, content: str) ->
 
 def test_a_board_without_sensors_says_nothing(tmp_path: Path) -> None:
     assert read_sensors(str(tmp_path)) == []
+
+
+# ---- what the gate judges of them ----
+
+METERED = {
+    "sys/class/hwmon/hwmon0/name": "sbtsi\n",
+    "sys/class/hwmon/hwmon0/energy1_input": "1500000000\n",
+    "sys/class/hwmon/hwmon0/energy2_input": "500000000\n",
+    "sys/devices/system/cpu/cpufreq/policy0/cpuinfo_max_freq": "1800000\n",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "1800000\n",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "600000\n",
+    "sys/devices/system/cpu/cpufreq/policy4/cpuinfo_max_freq": "2400000\n",
+    "sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq": "1200000\n",
+}
+
+
+def test_the_energy_of_all_counters_and_the_slowest_processor_s_limit(tmp_path: Path) -> None:
+    board(tmp_path, METERED)
+    assert read_board(str(tmp_path)) == Board(2000.0, None, None, 0.5)
+
+
+def test_a_power_meter_is_averaged_where_nothing_counts_energy(tmp_path: Path) -> None:
+    board(tmp_path, GATEWAY)
+    found = read_board(str(tmp_path))
+    assert found is not None
+    assert (found.energy_joules, found.power_watts) == (None, pytest.approx(2.45 + 1.2 + 3.1))
+
+
+def test_a_clock_that_the_firmware_holds_down_counts_itself(tmp_path: Path) -> None:
+    board(tmp_path, {**PI4, **{name: text for name, text in METERED.items() if "policy0" in name}})
+    assert read_board(str(tmp_path)) == Board(None, None, 61.829, pytest.approx(1 / 3))
+
+
+def test_a_board_without_sensors_is_none(tmp_path: Path) -> None:
+    assert read_board(str(tmp_path)) is None
+
+
+def test_energy_is_counted_since_the_version_became_active() -> None:
+    now = Board(2000.0, None, 50.0, 1.0)
+    begun = {"begun": {"energy_joules": 1900.0}}
+    assert since_activation(now, begun, 200, 60.0)["energy_joules"] == 100.0
+    # The board has started anew, and its counter with it.
+    assert since_activation(now, {"begun": {"energy_joules": 2001.0}}, 200, 60.0)["energy_joules"] == 2000.0
+    # Nobody noted where it was then.
+    assert since_activation(now, {}, 200, 60.0) == {
+        **now._asdict(),
+        "energy_joules": None,
+        "requests": 200,
+        "seconds": 60.0,
+    }

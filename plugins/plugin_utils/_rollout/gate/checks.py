@@ -44,6 +44,8 @@ class Unit(enum.Enum):
     """A multiple of what it was."""
     SECONDS = "seconds"
     BYTES = "bytes"
+    CELSIUS = "celsius"
+    """A difference of two temperatures, in degrees."""
 
 
 class Check(enum.Enum):
@@ -67,6 +69,9 @@ class Check(enum.Enum):
     MEMORY = "memory"
     MEMORY_BYTES = "memory in bytes"
     RESTARTS = "restarts"
+    ENERGY = "energy per request"
+    CLOCK = "sustained clock"
+    TEMPERATURE = "temperature"
 
     @property
     def unit(self) -> Unit:
@@ -108,6 +113,9 @@ _CHECKS: Mapping[Check, _Check] = {
     Check.MEMORY: _Check(Unit.RATIO, "memory_ratio_max"),
     Check.MEMORY_BYTES: _Check(Unit.BYTES, "memory_bytes_max"),
     Check.RESTARTS: _Check(Unit.COUNT, "restarts_max"),
+    Check.ENERGY: _Check(Unit.RATIO, "energy_ratio_max"),
+    Check.CLOCK: _Check(Unit.RATIO, "clock_ratio_max"),
+    Check.TEMPERATURE: _Check(Unit.CELSIUS, "temperature_rise_max"),
 }
 
 
@@ -134,6 +142,8 @@ class Cause(enum.Enum):
     NO_COMPARISON = "no comparison"
     """Neither the version before nor a control has enough of it."""
     NO_PROBE_SET = "no probe set"
+    NO_SENSOR = "no sensor"
+    """The boards have no such sensor."""
     OTHER_METRIC = "other metric"
     """The probe set has a metric that another check judges."""
     NOT_FINITE = "not finite"
@@ -297,6 +307,9 @@ class ErrorProbabilities:
     narrowing: float
 
 
+# Temperatures are judged in steps of so many degrees: so what is assumed of ratios, that devices of a class differ by
+# 10%, is 2 degrees of them.
+DEGREES = 20.0
 _LOG_RANGE = (math.log(1e-6), math.log(1e6))
 
 
@@ -359,6 +372,8 @@ class Comparison:
     def _shown(self, value: float) -> float:
         if self.logarithmic:
             return rounded(math.exp(min(max(value, _LOG_RANGE[0]), _LOG_RANGE[1])))
+        if self.check.unit is Unit.CELSIUS:
+            return rounded(value * DEGREES)
         least = -1.0 if self.check.unit is Unit.POINTS else 0.0
         return rounded(min(max(value, least), 1.0))
 

@@ -88,6 +88,8 @@ class Limits:
     - ``drift_rise_max``: the share of devices with a drift alarm, above that of the controls.
     - ``shadow_agreement_min``: the share of the candidate's answers that agree with those of the active version.
     - ``memory_ratio_max`` and ``memory_bytes_max``: resident memory of the server.
+    - ``energy_ratio_max``: energy per request. ``clock_ratio_max``: how much slower the processors may run.
+      ``temperature_rise_max``: degrees Celsius of the hottest sensor.
     - ``restarts_max``: restarts of the server on one device.
     - ``strict``: whether a check with too little data is inconclusive. Otherwise it is skipped.
     """
@@ -106,6 +108,9 @@ class Limits:
     shadow_agreement_min: float | None = field(default=0.8, metadata=_range(0.0, 1.0))
     memory_ratio_max: float | None = field(default=1.5, metadata=_range(1.0, 1e6))
     memory_bytes_max: int | None = field(default=None, metadata=_range(0, 1e15, whole=True))
+    energy_ratio_max: float | None = field(default=1.2, metadata=_range(1.0, 1e6))
+    clock_ratio_max: float | None = field(default=1.1, metadata=_range(1.0, 1e6))
+    temperature_rise_max: float | None = field(default=5.0, metadata=_range(0.0, 200.0))
     restarts_max: int | None = field(default=2, metadata=_range(0, 1e6, whole=True))
     strict: bool = False
 

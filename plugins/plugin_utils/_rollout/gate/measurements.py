@@ -64,6 +64,39 @@ class Labels(NamedTuple):
     wrong: int
 
 
+class Board(NamedTuple):
+    """What the sensors of the board said, each None where there is none: energy and seconds over the period in which
+    ``requests`` were counted; power, temperature and the clock that the processors may have (1 is the highest) now."""
+
+    joules: float | None
+    watts: float | None
+    celsius: float | None
+    clock: float | None
+    requests: int | None
+    seconds: float | None
+
+    @property
+    def joules_per_request(self) -> float | None:
+        """The energy of a request, by the counter of energy, or by the power of the moment."""
+        joules = self.joules
+        if joules is None and self.watts is not None and self.seconds is not None:
+            joules = self.watts * self.seconds
+        return joules / self.requests if joules and self.requests else None
+
+    def since(self, before: Board) -> Board:
+        """Return it without what was counted ``before``. A counter that is lower than before was reset."""
+
+        def less(now: float | None, then: float | None) -> float | None:
+            return now if now is None or then is None or now < then else now - then
+
+        requests = less(self.requests, before.requests)
+        return self._replace(
+            joules=less(self.joules, before.joules),
+            seconds=less(self.seconds, before.seconds),
+            requests=None if requests is None else int(requests),
+        )
+
+
 class Shadow(NamedTuple):
     """Copies of requests that a shadow answered like the active version, answered otherwise, or failed."""
 
@@ -124,6 +157,7 @@ class Observation:
     resident_bytes: int | None = None
     restarts: int | None = None
     probe: ProbeResult | None = None
+    board: Board | None = None
 
     def since(self, before: Observation) -> Observation:
         """Return the observation without what was counted ``before``. A counter that is lower than before was reset."""
@@ -132,6 +166,7 @@ class Observation:
             requests=_requests_since(before.requests, self.requests),
             labels=_since(before.labels, self.labels),
             shadow=_since(before.shadow, self.shadow),
+            board=self.board.since(before.board) if self.board and before.board else self.board,
         )
 
 

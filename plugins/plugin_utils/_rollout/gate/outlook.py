@@ -20,7 +20,7 @@ from typing import Any, Callable, Mapping, Protocol, Sequence, Union
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 
-from .checks import Cause, Check, ComparedWith
+from .checks import DEGREES, Cause, Check, ComparedWith
 from .estimates import TRIMMED, Effect, MeanEffect, Proportion, ProportionEffect, Trimmed
 from .limits import Limits
 from .measurements import Observation
@@ -35,7 +35,10 @@ from .readings import (
     counted_drift,
     counted_errors,
     counted_wrong_labels,
+    log_energy,
     log_memory,
+    log_slowness,
+    temperature,
 )
 
 # The share of the probe set's samples that two equally good versions answer differently, each way.
@@ -162,13 +165,19 @@ class Target:
     ceiling: float
     logarithmic: bool = False
 
+    factor: float = 1.0
+
     def shown(self, value: float) -> float:
         """The value in the unit of the check."""
-        return rounded(math.exp(value)) if self.logarithmic else rounded(value)
+        return rounded(math.exp(value)) if self.logarithmic else rounded(value * self.factor)
 
 
 def _points(limit: float) -> Target:
     return Target(limit, max(2 * limit, 0.0))
+
+
+def _degrees(limit: float) -> Target:
+    return Target(limit / DEGREES, 2 * limit / DEGREES, factor=DEGREES)
 
 
 def _ratio(limit: float) -> Target:
@@ -325,8 +334,13 @@ def _probe_latency(prospect: Prospect, analysis: int) -> tuple[Outlooks, Mapping
     return known(prospect, analysis)
 
 
-def _memory(item: Counted, _seconds: float) -> float | None:
-    return None if log_memory(item.observation) is None else 0.0
+def _exact(measure: Callable[[Observation], float | None]) -> Callable[[Counted, float], float | None]:
+    """The variance of what each device measures exactly."""
+
+    def variance(item: Counted, _seconds: float) -> float | None:
+        return None if measure(item.observation) is None else 0.0
+
+    return variance
 
 
 def _probe_set(prospect: Prospect, _analysis: int) -> tuple[Outlooks, Mapping[str, Cause]]:
@@ -375,7 +389,15 @@ def check_plans(limits: Limits, probe: tuple[Metric, int] | None) -> list[CheckP
         (Check.PROBE_LATENCY, _ratio, _probe_latency, (), False),
         (Check.DRIFT, _points, _drift, devices, False),
         (Check.SHADOW_DISAGREEMENT, lambda limit: _points(1 - limit), _shadow, (), False),
-        (Check.MEMORY, _ratio, _quantities(_memory, Cause.NOT_REPORTED, load=0.0), devices, False),
+        *(
+            (check, target, _quantities(_exact(measure), Cause.NO_SENSOR, load=USUAL_LOAD), devices, False)
+            for check, target, measure in (
+                (Check.ENERGY, _ratio, log_energy),
+                (Check.CLOCK, _ratio, log_slowness),
+                (Check.TEMPERATURE, _degrees, temperature),
+            )
+        ),
+        (Check.MEMORY, _ratio, _quantities(_exact(log_memory), Cause.NOT_REPORTED, load=0.0), devices, False),
     ]
     return [
         CheckPlan(check, target(getattr(limits, check.limit)), outlook, takes, once)

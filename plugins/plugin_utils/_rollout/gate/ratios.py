@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""Checks of one positive quantity on each device: its latency, or its memory. Pure.
+"""Checks of one quantity on each device: its latency, its memory, its energy, its temperature. Pure.
 
 The device is the unit: the logarithm of its ratio to its past, and the trimmed mean of those. The variance is one that
 classes of few devices borrow from all (Smyth, Linear models and empirical Bayes methods, Statistical Applications in
@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import Callable, Collection, Mapping, Sequence
 
-from .checks import Cause, Check, ComparedWith, Comparison, Finding, Result
+from .checks import DEGREES, Cause, Check, ComparedWith, Comparison, Finding, Result, Unit
 from .estimates import MeanEffect, Trimmed, trimmed
 from .measurements import Observation
 from .observations import Device, Groups, has_past
@@ -199,7 +199,8 @@ def _together(groups: Sequence[Group]) -> Group:
 def _comparison(
     check: Check, limit: float, effect: MeanEffect, *, group: Group, device_class: str | None = None
 ) -> Comparison:
-    allowed = math.log(limit)
+    is_ratio = check.unit is not Unit.CELSIUS
+    allowed = math.log(limit) if is_ratio else limit / DEGREES
     return Comparison(
         check=check,
         effect=effect,
@@ -210,5 +211,5 @@ def _comparison(
         device_class=device_class,
         devices=group.devices,
         compared_with=group.compared_with,
-        logarithmic=True,
+        logarithmic=is_ratio,
     )

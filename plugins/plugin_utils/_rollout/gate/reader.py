@@ -15,7 +15,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_number, is_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 
-from .measurements import Labels, Observation, ProbeResult, Requests, Shadow, sample_results
+from .measurements import Board, Labels, Observation, ProbeResult, Requests, Shadow, sample_results
 
 Value = TypeVar("Value")
 
@@ -51,6 +51,7 @@ class Reader:
             resident_bytes=read("resident_bytes", lambda value: _count(value, "it", least=1)),
             restarts=read("restarts", lambda value: _count(value, "it")),
             probe=self._read(f"{what}probe", probe, _probe),
+            board=read("board", _board),
         )
 
     def _read(self, name: str, value: Any, parse: Callable[[Any], Value]) -> Value | None:
@@ -110,6 +111,20 @@ def _labels(value: Any) -> Labels:
 
 def _shadow(value: Any) -> Shadow:
     return Shadow(*_counts(value, "agreed", "disagreed", "failed"))
+
+
+def _board(value: Any) -> Board:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a mapping; found {_shown(value)}")
+    requests = value.get("requests")
+    return Board(
+        joules=_optional(value.get("energy_joules"), "energy_joules", most=1e15),
+        watts=_optional(value.get("power_watts"), "power_watts", most=1e9),
+        celsius=_optional(value.get("temperature_celsius"), "temperature_celsius", least=-100.0, most=1000.0),
+        clock=_optional(value.get("clock_ratio"), "clock_ratio", most=1.0),
+        requests=None if requests is None else _count(requests, "requests"),
+        seconds=_optional(value.get("seconds"), "seconds", most=1e12),
+    )
 
 
 def _drift_alarms(value: Any) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Callable
 
+from .checks import DEGREES
 from .measurements import Observation
 from .proportions import NO_COUNT, Count
 
@@ -52,6 +53,25 @@ def quantile(share: float, requests_min: int) -> Callable[[Observation], float |
         return found.quantile(share) if found is not None and found.timed >= requests_min else None
 
     return measure
+
+
+def log_energy(observation: Observation) -> float | None:
+    """Return the logarithm of the energy of a request, if there were enough of them."""
+    board = observation.board
+    if board is None or (board.requests or 0) < P50_REQUESTS_MIN:
+        return None
+    return math.log(board.joules_per_request) if board.joules_per_request else None
+
+
+def log_slowness(observation: Observation) -> float | None:
+    """Return how much slower than their highest clock the processors run, as a logarithm."""
+    return -math.log(observation.board.clock) if observation.board and observation.board.clock else None
+
+
+def temperature(observation: Observation) -> float | None:
+    """Return the temperature in steps of ``DEGREES``."""
+    board = observation.board
+    return board.celsius / DEGREES if board is not None and board.celsius is not None else None
 
 
 def log_probe_seconds(observation: Observation) -> float | None:

@@ -50,9 +50,12 @@ from .readings import (
     counted_drift,
     counted_errors,
     counted_wrong_labels,
+    log_energy,
     log_memory,
     log_probe_seconds,
+    log_slowness,
     quantile,
+    temperature,
 )
 from .reporting import coverage, failed_devices, measurements
 
@@ -210,6 +213,18 @@ def _memory(groups: Groups, limits: Limits) -> list[Result]:
     return ratios.changes(Check.MEMORY, limits.memory_ratio_max, otherwise=Cause.NOT_REPORTED)
 
 
+def _board(groups: Groups, limits: Limits) -> list[Result]:
+    results: list[Result] = []
+    for check, limit, measure in (
+        (Check.ENERGY, limits.energy_ratio_max, log_energy),
+        (Check.CLOCK, limits.clock_ratio_max, log_slowness),
+        (Check.TEMPERATURE, limits.temperature_rise_max, temperature),
+    ):
+        if limit is not None:
+            results += Ratios(groups, measure, load=USUAL_LOAD).changes(check, limit, otherwise=Cause.NO_SENSOR)
+    return results
+
+
 _COMPARISONS: tuple[Callable[[Groups, Limits], list[Result]], ...] = (
     _error_rate,
     live_accuracy,
@@ -217,6 +232,7 @@ _COMPARISONS: tuple[Callable[[Groups, Limits], list[Result]], ...] = (
     _drift,
     _shadow,
     _memory,
+    _board,
 )
 
 

@@ -49,6 +49,7 @@ _CAUSES: Mapping[Cause, str] = {
     Cause.NO_DRIFT_WINDOW: "no window of requests was compared with the release's reference",
     Cause.NO_COMPARISON: "neither the version before nor a control has enough to compare with",
     Cause.NO_PROBE_SET: "the release has no probe set",
+    Cause.NO_SENSOR: "the boards have no such sensor",
     Cause.OTHER_METRIC: "the probe set has another metric, which another check judges",
     Cause.FIRST_INSTALLATION: "this is a first installation; there is no version before",
     Cause.NOTHING_ASKED: "no device was asked anything: there is no live traffic, and the release has no probe set",
@@ -57,6 +58,12 @@ _MISSING: Mapping[Missing, str] = {
     Missing.PROBE: "no answers to the probe set",
     Missing.BASELINE: "no answers of the version before to the probe set",
     Missing.REQUESTS: "no count of requests",
+}
+# How many digits a quantity of each device has, and what follows it.
+_RATIO_WORDS: Mapping[Check, tuple[int, str]] = {
+    Check.LATENCY_P95_SECONDS: (4, " s"),
+    Check.TEMPERATURE: (1, " degrees Celsius more than it was"),
+    Check.CLOCK: (3, " times as slow as it was"),
 }
 _EVENTS: Mapping[Check, tuple[str, str, str]] = {
     Check.ERROR_RATE: ("request", "requests", "failed"),
@@ -240,8 +247,8 @@ def _proportion(finding: Finding) -> str:
 
 
 def _ratio(finding: Finding) -> str:
-    numbers = _numbers(finding, lambda value: f"{value:.4f}" if finding.check.unit is Unit.SECONDS else f"{value:.3f}")
-    what = " s" if finding.check.unit is Unit.SECONDS else " times what it was"
+    digits, what = _RATIO_WORDS.get(finding.check, (3, " times what it was"))
+    numbers = _numbers(finding, lambda value: f"{value:.{digits}f}")
     return f"{numbers}{what}, on {counted(finding.devices or 0, 'device')}{_compared(finding.compared_with)}"
 
 
@@ -315,6 +322,7 @@ _QUANTITIES: Mapping[Unit, Quantity] = {
     Unit.POINTS: Quantity(", percentage points", " pp", 100.0, 0.0, " %"),
     Unit.RATIO: Quantity(", times what it was", "\N{MULTIPLICATION SIGN}", 1.0, 1.0, ""),
     Unit.SECONDS: Quantity(unit=" s"),
+    Unit.CELSIUS: Quantity(", degrees", " °C", 1.0, 0.0, ""),
     Unit.BYTES: Quantity(unit=" MB", factor=1e-6),
 }
 

@@ -17,6 +17,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set im
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Cause, Check, Unit, Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import Allowance, Limits, ranges
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import (
+    Board,
     Labels,
     Observation,
     Requests,
@@ -46,6 +47,7 @@ def counted(requests: int, device_class: str = "small", *, labels: int = 0, erro
         requests=Requests(requests, errors, requests - errors, buckets),
         labels=Labels(int(labels * 0.95), labels - int(labels * 0.95)) if labels else None,
         resident_bytes=100 << 20,
+        board=Board(requests * 0.5, None, 50.0, 1.0, requests, DAY),
     )
     return Counted(device_class, DAY, observation)
 
@@ -84,7 +86,11 @@ def smallest(prospect: Prospect, check: Check) -> float:
 
 
 @pytest.mark.parametrize(
-    "check", [Check.ERROR_RATE_RISE, Check.LIVE_ACCURACY_DROP, Check.LATENCY_P50, Check.LATENCY_P95, Check.MEMORY]
+    "check",
+    [
+        *(Check.ERROR_RATE_RISE, Check.LIVE_ACCURACY_DROP, Check.LATENCY_P50, Check.LATENCY_P95),
+        *(Check.MEMORY, Check.ENERGY, Check.CLOCK, Check.TEMPERATURE),
+    ],
 )
 def test_more_devices_see_smaller_regressions(check: Check) -> None:
     few, more, many = (smallest(wave(devices), check) for devices in (2, 8, 40))
@@ -171,6 +177,9 @@ def test_what_cannot_be_seen_says_why_and_what_it_takes() -> None:
         Check.DRIFT: Cause.NO_DRIFT_WINDOW,
         Check.SHADOW_DISAGREEMENT: Cause.NO_SHADOW,
         Check.MEMORY: Cause.NOT_REPORTED,
+        Check.ENERGY: Cause.NO_SENSOR,
+        Check.CLOCK: Cause.NO_SENSOR,
+        Check.TEMPERATURE: Cause.NO_SENSOR,
     }
     shown = {row["check"]: row for row in texts.rows(detectable(silent))}
     assert shown["live accuracy drop"]["catches with 95%"] == "cannot be seen: no client sent labels"

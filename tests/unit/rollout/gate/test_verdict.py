@@ -270,6 +270,9 @@ def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_n
         Check.SHADOW_DISAGREEMENT: Cause.NO_SHADOW,
         Check.PROBE_LATENCY: Cause.TOO_LITTLE,
         Check.MEMORY: Cause.NO_COMPARISON,
+        Check.ENERGY: Cause.NO_SENSOR,
+        Check.CLOCK: Cause.NO_SENSOR,
+        Check.TEMPERATURE: Cause.NO_SENSOR,
     }
 
 

@@ -4,7 +4,8 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""What the board's own sensors say: temperature, throttling and power, from sysfs. A board without them says nothing.
+"""What the board's own sensors say: temperature, throttling, clock, power and energy, from sysfs. A board without them
+says nothing.
 
 The interfaces of the kernel: https://docs.kernel.org/driver-api/thermal/sysfs-api.html,
 https://docs.kernel.org/hwmon/sysfs-interface.html. Raspberry Pi: the firmware's ``get_throttled``.
@@ -15,13 +16,59 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from typing import Iterator
+import time
+from typing import Any, Iterator, Mapping, NamedTuple
 
 from .metrics import Sample
 
 # The bits of the Raspberry Pi's firmware, of what is so right now.
 _FIRMWARE = {0: "undervoltage", 1: "frequency_capped", 2: "throttled", 3: "soft_temperature_limit"}
+# A meter tells the power of a moment: a few are averaged.
+_POWER_READINGS, _POWER_SECONDS = 5, 0.04
 _FIRMWARE_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
+
+
+class Board(NamedTuple):
+    """What the board's sensors say now, each None where there is no such sensor.
+
+    ``energy_joules`` is a counter that began at some time; ``power_watts``, where there is none, the sum of all meters,
+    averaged over a moment. ``temperature_celsius`` is the hottest sensor's, ``clock_ratio`` how fast the slowest
+    processor may run now, of its highest clock.
+    """
+
+    energy_joules: float | None
+    power_watts: float | None
+    temperature_celsius: float | None
+    clock_ratio: float | None
+
+
+def read_board(root: str = "/") -> Board | None:
+    """Return what the gate judges of the sensors below ``root``; None of a board that has none."""
+    energy = _energy(root)
+    watts = [] if energy is not None else _power_readings(root)
+    degrees = [value for _name, _labels, value in _temperatures(root)]
+    board = Board(
+        energy_joules=energy,
+        power_watts=sum(watts) / len(watts) if watts else None,
+        temperature_celsius=max(degrees) if degrees else None,
+        clock_ratio=_clock_ratio(root),
+    )
+    return None if board == Board(None, None, None, None) else board
+
+
+def since_activation(
+    board: Board, activation: Mapping[str, Any], requests: int | None, seconds: float | None
+) -> dict[str, Any]:
+    """Return what the sensors say of a version since it became active.
+
+    ``activation`` is the journal's entry, ``requests`` what was counted since, in ``seconds``.
+    """
+    begun = (activation.get("begun") or {}).get("energy_joules")
+    energy = None
+    if board.energy_joules is not None and begun is not None:
+        # Lower than it was: the board has started anew.
+        energy = board.energy_joules - begun if board.energy_joules >= begun else board.energy_joules
+    return {**board._asdict(), "energy_joules": energy, "requests": requests, "seconds": seconds}
 
 
 def read_sensors(root: str = "/") -> list[Sample]:
@@ -79,6 +126,48 @@ def _powers(root: str) -> Iterator[Sample]:
         microwatts = _number(supply, "power_now")
         if microwatts is not None:
             yield "edgeml_power_watts", {"sensor": _unique(os.path.basename(supply), names)}, abs(microwatts) / 1e6
+
+
+def _power_readings(root: str) -> list[float]:
+    """The power of all meters together, a few times; nothing where there is none."""
+    readings = []
+    for number in range(_POWER_READINGS):
+        if number:
+            time.sleep(_POWER_SECONDS)
+        watts = [value for _name, _labels, value in _powers(root)]
+        if not watts:
+            break
+        readings.append(sum(watts))
+    return readings
+
+
+def _energy(root: str) -> float | None:
+    """The sum of the counters of energy, which hwmon has in microjoules."""
+    found = [
+        microjoules
+        for chip in _directories(root, "sys/class/hwmon/hwmon*")
+        for path in sorted(glob.glob(os.path.join(glob.escape(chip), "energy*_input")))
+        if (microjoules := _number(chip, os.path.basename(path))) is not None
+    ]
+    return sum(found) / 1e6 if found else None
+
+
+def _clock_ratio(root: str) -> float | None:
+    """How fast the slowest processor may run now.
+
+    A governor that saves power does not lower it; a limit of the kernel does. Where the firmware holds the clock down,
+    the kernel's limit does not say so, and the clock itself counts.
+    """
+    held_down = any(
+        value for _name, labels, value in _throttling(root) if labels["cause"] in ("frequency_capped", "throttled")
+    )
+    limit = "scaling_cur_freq" if held_down else "scaling_max_freq"
+    ratios = []
+    for policy in _directories(root, "sys/devices/system/cpu/cpufreq/policy*"):
+        allowed, highest = _number(policy, limit), _number(policy, "cpuinfo_max_freq")
+        if allowed and highest:
+            ratios.append(min(allowed / highest, 1.0))
+    return min(ratios) if ratios else None
 
 
 def _directories(root: str, pattern: str) -> list[str]:

@@ -33,15 +33,18 @@ from clone import REPOSITORY
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import pack_flags
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Check, Unit, Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import Limits
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import (
+    Board,
     Labels,
     Observation,
     ProbeResult,
     Requests,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import Control, DeviceObservation
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.power import detectable
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.prospect import Counted, Prospect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 
@@ -52,12 +55,13 @@ NORMAL = NormalDist()
 @dataclass(frozen=True)
 class Fault:
     """What a bad release does: accuracy lost in points, a factor for all latencies, one for the 95th percentile alone,
-    and the share of requests that fail."""
+    the share of requests that fail, and a factor for the energy of a request."""
 
     accuracy: float = 0.0
     latency: float = 1.0
     tail: float = 1.0
     error_rate: float | None = None
+    energy: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ PROBE_SAMPLES = 360
 # Questions of the probe set that two equally good versions answer differently, each way.
 DISCORDANT = 0.02
 PAST_LOOKS = 200
+SOAK_SECONDS = 60.0
+# What a board takes while nobody asks, in watts, and joules for each request of the slowest class on top of that; the
+# logarithm's standard deviation between devices is BETWEEN. So a busy hour makes each request cheaper.
+IDLE_WATTS, REQUEST_JOULES = 2.0, 0.3
 TRAFFIC_SPREAD = 0.7
 
 
@@ -115,7 +123,17 @@ class Device:
         labels = int(self.chance.binomial(requests, LABELLED))
         accuracy = 1 / (1 + math.exp(-(self.logit + light))) - fault.accuracy
         right = int(self.chance.binomial(labels, accuracy))
-        return Observation(requests=Requests(requests, errors, timed, buckets), labels=Labels(right, labels - right))
+        return Observation(
+            requests=Requests(requests, errors, timed, buckets),
+            labels=Labels(right, labels - right),
+            board=self._energy(requests, analyses * SOAK_SECONDS, load, fault),
+        )
+
+    def _energy(self, requests: int, seconds: float, load: float, fault: Fault) -> Board:
+        """What the board's counter of energy says; the new version changes the energy of a request as a whole."""
+        each = REQUEST_JOULES * self.kind.seconds / KINDS[0].seconds * math.exp(load)
+        joules = (IDLE_WATTS * seconds + each * requests) * math.exp(self.chance.normal(0, WITHIN)) * fault.energy
+        return Board(joules, None, None, None, requests, seconds)
 
 
 def _below(ratio: float) -> float:
@@ -213,7 +231,7 @@ def _answers(flags: np.ndarray) -> ProbeResult:
 
 def _with(measured: Observation, probe: ProbeResult, seconds: float) -> Observation:
     answered = dataclasses.replace(probe, latency_seconds=seconds)
-    return Observation(requests=measured.requests, labels=measured.labels, probe=answered)
+    return dataclasses.replace(measured, probe=answered)
 
 
 def _add(before: Observation | None, soak: Observation) -> Observation:
@@ -225,7 +243,14 @@ def _add(before: Observation | None, soak: Observation) -> Observation:
     buckets = tuple((edge, x + y) for (edge, x), (_edge, y) in zip(one.buckets, two.buckets, strict=True))
     requests = Requests(one.requests + two.requests, one.errors + two.errors, one.timed + two.timed, buckets)
     labels = Labels(before.labels.right + soak.labels.right, before.labels.wrong + soak.labels.wrong)
-    return Observation(requests=requests, labels=labels)
+    return Observation(requests=requests, labels=labels, board=_sum(before.board, soak.board))
+
+
+def _sum(one: Board | None, two: Board | None) -> Board | None:
+    if one is None or two is None:
+        return two
+    joules, seconds = (one.joules or 0.0) + (two.joules or 0.0), (one.seconds or 0.0) + (two.seconds or 0.0)
+    return two._replace(joules=joules, seconds=seconds, requests=(one.requests or 0) + (two.requests or 0))
 
 
 # ---- the gates: the analyses, and how many there can be at most, give a verdict ----
@@ -325,12 +350,20 @@ FAULTS = {
     "p95 latency +20%, all requests": Fault(latency=1.2),
     "p95 latency +20%, the tail alone": Fault(tail=1.2),
     "error rate 0.1% -> 1%": Fault(error_rate=0.01),
+    "energy per request +44%": Fault(energy=1.44),
 }
 GATES: dict[str, Gate] = {
     "rollout_gate": ours,
     "rollout_gate, strict": functools.partial(ours, strict=True),
     "fixed thresholds": fixed,
     "the gate before": former,
+}
+SMALLEST: dict[Check, Callable[[float], Fault]] = {
+    Check.ERROR_RATE_RISE: lambda rise: Fault(error_rate=ERROR_RATE + rise),
+    Check.LIVE_ACCURACY_DROP: lambda drop: Fault(accuracy=drop),
+    Check.LATENCY_P50: lambda ratio: Fault(latency=ratio),
+    Check.LATENCY_P95: lambda ratio: Fault(tail=ratio),
+    Check.ENERGY: lambda ratio: Fault(energy=ratio),
 }
 SEARCHED = ((12, 1000), (20, 300), (20, 1000), (30, 300), (30, 1000), (40, 1000))
 # So many times as many rollouts of a release that does no harm: its errors are to be rarer.
@@ -349,6 +382,39 @@ def measure(
     return found
 
 
+def power_rows(devices: int, traffic: float, analyses: int, runs: int) -> list[dict[str, str]]:
+    """How often the gate catches the smallest regression that a plan says it catches with 95%, and one of half that."""
+    first = Rollout(1, devices, traffic, Fault(), analyses)
+    known = {item.check: item.smallest for item in detectable(_prospect(first)) if item.device_class is None}
+    table = []
+    for check, make in SMALLEST.items():
+        smallest = known[check]
+        if smallest is None:
+            continue
+        row = {"devices": str(devices), "requests": str(int(traffic)), "check": check.value, "runs": str(runs)}
+        row["smallest"] = f"{smallest:.4g}"
+        for name, part in (("caught", 1.0), ("of half of it", 0.5)):
+            effect = smallest**part if check.unit is Unit.RATIO else smallest * part
+            found = measure(make(effect), ["rollout_gate"], devices, traffic, analyses, runs, seed=7)["rollout_gate"]
+            row[name] = _percent(found, Verdict.FAIL)
+        table.append(row)
+        print(f"{check.value}: {row}", file=sys.stderr, flush=True)
+    return table
+
+
+def _prospect(rollout: Rollout) -> Prospect:
+    """What a plan would know of the wave."""
+    devices, controls = (
+        tuple(
+            Counted(device.kind.name, PAST_LOOKS * SOAK_SECONDS, rollout.past[device.name])
+            for device in group
+            if device.name not in rollout.away
+        )
+        for group in (rollout.wave, rollout.beside)
+    )
+    return Prospect(devices, controls, SOAK_SECONDS, rollout.analyses, probe=(Metric.ACCURACY, PROBE_SAMPLES))
+
+
 def _percent(counts: Counter[Verdict], verdict: Verdict) -> str:
     return f"{100 * counts[verdict] / counts.total():.1f}%"
 
@@ -364,12 +430,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--search", action="store_true", help="look for the smallest canary instead")
     parser.add_argument("--probe", action="store_true", help="look for the smallest probe set of each metric instead")
+    parser.add_argument("--power", action="store_true", help="catch the smallest regressions that a plan names instead")
+    parser.add_argument("--late-labels", action="store_true", help="judge labels that come after the last wave instead")
     options = parser.parse_args()
     table: list[dict[str, str]] = []
-    if options.probe:
-        import probe_set_simulation  # It needs the paths that clone sets.
+    if options.probe or options.late_labels:
+        # They need the paths that clone sets.
+        import late_label_simulation
+        import probe_set_simulation
 
-        print("\n".join(text_table(probe_set_simulation.rows(options.runs, options.seed))))
+        simulation = probe_set_simulation if options.probe else late_label_simulation
+        print("\n".join(text_table(simulation.rows(options.runs, options.seed))))
+        return
+    if options.power:
+        print("\n".join(text_table(power_rows(options.devices, options.requests, options.analyses, options.runs))))
         return
     cases = SEARCHED if options.search else ((options.devices, options.requests),)
     gates = ["rollout_gate"] if options.search else list(GATES)

@@ -129,12 +129,13 @@ def test_a_power_meter_is_averaged_where_nothing_counts_energy(tmp_path: Path) -
     board(tmp_path, GATEWAY)
     found = read_board(str(tmp_path))
     assert found is not None
-    assert (found.energy_joules, found.power_watts) == (None, pytest.approx(2.45 + 1.2 + 3.1))
+    assert found.energy_joules is None
+    assert found.power_watts == pytest.approx(2.45 + 1.2 + 3.1)
 
 
 def test_a_clock_that_the_firmware_holds_down_counts_itself(tmp_path: Path) -> None:
     board(tmp_path, {**PI4, **{name: text for name, text in METERED.items() if "policy0" in name}})
-    assert read_board(str(tmp_path)) == Board(None, None, 61.829, pytest.approx(1 / 3))
+    assert read_board(str(tmp_path)) == Board(None, None, 61.829, 600 / 1800)
 
 
 def test_a_board_without_sensors_is_none(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ reconciliation judges, by the gate's own code.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import Labels, Observation
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import DeviceObservation
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
+
+Array = np.ndarray[Any, Any]
 
 LIMITS = Limits()
 DAYS, LOOKS_A_DAY = 7, 96
@@ -53,11 +56,12 @@ def week(devices: int, labels_a_day: int, drop: float, seed: int) -> tuple[Verdi
     return None, analysis
 
 
-def _share(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logits))
+def _share(logits: Array) -> Array:
+    shares: Array = 1 / (1 + np.exp(-logits))
+    return shares
 
 
-def _observed(right: np.ndarray, total: np.ndarray, past: np.ndarray) -> list[DeviceObservation]:
+def _observed(right: Array, total: Array, past: Array) -> list[DeviceObservation]:
     return [
         DeviceObservation(
             f"d{number}",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import struct
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +106,27 @@ class Microcontroller:
         assert self._line is not None, "it is off"
         return self._line
 
-    def wait_until_off(self) -> None:
-        """Wait until its power was cut from within."""
+    def kill_after(self, seconds: float) -> threading.Timer:
+        """Have its power cut in some time, whatever it does then; the timer is started."""
         assert self._process is not None
-        self._process.wait(timeout=120)
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        return timer
+
+    def is_off(self) -> bool:
+        """Whether its power is gone, after a request that nobody answered."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)
+                return True
+        return self._process is None
+
+    def operations(self) -> int:
+        """How many operations its flash has done: words programmed and sectors erased."""
+        with self.flash.open("rb") as file:
+            file.seek(MAP["FLASH_SIZE"])
+            written, erased = struct.unpack("<II", file.read(8))
+        return written // MAP["FLASH_WORD"] + erased
 
     def ask(self, op: int, group: int, command: int, fields: dict[str, Any] | None = None) -> dict[str, Any]:
         """A request and its reply. Raises RefusedError, NoReplyError."""
@@ -153,6 +172,8 @@ class Microcontroller:
     def wait_for_start(self, before: int) -> None:
         """Wait until it answers and has started more often than before."""
         for _ in range(120):
+            if self._process is None or self._process.poll() is not None:
+                raise NoReplyError("it is off")
             # A request that comes while it starts is lost.
             with contextlib.suppress(NoReplyError):
                 if self.line.request(READ, APPLICATION, 0, seconds=1)["resets"] > before:

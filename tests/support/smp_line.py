@@ -11,6 +11,7 @@ import binascii
 import socket
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,20 @@ def lines(frame: bytes) -> list[bytes]:
     return [(b"\x04\x14" if number else b"\x06\x09") + part + b"\n" for number, part in enumerate(parts)]
 
 
+def _frame_of(text: bytes) -> bytes | None:
+    """The frame that the base64 of its lines holds; None if it is not all there, or damaged."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return None
+    length = int.from_bytes(data[:2], "big")
+    frame = data[2:length]
+    if len(data) != length + 2 or data[length:] != struct.pack(">H", binascii.crc_hqx(frame, 0)):
+        return None
+    assert HEADER.unpack(frame[:8])[2] == len(frame) - 8
+    return frame
+
+
 class SerialLine:
     """The line to a microcontroller, by a Unix socket."""
 
@@ -87,6 +102,7 @@ class SerialLine:
         self._socket = socket.socket(socket.AF_UNIX)
         self._received = b""
         self._sequence = 0
+        self.damage: Callable[[bytes], bytes] = bytes  # what the line makes of the bytes on it, both ways
         ends = time.monotonic() + seconds
         while True:
             try:
@@ -103,7 +119,7 @@ class SerialLine:
 
     def send(self, data: bytes) -> None:
         """Put bytes on the line. Raises OSError if nobody is there."""
-        self._socket.sendall(data)
+        self._socket.sendall(self.damage(data))
 
     def frame(self, op: int, group: int, command: int, fields: dict[str, Any]) -> bytes:
         """The frame of a request, with a sequence number of its own."""
@@ -132,15 +148,8 @@ class SerialLine:
         while True:
             line = self._line(ends)
             text = text + line[2:] if line[:2] == b"\x04\x14" else line[2:]
-            data = base64.b64decode(text)
-            length = struct.unpack(">H", data[:2])[0]
-            if len(data) - 2 < length:
-                continue
-            frame = data[2:length]
-            assert binascii.crc_hqx(frame, 0) == struct.unpack(">H", data[length : length + 2])[0]
-            header = HEADER.unpack(frame[:8])
-            if header[4] == self._sequence:
-                assert header[2] == len(frame) - 8
+            frame = _frame_of(text)
+            if frame is not None and frame[6] == self._sequence:
                 value = decode(frame[8:])
                 assert isinstance(value, dict)
                 return value
@@ -154,6 +163,6 @@ class SerialLine:
                 raise NoReplyError(str(error)) from error
             if not more:
                 raise NoReplyError("the microcontroller is gone")
-            self._received += more
+            self._received += self.damage(more)
         line, _, self._received = self._received.partition(b"\n")
         return line

@@ -48,7 +48,7 @@ static enum image_error check_vectors(const uint8_t *payload, uint32_t length) {
 
 static enum image_error load(const struct choice *choice, uint32_t slot, struct image *image) {
     uint32_t address = slot_address(choice->image, slot);
-    enum image_error error = image_parse(slot_read, &address, IMAGE_MAX, image);
+    enum image_error error = image_parse(slot_read, &address, slot_image_limit(&choice->logs[slot]), image);
     if (error != IMAGE_OK) {
         return error;
     }

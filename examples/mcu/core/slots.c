@@ -74,6 +74,10 @@ void slot_log_read(uint32_t image, uint32_t slot, struct slot_log *log) {
     }
 }
 
+uint32_t slot_image_limit(const struct slot_log *log) {
+    return log->uploading ? log->upload_length : (uint32_t)IMAGE_MAX;
+}
+
 bool slot_log_append(uint32_t image, uint32_t slot, struct slot_log *log, enum slot_event event,
                      enum image_error reason) {
     uint32_t number = log->highest;

@@ -41,6 +41,9 @@ bool slot_read(void *context, uint32_t offset, void *target, uint32_t length);
 
 void slot_log_read(uint32_t image, uint32_t slot, struct slot_log *log);
 
+// No image in the slot is longer: what was announced when it was uploaded.
+uint32_t slot_image_limit(const struct slot_log *log);
+
 // Append an event to the slot's log and bring `log` up to date. False if there is no room, or the flash does not hold it.
 bool slot_log_append(uint32_t image, uint32_t slot, struct slot_log *log, enum slot_event event,
                      enum image_error reason);

@@ -54,6 +54,7 @@ bool application_start(const struct boot_info *boot, const uint8_t *model) {
     br_sha256_context sha;
     (void)memset(&application, 0, sizeof application);
     application.boot = *boot;
+    application.reset_cause = "";
     application.model_error = IMAGE_NONE;
     if (chosen->slot == NO_SLOT) {
         return true;

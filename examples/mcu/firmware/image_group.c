@@ -43,7 +43,9 @@ static uint32_t spare_slot(uint32_t image) {
 
 static bool parse(uint32_t image, uint32_t slot, struct image *parsed) {
     uint32_t address = slot_address(image, slot);
-    return image_parse(slot_read, &address, IMAGE_MAX, parsed) == IMAGE_OK;
+    struct slot_log log;
+    slot_log_read(image, slot, &log);
+    return image_parse(slot_read, &address, slot_image_limit(&log), parsed) == IMAGE_OK;
 }
 
 // Whether this is what a boot without a trial takes.

@@ -10,24 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "part.h"
+#include "memory_part.h"
 #include "slots.h"
-
-static uint8_t content[PART_SIZE];
-
-bool part_load(uint32_t address, void *target, uint32_t length) {
-    memcpy(target, &content[address], length);
-    return true;
-}
-
-bool part_store(uint32_t address, const void *source, uint32_t length) {
-    memcpy(&content[address], source, length);
-    return true;
-}
-
-void part_power_off(void) {
-    abort(); // no cut is asked for
-}
 
 static void fail(const char *path, const char *problem) {
     (void)fprintf(stderr, "error: %s: %s\n", path, problem);
@@ -37,13 +21,8 @@ static void fail(const char *path, const char *problem) {
 static void put_image(uint32_t image, const char *path) {
     static uint8_t bytes[IMAGE_MAX + 1];
     static const uint8_t unnamed[DIGEST_SIZE];
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) {
-        fail(path, strerror(errno));
-    }
     memset(bytes, 0xff, sizeof bytes);
-    uint32_t length = (uint32_t)fread(bytes, 1, sizeof bytes, file);
-    (void)fclose(file);
+    uint32_t length = memory_read_file(path, bytes, sizeof bytes);
     if (length > IMAGE_MAX) {
         fail(path, "it does not fit a slot (IMAGE_MAX in flash_map.h)");
     }
@@ -59,18 +38,18 @@ int main(int count, char **arguments) {
         (void)fprintf(stderr, "usage: manufacture FLASH FIRMWARE [MODEL]\n");
         return 2;
     }
-    memset(content, 0xff, FLASH_SIZE);
+    memset(memory_part, 0xff, FLASH_SIZE);
     (void)part_open(0, 0, false);
     for (int image = 0; image < (count - 2); image++) {
         put_image((uint32_t)image, arguments[image + 2]);
     }
     // What the microcontroller goes through is counted from here.
-    memset(&content[PART_COUNTERS], 0, PART_SIZE - PART_COUNTERS);
+    memset(&memory_part[PART_COUNTERS], 0, PART_SIZE - PART_COUNTERS);
     FILE *file = fopen(arguments[1], "wb");
     if (file == NULL) {
         fail(arguments[1], strerror(errno));
     }
-    if ((fwrite(content, 1, sizeof content, file) != sizeof content) || (fclose(file) != 0)) {
+    if ((fwrite(memory_part, 1, PART_SIZE, file) != PART_SIZE) || (fclose(file) != 0)) {
         fail(arguments[1], strerror(errno));
     }
     return 0;

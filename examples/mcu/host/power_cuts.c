@@ -17,13 +17,12 @@
 #include <unistd.h>
 
 #include "application.h"
-#include "part.h"
+#include "memory_part.h"
 #include "requests.h"
 
 #define STARTS_MAX 20
 enum { DONE = 0, RESET = 3, CUT = 4, FAILED = 5 };
 
-static uint8_t *flash; // shared by all processes
 static uint8_t image[IMAGE_MAX];
 static uint32_t image_length;
 static uint8_t image_digest[DIGEST_SIZE];
@@ -32,30 +31,8 @@ static uint8_t new_hash[DIGEST_SIZE];
 static uint32_t number;
 static uint8_t loaded[IMAGES][IMAGE_MAX];
 
-bool part_load(uint32_t address, void *target, uint32_t length) {
-    memcpy(target, &flash[address], length);
-    return true;
-}
-
-bool part_store(uint32_t address, const void *source, uint32_t length) {
-    memcpy(&flash[address], source, length);
-    return true;
-}
-
-void part_power_off(void) {
+static void power_off(void) {
     _exit(CUT);
-}
-
-uint32_t application_milliseconds(void) {
-    return 0;
-}
-
-uint32_t application_microseconds(void) {
-    return 0;
-}
-
-uint32_t application_starts(void) {
-    return 0;
 }
 
 static void require(bool condition, const char *what) {
@@ -109,7 +86,7 @@ static int run(uint32_t cut, uint32_t seed) {
 
 static uint32_t operations(void) {
     struct part_counters counters;
-    memcpy(&counters, &flash[PART_COUNTERS], sizeof counters);
+    memcpy(&counters, &memory_part[PART_COUNTERS], sizeof counters);
     return (counters.wear.written / FLASH_WORD) + counters.wear.erased;
 }
 
@@ -131,25 +108,18 @@ static uint32_t update(uint32_t cut, uint32_t seed, bool again) {
     return 0;
 }
 
-static uint32_t read_file(const char *path, uint8_t *bytes, size_t size) {
-    FILE *file = fopen(path, "rb");
-    require(file != NULL, path);
-    uint32_t length = (uint32_t)fread(bytes, 1, size, file);
-    (void)fclose(file);
-    return length;
-}
-
 int main(int count, char **arguments) {
     static uint8_t beginning[PART_SIZE];
     if (count != 6) {
         (void)fprintf(stderr, "usage: power_cuts FLASH IMAGE-NUMBER IMAGE STRIDE SEED\n");
         return 2;
     }
-    flash = mmap(NULL, PART_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    require(flash != MAP_FAILED, "no memory");
-    require(read_file(arguments[1], beginning, sizeof beginning) == PART_SIZE, "the flash has another size");
+    memory_power_off = power_off;
+    memory_part = mmap(NULL, PART_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    require(memory_part != MAP_FAILED, "no memory");
+    require(memory_read_file(arguments[1], beginning, sizeof beginning) == PART_SIZE, "the flash has another size");
     number = (uint32_t)strtoul(arguments[2], NULL, 10);
-    image_length = read_file(arguments[3], image, sizeof image);
+    image_length = memory_read_file(arguments[3], image, sizeof image);
     uint32_t stride = (uint32_t)strtoul(arguments[4], NULL, 10);
     uint32_t seed = (uint32_t)strtoul(arguments[5], NULL, 10);
     br_sha256_context sha;
@@ -158,7 +128,7 @@ int main(int count, char **arguments) {
     br_sha256_out(&sha, image_digest);
     hash_of(image, new_hash);
     hash_of(&beginning[number * SLOTS * SLOT_SIZE], old_hash);
-    memcpy(flash, beginning, sizeof beginning);
+    memcpy(memory_part, beginning, sizeof beginning);
     uint32_t first = operations();
     require(update(0, 0, false) == 0U, "an update without a cut was cut");
     uint32_t last = operations();
@@ -168,7 +138,7 @@ int main(int count, char **arguments) {
     for (uint32_t cut = first + 1U; cut <= last; cut++) {
         bool within = (cut > data) && (cut < (last - 16U));
         if (!within || ((cut % stride) == 0U)) {
-            memcpy(flash, beginning, sizeof beginning);
+            memcpy(memory_part, beginning, sizeof beginning);
             cuts += update(cut, seed + cut, (cut % 2U) == 0U);
             updates++;
         }

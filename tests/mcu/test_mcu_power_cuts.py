@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 from mcu_images import Digits, Images
-from microcontrollers import BUILT, FIRMWARE, MODEL, Microcontroller, NoReplyError
+from microcontrollers import BUILT, FIRMWARE, MODEL, Microcontroller
+from smp_line import NoReplyError
 
 KILLS = int(os.environ.get("EDGEML_TEST_KILLS", "1000"))
 SEED = 20261129

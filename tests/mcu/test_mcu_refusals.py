@@ -19,11 +19,11 @@ from microcontrollers import (
     FIRMWARE,
     MODEL,
     Microcontroller,
-    NoReplyError,
     RefusedError,
     sign,
     sign_model,
 )
+from smp_line import NoReplyError
 
 NO_ENTRY, CORRUPT = 5, 9
 Q = Quantisation(0.1, 0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -125,7 +124,7 @@ class Microcontroller:
         """How many operations its flash has done: words programmed and sectors erased."""
         with self.flash.open("rb") as file:
             file.seek(MAP["FLASH_SIZE"])
-            written, erased = struct.unpack("<II", file.read(8))
+            written, erased = (int.from_bytes(file.read(4), "little") for _ in range(2))
         return written // MAP["FLASH_WORD"] + erased
 
     def ask(self, op: int, group: int, command: int, fields: dict[str, Any] | None = None) -> dict[str, Any]:

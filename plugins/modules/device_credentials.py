@@ -161,7 +161,8 @@ _TEXTS: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
 _PLACE: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "certificate": _TEXT,
-    "key": _TEXT,
+    # A path.
+    "key": {**_TEXT, "no_log": False},
     "authorities": _TEXTS,
     "revocations": _TEXT,
     "check": _TEXTS,

@@ -13,12 +13,14 @@ import functools
 import http.client
 import ipaddress
 import json
+import os
+import signal
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +304,21 @@ class Site:
         process = self.ansible.start("edgeml.fleet.rotate_credentials", **self.variables(**changes))
         (self.directory / "controller.pid").write_text(str(process.pid))
         process.communicate()
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        """End what a killed controller has left: its workers are in sessions of their own."""
+        home = f"HOME={self.ansible.directory}".encode()
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if home in environment.read_bytes().split(b"\0"):
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """End a controller with all that it has started."""
+        process.kill()
+        process.communicate()
+        self._end_workers()
 
     def variables(self, **changes: Any) -> dict[str, Any]:
         """Those of each run."""
@@ -338,22 +355,22 @@ class Site:
         except _REFUSED:
             return False
 
-    def wait_in(self, context: ssl.SSLContext) -> None:
-        """Wait until all servers answer who connects like this: nginx takes its new files a moment later."""
+    def wait_in(self, context: ssl.SSLContext, name: str = "edge-1") -> None:
+        """Wait until all servers answer the client ``name``: nginx takes its new files a moment later."""
         for what in SERVERS:
-            wait_for(functools.partial(self.lets_in, what, context), what)
+            wait_for(functools.partial(self.lets_in, what, context, name), what)
 
-    def wait_out(self, context: ssl.SSLContext) -> None:
-        """Wait until no server answers who connects like this."""
+    def wait_out(self, context: ssl.SSLContext, name: str = "edge-1") -> None:
+        """Wait until no server answers the client ``name``."""
         for what in SERVERS:
-            wait_for(functools.partial(self._keeps_out, what, context), what)
+            wait_for(functools.partial(self._keeps_out, what, context, name), what)
 
-    def _keeps_out(self, what: str, context: ssl.SSLContext) -> bool:
-        return not self.lets_in(what, context)
+    def _keeps_out(self, what: str, context: ssl.SSLContext, name: str) -> bool:
+        return not self.lets_in(what, context, name)
 
 
-# A reload command NAME FILE COMMAND…: it notes who is told, has it told, and says so in FILE. It kills the controller
-# and itself before that or after it, where a test wants that.
+# A reload command NAME FILE COMMAND…: it notes who is told, has it told, and says so in FILE. It kills the controller,
+# what runs here and itself before that or after it, where a test wants that.
 _TELL = """#!/bin/sh
 cd {directory} || exit 1
 name=$1 file=$2
@@ -361,8 +378,8 @@ shift 2
 echo "$name" >> reloads
 die() {{
     if [ "$(wc -l < reloads)" = "$(cat kill-at)" ] && [ "$(cat moment)" = "$1" ]; then
-        kill -KILL -"$(cat controller.pid)"
-        sleep 60
+        kill -KILL -"$(cat controller.pid)" $PPID
+        kill -KILL $$
     fi
 }}
 die before

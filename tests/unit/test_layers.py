@@ -109,7 +109,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "callback": ("module_utils._common", "module_utils._release", "plugin_utils"),
     # What is the address of a port is said once.
     "filter": ("module_utils._common", "module_utils._release", "module_utils._smp.address", "plugin_utils"),
-    "lookup": ("plugin_utils",),
+    "lookup": ("module_utils._common", "plugin_utils"),
     "doc_fragments": (),
 }
 # What a package may import from outside the collection, beside the standard library.

@@ -16,8 +16,10 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.dsse import p
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import require_packages
 
 with contextlib.suppress(ImportError):
+    from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
 if TYPE_CHECKING:
     from .keys import PrivateKey
 
@@ -51,3 +53,20 @@ def signed_envelope(payload: bytes, key: PrivateKey, key_id: str = "") -> dict[s
         "payloadType": PAYLOAD_TYPE,
         "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": key_id}],
     }
+
+
+def verified_payload(envelope: Mapping[str, Any], public_key: bytes) -> bytes:
+    """The statement's bytes of an envelope that the key in PEM signed. Raises ValueError for any other."""
+    try:
+        payload, signature = (
+            base64.b64decode(text, validate=True) for text in (envelope["payload"], envelope["signatures"][0]["sig"])
+        )
+        key = load_pem_public_key(public_key)
+        if envelope["payloadType"] != PAYLOAD_TYPE or not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError(f"expected {PAYLOAD_TYPE}, signed by an ECDSA key")
+        key.verify(signature, pre_authentication_encoding(PAYLOAD_TYPE, payload), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature as error:
+        raise ValueError("another key signed it") from error
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"expected an envelope; {error!r}") from error
+    return payload

@@ -23,7 +23,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.bom import (
     library,
     sha256_hash,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import file_of
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release_files import ReleaseFiles
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer import is_published, publish
 
 from .build import BuiltImage
@@ -52,26 +52,14 @@ def publish_images(
 
     ``directory`` is for files of the release. Raises PublishError where the version is there with other content.
     """
-    locations: dict[str, str] = {}
-
-    def add(path: str, location: str) -> dict[str, Any]:
-        file = file_of(location, path)
-        locations[file.sha256] = location
-        return file.entry()
-
-    def write(path: str, content: bytes, place: str) -> dict[str, Any]:
-        location = os.path.join(directory, place, path)
-        with open(location, "wb") as file:
-            file.write(content)
-        return add(path, location)
-
+    held = ReleaseFiles(directory)
     time = None if created is None else datetime.fromtimestamp(created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     variants, documents = [], {}
     for built in images:
         files = [
-            write(MANIFEST, built.image.manifest, built.machine),
-            write(CONFIG, built.image.config, built.machine),
-            *(add(os.path.basename(layer.path), layer.path) for layer in built.layers),
+            held.write(MANIFEST, built.image.manifest, built.machine),
+            held.write(CONFIG, built.image.config, built.machine),
+            *(held.add(os.path.basename(layer.path), layer.path) for layer in built.layers),
         ]
         variants.append(
             {
@@ -84,7 +72,7 @@ def publish_images(
                 "files": files,
             }
         )
-        documents[f"bom-{built.image.architecture}"] = write(
+        documents[f"bom-{built.image.architecture}"] = held.write(
             f"bom-{built.image.architecture}.cdx.json",
             document(bill_of_materials(built, name, version, time)),
             built.machine,
@@ -103,7 +91,7 @@ def publish_images(
         return False, manifest
     if check:
         return not is_published(repository, manifest), manifest
-    return publish(repository, manifest, locations), manifest
+    return publish(repository, manifest, held.locations), manifest
 
 
 def bill_of_materials(built: BuiltImage, name: str, version: str, created: str | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import Any, Sequence
 
@@ -24,7 +23,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.packages imp
     snapshot_document,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import PACKAGES, PACKAGES_FORMAT
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import file_of
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.release_files import ReleaseFiles
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer import publish
 
 from .archive import ArchivePackage, read_distribution
@@ -96,24 +95,11 @@ def publish_snapshots(
     ``directory`` is for files of the release; ``created`` a time in UTC. Raises PublishError where the version is there
     with other content.
     """
-    locations: dict[str, str] = {}
-
-    def add(path: str, location: str) -> dict[str, Any]:
-        file = file_of(location, path)
-        locations[file.sha256] = location
-        return file.entry()
-
-    def write(path: str, content: bytes, place: str) -> dict[str, Any]:
-        location = os.path.join(directory, f"{place}-{path}")
-        with open(location, "wb") as file:
-            file.write(content)
-        return add(path, location)
-
-    variants = []
+    held, variants = ReleaseFiles(directory), []
     for frozen in snapshots:
         documents = [
-            write(DOCUMENT, snapshot_document(frozen.snapshot), frozen.machine),
-            write(INDEX, frozen.index, frozen.machine),
+            held.write(DOCUMENT, snapshot_document(frozen.snapshot), frozen.machine),
+            held.write(INDEX, frozen.index, frozen.machine),
         ]
         variants.append(
             {
@@ -123,7 +109,7 @@ def publish_snapshots(
                 "runtime": _RUNTIME,
                 "memory_bytes": MEMORY_BYTES,
                 "entrypoint": DOCUMENT,
-                "files": [*documents, *(add(_file_name(package), package.path) for package in frozen.packages)],
+                "files": [*documents, *(held.add(_file_name(package), package.path) for package in frozen.packages)],
             }
         )
     manifest = {
@@ -135,7 +121,7 @@ def publish_snapshots(
         "description": description,
         "variants": variants,
     }
-    return publish(repository, manifest, locations), manifest
+    return publish(repository, manifest, held.locations), manifest
 
 
 def _stanza(package: ArchivePackage) -> str:

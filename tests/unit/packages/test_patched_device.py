@@ -44,9 +44,16 @@ def test_a_snapshot_is_installed_with_what_it_needs_and_left_again(device: Patch
     assert device.swap("2", state="previous")["changed"] is False
 
 
-def test_a_package_that_cannot_be_configured_leaves_the_snapshot_before(device: PatchedDevice, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [("postinst", "echo broken >&2; exit 1"), ("preinst", "kill -9 $PPID")],
+    ids=["it fails", "dpkg is killed before it unpacks"],
+)
+def test_a_package_that_cannot_be_installed_leaves_the_snapshot_before(
+    device: PatchedDevice, tmp_path: Path, script: str, text: str
+) -> None:
     before = device.versions()
-    bad = make_package(tmp_path, "alpha", "1.1", scripts={"postinst": "echo broken >&2; exit 1"})
+    bad = make_package(tmp_path, "alpha", "1.1", scripts={script: text})
     result = device.swap("2", device.publish("2", bad, make_package(tmp_path, "beta", "2")))
     assert (result["failed"], result["refused"], result["live"]) == (True, False, "1")
     assert "did not become healthy" in result["msg"]

@@ -69,7 +69,14 @@ def anchors(page: str) -> set[str]:
 def test_it_holds_nothing_else(members: set[str]) -> None:
     top = {path.split("/", 1)[0] for path in members}
     texts = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"}
-    texts |= {"MANIFEST.json", "FILES.json", "requirements.txt", "requirements-publish.txt", "bindep.txt"}
+    texts |= {
+        "MANIFEST.json",
+        "FILES.json",
+        "requirements.txt",
+        "requirements-publish.txt",
+        "requirements-mcu.txt",
+        "bindep.txt",
+    }
     assert top == {"bin", "meta", "plugins", "roles", "playbooks", "docs", "changelogs"} | texts
     assert not [path for path in members if path.endswith(".pyc")]
 

@@ -77,6 +77,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "module_utils._trust",
         "plugin_utils._trust",
     ),
+    # What microcontrollers get is signed and judged elsewhere, and published as any release is.
+    "plugin_utils._mcu": ("module_utils._common", "module_utils._release", "plugin_utils._publish"),
     # An image is published as any release is.
     "plugin_utils._image": ("module_utils._common", "module_utils._release", "plugin_utils._publish"),
     # So is a snapshot of packages.
@@ -114,6 +116,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 # What a package may import from outside the collection, beside the standard library.
 OUTSIDE: dict[str, tuple[str, ...]] = {
+    # In functions only; the interpreter is another Python's.
+    "plugin_utils._mcu": ("ai_edge_litert", "numpy", "tflite_micro"),
     # In functions only, where they are used: Ansible imports none of them.
     "plugin_utils._publish": ("ai_edge_litert", "ai_edge_quantizer", "jinja2", "numpy", "onnx", "onnxruntime"),
     # A device has it where it pulls. Nothing else of its code imports what needs it, but in functions.

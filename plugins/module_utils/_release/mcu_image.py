@@ -133,7 +133,10 @@ def _entries(data: bytes, start: int, magic: int) -> tuple[list[tuple[int, bytes
     found, size = _INFO.unpack_from(data, start)
     end = start + size
     if found != magic or size < _INFO.size or end > len(data):
-        raise McuImageError(f"expected whole entries ({magic:#x}) at byte {start}; found {found:#x}, {size} bytes")
+        raise McuImageError(
+            f"expected whole entries ({magic:#x}) at byte {start}; found {found:#x}, {size} bytes of which "
+            f"{len(data) - start} are there: the image is cut off, or damaged"
+        )
     return list(_walk(data, start + _INFO.size, end)), end
 
 

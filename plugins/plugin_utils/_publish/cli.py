@@ -27,6 +27,7 @@ REFUSED = 2
 # Subcommands of other packages, where they are there: each module has register(subparsers).
 _OTHERS = (
     "ansible_collections.edgeml.fleet.plugins.plugin_utils._image.command",
+    "ansible_collections.edgeml.fleet.plugins.plugin_utils._mcu.command",
     "ansible_collections.edgeml.fleet.plugins.plugin_utils._packages.command",
     "ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.cli",
 )

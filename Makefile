@@ -254,6 +254,7 @@ pull-arm: ## the same on emulated ARM devices
 .PHONY: patch
 patch: FLEET := native
 patch: ## patch devices by snapshots of packages: a slow one, one that fails, a full disk, power cut in the middle of dpkg
+	pytest tests/patching
 	$(MOLECULE) test --scenario-name patch
 
 .PHONY: supervisor

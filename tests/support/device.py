@@ -182,6 +182,12 @@ class Device:
             text=True,
         )
 
+    @property
+    def server_pid(self) -> int:
+        """The number of the server's process."""
+        assert self._process is not None
+        return self._process.pid
+
     def signal_server(self, number: int) -> None:
         """Send a signal to the inference server."""
         assert self._process is not None

@@ -48,7 +48,9 @@ class Receiver:
         self._url = config.url.rstrip("/")
         self._device = config.device
         try:
-            self._address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+            self._name = parts.hostname or ""
+            # As bytes: a text would have the tables of all the world's letters imported.
+            self._address: Any = (self._name.encode("ascii"), parts.port or (443 if parts.scheme == "https" else 80))
         except ValueError as error:
             raise RefusedError(f"{config.url}: expected an address such as https://metrics.example: {error}") from error
         self._path = parts.path
@@ -103,7 +105,7 @@ class Receiver:
         if self._context is None:
             return plain
         try:
-            return self._context.wrap_socket(plain, server_hostname=self._address[0])
+            return self._context.wrap_socket(plain, server_hostname=self._name)
         except BaseException:
             plain.close()
             raise

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,55 @@ def test_a_start_ends_in_time_for_the_next_one(
     device.minutes(2)
     assert receiver.posts == []
     assert len(device.spool.batches()) == 2
+
+
+class KilledError(BaseException):
+    """The process ends, whatever it is about to do."""
+
+
+def kill_at(patch: pytest.MonkeyPatch, call: int) -> None:
+    """End the process at its call number ``call`` that changes a directory."""
+    calls = itertools.count(1)
+
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def ends(*arguments: Any) -> None:
+            if next(calls) == call:
+                raise KilledError
+            real(*arguments)
+
+        return ends
+
+    for name in ("rename", "replace", "unlink"):
+        patch.setattr(os, name, counted(getattr(os, name)))
+
+
+def test_a_kill_at_any_call_leaves_no_gap(
+    tmp_path: Path, receiver: MetricsReceiver, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time another device, which is killed one call later, while it asks and sends."""
+    ended = False
+    call = 0
+    while not ended:
+        call += 1
+        (tmp_path / str(call)).mkdir()
+        device = ForwardingDevice(tmp_path / str(call), receiver.url, clock, f"edge-{call}")
+        device.minute()
+        receiver.status = DOWN
+        device.minute()
+        receiver.status = None
+        with monkeypatch.context() as patch:
+            kill_at(patch, call)
+            try:
+                device.minute()
+                ended = True
+            except KilledError:
+                pass
+        device.minutes(2)
+        stored = receiver.moments(f"edge-{call}")
+        # The minute that it was killed in may be lost, and no other; a batch is stored whole.
+        assert [stored.get(time_ms) for time_ms in device.recorded] == [*map(set, device.recorded.values())]
+        assert len(device.recorded) >= 4
+    assert call > 5
 
 
 def test_two_at_once_do_not_disturb_each_other(device: ForwardingDevice) -> None:

@@ -37,7 +37,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 )
 
 # The states that need the release.
-_BRINGING = ("present", "staged", "active")
+_BRINGING = ("present", "staged", "shadow", "active")
 # How often a part is sent of which the device keeps nothing.
 _PART_ATTEMPTS = 3
 

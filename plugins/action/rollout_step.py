@@ -30,7 +30,7 @@ ARGUMENTS: dict[str, Any] = {
 _OPTIONS = {"begin_wave": "answer", "collect": "purpose"}
 _LOADERS = {"become": become_loader, "connection": connection_loader, "shell": shell_loader}
 # The steps whose message is for the person who runs the playbook.
-_SHOWN = ("power", "judge", "judge_labels", "close", "wanted", "fleet")
+_SHOWN = ("power", "judge", "judge_shadow", "judge_labels", "close", "wanted", "fleet")
 
 
 class ActionModule(ControllerAction):

@@ -24,6 +24,9 @@ options:
     description: How many of the last transitions to return for each model.
     type: int
     default: 0
+  candidate:
+    description: A version that answers copies of requests as a shadow, to return what was measured of it.
+    type: str
   retry_seconds:
     description:
       - How long to try again, in seconds, while the connection fails. It may break, and the greeting or become may
@@ -211,6 +214,17 @@ models:
       type: dict
       returned: when O(probe=true) and the active version is live
       sample: {version: 1.1.0, metric: accuracy, samples: 360, value: 0.983333, latency_seconds: 0.004}
+    candidate:
+      description:
+        - What was measured of the version O(candidate) as a shadow, since the server started.
+        - C(shadow) counts copies of requests by outcome. C(model_seconds) has the processor time that both versions
+          took for the same C(timed) requests. C(resident_bytes) is the memory of the server with both.
+      type: dict
+      returned: when O(candidate) is given
+      sample:
+        shadow: {agreed: 970, disagreed: 12, failed: 0, dropped: 18}
+        model_seconds: {timed: 982, active: 0.196, candidate: 0.191}
+        resident_bytes: 73400320
     history:
       description: The last transitions, oldest first.
       type: list

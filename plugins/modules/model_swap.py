@@ -34,6 +34,9 @@ options:
       - V(staged) orders the device to fetch the release from O(fetch) by itself, in its own time, and returns at once.
         The device fetches at idle priority, over as many days and connections as it takes, and never while a version
         is on trial. A later call finds the bytes there. What was ordered and is held already is left alone.
+      - V(shadow) stages it, tests it, and has the server answer copies of its requests with it for O(shadow_seconds).
+        Clients get the answers of the active version only. It works with O(strategy=load) and this collection's server.
+        A shadow that runs is begun anew. Where the version is active already, nothing is done.
       - V(active) makes it serve.
       - V(previous) goes back from O(version) to the version that was active before it, without any download.
         With none before it, the model is no longer served. A version that was reverted is not tried again without
@@ -43,7 +46,7 @@ options:
       - V(absent) removes the version from the store, and the order to fetch it. The active and the previous version are
         never removed.
     type: str
-    choices: [present, staged, active, previous, absent]
+    choices: [present, staged, shadow, active, previous, absent]
     default: active
   repository:
     description:
@@ -244,6 +247,13 @@ options:
         read, otherwise sizes are compared.
     type: bool
     default: false
+  shadow_seconds:
+    description:
+      - For O(state=shadow), how long. The server ends a shadow by itself after this, so that none outlives its
+        controller.
+      - V(0) ends the shadow of the model; the version stays in the store.
+    type: float
+    default: 900.0
   headroom_percent:
     description: Percentage (0 to 99) of the free disk and of the memory that a release must leave to the device.
     type: int
@@ -296,10 +306,11 @@ attributes:
     support: full
     description: Shows the active and previous version with their digests, the versions held, and which one serves.
   idempotent:
-    support: full
+    support: partial
     description:
       - A call that finds its goal reached changes nothing and, without O(verify=full), reads no model file.
       - O(state=previous) names the version to go back from, so that a second call does not go back further.
+      - O(state=shadow) is an event, no state. It begins anew in each call, and ends by itself.
 seealso:
   - module: edgeml.fleet.model_info
   - module: edgeml.fleet.release_info
@@ -493,6 +504,16 @@ baseline:
   returned: when O(state) is V(active) and something changed
   type: dict
   sample: {version: 1.0.0, metric: accuracy, samples: 360, value: 0.919444, latency_seconds: 0.004}
+candidate:
+  description:
+    - What the server had counted of O(version) before it began to answer copies of requests, as
+      RV(edgeml.fleet.model_info#module:model.candidate) has it.
+  returned: when O(state) is V(shadow) and a shadow began
+  type: dict
+  sample:
+    shadow: {agreed: 0, disagreed: 0, failed: 0, dropped: 0}
+    model_seconds: {timed: 0, active: 0.0, candidate: 0.0}
+    resident_bytes: 61440000
 refused:
   description: True when the task failed before anything was switched. The old version served all along.
   returned: failure

@@ -21,10 +21,14 @@ options:
   step:
     description:
       - V(plan) verifies the release, checks every variable, splits the fleet into waves and opens the ledger.
+      - V(power) says what each wave will see, for a plan alone.
+      - V(begin_shadow) decides whether wave 0 begins, in which devices answer copies of requests with the release.
+        V(soak_shadow) waits until they have done so for long enough, and V(judge_shadow) has the gate judge them.
       - V(begin_wave) decides whether the wave of the present batch begins.
       - V(collect) publishes what devices that pull are to do, and waits until they have reported.
       - V(soak) waits until the wave has run the new version for long enough.
       - V(judge) has the gate judge what the devices measured.
+      - V(judge_labels) has the gate judge a rollout again by labels that came late.
       - V(stop) notes which devices go back after a verdict that is no pass.
       - V(wanted) finds out what each device should be on by the ledger.
       - V(withdrawn) reads which releases nobody may run any more.
@@ -33,7 +37,24 @@ options:
       - V(close) sums up what became of each device.
       - V(fleet) writes the page of the fleet, and the same as JSON, as the playbook C(edgeml.fleet.status) has it.
     type: str
-    choices: [plan, begin_wave, collect, soak, judge, stop, close, wanted, withdrawn, presence, rollback, fleet]
+    choices:
+      - plan
+      - power
+      - begin_shadow
+      - soak_shadow
+      - judge_shadow
+      - begin_wave
+      - collect
+      - soak
+      - judge
+      - judge_labels
+      - stop
+      - close
+      - wanted
+      - withdrawn
+      - presence
+      - rollback
+      - fleet
     required: true
   answer:
     description: For O(step=begin_wave), what a person answered who was asked.
@@ -83,20 +104,27 @@ step:
 next:
   description: >-
     What follows. One of V(roll_out), V(swap), V(ask), V(next_wave), V(soak_again), V(revert) and V(end).
-  returned: success, unless O(step) is V(soak), V(collect), V(withdrawn), V(presence), V(fleet) or V(close)
+  returned: >-
+    success, unless O(step) is V(soak), V(soak_shadow), V(collect), V(withdrawn), V(presence), V(fleet) or V(close)
   type: str
   sample: next_wave
 verdict:
   description: What the gate says of the wave.
-  returned: when O(step=judge)
+  returned: when O(step) is V(judge) or V(judge_shadow)
   type: str
   sample: pass
 problems:
   description: The checks that led to a verdict that is no pass, a line each.
-  returned: when O(step=judge)
+  returned: when O(step) is V(judge) or V(judge_shadow)
   type: list
   elements: str
   sample: []
+hosts:
+  description: The devices of wave 0.
+  returned: when O(step=begin_shadow)
+  type: list
+  elements: str
+  sample: [edge-17]
 published:
   description: The version of the desired state that is in force; 0 where no device pulls.
   returned: when O(step=collect)

@@ -31,7 +31,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         self.server.requests.append((self.command, self.path, body))
-        status, reply = self.server.reply or (200, json.dumps(echo(json.loads(body))).encode() if body else b"{}")
+        told = self.server.replies.get(self.path, self.server.reply)
+        status, reply = told or (200, json.dumps(echo(json.loads(body))).encode() if body else b"{}")
         if status == 0:
             return
         self.send_response(status)
@@ -41,7 +42,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class FakeServer(ThreadingUnixStreamServer):
-    """A server on a Unix socket; ``reply`` (status, body) is its answer to everything; a status of 0 hangs up."""
+    """A server on a Unix socket; ``reply`` (status, body) is its answer to everything but what ``replies`` has by its
+    path; a status of 0 hangs up."""
 
     daemon_threads = True
 
@@ -49,6 +51,7 @@ class FakeServer(ThreadingUnixStreamServer):
         super().__init__(path, Handler)
         self.path = path
         self.reply: tuple[int, bytes] | None = None
+        self.replies: dict[str, tuple[int, bytes]] = {}
         self.requests: list[tuple[str, str, bytes]] = []
 
 

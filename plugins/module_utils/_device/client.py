@@ -91,6 +91,18 @@ class Server:
         """Have the server stop serving ``model``."""
         self._expect_ok("POST", f"/v2/repository/models/{model}/unload", {})
 
+    def shadow(self, model: str, version: str, seconds: float) -> None:
+        """Have another version of the store answer copies of the requests to ``model``, for ``seconds``."""
+        self._expect_ok("POST", f"/v2/repository/models/{model}/shadow", {"version": version, "seconds": seconds})
+
+    def end_shadow(self, model: str) -> bool:
+        """End the shadow of ``model``; return whether there was one."""
+        url = f"/v2/repository/models/{model}/unshadow"
+        status, body = self._request("POST", url, {})
+        if status not in (200, 404):
+            raise ServerError(f"{self.address}: POST {url}: expected status 200; found {status}: {_reason(body)}")
+        return status == 200
+
     def is_ready(self, model: str, version: str | None = None) -> bool:
         """Whether ``model`` (exactly ``version``, unless None) is served and ready."""
         part = f"/versions/{version}" if version else ""

@@ -18,7 +18,7 @@ from .client import Server
 from .expiry import CERTIFICATES, PULL_STATE, expiries, expiry_texts
 from .facts import boot_id, boot_seconds
 from .journal import parse_time
-from .metrics import counted_since
+from .metrics import counted_since, measure_candidate
 from .request import InfoRequest
 from .sensors import read_board, since_activation
 from .serving import Strategy
@@ -42,7 +42,15 @@ def answer_info(request: InfoRequest) -> dict[str, Any]:
         result["server_live"] = strategy.answers() if is_port(request.server) else Server(request.server).is_live()
         names = [request.model] if request.model else store.models()
         models = [
-            describe_model(store, name, request.server, probe=request.probe, history=request.history) for name in names
+            describe_model(
+                store,
+                name,
+                request.server,
+                probe=request.probe,
+                history=request.history,
+                candidate=request.candidate,
+            )
+            for name in names
         ]
         if request.model:
             result["model"] = models[0]
@@ -58,9 +66,12 @@ def answer_info(request: InfoRequest) -> dict[str, Any]:
     return result
 
 
-def describe_model(store: Store, name: str, server: str, probe: bool = False, history: int = 0) -> dict[str, Any]:
+def describe_model(
+    store: Store, name: str, server: str, probe: bool = False, history: int = 0, candidate: str | None = None
+) -> dict[str, Any]:
     """Describe a model by what the store and whoever serves it say. ``server``: its address; ``probe``: measure the
-    accuracy of the active version; ``history``: how many of the last transitions to tell.
+    accuracy of the active version; ``history``: how many of the last transitions to tell; ``candidate``: a
+    version that answers copies of requests.
 
     Raises StoreError for what is damaged and ServerError for a server that breaks off.
     """
@@ -106,6 +117,10 @@ def describe_model(store: Store, name: str, server: str, probe: bool = False, hi
                 from .probe_set import probe_result
 
                 entry["probe"] = probe_result(asked, *version.probe)
+    if candidate is not None:
+        copied = strategy.server
+        measured = measure_candidate(copied.metrics(), name, candidate) if isinstance(copied, Server) else None
+        entry["candidate"] = measured
     if history > 0:
         entry["history"] = store.journal(name).history()[-history:]
     return entry

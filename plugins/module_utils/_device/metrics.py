@@ -47,8 +47,30 @@ def measure(metrics: str, model: str, version: str) -> dict[str, Any]:
         "requests": _request_counts(own),
         "labels": _by_outcome(own, "edgeml_feedback_labels_total", ("right", "wrong")),
         "drift": _drift(own),
-        "shadow": _by_outcome(own, "edgeml_shadow_requests_total", ("agreed", "disagreed", "failed", "dropped")),
+        "shadow": _shadow(own),
         **_process(samples),
+    }
+
+
+def measure_candidate(metrics: str, model: str, version: str) -> dict[str, Any]:
+    """Return what the metrics say of a version that answers copies of requests.
+
+    ``shadow`` and ``resident_bytes`` as ``measure`` does; ``model_seconds``: the processor time that the ``candidate``
+    and the ``active`` version took for the same ``timed`` requests.
+    """
+    samples = parse_metrics(metrics)
+    own = _of_version(samples, model, version)
+    name = "edgeml_shadow_run_duration_seconds"
+    sums = {labels.get("role"): value for found, labels, value in own if found == f"{name}_sum"}
+    timed = [value for found, _labels, value in own if found == f"{name}_count"]
+    return {
+        "shadow": _shadow(own),
+        "model_seconds": {
+            "timed": int(min(timed, default=0)),
+            "active": sums.get("active", 0.0),
+            "candidate": sums.get("candidate", 0.0),
+        },
+        "resident_bytes": _process(samples)["resident_bytes"],
     }
 
 
@@ -143,6 +165,10 @@ def _request_counts(samples: list[Sample]) -> dict[str, Any]:
                 if math.isfinite(edge):
                     buckets.append([edge, int(value)])
     return {**counts, BUCKETS: sorted(buckets)}
+
+
+def _shadow(own: list[Sample]) -> dict[str, int]:
+    return _by_outcome(own, "edgeml_shadow_requests_total", ("agreed", "disagreed", "failed", "dropped"))
 
 
 def _by_outcome(samples: list[Sample], series: str, outcomes: tuple[str, ...]) -> dict[str, int]:

@@ -36,7 +36,7 @@ from .swap import Swap
 from .transitions import Cause
 
 REVERT_LOCK_SECONDS = 600
-_BRINGING = ("present", "staged", "active")
+_BRINGING = ("present", "staged", "shadow", "active")
 
 
 def answer_swap(request: SwapRequest, check_mode: bool) -> dict[str, Any]:
@@ -112,17 +112,21 @@ class SwapCall:
         swap = self._swap = self._open(prepared=act or self.store.exists())
         if request.withdrawn is not None:
             swap.learn_withdrawals(parse_withdrawals(request.withdrawn, "withdrawn"), act)
-        if state in _BRINGING:
+        ends_shadow = state == "shadow" and request.shadow_seconds <= 0
+        if state in _BRINGING and not ends_shadow:
             swap.refuse_withdrawn(version)
         # Another version is asked for, or this one left: what the device knows of a trial until now decides it.
         swap.recover_interrupted(act, ends_trial=state == "active" and swap.state.active != version)
         if act and swap.state != swap.initial_state:
             swap.notify_if_needed()
         held = self._digests()
-        if state in ("present", "active"):
-            plan = self._bring(swap, options, held, act)
-            if plan is None:
+        if ends_shadow:
+            plan = swap.plan_nothing()._replace(notifies_server=act and swap.end_shadow())
+        elif state in ("present", "shadow", "active"):
+            brought = self._bring(swap, options, held, act)
+            if brought is None:
                 return
+            plan = brought
         elif state == "staged":
             plan = self._order(swap, options, act)
         else:
@@ -207,8 +211,11 @@ class SwapCall:
         request, result = self.request, self.result
         release = self._release()
         self._digest = release.digest
-        make_plan = swap.plan_present if request.state == "present" else swap.plan_active
+        make_plan = swap.plan_active if request.state == "active" else swap.plan_present
         plan = make_plan(release, swap.strategy.device(), options)
+        # What serves already is compared with nothing.
+        shadows = request.state == "shadow" and plan.before.active != request.version
+        plan = plan._replace(notifies_server=plan.notifies_server or shadows)
         result["variant"] = plan.variant.name if plan.variant else None
         self.note_lacking(plan.missing)
         for file in self.lacking:
@@ -243,6 +250,8 @@ class SwapCall:
         if request.state == "active" and plan.notifies_server:
             result["baseline"] = swap.activate(plan, options)
             swap.make_room(plan)
+        if shadows:
+            result["candidate"] = swap.shadow(request.version, request.shadow_seconds)
         result["tested"] = self.store.tested(self.store.version(request.model, request.version))
         return plan
 
@@ -311,7 +320,8 @@ class SwapCall:
         elif plan.after.trial is not None:
             running = plan.after.trial
             trial = {"version": plan.after.active, "seconds": running.seconds, "returns_to": running.active}
-        notified = plan.notifies_server or plan.recovers or self.request.strategy == "none"
+        notifies = plan.notifies_server and state != "shadow"
+        notified = notifies or plan.recovers or self.request.strategy == "none"
         self.result.update(
             changed=plan.changed,
             before=plan.before.versions(),

@@ -158,6 +158,10 @@ class Planning(Recovery):
             after = after.without_failure(after.active)
         return plan._replace(after=after, switches=True, notifies_server=True)
 
+    def plan_nothing(self) -> Plan:
+        """Plan to leave everything as it is."""
+        return Plan(self.initial_state, self.state, self.live(), recovers=self._recovers)
+
     def plan_absent(self, version: str) -> Plan:
         """Plan to remove ``version`` from the store. Raises StoreError when it is needed."""
         if version in self.state.needed():

@@ -38,7 +38,7 @@ REQUEST_BYTES_MAX = 4 << 20
 _SERVER = ModelServer()
 # What Ansible's argument spec says of an option beside its type and its default.
 _SPECS: dict[str, dict[str, Any]] = {
-    "state": {"choices": ["present", "staged", "active", "previous", "absent"]},
+    "state": {"choices": ["present", "staged", "shadow", "active", "previous", "absent"]},
     "sources": {"elements": "str"},
     "windows": {"elements": "str"},
     # A path, and nothing secret.
@@ -90,6 +90,7 @@ class InfoRequest(NamedTuple):
     model: str | None = None
     probe: bool = False
     history: int = 0
+    candidate: str | None = None
     store: str = STORE
     server: str = _SERVER.server
 
@@ -117,6 +118,7 @@ class SwapRequest(NamedTuple):
     trial_limits: Limits = Limits()
     retry: bool = False
     accept_no_way_back: bool = False
+    shadow_seconds: float = 900.0
     headroom_percent: int = 20
     keep: int = 1
     keep_versions: Sequence[str] = []
@@ -186,6 +188,7 @@ class SwapResult(TypedDict, total=False):
     order: dict[str, Any] | None
     withdrawn: str
     baseline: dict[str, Any] | None
+    candidate: dict[str, Any] | None
     refused: bool
     failure: dict[str, Any]
     server_down: bool

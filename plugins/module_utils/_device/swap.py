@@ -18,11 +18,12 @@ import os
 import time
 from typing import Any, BinaryIO, Iterable, Mapping
 
-from .._common.errors import CandidateError, IntegrityError, ServerError, SwapError
+from .._common.errors import CandidateError, IncompatibleError, IntegrityError, ServerError, SwapError
 from .._release.release import MODEL, File, Release
+from .client import Server
 from .describe import active_seconds
 from .facts import boot_id, boot_seconds
-from .metrics import counted_since
+from .metrics import counted_since, measure_candidate
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
 from .preparation import note_smoke_test, prepare
 from .runtime import Runtime, runtime_id
@@ -187,6 +188,32 @@ class Swap(Planning):
                 f"{self.model}: the store went back to {plan.after.active}, the server did not: {error}",
                 self.live_if_known(),
             ) from error
+
+    def shadow(self, version: str, seconds: float) -> dict[str, Any]:
+        """Have a version that the store holds answer copies of the requests for ``seconds``, in place of another.
+
+        Returns what was measured of it until now. Raises CandidateError if it fails its smoke test, ServerError where
+        the server refuses.
+        """
+        server = self._shadowing()
+        self._test(self.store.version(self.model, version), verify=True)
+        server.end_shadow(self.model)
+        before = measure_candidate(server.metrics(), self.model, version)
+        server.shadow(self.model, version, seconds)
+        return before
+
+    def end_shadow(self) -> bool:
+        """Have no version answer copies of requests any more; return whether one did."""
+        return self._shadowing().end_shadow(self.model)
+
+    def _shadowing(self) -> Server:
+        server = self.strategy.server
+        if not isinstance(server, Server):
+            raise IncompatibleError(
+                f"{self.model}: the strategy {self.serving.strategy} notifies no server that answers copies of "
+                "requests; state shadow needs the strategy load"
+            )
+        return server
 
     def remove(self, version: str) -> None:
         """Remove a version that nobody needs."""

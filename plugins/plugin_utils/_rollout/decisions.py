@@ -17,7 +17,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common import window
 from .gate.checks import Verdict
 from .options import RolloutOptions
 from .outcome import Outcome
-from .plan import PlannedWave
+from .plan import SHADOW_WAVE, PlannedWave
 from .rollout import Agreement, Rollout, State
 from .word import Word
 
@@ -111,6 +111,10 @@ def ended(
     ``pause`` is why no further wave began, empty if nothing kept it from beginning; ``problems`` are what the gate
     found in the last one. A planned wave without a verdict is never passed over.
     """
+    shadow = rollout.wave(SHADOW_WAVE)
+    if shadow is not None and shadow.verdict is not Verdict.PASS:
+        state = State.FAILED if shadow.verdict is Verdict.FAIL else State.PAUSED
+        return state, "; ".join(problems) or pause or "wave 0 (shadow) was not judged"
     for wave in waves:
         judged = rollout.wave(wave.number)
         verdict = judged.verdict if judged else None

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 
+from .gate import shadow
 from .gate import verdict as gate
-from .gate.checks import Verdict
+from .gate.checks import Finding, Verdict
 from .gate.estimates import Proportion, ProportionEffect
 from .gate.limits import LimitError, Limits
 from .gate.observations import DeviceObservation, observe_control, observe_device
@@ -73,6 +74,36 @@ def explained(silent: int, begun: int, controls_silent: int, controls_begun: int
     return effect.lower(gate.FALSE_ALARMS) <= 0
 
 
+def judge_shadow(
+    results: Mapping[str, tuple[Result, Result]],
+    device_classes: Mapping[str, str],
+    memory: Mapping[str, int],
+    limits: Limits,
+    *,
+    analysis: int,
+    analyses_max: int,
+) -> Judged:
+    """Judge wave 0. ``results`` are by device those of ``model_swap`` and ``model_info``; ``memory`` is what each
+    variant declares."""
+    observed = [
+        shadow.observe_shadow(name, device_classes.get(name, "all"), start, read, memory)
+        for name, (start, read) in results.items()
+    ]
+    verdict, findings = shadow.judge_shadow(observed, limits, analysis=analysis, analyses_max=analyses_max)
+    return _judged(verdict, findings, observed)
+
+
+def _judged(verdict: Verdict, findings: Sequence[Finding], devices: Iterable[DeviceObservation]) -> Judged:
+    bad = [finding for finding in findings if finding.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)]
+    return Judged(
+        verdict=verdict,
+        findings=tuple({**finding.to_dict(), "reason": words.reason(finding)} for finding in findings),
+        reasons=tuple(words.lines(findings)),
+        problems=tuple(words.lines(bad)),
+        outcomes={device.name: Outcome(device.outcome) for device in devices},
+    )
+
+
 def _is_heard(read: Result) -> bool:
     return bool(read) and not (read.get("unreachable") or read.get("failed"))
 
@@ -114,11 +145,4 @@ def judge(measured: Measured, limits: Limits, *, analysis: int, analyses_max: in
             DeviceObservation(name, classes.get(name, "all"), outcome) for name, outcome in measured.earlier.items()
         ],
     )
-    bad = [finding for finding in findings if finding.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)]
-    return Judged(
-        verdict=verdict,
-        findings=tuple({**finding.to_dict(), "reason": words.reason(finding)} for finding in findings),
-        reasons=tuple(words.lines(findings)),
-        problems=tuple(words.lines(bad)),
-        outcomes={device.name: Outcome(device.outcome) for device in wave},
-    )
+    return _judged(verdict, findings, wave)

@@ -18,6 +18,8 @@ class Outcome(Word):
 
     UPDATED = "updated"
     ALREADY_THERE = "already there"
+    # It answered copies of requests, and its clients never saw the version.
+    SHADOWED = "shadowed"
     # Nothing was switched: incompatible, no room, damaged.
     REFUSED = "refused"
     # Switched, and put back by the device itself; or another version serves after the soak.
@@ -62,6 +64,17 @@ def swap_outcome(swap: Mapping[str, Any]) -> Outcome:
         # Without a word of the device Ansible itself ended the task before it began: no connection could be set up.
         return Outcome.REFUSED if swap.get("refused", "live" not in swap) else Outcome.FAILED
     return Outcome.UPDATED if swap.get("changed") else Outcome.ALREADY_THERE
+
+
+def shadow_outcome(start: Mapping[str, Any], read: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a device of wave 0 by the results of ``model_swap`` and of ``model_info`` after it."""
+    begun = swap_outcome(start) if start else Outcome.SILENT
+    if begun not in ON_NEW_VERSION or start.get("candidate") is None:
+        return begun
+    model = read.get("model")
+    if read.get("failed") or read.get("unreachable") or not isinstance(model, Mapping):
+        return Outcome.SILENT
+    return Outcome.SHADOWED
 
 
 def is_read_after(swap: Mapping[str, Any]) -> bool:

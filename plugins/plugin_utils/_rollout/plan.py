@@ -17,6 +17,9 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.records impor
 from .outcome import Outcome
 from .waves import LeftOut
 
+# The wave before the first: devices that answer copies of requests with the new version. No plan numbers it.
+SHADOW_WAVE = 0
+
 
 @dataclass(frozen=True)
 class PlannedWave:

@@ -22,7 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 
 from .gate.checks import Verdict
 from .outcome import Outcome
-from .plan import Plan, PlannedWave, whole_number
+from .plan import SHADOW_WAVE, Plan, PlannedWave, whole_number
 from .word import Word
 
 SCHEMA = 1
@@ -361,14 +361,21 @@ class Rollout:
             "ended": self.ended,
             "wave": self.reached,
             "waves": len(self.plan.waves),
-            "verdicts": [wave.verdict.value if wave.verdict else None for wave in self.waves],
+            "verdicts": [
+                wave.verdict.value if wave.verdict else None for wave in self.waves if wave.number != SHADOW_WAVE
+            ],
             "outcomes": dict(sorted(Counter(outcome.value for outcome in self.outcomes.values()).items())),
         }
 
     @property
     def outcomes(self) -> dict[str, Outcome]:
-        """What became of the devices of all waves that were judged."""
-        return {host: outcome for wave in self.waves for host, outcome in wave.outcomes.items()}
+        """What became of the devices of all waves that were judged. In wave 0 nothing becomes of a device."""
+        return {
+            host: outcome
+            for wave in self.waves
+            if wave.number != SHADOW_WAVE
+            for host, outcome in wave.outcomes.items()
+        }
 
     def includes(self, number: int | None) -> bool:
         """Return whether a device of the wave ``number`` belongs on the release.

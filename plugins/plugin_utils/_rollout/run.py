@@ -32,7 +32,8 @@ class Run:
     that goes with the run. ``controls`` has one mapping (host to control) for each of ``waves``, ``manifest`` the
     verified release, ``withdrawn`` what devices are told of withdrawn ones. ``pause`` is what keeps the run from going
     on. After a verdict that is no pass, ``problems`` are what the gate found, ``revert`` the hosts that go back, and
-    ``unwritten`` is the wave if the ledger could not take it. ``pulled`` are the devices that pull for themselves.
+    ``unwritten`` is the wave if the ledger could not take it. ``pulled`` are the devices that pull for themselves,
+    ``shadow`` those of wave 0, as long as it has not passed.
     """
 
     kind: ClassVar[str] = "rollout"
@@ -49,6 +50,7 @@ class Run:
     revert: tuple[str, ...] = ()
     unwritten: Wave | None = None
     pulled: tuple[str, ...] = ()
+    shadow: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Run:
@@ -67,6 +69,7 @@ class Run:
             revert=tuple(document["revert"]),
             unwritten=None if unwritten is None else Wave.from_dict(unwritten),
             pulled=tuple(document.get("pulled") or ()),
+            shadow=tuple(document.get("shadow") or ()),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +88,7 @@ class Run:
             "revert": list(self.revert),
             "unwritten": self.unwritten.to_dict() if self.unwritten else None,
             "pulled": list(self.pulled),
+            "shadow": list(self.shadow),
         }
 
     @property

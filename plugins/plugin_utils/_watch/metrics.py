@@ -220,7 +220,7 @@ SERVER_METRICS: tuple[Metric, ...] = (
         "edgeml_shadow_run_duration_seconds",
         "summary",
         "seconds",
-        "Time that the model itself ran for the same requests: the candidate's and the active version's.",
+        "Processor time that the model took for the same requests: the candidate's and the active version's.",
         "model",
         "version",
         "role",

@@ -13,8 +13,8 @@ from edgeml_server.observe.shadow import PENDING_MAX
 from server_process import Device, Reply, repeat_request
 
 
-def shadow(device: Device, model: str, version: Any, local: bool = True) -> Reply:
-    return device.post(f"/v2/repository/models/{model}/shadow", {"version": version}, local=local)
+def shadow(device: Device, model: str, version: Any, local: bool = True, **more: Any) -> Reply:
+    return device.post(f"/v2/repository/models/{model}/shadow", {"version": version, **more}, local=local)
 
 
 def unshadow(device: Device, model: str) -> Reply:
@@ -70,6 +70,24 @@ def test_a_candidate_of_the_same_mind(device: Device) -> None:
     device.infer("plus", [1, 2])
     assert outcomes(device) == {"agreed": 3}
     assert unshadow(device, "plus").status == 404
+
+
+def test_a_shadow_ends_by_itself(device: Device) -> None:
+    """Whoever began it may be gone."""
+    publish(device, "plus", onnx_models.plus(1), onnx_models.plus(1.5))
+    device.start()
+    for seconds in (0, -1, "long", True, 1e9):
+        refused = shadow(device, "plus", "1.1.0", seconds=seconds)
+        assert (refused.status, "seconds: expected a number above 0" in refused.json()["error"]) == (400, True)
+    assert shadow(device, "plus", "1.1.0", seconds=0.1).status == 200
+    device.log.wait_for_text("shadow ended")
+    assert unshadow(device, "plus").status == 404
+    # The time of one that was replaced ends no other.
+    assert shadow(device, "plus", "1.1.0", seconds=0.1).status == 200
+    assert shadow(device, "plus", "1.1.0", seconds=3600).status == 200
+    device.infer("plus", [1, 2])
+    wait_outcomes(device, {"agreed": 1})
+    assert unshadow(device, "plus").status == 200
 
 
 def test_a_candidate_that_disagrees_or_fails(device: Device) -> None:

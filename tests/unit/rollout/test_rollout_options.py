@@ -91,6 +91,7 @@ AS_TEXT: dict[str, tuple[Any, str]] = {
     "rollout_plan_page": ("plan.html", "plan.html"),
     "rollout_reason": ("better", "better"),
     "rollout_approved_by": ("ann", "ann"),
+    "rollout_shadow_devices": (2, "2"),
     "rollout_accept_no_way_back": (True, "yes"),
     "rollout_evidence_key": ("~/keys/controller.pem", "~/keys/controller.pem"),
     "rollout_ledger": ("/srv/ledger", "/srv/ledger"),

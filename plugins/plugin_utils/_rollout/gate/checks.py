@@ -66,6 +66,8 @@ class Check(enum.Enum):
     PROBE_LATENCY = "probe latency"
     DRIFT = "drift"
     SHADOW_DISAGREEMENT = "shadow disagreement"
+    SHADOW_TIME = "shadow time"
+    SHADOW_MEMORY = "shadow memory"
     MEMORY = "memory"
     MEMORY_BYTES = "memory in bytes"
     RESTARTS = "restarts"
@@ -110,6 +112,8 @@ _CHECKS: Mapping[Check, _Check] = {
     Check.PROBE_LATENCY: _Check(Unit.RATIO, "latency_ratio_max"),
     Check.DRIFT: _Check(Unit.POINTS, "drift_rise_max"),
     Check.SHADOW_DISAGREEMENT: _Check(Unit.SHARE, "shadow_agreement_min"),
+    Check.SHADOW_TIME: _Check(Unit.RATIO, "latency_ratio_max"),
+    Check.SHADOW_MEMORY: _Check(Unit.COUNT),
     Check.MEMORY: _Check(Unit.RATIO, "memory_ratio_max"),
     Check.MEMORY_BYTES: _Check(Unit.BYTES, "memory_bytes_max"),
     Check.RESTARTS: _Check(Unit.COUNT, "restarts_max"),

@@ -147,6 +147,7 @@ def _unpacked_numbers(packed: str, count: int) -> tuple[float, ...]:
 class Observation:
     """What was measured of one version on one device over one period. None: not reported, or not valid.
 
+    ``model_seconds``: the mean processor time of the model for a request that a shadow answered too.
     ``drift_alarms`` names the drift series with an alarm; it is None where no window of requests was compared.
     """
 
@@ -156,6 +157,7 @@ class Observation:
     drift_alarms: tuple[str, ...] | None = None
     resident_bytes: int | None = None
     restarts: int | None = None
+    model_seconds: float | None = None
     probe: ProbeResult | None = None
     board: Board | None = None
 

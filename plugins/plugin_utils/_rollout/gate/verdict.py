@@ -113,23 +113,33 @@ def judge(
         last = max(analysis, analyses_max, 1)
         # The probe set has one comparison in each device class, which is the same at each analysis.
         parts = comparisons + len(groups.device_classes)
-        once = ErrorProbabilities(FALSE_ALARMS / parts, SUSPICIONS / parts, MISSES, narrowing=1.0)
-        errors = ErrorProbabilities(
-            alpha=once.alpha / last,
-            suspicion=once.suspicion / last,
-            beta=once.beta / last,
-            narrowing=math.sqrt(max(analysis, 1) / last),
-        )
+        once, errors = error_probabilities(parts, analysis, last)
         findings.append(measurements(serving, limits))
         findings += probe_checks(groups, limits, once, allowed=allowed)
         findings += [result.finding(errors) if isinstance(result, Comparison) else result for result in results]
         findings += _restarts(groups, limits, allowed)
         findings += _memory_bytes(serving, limits, allowed)
+    return judgement(findings, limits)
+
+
+def error_probabilities(parts: int, analysis: int, last: int) -> tuple[ErrorProbabilities, ErrorProbabilities]:
+    """What each of ``parts`` comparisons may err with, where it is made once, and at each of ``last`` analyses."""
+    once = ErrorProbabilities(FALSE_ALARMS / parts, SUSPICIONS / parts, MISSES, narrowing=1.0)
+    return once, ErrorProbabilities(
+        alpha=once.alpha / last,
+        suspicion=once.suspicion / last,
+        beta=once.beta / last,
+        narrowing=math.sqrt(max(analysis, 1) / last),
+    )
+
+
+def judgement(findings: Sequence[Finding], limits: Limits) -> Judgement:
+    """The verdict that findings lead to."""
     if limits.strict:
         findings = [_strictly(finding) for finding in findings]
     verdicts = {finding.verdict for finding in findings}
     verdict = next((item for item in (Verdict.FAIL, Verdict.INCONCLUSIVE) if item in verdicts), Verdict.PASS)
-    return Judgement(verdict, findings)
+    return Judgement(verdict, list(findings))
 
 
 def _strictly(finding: Finding) -> Finding:
@@ -197,7 +207,8 @@ def _drift(groups: Groups, limits: Limits) -> list[Result]:
     return proportions.changes(Check.DRIFT, limits.drift_rise_max, otherwise=Cause.NO_DRIFT_WINDOW)
 
 
-def _shadow(groups: Groups, limits: Limits) -> list[Result]:
+def shadow_disagreement(groups: Groups, limits: Limits) -> list[Result]:
+    """How many copies of requests a shadow answered otherwise."""
     if limits.shadow_agreement_min is None:
         return []
     most = rounded(1 - limits.shadow_agreement_min)
@@ -230,7 +241,7 @@ _COMPARISONS: tuple[Callable[[Groups, Limits], list[Result]], ...] = (
     live_accuracy,
     _latency,
     _drift,
-    _shadow,
+    shadow_disagreement,
     _memory,
     _board,
 )

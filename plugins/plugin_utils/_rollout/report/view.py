@@ -99,7 +99,7 @@ def _figures(
     planned: Sequence[Mapping[str, Any]], known: Mapping[int, Mapping[str, Any]], devices: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, str]]:
     counts = Counter(row["outcome"] for row in devices)
-    passed = sum(wave.get("verdict") == Verdict.PASS.value for wave in known.values())
+    passed = sum(wave.get("verdict") == Verdict.PASS.value for number, wave in known.items() if number)
     healthy, failed = (sum(counts[name] for name in names) for names in (_HEALTHY, FAILED_OUTCOMES))
     left_out = sum(counts[name] for name in _LEFT_OUT)
     figures = [

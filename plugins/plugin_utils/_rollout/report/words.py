@@ -182,6 +182,15 @@ def _memory_bytes(finding: Finding) -> str:
     return text + (f"; {counted(unknown, 'device')} did not report it" if unknown else "")
 
 
+def _shadow_memory(finding: Finding) -> str:
+    if not finding.samples:
+        return _cause(finding)
+    what = f"the server grew by more than {int(finding.threshold or 0)} bytes with both versions"
+    most = f"(at most {int(finding.limit or 0)})"
+    text = f"on {counted(int(finding.estimate or 0), 'device')} of {finding.samples} {what} {most}"
+    return text + _named(finding, lambda note: f"{note.name} {note.count}")
+
+
 def _named(finding: Finding, text: Callable[[DeviceNote], str]) -> str:
     """Return the devices that a finding names, after a colon."""
     if not finding.named:
@@ -274,6 +283,7 @@ _CHECKS: Mapping[Check, Callable[[Finding], str]] = {
     Check.MEASUREMENTS: _measurements,
     Check.RESTARTS: _restarts,
     Check.MEMORY_BYTES: _memory_bytes,
+    Check.SHADOW_MEMORY: _shadow_memory,
     Check.ACCURACY: _accuracy,
     Check.ACCURACY_DROP: _accuracy_drop,
     Check.PROBE_ERROR: _probe_error,
@@ -355,6 +365,7 @@ OUTCOMES = (
     "pinned",
     "decommissioned",
     "not started",
+    "shadowed",
     "planned",
     "already there",
     "updated",

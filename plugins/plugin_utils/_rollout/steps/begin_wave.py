@@ -17,10 +17,9 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions im
     agreement,
     before_wave,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import absolute_path
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import RolloutError, utc_now
 
-from .scene import Result, Scene, current_rollout, noted, release_call
+from .scene import Result, Scene, current_rollout, noted, swap_call
 
 
 def begin_wave(scene: Scene, answer: str | None = None) -> Result:
@@ -50,12 +49,5 @@ def begin_wave(scene: Scene, answer: str | None = None) -> Result:
         result.update(noted(run.paused(decision.text), scene))
     elif wave:
         result["controls"] = [] if scene.check_mode else run.controls_of(wave)
-        result["call"] = {
-            **release_call(run.options),
-            "manifest": dict(run.manifest),
-            "withdrawn": dict(run.withdrawn),
-            "repository": absolute_path(run.options.repository),
-            "reason": rollout.reason,
-            "retry": rollout.attempt > 1,
-        }
+        result["call"] = swap_call(run, rollout)
     return result

@@ -12,6 +12,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import ended
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import SHADOW_WAVE
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record import record
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation, Rollback, Run
@@ -88,6 +89,8 @@ def _problem(rollout: Rollout, run: Run) -> str:
     if rollout.state is State.PAUSED:
         what = "paused; nothing was reverted, and the same command goes on from here"
         return f"{rollout.id}: {what}. {rollout.why}"
+    if rollout.wave(SHADOW_WAVE) and not rollout.reached:
+        return f"{rollout.id}: failed as a shadow; no client saw it. {rollout.why}"
     left = [row["device"] for row in rollout.devices if row["after"] == rollout.version]
     later = "edgeml.fleet.reconcile reverts them when they can be reached"
     still = f"Still on {rollout.version}: {', '.join(left)}. {later}. " if left else ""

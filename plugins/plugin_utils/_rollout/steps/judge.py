@@ -8,12 +8,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
-
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next, after_verdict
 
-from .scene import CONTROLS_AFTER, CONTROLS_BEFORE, READ, SOAKED, SWAP, Result, Scene, current_rollout
+from .scene import CONTROLS_AFTER, CONTROLS_BEFORE, READ, SOAKED, SWAP, Result, Scene, current_rollout, results_by_item
 
 
 def judge(scene: Scene) -> Result:
@@ -26,8 +24,8 @@ def judge(scene: Scene) -> Result:
         version=rollout.version,
         swaps={host: scene.registered(host, SWAP) for host in wave.hosts},
         reads={host: scene.registered(host, READ) for host in wave.hosts},
-        before=_by_item(scene.registered(scene.batch[0], CONTROLS_BEFORE)),
-        after=_by_item(scene.registered(scene.batch[0], CONTROLS_AFTER)),
+        before=results_by_item(scene.registered(scene.batch[0], CONTROLS_BEFORE)),
+        after=results_by_item(scene.registered(scene.batch[0], CONTROLS_AFTER)),
         earlier=rollout.earlier_outcomes(wave),
     )
     judged = judging.judge(
@@ -55,7 +53,3 @@ def judge(scene: Scene) -> Result:
             result["problems"] = [str(error)]
     result["next"] = following.value
     return result
-
-
-def _by_item(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {str(item["item"]): item for item in result.get("results") or ()}

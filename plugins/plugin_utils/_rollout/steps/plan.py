@@ -28,7 +28,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import R
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.swap_settings import shared_settings, swap_settings
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
-from . import pulling
+from . import pulling, shadow
 from .scene import Result, Scene, StepError, hold_lock, noted, whole_fleet, wrong_devices
 
 _HOSTS_SHOWN = 200
@@ -90,6 +90,7 @@ def plan(scene: Scene) -> Result:
         pulling.check(scene)
     if options.evidence_key:
         read_key(options.evidence_key_file)
+    shadows = shadow.shadow_hosts(options.shadow_devices, device_classes, shown, pulled)
     act = not (scene.check_mode or options.plan_only)
     if act:
         hold_lock(directory, scene, rollout.id)
@@ -107,9 +108,11 @@ def plan(scene: Scene) -> Result:
         options=options,
         manifest=dict(release.document),
         pulled=pulled,
+        shadow=() if shadow.has_passed(rollout) else shadows,
         withdrawn=repository.withdrawals(options.model).document(),
     )
-    lines = [f"{wave.name}: {len(wave.hosts)}: {_shortened(', '.join(wave.hosts))}" for wave in shown]
+    lines = [f"shadow: {len(run.shadow)}: {_shortened(', '.join(run.shadow))}"] if run.shadow else []
+    lines += [f"{wave.name}: {len(wave.hosts)}: {_shortened(', '.join(wave.hosts))}" for wave in shown]
     lines += [f"{host} left out: {why}" for host, why in sorted(planned.left_out.items())]
     return {
         "next": (Next.END if options.plan_only else Next.ROLL_OUT).value,

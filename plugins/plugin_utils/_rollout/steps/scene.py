@@ -16,7 +16,11 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions, RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
+    DeviceOptions,
+    RolloutOptions,
+    absolute_path,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, rollout_id
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import (
     AnyRun,
@@ -32,6 +36,9 @@ READ = "__rollout_read"
 CONTROLS_BEFORE = "__rollout_controls_before"
 CONTROLS_AFTER = "__rollout_controls_after"
 SOAKED = "__rollout_soak"
+SHADOWED = "__rollout_shadowed"
+SHADOW_READ = "__rollout_shadow_read"
+SHADOW_SOAKED = "__rollout_shadow_soak"
 JUDGED = "__rollout_judged"
 REVERT = "__rollout_revert"
 RECONCILED = "__rollout_reconciled"
@@ -114,6 +121,18 @@ def release_call(options: RolloutOptions) -> dict[str, Any]:
     """Return the part of a call of ``model_swap`` that says what it is about."""
     name = rollout_id(options.model, options.version, options.attempt)
     return {"model": options.model, "version": options.version, "rollout_id": name}
+
+
+def swap_call(run: Run, rollout: Rollout) -> dict[str, Any]:
+    """Return the part of a call of ``model_swap`` that brings the release of a rollout."""
+    return {
+        **release_call(run.options),
+        "manifest": dict(run.manifest),
+        "withdrawn": dict(run.withdrawn),
+        "repository": absolute_path(run.options.repository),
+        "reason": rollout.reason,
+        "retry": rollout.attempt > 1,
+    }
 
 
 def current_run(scene: Scene) -> AnyRun:
@@ -201,3 +220,8 @@ def whole_fleet(scene: Scene, variable: str = "rollout_hosts") -> list[str]:
         known = ", ".join(sorted(name for name in scene.groups if name not in ("all", "ungrouped"))) or "none"
         raise ArgumentError(f"{variable}: no host of the inventory matches {pattern!r}; its groups are: {known}")
     return found
+
+
+def results_by_item(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the results of a task with a loop over devices, by the devices' names."""
+    return {str(item["item"]): item for item in result.get("results") or ()}

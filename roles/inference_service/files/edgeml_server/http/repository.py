@@ -10,6 +10,8 @@ import asyncio
 from concurrent.futures import Executor
 from typing import Any, Callable
 
+from edgeml_device._common.records import is_number
+
 from edgeml_server.common.errors import InvalidRequestError
 from edgeml_server.common.tensors import shown
 from edgeml_server.models.repository import ModelRepository
@@ -18,6 +20,8 @@ from edgeml_server.observe.observer import Observer
 
 from .body import BodyReader
 from .messages import Request, Response, json_response
+
+SHADOW_SECONDS_MAX = 30 * 86400
 
 
 class RepositoryEndpoints:
@@ -49,11 +53,15 @@ class RepositoryEndpoints:
         return json_response({"name": request.model})
 
     async def start_shadow(self, request: Request) -> Response:
-        """Mirror the model's requests to another version, which the body names."""
-        version = (await self._bodies.read_options(request, {"version"})).get("version")
+        """Mirror the model's requests to another version, which the body names, for as long as it says."""
+        options = await self._bodies.read_options(request, {"version", "seconds"})
+        version, seconds = options.get("version"), options.get("seconds")
         if not isinstance(version, str):
             raise InvalidRequestError(f"version: expected the version that is to be the shadow; found {shown(version)}")
-        candidate = await self._in_loader(self._repository.start_shadow, request.model, version)
+        if seconds is not None and (not is_number(seconds) or not 0 < seconds <= SHADOW_SECONDS_MAX):
+            expected = f"a number above 0, of at most {SHADOW_SECONDS_MAX}"
+            raise InvalidRequestError(f"seconds: expected {expected}; found {shown(seconds)}")
+        candidate = await self._in_loader(self._repository.start_shadow, request.model, version, seconds)
         return json_response({"name": candidate.name, "version": candidate.version, "digest": candidate.digest})
 
     async def stop_shadow(self, request: Request) -> Response:
@@ -69,7 +77,7 @@ class RepositoryEndpoints:
             }
         )
 
-    async def _in_loader(self, call: Callable[..., Any], *arguments: str) -> Any:
+    async def _in_loader(self, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._loader, call, *arguments)
 
 

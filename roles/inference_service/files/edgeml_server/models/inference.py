@@ -61,7 +61,7 @@ class Reply(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of one request: it, the outputs that it wanted, the time that the model ran, and the reply."""
+    """What became of one request: it, the outputs that it wanted, the processor time of the model, and the reply."""
 
     request: Request
     outputs: Mapping[str, Array]
@@ -89,7 +89,7 @@ def infer(
     if request.queue_timeout_us is not None and (time.perf_counter() - arrived) * 1e6 > request.queue_timeout_us:
         raise DeadlineError(f"timeout: the request waited for more than {request.queue_timeout_us} microseconds")
     names = list(request.outputs)
-    started = time.perf_counter()
+    started = time.thread_time()
     if request.place is None:
         results = backend.run(request.inputs, names)
     elif sequences is None:
@@ -97,7 +97,7 @@ def infer(
     else:
         results = sequences.run(request.place, request.inputs, names)
     outputs = dict(zip(names, results))
-    run_seconds = time.perf_counter() - started
+    run_seconds = time.thread_time() - started
     return Answer(request, outputs, run_seconds, _reply(model, version, classes, request, outputs))
 
 

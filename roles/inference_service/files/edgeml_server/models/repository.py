@@ -198,13 +198,19 @@ class ModelRepository:
         self._end_shadow(model)
         self._changed("model unloaded", current, model=model)
 
-    def start_shadow(self, model: str, version: str) -> ServedModel:
-        """Mirror the requests to ``model`` to another version of the store, until the next load or unload.
+    def start_shadow(self, model: str, version: str, seconds: float | None = None) -> ServedModel:
+        """Mirror the requests to ``model`` to another version of the store, until the next load or unload, or for
+        ``seconds``.
 
         Raises NotFoundError when the model is not served, ModelError when the version cannot shadow it.
         """
         with self._change(model):
-            return self._start_shadow(model, version)
+            candidate = self._start_shadow(model, version)
+            if seconds is not None:
+                timer = threading.Timer(seconds, self._end_shadow_if, (model, self._shadows[model]))
+                timer.daemon = True
+                timer.start()
+            return candidate
 
     def _start_shadow(self, model: str, version: str) -> ServedModel:
         active = self._served.get(model)
@@ -226,7 +232,9 @@ class ModelRepository:
             _close(parts)
             raise
         self._shadows[model] = {
-            name: self._observer.start_shadow(model, version, part.backend, active.version)
+            name: self._observer.start_shadow(
+                model, version, part.backend, active.version, timed=self._batching.rows == 1
+            )
             for name, part in parts.items()
         }
         _log.info("shadow started", model=model, version=version, active=active.version)
@@ -332,6 +340,12 @@ class ModelRepository:
         counts = {outcome: sum(part[outcome] for part in each) for outcome in each[0]}
         _log.info("shadow ended", model=model, version=shadows[0].version, freed=all(ended), **counts)
         return EndedShadow(shadows[0].version, shadows[0].active_version, counts)
+
+    def _end_shadow_if(self, model: str, shadows: Mapping[str, Shadow]) -> None:
+        """End a shadow whose time is over, unless another one has taken its place."""
+        with self._change(model):
+            if self._shadows.get(model) is shadows:
+                self._end_shadow(model)
 
     def _failed(self, model: str, current: ServedModel | None, error: Exception) -> None:
         self._observer.failed(model)

@@ -217,7 +217,7 @@ class Metrics:
         )
         self.shadow_duration = Summary(
             "edgeml_shadow_run_duration_seconds",
-            "Time that the model itself ran for the same requests: the candidate's and the active version's.",
+            "Processor time that the model took for the same requests: the candidate's and the active version's.",
             ["model", "version", "role"],
             registry=self._registry,
         )

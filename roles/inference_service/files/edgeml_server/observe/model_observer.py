@@ -65,7 +65,7 @@ class ModelObserver:
         observe: Callable[[int], None] = self._metrics.batch_rows.labels(model, version).observe
         return observe
 
-    def start_shadow(self, model: str, version: str, candidate: Candidate, active_version: str) -> Shadow:
-        """Start to mirror requests for ``active_version`` to ``candidate``."""
+    def start_shadow(self, model: str, version: str, candidate: Candidate, active_version: str, timed: bool) -> Shadow:
+        """Start to mirror requests for ``active_version`` to ``candidate``; ``timed``: time both."""
         self._metrics.add_version(model, version)
-        return Shadow(model, version, candidate, active_version, self._metrics)
+        return Shadow(model, version, candidate, active_version, self._metrics, timed)

@@ -46,7 +46,7 @@ class Candidate(Protocol):
 
 
 class MirroredRequest(NamedTuple):
-    """A request that the active version answered: its tensors, the model's run time, the size of its body."""
+    """A request that the active version answered: its tensors, the model's processor time, the size of its body."""
 
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
@@ -65,15 +65,22 @@ class ShadowCounts:
 
 
 class Shadow:
-    """A candidate that answers mirrored requests. The event loop calls ``offer``, the loader everything else."""
+    """A candidate that answers mirrored requests. The event loop calls ``offer``, the loader everything else.
 
-    def __init__(self, model: str, version: str, candidate: Candidate, active_version: str, metrics: Metrics) -> None:
+    ``timed``: whether the active version answers as the candidate does, one request at a time, so that the processor
+    time of both can be compared. It is that of the thread that runs the model: to wait for clients takes none.
+    """
+
+    def __init__(
+        self, model: str, version: str, candidate: Candidate, active_version: str, metrics: Metrics, timed: bool = True
+    ) -> None:
         self.model = model
         self.version = version
         self.active_version = active_version
         self.counts = ShadowCounts()
         self._candidate = candidate
         self._metrics = metrics
+        self._timed = timed
         self._requests: queue.Queue[MirroredRequest | None] = queue.Queue()
         # Each is written by one thread only; the difference is what the queue holds.
         self._bytes_in = 0
@@ -117,15 +124,15 @@ class Shadow:
 
     def _compare(self, request: MirroredRequest) -> str:
         names = list(request.outputs)
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             outputs = dict(zip(names, self._candidate.run(request.inputs, names)))
         except Exception as error:
             if not self.counts.failed:
                 _log.warning("shadow fails", model=self.model, version=self.version, error=error)
             return "failed"
-        seconds = time.perf_counter() - started
-        for role, value in (("active", request.seconds), ("candidate", seconds)):
+        seconds = time.thread_time() - started
+        for role, value in (("active", request.seconds), ("candidate", seconds)) if self._timed else ():
             self._metrics.shadow_duration.labels(self.model, self.version, role).observe(value)
         distances = [distance(request.outputs[name], outputs[name]) for name in names]
         self._metrics.shadow_distance.labels(self.model, self.version).observe(max(distances, default=0.0))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from mcu_images import Digits, Images
-from microcontrollers import BUILT, FIRMWARE, MODEL, Microcontroller
+from microcontrollers import BUILT, FIRMWARE, FIRMWARE_BINARY, MODEL, Microcontroller, sign, sign_model
 from smp_line import NoReplyError
 
 KILLS = int(os.environ.get("EDGEML_TEST_KILLS", "1000"))
@@ -53,7 +53,7 @@ class Interrupted:
 
     def __init__(self, device: Microcontroller, images: Images) -> None:
         self.device = device
-        self.digits = {"1.0.0+0": images.digits, "1.1.0+0": images.new_digits}
+        self.digits = {"1.0.0+0": images.digits, "1.1.0+0": images.new_digits, "1.2.0+0": images.digits}
         self.versions = ["1.0.0+0", "1.0.0+0"]  # confirmed: of the firmware, of the model
         self.kills = 0
         self.updates = 0
@@ -109,13 +109,16 @@ class Interrupted:
 
 def test_kills_during_updates_leave_the_old_image_or_the_new_one(tmp_path: Path, images: Images) -> None:
     interrupted = Interrupted(Microcontroller(tmp_path / "device", images.firmware, images.model), images)
+    # Three of each: the next one is in neither slot, and has to be uploaded.
+    firmware = [images.new_firmware, sign(FIRMWARE_BINARY, tmp_path / "firmware-1.2.0", "1.2.0"), images.firmware]
+    model = [images.new_model, sign_model(images.digits.payload, tmp_path / "model-1.2.0", "1.2.0"), images.model]
     targets = [
-        Target(MODEL, images.new_model.read_bytes(), "1.1.0+0"),
-        Target(FIRMWARE, images.new_firmware.read_bytes(), "1.1.0+0"),
-        Target(MODEL, images.model.read_bytes(), "1.0.0+0"),
-        Target(FIRMWARE, images.firmware.read_bytes(), "1.0.0+0"),
+        Target(number, path.read_bytes(), version)
+        for paths in zip(model, firmware, ["1.1.0+0", "1.2.0+0", "1.0.0+0"], strict=True)
+        for number, path, version in ((MODEL, paths[0], paths[2]), (FIRMWARE, paths[1], paths[2]))
     ]
     while interrupted.kills < KILLS:
         interrupted.update(targets[interrupted.updates % len(targets)])
-    print(f"{interrupted.kills} kills in {interrupted.updates} updates; {interrupted.device.operations()} operations")
-    assert interrupted.updates >= 1
+        print(f"{interrupted.kills} kills in {interrupted.updates} updates", flush=True)
+    # Each update wrote its image, or this would prove nothing.
+    assert interrupted.device.operations() > 1000 * interrupted.updates

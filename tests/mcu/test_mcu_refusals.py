@@ -16,6 +16,7 @@ from int8_model import Int8Model, Quantisation
 from mcu_images import Images
 from microcontrollers import (
     BUILT,
+    FIRMWARE_BINARY,
     FIRMWARE,
     MODEL,
     Microcontroller,
@@ -52,7 +53,7 @@ def assert_unchanged(device: Microcontroller, images: Images) -> dict[str, Any]:
 
 
 def test_firmware_by_another_key_is_not_booted(device: Microcontroller, images: Images, tmp_path: Path) -> None:
-    image = sign(BUILT / "build" / "firmware.bin", tmp_path / "image", "1.1.0", key="wrong")
+    image = sign(FIRMWARE_BINARY, tmp_path / "image", "1.1.0", key="wrong")
     try_image(device, FIRMWARE, image.read_bytes())
     assert assert_unchanged(device, images)["error"] == "signature: not by the key of this device"
 
@@ -67,7 +68,7 @@ def test_model_by_another_key_is_not_loaded(device: Microcontroller, images: Ima
 def test_image_with_an_older_security_counter_is_not_booted(
     device: Microcontroller, images: Images, tmp_path: Path, number: int
 ) -> None:
-    payload = (BUILT / "build" / "firmware.bin", images.digits.payload)[number]
+    payload = (FIRMWARE_BINARY, images.digits.payload)[number]
     newer = sign(payload, tmp_path / "newer", "1.0.0", counter=3)
     older = sign(payload, tmp_path / "older", "1.1.0", counter=2)
     try_image(device, number, newer.read_bytes())

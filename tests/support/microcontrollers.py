@@ -19,6 +19,7 @@ import microcontroller
 from smp_line import READ, WRITE, NoReplyError, SerialLine
 
 BUILT = Path(__file__).resolve().parents[2] / ".cache" / "mcu"
+FIRMWARE_BINARY = BUILT / "build" / "firmware.bin"
 MAP = microcontroller.flash_map()
 OS, IMAGE, APPLICATION = 0, 1, 64
 FIRMWARE, MODEL = 0, 1

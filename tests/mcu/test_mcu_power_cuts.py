@@ -64,11 +64,11 @@ class Interrupted:
         before, size = self.device.operations(), len(target.content) // 4 + 40
         done = False
         while not done:
-            left = max(20, size - (self.device.operations() - before))
+            left = max(100, size - (self.device.operations() - before))
             by_the_clock = self._chance.random() < BY_THE_CLOCK
-            cut = 0 if by_the_clock else self.device.operations() + self._chance.randint(1, left)
+            cut = 0 if by_the_clock else self.device.operations() + self._chance.randint(1, left // 5)
             self.device.power_on(cut, seed=self._chance.randrange(2**31))
-            timer = self.device.kill_after(self._chance.uniform(0, 2)) if by_the_clock else None
+            timer = self.device.kill_after(self._chance.uniform(0, 1)) if by_the_clock else None
             try:
                 done = self._one_start(target)
             except NoReplyError:

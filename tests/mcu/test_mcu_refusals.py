@@ -16,8 +16,8 @@ from int8_model import Int8Model, Quantisation
 from mcu_images import Images
 from microcontrollers import (
     BUILT,
-    FIRMWARE_BINARY,
     FIRMWARE,
+    FIRMWARE_BINARY,
     MODEL,
     Microcontroller,
     RefusedError,

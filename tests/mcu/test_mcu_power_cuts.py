@@ -39,6 +39,11 @@ def test_every_operation_of_an_update_may_be_cut(tmp_path: Path, images: Images,
     print(f"image {number}: an update of {operations} operations, {updates} updates cut {cuts} times")
 
 
+def test_log_never_says_what_nobody_wrote() -> None:
+    run = subprocess.run([str(BUILT / "build" / "torn_records"), "5000"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @dataclass
 class Target:
     """An image that the microcontroller is brought to, and what it may answer meanwhile."""

@@ -178,7 +178,13 @@ class ArmMachine:
 
     def _ssh_options(self) -> list[str]:
         known = f"UserKnownHostsFile={self._directory / 'known_hosts'}"
-        options = [known, "IdentitiesOnly=yes", "StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=120"]
+        options = [
+            known,
+            "IdentitiesOnly=yes",
+            "StrictHostKeyChecking=yes",
+            "BatchMode=yes",
+            f"ConnectTimeout={BOOT_SECONDS}",
+        ]
         return [word for option in options for word in ("-o", option)]
 
 

@@ -63,6 +63,8 @@ class ImageStrategy(WholeServerStrategy):
                 f"this device runs the service without a container (runner {self._runner.name}), and can use no image: "
                 "set inference_service_runner"
             )
+        if not self._engine.answers():
+            raise ServerError(self.silence(self._runner.engine))
         known = self._engine.known_layers()
         lacking = sum(file.size for file in variant.files if f"sha256:{file.sha256}" not in known)
         required, free = self._engine.needed_bytes(lacking), self._engine.free_bytes()

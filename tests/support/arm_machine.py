@@ -81,6 +81,8 @@ class ArmMachine:
             "ansible_host": _LOOPBACK,
             "ansible_port": self._ssh_port,
             "ansible_user": "ops",
+            # Ansible's own, of 10 s, goes before what the arguments of SSH say.
+            "ansible_ssh_timeout": BOOT_SECONDS,
             "ansible_become": True,
             "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_ssh_private_key_file": str(KEY),

@@ -12,9 +12,8 @@ import shlex
 import pytest
 from containers import ContainerController, Containers
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from links import REPOSITORY
-
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._enrolment.succession import fingerprint_of
 
 NAMES = os.environ.get("FLEET", "quickstart")
 PULLED, MAILBOX = ("edge-s1", "edge-l1"), "edge-l2"
@@ -62,7 +61,7 @@ def test_the_authority_is_replaced(controller: ContainerController) -> None:
     for device in PULLED:
         FLEET.on(device, f"cp {own}.pem /root/old.pem && cp {own}.key /root/old.key")
     keys = {device: FLEET.on(device, f"sha256sum < {own}.key") for device in PULLED}
-    first = controller.run("edgeml.fleet.rotate_credentials", rotate_replace=fingerprint_of(old))
+    first = controller.run("edgeml.fleet.rotate_credentials", rotate_replace=old.fingerprint(hashes.SHA256()).hex())
     assert first.returncode == 0
     (new,) = x509.load_pem_x509_certificates(AUTHORITY.read_bytes())
     assert new != old
@@ -78,6 +77,6 @@ def test_the_authority_is_replaced(controller: ContainerController) -> None:
         assert ask(device, address, "/root/old.pem", "/root/old.key") == 400
     assert FLEET.on(MAILBOX, "systemctl is-active nginx mosquitto").split() == ["active", "active"]
     assert [FLEET.on(device, "systemctl is-active edgeml-mqtt").strip() for device in PULLED] == ["active", "active"]
-    second = controller.run("edgeml.fleet.rotate_credentials", rotate_replace=fingerprint_of(old))
+    second = controller.run("edgeml.fleet.rotate_credentials", rotate_replace=old.fingerprint(hashes.SHA256()).hex())
     assert second.returncode == 0
     assert "changed=1" not in second.stdout

@@ -22,6 +22,8 @@ from rollouts import judged
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.metrics import measure_candidate
 
+pytestmark = pytest.mark.end_to_end
+
 
 @contextmanager
 def asked(device: Device) -> Iterator[set[int]]:

@@ -45,6 +45,8 @@ class Asked:
     status: Mapping[str, Any]
     device_class: str = ""
     wanted: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    # The device through which a microcontroller is reached.
+    gateway: str = ""
 
 
 def answers(status: Mapping[str, Any]) -> str:
@@ -116,8 +118,10 @@ def _items(document: Mapping[str, Any] | None, name: str) -> list[Mapping[str, A
 
 
 def _urgency(item: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Worst first; of the same level those with more reasons, then those that were not seen for longest."""
-    return (LEVELS.index(item["attention"]), -len(item["reasons"]), item["seen"] or "", item["device"])
+    """Worst first; of the same level those with more reasons, then those that were not seen for longest; a
+    microcontroller behind its gateway."""
+    beside = item["gateway"] or item["device"]
+    return (LEVELS.index(item["attention"]), -len(item["reasons"]), item["seen"] or "", beside, item["device"])
 
 
 # ---- one device ----
@@ -135,6 +139,7 @@ def _device(
     item: Document = {
         "device": name,
         "device_class": asked.device_class,
+        "gateway": asked.gateway,
         "answers": answer,
         "seen": (status.get("reported_at") or now) if said else (earlier or {}).get("seen"),
         "problem": None if said else str(status.get("msg") or "it did not answer").strip(),
@@ -211,7 +216,7 @@ def _reasons(item: Document, now: str) -> tuple[list[str], list[str]]:
     if item["answers"] == "error":
         bad.append(f"cannot be read: {item['problem']}")
     elif item["answers"] == "no server":
-        bad.append("the inference server does not answer")
+        bad.append(f"the {'microcontroller' if item['gateway'] else 'inference server'} does not answer")
     elif item["answers"] == "away":
         waits.append(f"away; last seen {item['seen']}" if item["seen"] else "away; never seen here")
     for model in item["models"]:

@@ -212,3 +212,16 @@ def test_nothing_is_written_where_nothing_is_to_be(stage: Stage, changes: dict[s
     stage.variables.update(changes)
     assert stage.step("fleet") == {"page": ""}
     assert not (tmp_path / "pages").exists()
+
+
+def test_a_microcontroller_is_beside_its_gateway() -> None:
+    silent = {**status(), "server_live": False}
+    asked = {
+        "gateway-2": Asked(status()),
+        "gateway-1": Asked(status()),
+        "z-meter": Asked(status(), gateway="gateway-1"),
+        "a-meter": Asked(silent, gateway="gateway-2"),
+    }
+    devices = fleet_document(asked, now=NOW)["devices"]
+    assert [item["device"] for item in devices] == ["a-meter", "gateway-1", "z-meter", "gateway-2"]
+    assert devices[0]["reasons"][0] == "the microcontroller does not answer"

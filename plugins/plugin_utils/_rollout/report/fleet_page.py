@@ -102,7 +102,7 @@ def _row(item: Mapping[str, Any], now: str, scale: Scale | None) -> dict[str, An
     ends = [(title, item["expires"][name]) for name, title in _ENDS if name in item["expires"]]
     return {
         "device": item["device"],
-        "device_class": item["device_class"] or NONE,
+        "device_class": (item["device_class"] or NONE) + (f", behind {item['gateway']}" if item["gateway"] else ""),
         "reasons": item["reasons"],
         "seen": _seen(item, now),
         "ends": [f"{title}: {_days(time, now)}" for title, time in ends],

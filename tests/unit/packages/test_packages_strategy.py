@@ -16,7 +16,9 @@ from edgeml_device._device.package_manager import PackageManager
 from edgeml_device._device.packages_strategy import PackagesStrategy, install_wanted
 from edgeml_device._device.state import State
 from edgeml_device._device.store import Store
+from edgeml_device._release.release import Variant
 
+VARIANT = Variant("bookworm-arm64", "deb", ("aarch64",), "dpkg", "1.0.0", 0, {}, ())
 METRICS = 'edgeml_inference_requests_total{model="digits",version="1",code="200"} 7\n'
 
 
@@ -33,10 +35,10 @@ def test_a_device_without_apt_or_needrestart_is_refused(
     monkeypatch.setattr(packages_strategy, "systemd_runs", lambda: True)
     monkeypatch.setattr(restarts, "_PROGRAM", "/nowhere")
     with pytest.raises(IncompatibleError, match="needrestart is not installed"):
-        strategy.refuse((), 20)
+        strategy.refuse(VARIANT, 20)
     monkeypatch.setattr(PackageManager, "is_there", lambda _self: False)
     with pytest.raises(IncompatibleError, match="no apt and dpkg"):
-        strategy.refuse((), 20)
+        strategy.refuse(VARIANT, 20)
 
 
 def test_the_server_is_measured_with_all_of_its_models(

@@ -168,8 +168,9 @@ class Forwarder:
         sent = [batch for batch in self._spool.batches() if batch.sequence <= self._progress.through]
         if not sent:
             return True
+        # Nothing is sent meanwhile: or a device that records more often than that would never ask.
         if self._clock().boot_ms - self._progress.sent_ms < ASK_AFTER_MS:
-            return True
+            return False
         missing: list[Batch] = []
         for chunk in _chunks(sent):
             times = [batch.reading.time_ms for batch in chunk]

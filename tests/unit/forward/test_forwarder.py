@@ -60,6 +60,17 @@ def test_a_minute_costs_two_requests(device: ForwardingDevice, receiver: Metrics
     assert receiver.requests == [("GET", "/api/v1/export"), ("POST", "/api/v1/import/prometheus")]
 
 
+def test_a_device_that_records_each_ten_seconds_asks_as_well(
+    device: ForwardingDevice, receiver: MetricsReceiver
+) -> None:
+    for _moment in range(9):
+        device.clock.pass_time(10)
+        device.run()
+    assert len(device.spool.batches()) <= 3
+    device.minutes(2)
+    assert receiver.moments() == expected(device)
+
+
 def test_a_receiver_that_is_down_for_a_day_leaves_no_gap(device: ForwardingDevice, receiver: MetricsReceiver) -> None:
     device.minute()
     receiver.status = DOWN

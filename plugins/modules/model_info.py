@@ -183,12 +183,14 @@ models:
         - C(energy_joules) is over the C(seconds) since the version became active, in which the server counted
           C(requests). C(power_watts), where energy is not counted, C(temperature_celsius) of the hottest sensor, and
           C(clock_ratio), how fast the processors may run of their highest clock, are of now.
+        - So is the C(power_mode) of a Jetson; the gate does not compare a device in another one than before.
       type: dict
       returned: when a version is active and the board has sensors
       sample:
         energy_joules: 5120.5
         power_watts: null
         temperature_celsius: 61.8
+        power_mode: null
         clock_ratio: 1.0
         requests: 812
         seconds: 612.4

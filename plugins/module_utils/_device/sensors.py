@@ -19,6 +19,7 @@ import os
 import time
 from typing import Any, Iterator, Mapping, NamedTuple
 
+from .accelerator import power_mode
 from .metrics import Sample
 
 # The bits of the Raspberry Pi's firmware, of what is so right now.
@@ -33,13 +34,14 @@ class Board(NamedTuple):
 
     ``energy_joules`` is a counter that began at some time; ``power_watts``, where there is none, the sum of all meters,
     averaged over a moment. ``temperature_celsius`` is the hottest sensor's, ``clock_ratio`` how fast the slowest
-    processor may run now, of its highest clock.
+    processor may run now, of its highest clock. ``power_mode`` is that of a Jetson.
     """
 
     energy_joules: float | None
     power_watts: float | None
     temperature_celsius: float | None
     clock_ratio: float | None
+    power_mode: str | None = None
 
 
 def read_board(root: str = "/") -> Board | None:
@@ -52,6 +54,7 @@ def read_board(root: str = "/") -> Board | None:
         power_watts=sum(watts) / len(watts) if watts else None,
         temperature_celsius=max(degrees) if degrees else None,
         clock_ratio=_clock_ratio(root),
+        power_mode=power_mode(root) or None,
     )
     return None if board == Board(None, None, None, None) else board
 

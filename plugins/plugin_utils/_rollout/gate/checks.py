@@ -148,6 +148,8 @@ class Cause(enum.Enum):
     NO_PROBE_SET = "no probe set"
     NO_SENSOR = "no sensor"
     """The boards have no such sensor."""
+    POWER_MODE = "power mode"
+    """The boards are in another power mode than before."""
     OTHER_METRIC = "other metric"
     """The probe set has a metric that another check judges."""
     NOT_FINITE = "not finite"

@@ -66,7 +66,8 @@ class Labels(NamedTuple):
 
 class Board(NamedTuple):
     """What the sensors of the board said, each None where there is none: energy and seconds over the period in which
-    ``requests`` were counted; power, temperature and the clock that the processors may have (1 is the highest) now."""
+    ``requests`` were counted; power, temperature, the clock that the processors may have (1 is the highest) and the
+    board's power mode now."""
 
     joules: float | None
     watts: float | None
@@ -74,6 +75,7 @@ class Board(NamedTuple):
     clock: float | None
     requests: int | None
     seconds: float | None
+    mode: str | None = None
 
     @property
     def joules_per_request(self) -> float | None:

@@ -68,6 +68,12 @@ class Group:
         return MeanEffect(self.wave.mean - self.controls.mean, variance, degrees_of_freedom)
 
 
+def in_same_mode(item: Device) -> bool:
+    """Whether a device's board is in the power mode in which it was before, as far as it is known."""
+    past, now = item.past.board, item.now.board
+    return past is None or now is None or past.mode == now.mode
+
+
 class Ratios:
     """A quantity of the wave's devices and of the controls, now and in the past.
 
@@ -121,15 +127,20 @@ class Ratios:
         return [*results, *self._skipped(check, known, otherwise)]
 
     def _skipped(self, check: Check, known: Collection[str], otherwise: Cause) -> list[Finding]:
-        causes = {
-            name: otherwise if all(self.measure(item.now) is None for item in items) else Cause.NO_COMPARISON
-            for name, items in self.groups.wave.items()
-            if name not in known
-        }
+        causes = {name: self._cause(items, otherwise) for name, items in self.groups.wave.items() if name not in known}
         return skipped_classes(check, self.groups, causes)
 
+    def _cause(self, items: Sequence[Device], otherwise: Cause) -> Cause:
+        if all(self.measure(item.now) is None for item in items):
+            return otherwise
+        return Cause.NO_COMPARISON if any(map(in_same_mode, items)) else Cause.POWER_MODE
+
     def _group(self, name: str) -> Group | None:
-        wave, controls = self.groups.wave[name], self.groups.controls[name]
+        # A Jetson in another power mode is another device: it tells nothing of a version.
+        wave, controls = (
+            [item for item in items if in_same_mode(item)]
+            for items in (self.groups.wave[name], self.groups.controls[name])
+        )
         changes, of_controls = self._changes(wave), self._changes(controls)
         past = bool(changes)
         if not changes:

@@ -124,6 +124,7 @@ def _board(value: Any) -> Board:
         clock=_optional(value.get("clock_ratio"), "clock_ratio", most=1.0),
         requests=None if requests is None else _count(requests, "requests"),
         seconds=_optional(value.get("seconds"), "seconds", most=1e12),
+        mode=str(value["power_mode"])[:100] if value.get("power_mode") else None,
     )
 
 

@@ -50,6 +50,7 @@ _CAUSES: Mapping[Cause, str] = {
     Cause.NO_COMPARISON: "neither the version before nor a control has enough to compare with",
     Cause.NO_PROBE_SET: "the release has no probe set",
     Cause.NO_SENSOR: "the boards have no such sensor",
+    Cause.POWER_MODE: "the power mode of the boards is another than before",
     Cause.OTHER_METRIC: "the probe set has another metric, which another check judges",
     Cause.FIRST_INSTALLATION: "this is a first installation; there is no version before",
     Cause.NOTHING_ASKED: "no device was asked anything: there is no live traffic, and the release has no probe set",

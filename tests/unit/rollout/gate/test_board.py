@@ -96,6 +96,22 @@ def test_boards_without_sensors_are_not_judged() -> None:
         assert words.reason(found[check]) == "the boards have no such sensor"
 
 
+def test_a_board_in_another_power_mode_is_not_compared() -> None:
+    """Fewer cores and lower clocks are no change of the version; of the others, all is judged as usual."""
+    slow = {"energy_joules": 900.0, "clock_ratio": 0.3, "power_mode": "15W"}
+    fast = {"power_mode": "MAXN_SUPER"}
+    changed = [device(number, board(**slow), board(**fast)) for number in range(DEVICES)]
+    found = {item.check: item for item in judge(changed, [], Limits()).findings}
+    for check in (Check.ENERGY, Check.CLOCK, Check.TEMPERATURE):
+        assert (found[check].verdict, found[check].cause) == (Verdict.SKIPPED, Cause.POWER_MODE)
+    assert words.reason(found[Check.CLOCK]) == "the power mode of the boards is another than before"
+    same = [device(DEVICES + number, board(**fast), board(**fast)) for number in range(DEVICES)]
+    until = board(energy_joules=1000.0, requests=2000, seconds=1200.0)
+    controls = [control(number, board(), until) for number in range(DEVICES)]
+    found = {item.check: item for item in judge([*changed, *same], controls, Limits()).findings}
+    assert (found[Check.CLOCK].verdict, found[Check.CLOCK].devices) == (Verdict.PASS, DEVICES)
+
+
 def test_limits_turn_them_off() -> None:
     off = {"energy_ratio_max": None, "clock_ratio_max": None, "temperature_rise_max": None}
     found = findings(board(energy_joules=5000.0, clock_ratio=0.1, temperature_celsius=99.0), **off)

@@ -443,7 +443,10 @@ def main() -> None:
         print("\n".join(text_table(simulation.rows(options.runs, options.seed))))
         return
     if options.power:
+        import probe_set_simulation
+
         print("\n".join(text_table(power_rows(options.devices, options.requests, options.analyses, options.runs))))
+        print("\n".join(["", *text_table(probe_set_simulation.power_rows(options.runs, options.seed))]))
         return
     cases = SEARCHED if options.search else ((options.devices, options.requests),)
     gates = ["rollout_gate"] if options.search else list(GATES)

@@ -5,7 +5,8 @@
 """How often the gate is wrong by a probe set of each metric, and the smallest probe set that meets the aims.
 
 For every metric two versions answer the same questions: two that are equally good and differ by chance, and a version
-that is worse by twice the default limit. The gate's own code judges a wave of ten devices that answer alike.
+that is worse by twice the default limit, times ``harm``. The gate's own code judges a wave of ten devices that answer
+alike.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import numpy as np
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import pack_flags, pack_numbers
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Check, Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import Limits
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import Observation, ProbeResult
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.observations import DeviceObservation
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.power import detectable
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.prospect import Counted, Prospect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.verdict import judge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 
@@ -31,6 +34,7 @@ Array = np.ndarray[Any, Any]
 
 SIZES = (50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200, 4800)
 DEVICES = 10
+POWER_SAMPLES = 800
 ACCURACY = 0.95
 # Questions that two equally good versions answer differently, each way.
 DISCORDANT = 0.01
@@ -51,10 +55,10 @@ def _flags(metric: Metric, flags: Array) -> ProbeResult:
     return ProbeResult(metric, len(flags), float(flags.mean()), packed, latency_seconds=0.01)
 
 
-def right_or_wrong(chance: np.random.Generator, size: int, harm: bool, metric: Metric) -> Results:
+def right_or_wrong(chance: np.random.Generator, size: int, harm: float, metric: Metric) -> Results:
     """Both versions' right answers."""
     old = chance.random(size) < ACCURACY
-    lost = (DISCORDANT + (DROP if harm else 0.0)) / ACCURACY
+    lost = (DISCORDANT + DROP * harm) / ACCURACY
     new = np.where(old, chance.random(size) >= lost, chance.random(size) < DISCORDANT / (1 - ACCURACY))
     return _flags(metric, old), _flags(metric, new)
 
@@ -67,28 +71,28 @@ def _numbers(metric: Metric, errors: Array, variance: float | None = None) -> Pr
     )
 
 
-def sizes_of_errors(chance: np.random.Generator, size: int, harm: bool, metric: Metric) -> Results:
+def sizes_of_errors(chance: np.random.Generator, size: int, harm: float, metric: Metric) -> Results:
     """Both versions' errors: with a heavy tail, and alike from version to version."""
     hard = np.exp(chance.normal(0, 0.5, size))
     error = np.abs(chance.normal(0, 1, size)) * hard
     common = np.exp(chance.normal(0, JITTER, (2, size)))
-    old, new = error * common[0], error * common[1] * (RATIO if harm else 1.0)
+    old, new = error * common[0], error * common[1] * RATIO**harm
     if metric is not Metric.R2:
         return _numbers(metric, old), _numbers(metric, new)
     # The labels vary so much that R2 is what is wanted, and twice the limit less where there is harm.
     square = math.exp(0.5) * math.exp(2 * JITTER**2)
     variance = square / (1 - R2)
     if harm:
-        new = error * common[1] * math.sqrt(1 + DROP / (1 - R2))
+        new = error * common[1] * math.sqrt(1 + DROP * harm / (1 - R2))
     return _numbers(metric, old, variance), _numbers(metric, new, variance)
 
 
-def placements(chance: np.random.Generator, size: int, harm: bool, _metric: Metric) -> Results:
+def placements(chance: np.random.Generator, size: int, harm: float, _metric: Metric) -> Results:
     """Both versions' scores, half of them of positives, as placements."""
     positives = np.arange(size) < size // 2
     common = chance.normal(0, 1, size)
     results = []
-    for auc in (AUC, AUC - (DROP if harm else 0.0)):
+    for auc in (AUC, AUC - DROP * harm):
         own = math.sqrt(CORRELATION) * common + math.sqrt(1 - CORRELATION) * chance.normal(0, 1, size)
         scores = own + positives * math.sqrt(2) * NormalDist().inv_cdf(auc)
         above = scores[positives][:, None] > scores[~positives][None, :]
@@ -107,7 +111,7 @@ def placements(chance: np.random.Generator, size: int, harm: bool, _metric: Metr
     return results[0], results[1]
 
 
-SIMULATIONS: dict[Metric, Callable[[np.random.Generator, int, bool, Metric], Results]] = {
+SIMULATIONS: dict[Metric, Callable[[np.random.Generator, int, float, Metric], Results]] = {
     Metric.ACCURACY: right_or_wrong,
     Metric.WITHIN: right_or_wrong,
     Metric.AGREEMENT: right_or_wrong,
@@ -119,11 +123,11 @@ SIMULATIONS: dict[Metric, Callable[[np.random.Generator, int, bool, Metric], Res
 }
 
 
-def verdicts(metric: Metric, size: int, harm: bool, *, runs: int, seed: int) -> Counter[Verdict]:
+def verdicts(metric: Metric, size: int, harm: float, *, runs: int, seed: int) -> Counter[Verdict]:
     """How often the gate comes to each verdict on a wave, by nothing but a probe set."""
     found: Counter[Verdict] = Counter()
     for run in range(runs):
-        chance = np.random.default_rng([seed, list(Metric).index(metric), size, int(harm), run])
+        chance = np.random.default_rng([seed, list(Metric).index(metric), size, round(harm), run])
         old, new = SIMULATIONS[metric](chance, size, harm, metric)
         past, now = Observation(probe=old), Observation(probe=new)
         wave = [DeviceObservation(f"d{n}", "small", Outcome.UPDATED, now=now, past=past) for n in range(DEVICES)]
@@ -131,13 +135,34 @@ def verdicts(metric: Metric, size: int, harm: bool, *, runs: int, seed: int) -> 
     return found
 
 
+def power_rows(runs: int, seed: int) -> list[dict[str, str]]:
+    """How often the gate catches the smallest loss that a plan says it catches with 95%, and one of half that."""
+    known = Counted("small", 1.0, Observation())
+    table = []
+    for metric in SIMULATIONS:
+        prospect = Prospect((known,) * DEVICES, (), 1.0, 1, LIMITS, (metric, POWER_SAMPLES))
+        (found,) = [
+            item
+            for item in detectable(prospect)
+            if item.smallest and item.check in (Check.ACCURACY_DROP, Check.PROBE_ERROR)
+        ]
+        smallest = found.smallest or math.nan
+        harm = math.log(smallest) / math.log(RATIO) if metric.is_error else smallest / DROP
+        row = {"metric": metric.value, "samples": str(POWER_SAMPLES), "runs": str(runs), "smallest": f"{smallest:.4g}"}
+        for name, part in (("caught", 1.0), ("of half of it", 0.5)):
+            counts = verdicts(metric, POWER_SAMPLES, part * harm, runs=runs, seed=seed)
+            row[name] = f"{counts[Verdict.FAIL] / runs:.1%}"
+        table.append(row)
+    return table
+
+
 def rows(runs: int, seed: int) -> list[dict[str, str]]:
     """One row for each metric and size, up to the smallest size that meets the aims."""
     table = []
     for metric in SIMULATIONS:
         for size in SIZES:
-            good = verdicts(metric, size, False, runs=runs, seed=seed)
-            bad = verdicts(metric, size, True, runs=runs, seed=seed)
+            good = verdicts(metric, size, 0.0, runs=runs, seed=seed)
+            bad = verdicts(metric, size, 1.0, runs=runs, seed=seed)
             aborts, missed, passed = (
                 counts[verdict] / runs
                 for counts, verdict in ((good, Verdict.FAIL), (bad, Verdict.PASS), (good, Verdict.PASS))

@@ -89,7 +89,7 @@ both-ways: ## ask a device by modules all that the integration tests ask it by r
 	pytest $(WORKERS) -m both_ways tests/integration
 
 .PHONY: end-to-end
-end-to-end: ## walk the whole ways of people: AWX's workflow, cron, a commit to a forge, the life of a fleet, a shadow
+end-to-end: ## walk the whole ways of people: AWX's workflow, cron, a commit to a forge, late labels, the life of a fleet, a shadow
 	pytest $(WORKERS) -m end_to_end tests/integration
 
 .PHONY: runners

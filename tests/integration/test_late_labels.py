@@ -17,6 +17,8 @@ from device import Device
 from releases import read_release
 from rollouts import at_once
 
+pytestmark = pytest.mark.end_to_end
+
 NAMES = ("edge-s1", "edge-s2")
 ROWS, REQUESTS = 32, 4
 

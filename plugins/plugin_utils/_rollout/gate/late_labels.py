@@ -12,11 +12,13 @@ more labels than at the last one, so that a schedule that looks often does not u
 probability of a false alarm at any time (Howard, Ramdas, McAuliffe and Sekhon, Time-uniform, nonparametric,
 nonasymptotic confidence sequences, Annals of Statistics 49(2), 2021, section 3).
 
-All devices have the new version by now. What it is compared with is their own past.
+All devices have the new version by now, so that it is compared with their own past alone, and what the day does to all
+predictions looks like the version. That is why a loss fails only if it is certainly beyond the limit, not just above 0.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Iterable
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import ON_NEW_VERSION
@@ -54,7 +56,8 @@ def judge_labels(devices: Iterable[DeviceObservation], limits: Limits, analysis:
         alpha=FALSE_ALARMS / parts * share, suspicion=SUSPICIONS / parts * share, beta=MISSES * share, narrowing=1.0
     )
     findings: list[Finding] = [
-        result.finding(errors) if isinstance(result, Comparison) else result for result in results
+        dataclasses.replace(result, floor=result.limit).finding(errors) if isinstance(result, Comparison) else result
+        for result in results
     ]
     verdicts = {finding.verdict for finding in findings}
     order = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)

@@ -93,7 +93,7 @@ def smallest(prospect: Prospect, check: Check) -> float:
     ],
 )
 def test_more_devices_see_smaller_regressions(check: Check) -> None:
-    few, more, many = (smallest(wave(devices), check) for devices in (2, 8, 40))
+    few, more, many = (smallest(wave(devices), check) for devices in (2, 8, 30))
     assert few > more > many
 
 

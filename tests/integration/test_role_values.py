@@ -22,6 +22,11 @@ RENDERED = {
         "log": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/50-edgeml.conf') }}",
         "units": "{{ __container_runtime_units }}",
     },
+    "mcu_gateway": {
+        "directories": "{{ __mcu_gateway_store_part.directories }}",
+        "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/mcu.json') }}",
+        "unit": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-mcu.service') }}",
+    },
     "model_repository": {
         "config": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-model-repository.conf') }}",
         "allow_unprotected": "{{ __model_repository_values.allow_unprotected }}",
@@ -69,6 +74,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "container_runtime_prune": "yes",
         "container_runtime_log_max_bytes": "4096",
     },
+    "mcu_gateway": {"mcu_gateway_directory": "/srv/mcu"},
     "model_repository": {
         "model_repository_allow_unprotected": "false",
         "model_repository_bytes_per_second": "0",
@@ -225,6 +231,13 @@ def test_what_watches_gets_its_configuration(rendered: dict[str, Any], tmp_path:
     # What the program itself says.
     (tmp_path / "prometheus.yml").write_text(found["prometheus"])
     subprocess.run(["promtool", "check", "config", "--syntax-only", tmp_path / "prometheus.yml"], check=True)
+
+
+def test_a_gateway_without_microcontrollers_has_a_directory_for_their_stores(rendered: dict[str, Any]) -> None:
+    gateway = rendered["mcu_gateway"]
+    assert gateway["directories"] == [{"path": "/srv/mcu", "group": "edgeml", "mode": "0750"}]
+    assert json.loads(gateway["config"]) == {"microcontrollers": []}
+    assert "ReadWritePaths=/srv/mcu /run/lock\n" in gateway["unit"]
 
 
 def test_lists_and_numbers_as_text_are_lists_and_numbers(rendered: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@
 
 """Intel's processors and graphics, by OpenVINO: the package onnxruntime-openvino in the place of onnxruntime.
 
-It keeps no engine: what it saves of a model for the CPU, it cannot load again (findings/openvino-engine.sh).
+It keeps no engine: what it saves of a model for the CPU, it cannot load again
+(findings/openvino-engine-does-not-load.sh).
 """
 
 from __future__ import annotations

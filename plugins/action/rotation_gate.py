@@ -47,7 +47,7 @@ class ActionModule(ControllerAction):
         "given_up": {"type": "list", "elements": "str", "default": []},
         "replace": {"type": "str", "default": ""},
         "new_authority": {"type": "path"},
-        "until": {"type": "str", "choices": [wave.value for wave in Wave], "default": Wave.RETIRE.value},
+        "last_wave": {"type": "str", "choices": [wave.value for wave in Wave], "default": Wave.RETIRE.value},
     }
 
     def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -107,8 +107,8 @@ class ActionModule(ControllerAction):
 
     def _begin(self, wave: Wave, succession: Succession, hosts: list[Host], args: Mapping[str, Any]) -> dict[str, Any]:
         """Let a wave begin where all that answer are after the one before."""
-        if list(Wave).index(wave) > list(Wave).index(Wave(args["until"])):
-            return {**_NOTHING, "held_by": [f"until is {args['until']}"]}
+        if list(Wave).index(wave) > list(Wave).index(Wave(args["last_wave"])):
+            return {**_NOTHING, "held_by": [f"the last wave is {args['last_wave']}"]}
         if wave is Wave.RETIRE and not succession.switched and not self._task.check_mode:
             return dict(_NOTHING)
         authorities = Authorities(succession.old, succession.new, succession.authority.crl())

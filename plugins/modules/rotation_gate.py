@@ -56,7 +56,7 @@ options:
       A file in PEM with the certificate and the key of the authority that replaces it. Without it, one is made. One
       that could not follow the old one is refused before anything is changed.
     type: path
-  until:
+  last_wave:
     description: The last wave that may begin.
     type: str
     choices: [authority, leaves, retire]

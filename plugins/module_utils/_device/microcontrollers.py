@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", default=MICROCONTROLLERS, help="where they are described (%(default)s)")
     commands = parser.add_subparsers(title="commands", required=True)
     for name, run in (("status", status), ("watch", watch)):
-        command = commands.add_parser(name, help=(run.__doc__ or "").split(".")[0])
+        command = commands.add_parser(name, help=(run.__doc__ or "").partition(".")[0])
         command.add_argument("--json", action="store_true", help="print JSON")
         command.set_defaults(run=run)
     return parser

@@ -114,7 +114,7 @@ def _unseen(plan: CheckPlan, prospect: Prospect, causes: Mapping[str, Cause]) ->
     if len(common) == 1 and len(causes) == len(prospect.device_classes):
         named: list[tuple[str | None, Cause]] = [(None, common.pop())]
     else:
-        named = [(name, cause) for name, cause in sorted(causes.items())]
+        named = [*sorted(causes.items())]
     for name, cause in named:
         needed = _soak_of_requests(plan.check, prospect, name) if cause is Cause.TOO_FEW_REQUESTS else None
         yield Detectable(plan.check, plan.check.unit, name, cause=cause, needed=needed)

@@ -61,6 +61,7 @@ EVERY: dict[str, Any] = {
     "inference_service_runner": "native",
     "inference_service_image": "",
     "inference_service_quadlet": False,
+    "inference_service_tls_keep": False,
     "inference_service_listen_address": "127.0.0.2",
     "inference_service_listen_port": 8090,
     "inference_service_allow_unprotected": True,

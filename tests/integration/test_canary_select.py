@@ -97,6 +97,7 @@ def test_all_slices_together_have_the_unsliced_waves(ansible: Ansible, number: i
     }
 
 
+@pytest.mark.end_to_end
 def test_seven_slices_of_three_hosts(ansible: Ansible) -> None:
     inventory = {
         "edge": {

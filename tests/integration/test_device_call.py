@@ -105,6 +105,7 @@ def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {one!r} and {other!r}"
 
 
+@pytest.mark.both_ways
 def test_both_ways_return_the_same(machines: dict[str, Device], tmp_path: Path) -> None:
     """Check, run and again, with diff; refusals, failures, wrong arguments; and what was asked, in ``invocation``."""
     life = [

@@ -53,6 +53,7 @@ def part_of_role(name: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.end_to_end
 def test_an_imported_playbook_with_settings_that_change_what_a_play_means(site: Site) -> None:
     """One fork, output as JSON beside the progress, and facts of an earlier run in the cache."""
     site.write("ansible.cfg", SETTINGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from controller import DIGITS, Ansible
 from device import Device
 
@@ -22,6 +23,7 @@ SENSORS = {
 }
 
 
+@pytest.mark.end_to_end
 def test_a_class_is_measured_and_kept(tmp_path: Path, fleet: dict[str, Device]) -> None:
     device = fleet["edge-s1"]
     for name, text in SENSORS.items():

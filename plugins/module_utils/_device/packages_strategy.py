@@ -72,6 +72,9 @@ class PackagesStrategy(WholeServerStrategy):
             raise IncompatibleError(
                 f"the snapshot is of Debian's {snapshot.suite}; the device has {suite or 'another'}"
             )
+        if has_unit():
+            # After a power cut the device mends at its boot what dpkg left, and a controller may be there before.
+            self._wait_for_unit()
         if self._manager.was_interrupted():
             raise StoreError("dpkg was interrupted on this device: dpkg --configure -a")
         wanted = changes(snapshot, self._manager.installed(snapshot.architecture))
@@ -145,13 +148,17 @@ class PackagesStrategy(WholeServerStrategy):
         """Start the unit, wait for its end, and return what it noted. It goes on when this process ends."""
         remove_file(self._path(_OUTCOME))
         systemctl("start", "--no-block", "--", UNIT)
+        self._wait_for_unit()
+        outcome: dict[str, Any] = read_document(self._path(_OUTCOME), missing={})
+        return outcome or {"error": f"{UNIT} ended without an outcome: journalctl -u {UNIT}"}
+
+    def _wait_for_unit(self) -> None:
+        """Wait until the unit is not at work, and not about to be."""
         deadline = time.monotonic() + _INSTALL_SECONDS
         while unit_property(UNIT, "Job") not in ("", "0") or unit_property(UNIT, "ActiveState") == "activating":
             if time.monotonic() > deadline:
                 raise ServerError(f"{UNIT}: it has not ended after {_INSTALL_SECONDS:.0f} s")
             time.sleep(_INTERVAL_SECONDS)
-        outcome: dict[str, Any] = read_document(self._path(_OUTCOME), missing={})
-        return outcome or {"error": f"{UNIT} ended without an outcome: journalctl -u {UNIT}"}
 
     def _wait_for_server(self) -> None:
         """Packages may have had the server restarted."""

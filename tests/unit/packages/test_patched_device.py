@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from debian_packages import make_package
+from edgeml_device._device import packages_strategy
 from patched_device import NAME, PatchedDevice
 
 
@@ -85,6 +86,29 @@ def test_what_cannot_be_is_refused_and_nothing_is_touched(
     assert (result["failed"], result["refused"], result["live"]) == (True, True, "1")
     assert expected in result["msg"]
     assert device.versions() == before
+
+
+def test_what_the_boot_after_a_power_cut_mends_is_waited_for(
+    device: PatchedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = device.root.directory / "var/lib/dpkg/updates/0001"
+    left.touch()
+    new = make_package(tmp_path, "alpha", "1.1"), make_package(tmp_path, "beta", "2")
+    manifest = device.publish("2", *new)
+    assert "dpkg was interrupted on this device" in device.swap("2", manifest)["msg"]
+
+    def unit_property(_unit: str, name: str) -> str:
+        if name == "Job" or not left.exists():
+            return ""
+        left.unlink()
+        return "activating"
+
+    # Only what is asked before the swap: nothing else of it needs systemd.
+    asked = iter([True])
+    monkeypatch.setattr(packages_strategy, "has_unit", lambda: next(asked, False))
+    monkeypatch.setattr(packages_strategy, "unit_property", unit_property)
+    result = device.swap("2", manifest)
+    assert (result["changed"], result["live"]) == (True, "2"), result
 
 
 def test_what_no_snapshot_could_bring_back_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

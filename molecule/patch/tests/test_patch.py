@@ -217,18 +217,19 @@ def test_a_power_cut_in_the_middle_of_dpkg_is_recovered_at_the_next_boot(
     waits = f"test -e {marker} || {{ touch {marker}; sync; sleep 600; }}"
     desk.good[BASE] = desk.package(BASE, version, scripts={script: waits})
     desk.freeze(version)
-    process = controller.start("edgeml.fleet.patch", patch_version=version)
 
     def in_dpkg() -> list[str]:
         return [name for name in DEVICES if FLEET.on(name, f"test -e {marker} && echo yes || true").strip()]
 
-    wait_for(lambda: bool(in_dpkg()) and in_dpkg() == canaries(controller, version), f"dpkg runs the {script}")
-    cut = in_dpkg()
-    for device in cut:
-        docker("kill", FLEET.container(device))
-    for device in cut:
-        docker("start", FLEET.container(device))
-    assert controller.finish(process).returncode == 0
+    with traffic():
+        process = controller.start("edgeml.fleet.patch", patch_version=version)
+        wait_for(lambda: bool(in_dpkg()) and in_dpkg() == canaries(controller, version), f"dpkg runs the {script}")
+        cut = in_dpkg()
+        for device in cut:
+            docker("kill", FLEET.container(device))
+        for device in cut:
+            docker("start", FLEET.container(device))
+        assert controller.finish(process).returncode == 0
     for device in cut:
         assert FLEET.on(device, "dpkg --audit") == ""
         assert "interrupted" in FLEET.on(device, f"edgeml history {MODEL}")

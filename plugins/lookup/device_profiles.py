@@ -53,11 +53,8 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.profiles import (
-    DIRECTORY,
-    declared_devices,
-    read_profile,
-)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._profiles import DIRECTORY
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.profiles import declared_devices, read_profile
 
 
 class LookupModule(LookupBase):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,14 @@ def test_a_class_is_measured_and_kept(tmp_path: Path, fleet: dict[str, Device]) 
     lookup = f"edgeml.fleet.device_profiles', '{models}', public_key='{keys.public_path(key)}', declared=true"
     (shown,) = ansible.tasks({"ansible.builtin.debug": {"msg": "{{ query('" + lookup + ") }}"}})
     assert [entry["name"] for entry in shown["msg"]] == ["small"]
+
+    # A rollout of the same variant reads it, and refuses before it touches a device.
+    shutil.copytree(DIGITS, models, dirs_exist_ok=True)
+    release = {"model_name": "digits", "model_version": "1.0.0", "model_repository": models}
+    keyed = {**release, "model_repository_unsigned": True, "rollout_profiles_key": keys.public_path(key)}
+    before = device.events()
+    refused = ansible.run("edgeml.fleet.rollout", **keyed, rollout_limits={"latency_seconds_max": 1e-6})
+    assert refused.code != 0
+    assert "device class small (1 device): requests took " in str(refused)
+    assert "rollout_limits allow 1e-06 s (latency_seconds_max); measured with digits 1.0.0" in str(refused)
+    assert device.events() == before

@@ -76,7 +76,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plugin_utils._rollout.report",
         "module_utils._trust",
         "plugin_utils._trust",
+        "plugin_utils._profiles",
     ),
+    # What a class was measured to cost is made when publishing, and read by a rollout.
+    "plugin_utils._profiles": ("module_utils._common", "plugin_utils._trust"),
     # What microcontrollers get is signed and judged elsewhere, and published as any release is.
     "plugin_utils._mcu": ("module_utils._common", "module_utils._release", "plugin_utils._publish"),
     # An image is published as any release is.

@@ -4,10 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""Profiles of device classes: what a model was measured to cost, one signed file for each class and model.
-
-They are in ``profiles/<class>/<model>.json`` of a model repository, as DSSE envelopes of an in-toto statement.
-"""
+"""Profiles of device classes are made of what devices measured, one signed file for each class and model."""
 
 from __future__ import annotations
 
@@ -18,22 +15,20 @@ import os
 import re
 import statistics
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
-from urllib.parse import quote
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.numerics import t_quantile
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.in_toto import (
-    signed_envelope,
-    statement,
-    verified_payload,
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._profiles import (
+    PREDICATE_TYPE,
+    profile_name,
+    verified_profile,
 )
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.numerics import t_quantile
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.in_toto import signed_envelope, statement
 
 if TYPE_CHECKING:
     from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.keys import PrivateKey
 
-DIRECTORY = "profiles"
-PREDICATE_TYPE = "https://github.com/edgeml/fleet/profile/v1"
 # Of the interval: two sides.
 _ALPHA = 0.05
 
@@ -111,7 +106,7 @@ def _times(measured: Sequence[Mapping[str, Any]], part: str, names: Sequence[str
 
 def profile_path(repository: str, device_class: str, model: str) -> str:
     """Where a profile is kept."""
-    return os.path.join(repository, DIRECTORY, quote(device_class, safe=""), f"{quote(model, safe='')}.json")
+    return os.path.join(repository, profile_name(device_class, model))
 
 
 def write_profile(repository: str, profile: Mapping[str, Any], key: PrivateKey) -> str:
@@ -128,14 +123,11 @@ def write_profile(repository: str, profile: Mapping[str, Any], key: PrivateKey) 
 def read_profile(path: str, public_key: str) -> dict[str, Any]:
     """Read a profile that the key in the file ``public_key`` signed. Raises ArgumentError for any other."""
     try:
-        with open(public_key, "rb") as file, open(path, encoding="utf-8") as text:
-            document = json.loads(verified_payload(json.load(text), file.read()))
-        if document["predicateType"] != PREDICATE_TYPE:
-            raise ValueError(f"expected a statement {PREDICATE_TYPE}")
-        profile: dict[str, Any] = document["predicate"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArgumentError(f"{path}: expected a profile signed by the key in {public_key}; {error}") from error
-    return profile
+        with open(path, encoding="utf-8") as file:
+            content = file.read()
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"{path}: expected a profile; {error}") from error
+    return verified_profile(content, public_key, path)
 
 
 def declared_devices(profiles: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ class Measured:
     """What the devices of a wave returned, by their names.
 
     ``before`` and ``after`` are the reads of the controls around the soak, ``earlier`` the outcomes of the waves
-    before this one.
+    before this one. ``profiled`` is what requests take by the profiles of device classes, in seconds.
     """
 
     device_classes: Mapping[str, str]
@@ -41,6 +41,7 @@ class Measured:
     before: Mapping[str, Result] = field(default_factory=dict)
     after: Mapping[str, Result] = field(default_factory=dict)
     earlier: Mapping[str, Outcome] = field(default_factory=dict)
+    profiled: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,5 +145,6 @@ def judge(measured: Measured, limits: Limits, *, analysis: int, analyses_max: in
         earlier=[
             DeviceObservation(name, classes.get(name, "all"), outcome) for name, outcome in measured.earlier.items()
         ],
+        profiled=measured.profiled,
     )
     return _judged(verdict, findings, wave)

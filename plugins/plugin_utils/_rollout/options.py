@@ -358,6 +358,7 @@ class RolloutOptions(LedgerOptions):
     plan_page: str = field(default="", metadata=_is(TEXT))
     reason: str = field(default="", metadata=_is(TEXT))
     shadow_devices: int = field(default=0, metadata=_is(whole(0)))
+    profiles_key: str = field(default="", metadata=_is(TEXT))
 
     def __post_init__(self) -> None:
         """Raise ArgumentError for what can only be checked as a whole."""

@@ -33,7 +33,8 @@ class Run:
     verified release, ``withdrawn`` what devices are told of withdrawn ones. ``pause`` is what keeps the run from going
     on. After a verdict that is no pass, ``problems`` are what the gate found, ``revert`` the hosts that go back, and
     ``unwritten`` is the wave if the ledger could not take it. ``pulled`` are the devices that pull for themselves,
-    ``shadow`` those of wave 0, as long as it has not passed.
+    ``shadow`` those of wave 0, as long as it has not passed; ``profiled`` is what requests take, by the profiles of the
+    gate's device classes, in seconds.
     """
 
     kind: ClassVar[str] = "rollout"
@@ -51,6 +52,7 @@ class Run:
     unwritten: Wave | None = None
     pulled: tuple[str, ...] = ()
     shadow: tuple[str, ...] = ()
+    profiled: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Run:
@@ -70,6 +72,7 @@ class Run:
             unwritten=None if unwritten is None else Wave.from_dict(unwritten),
             pulled=tuple(document.get("pulled") or ()),
             shadow=tuple(document.get("shadow") or ()),
+            profiled=dict(document.get("profiled") or {}),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,6 +92,7 @@ class Run:
             "unwritten": self.unwritten.to_dict() if self.unwritten else None,
             "pulled": list(self.pulled),
             "shadow": list(self.shadow),
+            "profiled": dict(self.profiled),
         }
 
     @property

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 STATE = "~/.local/state/edgeml/repositories"
 _CACHE_SECONDS = 30 * 86_400
 _INDEX_SECONDS = 60
+_HINT_BYTES_MAX = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,14 @@ class OpenRepository(Repository):
 
     def bring(self, files: Iterable[File]) -> None:
         """Have these blobs below ``root``, if the repository has them elsewhere. Raises TrustError."""
+
+    def hints(self, directory: str, name: str) -> dict[str, bytes]:
+        """The small files of a directory that no metadata signs, by their paths: of a web server only ``name``."""
+        path, found = os.path.join(self.root, directory), {}
+        for entry in sorted(os.listdir(path)) if os.path.isdir(path) else ():
+            with open(os.path.join(path, entry), "rb") as file:
+                found[os.path.join(path, entry)] = file.read(_HINT_BYTES_MAX)
+        return found
 
     def bring_delta(self, file: File, delta: Delta) -> None:
         """Have a delta below ``root``. Raises EdgemlError where there is none of its size."""
@@ -189,6 +198,18 @@ class SignedRepository(OpenRepository):
         if lacking:
             self._download(lacking, directory)
         _forget_old(directory)
+
+    def hints(self, directory: str, name: str) -> dict[str, bytes]:
+        """The small files of a directory that no metadata signs, by their paths; none that the web server lacks."""
+        if self._cache is None:
+            return super().hints(directory, name)
+        path = f"{directory}/{name}"
+        # The client takes one quoting off, the server the other: a percent sign is a letter of the file's name.
+        quoted = urllib.parse.quote(urllib.parse.quote(path))
+        try:
+            return {f"{self._client.location}: {path}": self._client.hint(quoted, _HINT_BYTES_MAX)}
+        except TrustError:
+            return {}
 
     def deltas(self, file: File) -> list[Delta]:
         """The deltas of a file, the smallest first; none where their index cannot be read, for it is a hint."""

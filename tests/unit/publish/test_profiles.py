@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from profiles import NOW, measured
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.profiles import (
@@ -23,36 +24,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.profiles imp
     write_profile,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
-
-NOW = "2026-11-29T09:00:00Z"
-
-
-def measured(**changes: Any) -> dict[str, Any]:
-    """What a device says."""
-    device = {
-        "architecture": "aarch64",
-        "memory_bytes": 2 << 30,
-        "runtimes": {"onnxruntime": "1.20.1"},
-        "board": "Raspberry Pi 4 Model B Rev 1.4",
-        "emulated": False,
-        **changes.pop("device", {}),
-    }
-    found = {
-        "device": device,
-        "model": "digits",
-        "version": "1.0.0",
-        "variant": "onnx-fp32",
-        "load_seconds": 0.2,
-        "resident_bytes": 60e6,
-        "idle_watts": 2.0,
-        "watts": 5.0,
-        "celsius_before": 40.0,
-        "celsius_max": 60.0,
-        "burst": {"p50_seconds": 0.001, "p95_seconds": 0.002},
-        "sustained": {"p50_seconds": 0.003, "p95_seconds": 0.004, "requests_per_second": 250.0},
-        "joules": [0.010, 0.012, 0.014],
-    }
-    return {**found, **changes}
 
 
 def test_a_class_is_what_each_of_its_devices_can_do() -> None:

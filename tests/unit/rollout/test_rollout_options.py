@@ -94,6 +94,7 @@ AS_TEXT: dict[str, tuple[Any, str]] = {
     "rollout_shadow_devices": (2, "2"),
     "rollout_accept_no_way_back": (True, "yes"),
     "rollout_evidence_key": ("~/keys/controller.pem", "~/keys/controller.pem"),
+    "rollout_profiles_key": ("~/keys/controller.pub", "~/keys/controller.pub"),
     "rollout_ledger": ("/srv/ledger", "/srv/ledger"),
     "rollout_device_timeout": (60, "60"),
     "rollout_device_silence_seconds": (90.0, "90"),

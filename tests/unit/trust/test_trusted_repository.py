@@ -323,3 +323,18 @@ def test_the_environment_names_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "models.example")
     assert _proxy("http://other.example/models") == "http://proxy.example:3128"
     assert _proxy("http://models.example/models") is None
+
+
+def test_small_files_that_nobody_signs_come_from_a_directory_or_by_their_names(signed: Signed, trust: Trust) -> None:
+    directory = signed.path / "profiles/pi-4%202gb"
+    directory.mkdir(parents=True)
+    (directory / "digits.json").write_bytes(b"one")
+    (directory / "other.json").write_bytes(b"two")
+    here = open_repository(str(signed.path), trust)
+    assert [*here.hints("profiles/pi-4%202gb", "digits.json").values()] == [b"one", b"two"]
+    assert here.hints("profiles/none", "digits.json") == {}
+    with served(signed.path) as address:
+        there = open_repository(address, trust)
+        found = there.hints("profiles/pi-4%202gb", "digits.json")
+        assert found == {f"{address}: profiles/pi-4%202gb/digits.json": b"one"}
+        assert there.hints("profiles/none", "digits.json") == {}

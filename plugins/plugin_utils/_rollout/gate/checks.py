@@ -182,12 +182,14 @@ class Bounds:
 class ComparedWith:
     """What a change is compared with: the devices' own past, and a number of controls.
 
-    ``events``: on how many of the controls the same happened, where that was counted.
+    ``events``: on how many of the controls the same happened, where that was counted. ``profile``: with neither, but
+    with what the profile of the device class says.
     """
 
     past: bool = False
     controls: int = 0
     events: int | None = None
+    profile: bool = False
 
 
 @dataclass(frozen=True)

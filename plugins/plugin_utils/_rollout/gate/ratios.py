@@ -98,15 +98,27 @@ class Ratios:
         ]
         return [*results, *self._skipped(check, groups, otherwise)]
 
+    @property
+    def uncompared(self) -> list[str]:
+        """The device classes of which nothing can be compared: they have neither a past nor controls with enough."""
+        return [name for name in self.groups.device_classes if self._group(name) is None]
+
     def against_limit(self, check: Check, limit: float, *, otherwise: Cause) -> list[Result]:
         """Compare each device class with an absolute limit."""
+        limits = dict.fromkeys(self.groups.device_classes, limit)
+        results = self.against_limits(check, limits)
+        known = {result.device_class for result in results if result.device_class is not None}
+        return [*results, *self._skipped(check, known, otherwise)]
+
+    def against_limits(
+        self, check: Check, limits: Mapping[str, float], compared_with: ComparedWith | None = None
+    ) -> list[Result]:
+        """Compare each of these device classes with its own absolute limit, where the quantity is known."""
         results: list[Result] = []
-        known: set[str] = set()
-        for name, items in self.groups.wave.items():
-            values = [value for item in items if (value := self.measure(item.now)) is not None]
+        for name, limit in limits.items():
+            values = [value for item in self.groups.wave[name] if (value := self.measure(item.now)) is not None]
             if not values:
                 continue
-            known.add(name)
             part = trimmed(values)
             squares = USUAL_DEGREES_OF_FREEDOM * USUAL_DIFFERENCE**2 + part.squares
             degrees_of_freedom = USUAL_DEGREES_OF_FREEDOM + part.degrees_of_freedom
@@ -121,10 +133,11 @@ class Ratios:
                     samples=len(values),
                     device_class=name,
                     devices=len(values),
+                    compared_with=compared_with,
                     logarithmic=True,
                 )
             )
-        return [*results, *self._skipped(check, known, otherwise)]
+        return results
 
     def _skipped(self, check: Check, known: Collection[str], otherwise: Cause) -> list[Finding]:
         causes = {name: self._cause(items, otherwise) for name, items in self.groups.wave.items() if name not in known}

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Callable, Iterable, NamedTuple, Sequence
+from typing import Callable, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import ON_NEW_VERSION, Outcome
 
@@ -69,6 +69,10 @@ DEFAULT_LIMITS = Limits()
 # The analysis at which a silent device counts as failed, if there is none before: short soaks have many.
 SILENCE_ANALYSES = 5
 
+# How many times as long as in the profile of their device class requests may take, where there is nothing else to
+# compare them with: what clients ask, and how many at once, is not what was measured there.
+PROFILE_RATIO = 2.0
+
 # Requests of the controls from which on none at all on the wave's devices is suspicious.
 TRAFFIC_REQUESTS_MIN = 100
 
@@ -88,11 +92,14 @@ def judge(
     analysis: int = 1,
     analyses_max: int = 1,
     earlier: Sequence[DeviceObservation] = (),
+    profiled: Mapping[str, float] | None = None,
 ) -> Judgement:
     """Judge a wave. A failure outweighs what is inconclusive, and that outweighs what passes.
 
     ``analysis`` counts from 1 to ``analyses_max``, which is fixed before the first. ``earlier`` are the devices of the
-    rollout's waves before; their failures count too. The order of the devices does not matter.
+    rollout's waves before; their failures count too. The order of the devices does not matter. ``profiled`` is by
+    device class the 95th percentile of the requests' time that its profile has, in seconds: it judges where neither
+    the past nor controls do.
 
     Each check whose limit is on has at least one finding, except that only FAILED_DEVICES and COVERAGE are judged where
     no device serves the new version.
@@ -106,7 +113,7 @@ def judge(
     )
     findings = [failed_devices([*wave, *earlier], silent, limits), *coverage(wave, serving, earlier, limits=limits)]
     if serving:
-        groups = Groups.of(serving, by_name(controls))
+        groups = Groups.of(serving, by_name(controls), profiled)
         allowed = limits.max_failures.of(len(wave))
         results = [result for compare in _COMPARISONS for result in compare(groups, limits)]
         comparisons = sum(isinstance(result, Comparison) for result in results)
@@ -195,6 +202,10 @@ def _latency(groups: Groups, limits: Limits) -> list[Result]:
     if limits.latency_seconds_max is not None:
         most = limits.latency_seconds_max
         results += p95.against_limit(Check.LATENCY_P95_SECONDS, most, otherwise=Cause.TOO_FEW_REQUESTS)
+    elif limits.latency_ratio_max is not None:
+        alone = set(p95.uncompared).intersection(groups.profiled)
+        floors = {name: PROFILE_RATIO * groups.profiled[name] for name in sorted(alone)}
+        results += p95.against_limits(Check.LATENCY_P95_SECONDS, floors, ComparedWith(profile=True))
     return results
 
 

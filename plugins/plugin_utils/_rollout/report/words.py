@@ -273,6 +273,8 @@ def _numbers(finding: Finding, form: Callable[[float], str]) -> str:
 def _compared(compared_with: ComparedWith | None) -> str:
     if compared_with is None:
         return ""
+    if compared_with.profile:
+        return "; the limit is by the profile of the device class"
     parts = ["the past"] if compared_with.past else []
     parts += [counted(compared_with.controls, "control")] if compared_with.controls else []
     return f", compared with {' and '.join(parts)}" if parts else ""

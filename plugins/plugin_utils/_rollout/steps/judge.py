@@ -27,6 +27,7 @@ def judge(scene: Scene) -> Result:
         before=results_by_item(scene.registered(scene.batch[0], CONTROLS_BEFORE)),
         after=results_by_item(scene.registered(scene.batch[0], CONTROLS_AFTER)),
         earlier=rollout.earlier_outcomes(wave),
+        profiled=run.profiled,
     )
     judged = judging.judge(
         measured,

@@ -29,6 +29,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.swap_setting
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 from . import pulling, shadow
+from .profiles import read_profiles
 from .scene import Result, Scene, StepError, hold_lock, noted, whole_fleet, wrong_devices
 
 _HOSTS_SHOWN = 200
@@ -62,6 +63,10 @@ def plan(scene: Scene) -> Result:
         raise StepError(f"no device to roll out to: {reasons or 'the play has no hosts'}")
     pulled = pulling.pulled_hosts(scene, [host for wave in shown for host in wave.hosts])
     device_classes = {host: found["device_class"] for host, found in described.items()}
+    profiled = read_profiles(
+        options, repository, release, fleet, {host: device_classes[host] for wave in shown for host in wave.hosts}
+    )
+    notes += profiled.notes
     rollout = Rollout(
         model=options.model,
         version=options.version,
@@ -110,6 +115,7 @@ def plan(scene: Scene) -> Result:
         pulled=pulled,
         shadow=() if shadow.has_passed(rollout) else shadows,
         withdrawn=repository.withdrawals(options.model).document(),
+        profiled=profiled.latency,
     )
     lines = [f"shadow: {len(run.shadow)}: {_shortened(', '.join(run.shadow))}"] if run.shadow else []
     lines += [f"{wave.name}: {len(wave.hosts)}: {_shortened(', '.join(wave.hosts))}" for wave in shown]

@@ -560,6 +560,31 @@ def test_absolute_limits() -> None:
     assert finding(Check.LATENCY_P95_SECONDS, wave, Limits(latency_seconds_max=0.0005)).verdict == FAIL
 
 
+def test_a_profile_judges_where_neither_the_past_nor_controls_do() -> None:
+    first = [good(f"s{number}", replaced=None, baseline=None, past=None) for number in range(5)]
+    # 95% of the requests took less than 24 ms.
+    within, beyond = {"small": 0.02}, {"small": 0.001, "other": 0.001}
+    assert judge(first, profiled=within)[0] == PASS
+    verdict, found = judge(first, profiled=beyond)
+    (by_profile,) = [item for item in found if item.check is Check.LATENCY_P95_SECONDS]
+    assert verdict == by_profile.verdict == FAIL
+    assert by_profile.limit == pytest.approx(0.002)
+    assert words.reason(by_profile).endswith("on 5 devices; the limit is by the profile of the device class")
+    assert Finding.from_dict(json.loads(json.dumps(by_profile.to_dict()))) == by_profile
+    # A past, controls, a limit that somebody set, or latency that is not judged: no profile does.
+    checks = {item.check for item in judge([good()], profiled=beyond).findings}
+    assert Check.LATENCY_P95_SECONDS not in checks
+    assert Check.LATENCY_P95_SECONDS not in {item.check for item in judge(first, [beside()], profiled=beyond).findings}
+    assert judge(first, limits=Limits(latency_seconds_max=1.0), profiled=beyond)[0] == PASS
+    assert judge(first, limits=Limits(latency_ratio_max=None), profiled=beyond)[0] == PASS
+
+
+def test_one_device_that_is_as_its_profile_says_is_no_suspicion() -> None:
+    alone = [good(replaced=None, baseline=None, past=None)]
+    seconds = finding(Check.LATENCY_P95_SECONDS, alone, Limits(latency_seconds_max=1.0)).estimate
+    assert judge(alone, limits=Limits(strict=True), profiled={"small": seconds or 0})[0] == PASS
+
+
 def test_drift_alarms_beside_controls() -> None:
     drifted = [{"series": "argmax", "psi": 0.9, "alarm": True, "windows": 2}]
     wave = [good(f"s{number:02}", drift=drifted) for number in range(20)]

@@ -30,6 +30,7 @@ from .signing import RoleKeys, SigningRepository
 DONE, ATTENTION, INCOMPLETE = 0, 1, 3
 DEVELOPMENT = "DEVELOPMENT KEY: one key signs everything. Good for trying, not for devices that matter: docs/signing.md"
 HOLDERS = 3
+_NEXT_KEY, _INTO_FORCE = "--key FILE", "--repository DIRECTORY --online-key FILE"
 
 
 def _passphrases(options: argparse.Namespace) -> Passphrases:
@@ -152,9 +153,9 @@ def _finish(
     if missing or repository is None:
         path = options.request or "signing-request.json"
         write_whole(path, request.to_json())
-        for line in missing or ["all signatures are there: bring it into force with --repository and --online-key"]:
+        for line in missing or ["all signatures are there: whoever looks after the repository brings it into force"]:
             print(line)
-        print(f"next: edgeml-publish sign --request {path}" + (" --key FILE" if missing else ""))
+        print(f"next: edgeml-publish sign --request {path} {_NEXT_KEY if missing else _INTO_FORCE}")
         return INCOMPLETE
     # A key for trying signs for every role.
     everywhere = [key for key in own if any(key.id in request.effective.roles[role].keyids for role in ONLINE)]
@@ -188,8 +189,9 @@ def status(options: argparse.Namespace) -> int:
     fleets = fleet_rows(repository.state(), now_utc())
     print("\n".join(text_table([*found.rows, *fleets])))
     root = repository.root().signed
-    holders = sorted((key_name(root.keys[key_id]), key_id[:8]) for key_id in root.roles["root"].keyids)
-    print(f"keys of root: {', '.join(f'{name} ({key_id})' for name, key_id in holders)}")
+    for role in OFFLINE:
+        holders = sorted((key_name(root.keys[key_id]), key_id[:8]) for key_id in root.roles[role].keyids)
+        print(f"keys of {role}: {', '.join(f'{name} ({key_id})' for name, key_id in holders)}")
     print(f"{found.releases} releases are signed")
     for release in found.withdrawn:
         print(f"withdrawn: {release.model} {release.version}: {release.withdrawn}")

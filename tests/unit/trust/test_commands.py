@@ -90,8 +90,10 @@ def test_people_with_keys_of_their_own(repository: Path, tmp_path: Path, capsys:
     assert run("keys", "init", "--repository", repository, "--keys", online, *public, "--request", "first.json") == 3
     assert not (repository / "metadata").exists()
     assert run("sign", "--request", "first.json", "--key", tmp_path / "ann/ann.pem") == 3
+    assert capsys.readouterr().out.endswith("next: edgeml-publish sign --request first.json --key FILE\n")
     assert run("sign", "--request", "first.json", "--key", tmp_path / "cy/cy.pem") == 3
-    capsys.readouterr()
+    into_force = "next: edgeml-publish sign --request first.json --repository DIRECTORY --online-key FILE\n"
+    assert capsys.readouterr().out.endswith(into_force)
     bring = ("--repository", repository, "--online-key", online / "online.pem")
     assert run("sign", "--request", "first.json", *bring) == 0
     assert not Path("first.json").exists()

@@ -18,6 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.release impo
 
 from . import provenance
 from .candidate import Candidate, manifest_entry
+from .commit import commit_of
 from .conversion import SourceRun
 from .golden import Spread, compact, golden_file, golden_rows, spreads
 from .holdout import Holdout
@@ -106,7 +107,13 @@ def make_document(
         document["reference"] = files.add_file(file_of(run.reference_path, "reference.json"))
     subjects = [file for candidate in passed for file in candidate.model.files]
     statement = provenance.statement(
-        options.to_dict(), given, source, subjects, started=publication.started, finished=utc_now()
+        options.to_dict(),
+        given,
+        source,
+        subjects,
+        started=publication.started,
+        finished=utc_now(),
+        commit=commit_of(options.source),
     )
     table = [candidate.row() for candidate in passed]
     document["documents"] = {

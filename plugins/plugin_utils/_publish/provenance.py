@@ -16,6 +16,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import in_toto
 
 from .bom import bill, file_component, library
+from .commit import Commit
 from .model import ModelFile, PublishError
 from .source import Source
 
@@ -33,8 +34,12 @@ def statement(
     *,
     started: str,
     finished: str,
+    commit: Commit | None = None,
 ) -> dict[str, Any]:
-    """The provenance: the files that were made, of what, with which options and tools."""
+    """The provenance: the files that were made, of what, with which options and tools.
+
+    ``commit``: the one that the source's file is of, where Git keeps it.
+    """
     dependencies = [_dependency(name, file) for name, file in given.items() if file is not None]
     known = {item["digest"]["sha256"] for item in dependencies}
     dependencies += [
@@ -44,6 +49,8 @@ def statement(
         {"name": f"pkg:pypi/{name.lower()}@{version}", "uri": f"pkg:pypi/{name.lower()}@{version}"}
         for name, version in sorted(source.packages.items())
     ]
+    if commit is not None:
+        dependencies.append(commit.dependency())
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
@@ -74,7 +81,9 @@ def differences(
         definition = json.loads(published)["predicate"]["buildDefinition"]
         before = dict(definition["externalParameters"])
         digests = {
-            item["name"]: item["digest"]["sha256"] for item in definition["resolvedDependencies"] if "digest" in item
+            item["name"]: item["digest"]["sha256"]
+            for item in definition["resolvedDependencies"]
+            if "sha256" in item.get("digest", {})
         }
     except (ValueError, KeyError, TypeError) as error:
         raise PublishError(f"provenance of the published release: expected an in-toto statement: {error!r}") from error

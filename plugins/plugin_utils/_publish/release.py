@@ -56,7 +56,7 @@ def _run(publication: Publication, *, check: bool) -> Published:
         progress.step(f"{name} is published, from the same source, samples and options: nothing to do")
         return Published(False, existing.document, existing.digest, [], {})
     raw = read_samples(options.samples, missing_values=options.missing_values)
-    source = _source(publication, raw)
+    source = _source(publication, raw, given["source"])
     place = find_emulated_device(publication, formats_of(source.model, options.variants))
     run = run_source(publication, source, raw)
     holdout = make_holdout(publication, run, right_outputs(publication, source, run))
@@ -98,10 +98,10 @@ def _file(path: str, name: str) -> ModelFile:
         raise RefusedError([f"{name}: {path}: expected a file; {error.strerror}"]) from error
 
 
-def _source(publication: Publication, raw: Samples) -> Source:
+def _source(publication: Publication, raw: Samples, known: ModelFile | None) -> Source:
     options = publication.options
     if not options.source.endswith(RECIPE):
-        return read_source(options.source)
+        return read_source(options.source, known)
     publication.progress.step(f"running the recipe {options.source}")
     inputs = publication.path("recipe-inputs.npz")
     write_inputs(inputs, raw.inputs)

@@ -9,13 +9,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping
+from typing import Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_check import (
     IR_VERSIONS,
     OPSETS,
     first_runtime,
 )
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import read_onnx
 
 from . import emulation
 from .candidate import Candidate, draft
@@ -82,13 +83,15 @@ def declared_minimum(model: Model) -> tuple[str, str]:
         return NCNN_MINIMUM, "the oldest that was tried"
     if model.entrypoint.path.endswith(".ort"):
         return min(IR_VERSIONS.values(), key=version_key), "an .ort file says nothing of it"
-    import onnx
-
-    proto: Any = onnx.load(model.entrypoint.location, load_external_data=False)
-    opset = max((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=1)
-    by_ir, by_opset = _first(IR_VERSIONS, proto.ir_version), _first(OPSETS, opset)
+    # The weights are not read.
+    try:
+        found = read_onnx(model.entrypoint.location)
+    except ValueError as error:
+        raise PublishError(f"{model.name}: {model.entrypoint.path}: {error}") from error
+    opset = found.opsets.get("", 1)
+    by_ir, by_opset = _first(IR_VERSIONS, found.ir_version), _first(OPSETS, opset)
     if version_key(by_ir) >= version_key(by_opset):
-        return by_ir, f"IR version {proto.ir_version}"
+        return by_ir, f"IR version {found.ir_version}"
     return by_opset, f"opset {opset}"
 
 

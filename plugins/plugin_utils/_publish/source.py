@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Mapping
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.process import ProcessGroup
@@ -44,13 +44,16 @@ class Source:
     packages: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_source(path: str) -> Source:
-    """Read a model's file, and find the files that it names. Raises PublishError."""
+def read_source(path: str, known: ModelFile | None = None) -> Source:
+    """Read a model's file, and find the files that it names. ``known``: the file, where it was read already.
+
+    Raises PublishError.
+    """
     suffix = os.path.splitext(path)[1]
     if suffix not in FORMATS:
         raise PublishError(f"{path}: expected a source {', '.join(FORMATS)} or a recipe {RECIPE}")
     try:
-        entrypoint = file_of(path, f"model{suffix}")
+        entrypoint = replace(known or file_of(path), path=f"model{suffix}")
         if not entrypoint.size:
             raise PublishError(f"{path}: expected a model; found an empty file")
         files = [entrypoint, *(_external_files(path) if suffix == ".onnx" else [])]

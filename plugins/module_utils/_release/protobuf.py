@@ -15,12 +15,13 @@ _VARINT_BYTES_MAX = 10
 
 
 class Field(NamedTuple):
-    """One field of a message: its number, and its value, or where its bytes begin and end."""
+    """One field of a message: its number, and its value, or where its bytes begin and end; ``begin`` is where it is."""
 
     number: int
     value: int
     start: int
     end: int
+    begin: int = 0
 
 
 def whole_file(file: BinaryIO) -> Field:
@@ -32,7 +33,8 @@ def read_fields(file: BinaryIO, message: Field) -> Iterator[Field]:
     """The fields of the message between its start and its end. Raises ValueError for what is no message."""
     position = message.start
     while position < message.end:
-        file.seek(position)
+        begin = position
+        file.seek(begin)
         tag = read_varint(file)
         number, kind = tag >> 3, tag & 7
         value, start, end = 0, 0, 0
@@ -49,7 +51,7 @@ def read_fields(file: BinaryIO, message: Field) -> Iterator[Field]:
             raise ValueError(f"a field of the unknown kind {kind}")
         if position > message.end:
             raise ValueError("a field points behind the end of its message")
-        yield Field(number, value, start, end)
+        yield Field(number, value, start, end, begin)
 
 
 def read_varint(file: BinaryIO) -> int:

@@ -23,6 +23,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.ncnn_file im
 )
 
 from .model import Model, PublishError, file_of
+from .structure import read_structure
 from .variants import NothingToDoError
 
 PACKAGE = "pnnx==20261020"
@@ -93,7 +94,7 @@ def _interface(path: str) -> tuple[dict[str, tuple[int, ...]], list[str]]:
     """The shapes of one sample of the inputs, and the names of the outputs. Raises NothingToDoError."""
     import onnx
 
-    graph: Any = onnx.load(path, load_external_data=False).graph
+    graph: Any = read_structure(path).graph
     constants = {item.name for item in graph.initializer}
     shapes: dict[str, tuple[int, ...]] = {}
     for item in graph.input:

@@ -19,6 +19,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.process impor
 
 from .memory import trim_heap
 from .model import Model, ModelFile, PublishError, couples_rows, file_of
+from .structure import read_structure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,13 +110,10 @@ def _external_files(path: str) -> list[ModelFile]:
     from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
 
     try:
-        model = onnx.load(path, load_external_data=False)
-        tensors = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
+        tensors = [tensor for tensor in _get_all_tensors(read_structure(path)) if uses_external_data(tensor)]
         names = sorted({ExternalDataInfo(tensor).location for tensor in tensors})
-        # The checker reads it once more.
-        del model, tensors
-        trim_heap()
         onnx.checker.check_model(path)
+        trim_heap()
     except Exception as error:
         raise PublishError(f"{path}: not an ONNX model that can be published: {_first_line(error)}") from error
     stray = [name for name in names if os.path.basename(name) != name or name.startswith((".", "-"))]

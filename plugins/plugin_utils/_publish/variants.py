@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Se
 
 from .memory import trim_heap
 from .model import Model, PublishError, couples_rows, file_of
+from .structure import read_structure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +140,7 @@ class StaticQuantiser:
 
     def __init__(self, source: Model, directory: str) -> None:
         self._directory = directory
-        self._original = _structure(source.entrypoint.location)
+        self._original = read_structure(source.entrypoint.location)
         opset = max((item.version for item in self._original.opset_import if item.domain in ("", "ai.onnx")), default=0)
         if not any(node.op_type in WEIGHTED_OPERATORS for node in self._original.graph.node):
             raise NothingToDoError(f"the model has no layer of {', '.join(WEIGHTED_OPERATORS)}")
@@ -147,7 +148,7 @@ class StaticQuantiser:
             raise NothingToDoError(f"int8 per channel takes opset {_OPSET_OF_QDQ}; the model has {opset}")
         self._path = os.path.join(directory, "prepared.onnx")
         _prepare(source, self._path)
-        self._model = _structure(self._path)
+        self._model = read_structure(self._path)
         self.calibration: Calibration | None = None
 
     @property
@@ -189,13 +190,15 @@ class StaticQuantiser:
     def quantise(self, float_layers: Sequence[str] = ()) -> Model:
         """The model in int8, but for ``float_layers``. ``calibrate`` comes first."""
         import onnx
+        from onnx.external_data_helper import load_external_data_for_model
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
         if self.calibration is None:
             raise PublishError("int8: calibrate comes first")
-        model = onnx.load(self._path)
-        with quiet():
+        # The weights stay in their file: the quantiser reads one after the other from the directory that it is in.
+        model = onnx.load(self._path, load_external_data=False)
+        with quiet(), contextlib.chdir(self._directory):
             quantizer = QDQQuantizer(
                 model,
                 per_channel=True,
@@ -210,6 +213,8 @@ class StaticQuantiser:
             )
             quantizer.quantize_model()
         del model
+        # Those that are left as they were.
+        load_external_data_for_model(quantizer.model.model, self._directory)
         notes = [f"int8 per channel, calibrated by {self.calibration.samples} samples"]
         if float_layers:
             notes.append(f"in float: {', '.join(float_layers)}")
@@ -237,7 +242,7 @@ class StaticQuantiser:
 
         quantised = made.entrypoint.location
         outputs = {node.output[0] for node in self._model.graph.node if node.output}
-        known = {name for node in _structure(quantised).graph.node for name in node.output}
+        known = {name for node in read_structure(quantised).graph.node for name in node.output}
         shared = sorted(outputs & known)
         rows = {name: values[:BATCH_ROWS] for name, values in inputs.items()}
         errors: dict[str, float] = {}
@@ -283,21 +288,6 @@ class StaticQuantiser:
             if len(item.type.tensor_type.shape.dim)
         } - {0}
         return sizes.pop() if sizes else None
-
-
-def _structure(path: str) -> Any:
-    """The model at ``path`` without the values of its weights: its nodes, names, types and shapes."""
-    import onnx
-
-    model = onnx.load(path, load_external_data=False)
-    for tensor in model.graph.initializer:
-        for values in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-            tensor.ClearField(values)
-    # A message keeps the memory of what was cleared; a new one does not.
-    found = onnx.load_model_from_string(model.SerializeToString())
-    del model
-    trim_heap()
-    return found
 
 
 def _prepare(source: Model, path: str) -> None:

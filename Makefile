@@ -172,8 +172,8 @@ findings: ## show again how libraries and tools of the field surprise, by pinned
 # The scenarios that take minutes. Each run has a directory of its own for what Molecule notes, made anew: after a run that was
 # killed, Molecule would believe that the devices are there.
 SCENARIOS := --scenario-name container_runtime --scenario-name default --scenario-name faults --scenario-name model_repository
-MOLECULE = rm -rf .ansible/tmp/$@ && FLEET=$(FLEET) MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.ansible/tmp/$@ \
-	MOLECULE_COMMAND_BORDERS=false molecule
+GO_ON = FLEET=$(FLEET) MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.ansible/tmp/$@ MOLECULE_COMMAND_BORDERS=false molecule
+MOLECULE = rm -rf .ansible/tmp/$@ && $(GO_ON)
 FLEET := quickstart
 
 .PHONY: molecule
@@ -250,6 +250,12 @@ pull: ## roll out to devices of this machine's own architecture of which half pu
 .PHONY: pull-arm
 pull-arm: ## the same on emulated ARM devices
 	$(MOLECULE) test --scenario-name pull
+
+.PHONY: credentials-arm
+credentials-arm: ## replace the authority of emulated ARM devices that pull, and of their mailbox; the roles then take nothing back
+	$(MOLECULE) converge --scenario-name pull
+	PYTEST_ADDOPTS="-k test_pull_rotation" $(GO_ON) verify --scenario-name pull
+	$(GO_ON) destroy --scenario-name pull
 
 .PHONY: patch
 patch: FLEET := native

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 
 import pytest
@@ -37,6 +38,19 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> ContainerController:
     return ContainerController(tmp_path_factory.mktemp("controller"), inventories, usual)
 
 
+# Where the roles put credentials.
+DIRECTORIES = "/etc/edgeml/pull /etc/nginx /etc/mosquitto"
+KEEP = dict.fromkeys(
+    ("report_mailbox_tls_keep", "model_repository_tls_keep", "mqtt_broker_tls_keep", "pull_agent_tls_keep"), True
+)
+
+
+def credentials() -> dict[str, str]:
+    """The files on each machine, with their digests."""
+    find = f"for at in {DIRECTORIES}; do [ ! -e $at ] || find $at -type f; done | sort | xargs sha256sum"
+    return {machine: FLEET.on(machine, find) for machine in (*PULLED, MAILBOX)}
+
+
 # Asks for its directory in the mailbox: host, path, certificate, key.
 ASK = """
 import http.client, ssl, sys
@@ -57,6 +71,7 @@ def ask(device: str, address: str, certificate: str, key: str) -> int:
 def test_the_authority_is_replaced(controller: ContainerController) -> None:
     address = FLEET.on(MAILBOX, "hostname -I").strip()
     (old,) = x509.load_pem_x509_certificates(AUTHORITY.read_bytes())
+    (controller.directory / "old.pem").write_bytes(AUTHORITY.read_bytes())
     own = "/etc/edgeml/pull/device"
     for device in PULLED:
         FLEET.on(device, f"cp {own}.pem /root/old.pem && cp {own}.key /root/old.key")
@@ -80,3 +95,17 @@ def test_the_authority_is_replaced(controller: ContainerController) -> None:
     second = controller.run("edgeml.fleet.rotate_credentials", rotate_replace=old.fingerprint(hashes.SHA256()).hex())
     assert second.returncode == 0
     assert "changed=1" not in second.stdout
+
+
+def test_the_roles_take_nothing_back_with_the_texts_of_before(controller: ContainerController) -> None:
+    before, address = credentials(), FLEET.on(MAILBOX, "hostname -I").strip()
+    run = controller.run(
+        "molecule/pull/roles.yml", pull_authority_text=(controller.directory / "old.pem").read_text(), **KEEP
+    )
+    assert run.returncode == 0
+    assert re.findall(r"changed=([0-9]+)", run.stdout)
+    assert set(re.findall(r"changed=([0-9]+)", run.stdout)) == {"0"}
+    assert credentials() == before
+    for device in PULLED:
+        FLEET.on(device, "edgeml pull")
+        assert ask(device, address, "/root/old.pem", "/root/old.key") == 400

@@ -25,7 +25,7 @@ DEVICES = ["edge-s1", "edge-s2", "edge-l1", "edge-l2"]
 FLEET = Containers(DEVICES, NAMES)
 INVENTORIES = [REPOSITORY / "inventories" / NAMES / "hosts.yml", REPOSITORY / "molecule/patch/inventory/hosts.yml"]
 MODEL = f"debian-{SUITE}"
-TOOL, BASE = "fleet-tool", "fleet-base"
+TOOL, BASE, AGENT = "fleet-tool", "fleet-base", "fleet-agent"
 INFERENCE = "edgeml-inference.service"
 # Holds the interpreter's lock most of the time, and takes no processor time.
 HOG = """
@@ -48,6 +48,10 @@ systemctl restart {INFERENCE}
 """,
     "prerm": f"rm -f {DROP_IN}; systemctl daemon-reload; systemctl restart {INFERENCE}",
 }
+# A service that runs for ever, and one of which no version starts.
+RUNS, ENDS = "import time\nwhile True:\n    time.sleep(1)\n", "raise SystemExit('no such sensor')\n"
+UNIT = f"[Service]\nExecStart=/usr/bin/python3 /usr/lib/{AGENT}/run.py\n[Install]\nWantedBy=multi-user.target\n"
+ENABLE = f"systemctl daemon-reload; systemctl enable --now {AGENT}.service"
 
 
 class Desk:
@@ -67,6 +71,11 @@ class Desk:
     def package(self, name: str, version: str, **options: Any) -> Path:
         """Build a package."""
         return make_package(self._directory, name, version, **options)
+
+    def agent(self, version: str, program: str = RUNS, **scripts: str) -> Path:
+        """Build the package of a service, whose scripts do not restart it."""
+        files = {f"usr/lib/{AGENT}/run.py": program, f"lib/systemd/system/{AGENT}.service": UNIT}
+        return self.package(AGENT, version, files=files, scripts=scripts)
 
     def reprepro(self, *arguments: str) -> str:
         """Run reprepro on the archive."""
@@ -100,8 +109,8 @@ class Desk:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """An archive whose first packages are installed on all devices."""
     desk = Desk(tmp_path_factory.mktemp("desk"))
-    first = [desk.package(TOOL, "1.0"), desk.package(BASE, "1.0")]
-    desk.good = {TOOL: first[0], BASE: first[1]}
+    first = [desk.package(TOOL, "1.0"), desk.package(BASE, "1.0"), desk.agent("1.0", postinst=ENABLE)]
+    desk.good = dict(zip((TOOL, BASE, AGENT), first, strict=True))
     for device in DEVICES:
         for package in first:
             docker("cp", str(package), f"{FLEET.container(device)}:/var/tmp/")
@@ -157,6 +166,12 @@ def live(device: str) -> str | None:
     return found[0] if found else None
 
 
+def agents() -> dict[str, str]:
+    """The process of the service on each device; 0 where it does not run."""
+    show = f"systemctl show --property=MainPID --value {AGENT}.service"
+    return {device: FLEET.on(device, show).strip() for device in DEVICES}
+
+
 def canaries(controller: ContainerController, version: str) -> list[str]:
     """The devices of the first wave."""
     return sorted(controller.ledger(version, MODEL)["plan"]["waves"][0]["hosts"], key=DEVICES.index)
@@ -172,13 +187,35 @@ def test_the_first_snapshot_changes_no_package(controller: ContainerController) 
 
 
 def test_a_snapshot_is_rolled_out_to_all(controller: ContainerController, desk: Desk) -> None:
-    desk.good[BASE] = desk.package(BASE, "1.1")
+    desk.good[BASE], desk.good[AGENT] = desk.package(BASE, "1.1"), desk.agent("1.1")
     published = desk.freeze("1.1")
-    assert published["snapshots"][0]["packages"] == 2
+    assert published["snapshots"][0]["packages"] == 3
+    before = agents()
     with traffic():
-        assert patch(controller, "1.1") == 0
+        assert patch(controller, "1.1", rollout_waves=["100%"], rollout_max_unavailable=1) == 0
     assert set(installed(BASE).values()) == {"1.1"}
     assert {live(device) for device in DEVICES} == {"1.1"}
+    # Two classes of two devices each: no two of a class are patched, and so restarted, at once.
+    waves = [set(wave["hosts"]) for wave in controller.ledger("1.1", MODEL)["plan"]["waves"]]
+    assert [sorted(name[:6] for name in wave) for wave in waves] == [["edge-l", "edge-s"]] * 2
+    after = agents()
+    assert "0" not in before.values()
+    assert "0" not in after.values()
+    # needrestart had it restarted, and has nothing left to say of it.
+    assert [device for device in DEVICES if after[device] == before[device]] == []
+    assert {device for device in DEVICES if AGENT in FLEET.on(device, "needrestart -b -l")} == set()
+
+
+def test_a_service_that_does_not_start_leaves_the_snapshot_before(controller: ContainerController, desk: Desk) -> None:
+    desk.freeze("1.1.1", desk.agent("1.1.1", ENDS))
+    with traffic():
+        assert patch(controller, "1.1.1") == 2
+    assert set(controller.outcomes("1.1.1", MODEL).values()) == {"failed", "not started"}
+    found = json.dumps(controller.ledger("1.1.1", MODEL)["devices"])
+    assert f"units failed with these packages: {AGENT}.service" in found
+    assert set(installed(AGENT).values()) == {"1.1"}
+    assert "0" not in agents().values()
+    assert [device for device in DEVICES if AGENT in FLEET.on(device, "systemctl list-units --failed")] == []
 
 
 def test_a_snapshot_that_makes_the_server_slower_stops_at_the_canaries(

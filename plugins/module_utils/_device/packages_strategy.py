@@ -38,6 +38,8 @@ _WANTED = "packages.json"
 _OUTCOME = "packages-outcome.json"
 # The packages that came with a snapshot and were not there before: one that has them not removes them.
 _ADDED = "packages-added.json"
+# The units that failed with a snapshot: whichever comes next has them started again.
+_FAILED = "packages-failed-units.json"
 _MODE = 0o640
 _HEADROOM_PERCENT = 20
 # A slow card, and a start of the server with all of its models.
@@ -195,7 +197,9 @@ def install_wanted(store: Store, manager: PackageManager) -> str:
 
 
 def _install(store: Store, manager: PackageManager, model: str, version: str | None) -> str:
-    failed_before = restarts.failed_units()
+    failed_path = os.path.join(store.root, _FAILED)
+    failed_here = set(read_document(failed_path, missing=[]))
+    failed_before = set(restarts.failed_units()) - failed_here
     if manager.was_interrupted():
         # What cannot be finished is replaced by the snapshot's version below.
         with contextlib.suppress(ServerError):
@@ -222,8 +226,12 @@ def _install(store: Store, manager: PackageManager, model: str, version: str | N
     if left or manager.was_interrupted():
         names = ", ".join(f"{each.name} {each.before}" for each in left[:10]) or "dpkg was interrupted"
         raise ServerError(f"{model} {version}: after the installation the device has: {names}")
-    restarted = restarts.restart()
-    broken = sorted(set(restarts.failed_units()) - set(failed_before))
+    try:
+        restarted = restarts.restart(failed_here)
+    finally:
+        broken = sorted(set(restarts.failed_units()) - failed_before)
+        if set(broken) != failed_here:
+            _write(failed_path, broken)
     if broken:
         raise ServerError(f"{model} {version}: units failed with these packages: {', '.join(broken)}")
     return f"{model} {version}: {len(wanted)} changed, {len(superfluous)} removed, {len(restarted)} units restarted"

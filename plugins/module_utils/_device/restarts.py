@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Iterable
 
 from .._common.errors import ServerError
 from .process import run_command
@@ -39,11 +40,14 @@ def outdated() -> list[str]:
     return sorted(name for name in set(_SERVICE.findall(stdout)) if not _NEVER.match(name))
 
 
-def restart() -> list[str]:
-    """Restart them, until none is left. Returns their names. Raises ServerError where one fails, or is left."""
+def restart(failed: Iterable[str] = ()) -> list[str]:
+    """Restart them, until none is left, and those that ``failed`` before, which needrestart does not see.
+
+    Returns their names. Raises ServerError where one fails, or is left.
+    """
     if not systemd_runs():
         return []
-    found = outdated()
+    found = sorted({*outdated(), *failed})
     for unit in found:
         systemctl("restart", "--", unit)
     left = outdated() if found else []

@@ -43,6 +43,12 @@ def test_what_is_named_is_restarted(calls: list[tuple[str, ...]]) -> None:
     assert restarts.restart() == []
 
 
+def test_what_failed_before_is_started_again_though_needrestart_does_not_see_it(calls: list[tuple[str, ...]]) -> None:
+    assert restarts.restart(["a.service"]) == ["a.service", "edgeml-inference.service"]
+    assert restarts.restart(["a.service"]) == ["a.service"]
+    assert calls.count(("restart", "--", "a.service")) == 2
+
+
 def test_what_is_named_again_is_an_error(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
     (tmp_path / "stubborn").touch()
     with pytest.raises(ServerError, match="still run what has been replaced, after a restart: edgeml-inference"):

@@ -6,22 +6,33 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from controller import DIGITS
+from links import REPOSITORY
 from profiles import ProfileDesk, measured
+from releases import make_release
 from rollout_stage import Stage
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.device_class import device_class
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import SwapRequest
+from ansible_collections.edgeml.fleet.plugins.module_utils._watch.profile import is_emulated
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._profiles import Profile
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.profiles import class_profile
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.profiled import HEADROOM_PERCENT, of_gate_classes
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.limits import Limits
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.profiled import (
+    HEADROOM_PERCENT,
+    judge_profiles,
+    of_gate_classes,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import StepError
 
+TREES = json.loads((REPOSITORY / "tests/unit/device/device_trees.json").read_text())
 SLOW = {"p50_seconds": 0.3, "p95_seconds": 0.4, "requests_per_second": 3.0}
 
 
@@ -151,3 +162,22 @@ def test_a_class_of_the_gate_has_the_longest_of_those_that_were_measured() -> No
 
 def test_the_plan_leaves_as_much_memory_free_as_a_device_does() -> None:
     assert SwapRequest._field_defaults["headroom_percent"] == HEADROOM_PERCENT
+
+
+@pytest.mark.parametrize("board", TREES, ids=lambda board: str(board["name"]))
+def test_a_model_of_700_mb_is_refused_on_recorded_boards_that_have_less(tmp_path: Path, board: dict[str, Any]) -> None:
+    tree = tmp_path / "proc/device-tree/compatible"
+    tree.parent.mkdir(parents=True)
+    tree.write_text("".join(f"{entry}\0" for entry in board["compatible"]))
+    memory = board["mem_total_kib"] * 1024
+    name = device_class(tree.read_text(), memory, "aarch64")
+    # What is measured on it is a board's.
+    device = {"memory_bytes": memory, "emulated": is_emulated(str(tmp_path))}
+    profile = Profile.from_dict(class_profile(name, [measured(device=device)], "now"))
+    release = make_release("1.0.0").release
+    (variant,) = release.variants
+    large = release._replace(variants=(variant._replace(architectures=("aarch64",), memory_bytes=700 << 20),))
+    found = judge_profiles(large, {name: [profile]}, {name: 1}, Limits())
+    assert bool(found.reasons) == name.endswith("-512mb")
+    if found.reasons:
+        assert f"needs {700 << 20} bytes of memory; the device has {memory}" in found.reasons[0]

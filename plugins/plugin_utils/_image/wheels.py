@@ -26,7 +26,7 @@ COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.
 _ROLE = os.path.join(COLLECTION, "roles", "inference_service", "files")
 _LOCK = os.path.join(_ROLE, "requirements", f"cp{PYTHON.replace('.', '')}.txt")
 # What the role installs with Python 3.11 for 64 bits, beside the runtimes.
-PACKAGES = ("click", "h11", "httptools", "numpy", "orjson", "prometheus-client", "pysimdjson", "uvicorn", "uvloop")
+PACKAGES = ("h11", "httptools", "numpy", "orjson", "prometheus-client", "pysimdjson", "uvloop")
 RUNTIMES = ("onnxruntime", "ai-edge-litert", "ncnn")
 _SITE_PACKAGES = "site-packages/"
 _APP = "app/"

@@ -26,6 +26,9 @@ JAVA = (
 WEBSOCKET = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: YWJj")
 CHUNKED = (b"Transfer-Encoding: chunked",)
 
+LARGE = BODY + b" " * (200 << 10)
+"""The same as ``BODY``, in more bytes than a server reads at once."""
+
 Replies = list[tuple[int, bytes]]
 """The status and the body of each reply."""
 
@@ -71,6 +74,11 @@ VALID: dict[str, tuple[bytes, list[int]]] = {
     "query-and-fragment": (get(target=b"/v2/health/live?a=b#c") + LAST, [200, 200]),
     "http-1.0": (get(version=b"1.0", host=False), [200]),
     "body-of-a-get": (get(b"Content-Length: 3") + b"abc" + LAST, [200, 200]),
+    "large": (post(body=LARGE) + LAST, [200, 200]),
+    "large-twice": (post(body=LARGE) + post(body=LARGE) + LAST, [200, 200, 200]),
+    "large-chunked": (post(*CHUNKED, body=chunked(LARGE)) + LAST, [200, 200]),
+    # Answered before its body is there, which is read to its end and is no request.
+    "large-to-nobody": (post(body=LARGE).replace(b"/plus/", b"/absent/") + LAST, [404, 200]),
     "trailer": (post(*CHUNKED, body=chunked(BODY)[:-2] + b"X: y\r\n\r\n") + LAST, [200, 200]),
 }
 """Requests, and the statuses of their replies."""

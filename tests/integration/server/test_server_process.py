@@ -92,7 +92,7 @@ def test_a_server_without_its_c_extensions_serves_all_the_same(device: Device) -
     device.spawn(hidden_by=device.hide("httptools", "uvloop", "orjson"), max_request_bytes=1000)
     device.wait_ready()
     listening = device.log.wait_for_text("info listening")
-    assert "loop=asyncio.unix_events http=H11ServerProtocol" in listening
+    assert "loop=asyncio.unix_events http=H11Protocol" in listening
     assert device.infer("plus", [1, 2]).json()["outputs"][0]["data"] == [2.0, 3.0]
     assert device.infer("plus", [3e38, 1]).json()["outputs"][1]["data"] == [None, 2.0]
     assert device.post("/v2/repository/index", local=True).status == 200

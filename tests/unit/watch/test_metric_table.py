@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from edgeml_server.observe.metrics import Metrics
 from links import REPOSITORY
@@ -21,12 +19,10 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._watch.metrics import
 
 
 def test_the_server_has_these_metrics_and_no_others() -> None:
-    registry: Any = Metrics(lambda: 0, lambda: 0)._registry
-    collectors = [item for item in registry._collector_to_names if getattr(item, "_name", "").startswith("edgeml_")]
-    assert {
-        (item._name + ("_total" if item._type == "counter" else ""), item._type, item._labelnames, item._documentation)
-        for item in collectors
-    } == {(metric.name, metric.type, metric.labels, metric.help) for metric in SERVER_METRICS}
+    families = Metrics(lambda: 0, lambda: 0).families
+    assert {(family.name, family.kind, family.label_names, family.text) for family in families} == {
+        (metric.name, metric.type, metric.labels, metric.help) for metric in SERVER_METRICS
+    }
 
 
 def test_each_metric_is_there_once_and_says_its_unit() -> None:

@@ -6,7 +6,7 @@
 
 ::
 
-    __main__.py          the command line
+    command.py           the command line
     config.py            /etc/edgeml/server.json, checked
     server.py            the process: starts, loads the models, serves, drains, exits
     systemd.py           readiness, status and watchdog
@@ -16,8 +16,9 @@
                          predecessor.py and successor.py the two sides
 
     http/                everything that knows HTTP; imports models/ and observe/
-      server.py            uvicorn, with its two listeners
-      protocol.py          the two HTTP parsers and what they reject; connections.py limits connections
+      server.py            the two listeners, and the end of the server
+      protocol.py          a connection, with one of two HTTP parsers; connections.py limits connections
+      exchange.py          a request as it arrives
       sockets.py, tls.py   the listening sockets and their certificates
       app.py               one request: header, authentication (authenticator.py), endpoint, response
       routes.py            the table of URLs
@@ -39,7 +40,7 @@
       backend.py           what a runtime must offer; backend_onnx.py is ONNX Runtime, backend_litert.py LiteRT
       onnx_texts.py        texts that are no UTF-8, into ONNX Runtime and out of it
     observe/             what is recorded about requests after their responses; imports neither of the above
-      metrics.py           every Prometheus metric
+      metrics.py           every Prometheus metric; series.py keeps their values, exposition.py writes them
       observer.py          the thread that feeds prediction_log.py and drift.py
       prediction_log.py    requests and responses in a bounded SQLite file; feedback.py compares true labels with them
       drift.py             live rows against the release's reference.py

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import ipaddress
 import os
@@ -56,7 +57,7 @@ from .models.executor import InferenceExecutor
 from .models.repository import BatchOptions, LoadLimits, ModelRepository
 from .observe.drift import DriftMonitor
 from .observe.feedback import Feedback
-from .observe.metrics import Metrics
+from .observe.metrics import EXPOSITION, Metrics
 from .observe.model_observer import ModelObserver
 from .observe.observer import Observer
 from .observe.prediction_log import LogOptions, PredictionLog
@@ -153,11 +154,11 @@ class InferenceServer:
                 self._observer.use_log(_prediction_log(self._config))
             else:
                 await self._take_over(self._successor)
-            server = HttpServer(self._app, self._connections, self._config.drain_seconds, self._tls)
+            server = HttpServer(self._app.answer, self._connections, self._config.drain_seconds, self._tls)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, server)
             loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload(server)))
-            serving = loop.create_task(server.serve(sockets=[listeners.unix, listeners.tcp]))
+            serving = loop.create_task(server.serve(listeners.unix, listeners.tcp))
             await server.listening.wait()
             self._await_successor(server, listeners)
             address, port = listeners.tcp.getsockname()[:2]
@@ -170,7 +171,7 @@ class InferenceServer:
                 pid=os.getpid(),
                 workers=self._config.inference_workers,
                 loop=type(loop).__module__,
-                http=server.config.http_protocol_class.__name__,
+                http=server.protocol_name,
                 tls="off" if self._tls is None else "clients" if self._config.tls_client_ca else "on",
                 credentials="off" if self._app.authenticator is None else "on",
             )
@@ -184,8 +185,7 @@ class InferenceServer:
             await asyncio.wait([starting])
             if not starting.cancelled():
                 starting.result()
-            if server.server_state.tasks:
-                await asyncio.wait(server.server_state.tasks, timeout=_CANCELLED_SECONDS)
+            await server.cancel_requests(_CANCELLED_SECONDS)
         finally:
             if self._lifecycle.owns_sockets:
                 remove_unix(self._config.socket)
@@ -257,13 +257,18 @@ class InferenceServer:
             # After a handover again: another version may have become active meanwhile.
             await self._load_models()
         except StartError:
-            server.should_exit = True
+            server.stop()
             raise
         if self._lifecycle.phase is Phase.STARTING:
             self._lifecycle.phase = Phase.SERVING
         if self._lifecycle.phase is Phase.SERVING:
             self._notifier.notify(READY="1", STATUS=self._status())
             _log.info("ready", status=self._status())
+        # What the start has made is left out of every search for what can be freed: it takes time, and finds nothing.
+        gc.freeze()
+        gc.enable()
+        # Now, so that no request waits for it while metrics are asked for.
+        await asyncio.get_running_loop().run_in_executor(self._loader, importlib.import_module, EXPOSITION)
 
     async def _load_models(self) -> None:
         """Load each model of the store, unless it serves. Raises StartError."""
@@ -339,7 +344,7 @@ class InferenceServer:
     def _stop(self, server: HttpServer) -> None:
         if self._lifecycle.phase is not Phase.STOPPING:
             self._lifecycle.phase = Phase.STOPPING
-            server.should_exit = True
+            server.stop()
             self._notifier.notify(STOPPING="1", STATUS="finishing the requests in flight")
             _log.info("stopping", requests_in_flight=self._executor.pending)
 

@@ -57,8 +57,6 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(journald="JOURNAL_STREAM" in os.environ))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Uvicorn logs a line for each invalid request, so that any client could fill the journal.
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
 def _field(value: object) -> str:

@@ -2,13 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ASGI application: checks a request's header, authenticates its client, calls its endpoint, sends the response."""
+"""The application: checks a request's header, authenticates its client, calls its endpoint."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 from edgeml_server.common.errors import (
     ForbiddenError,
@@ -24,20 +23,12 @@ from edgeml_server.common.tensors import shown
 from edgeml_server.observe.metrics import Metrics
 
 from .authenticator import Authenticator
+from .exchange import Exchange
 from .forward import Forwarder
 from .framing import check_framing, path_of
 from .lifecycle import Lifecycle, Phase
 from .limits import check_header
-from .messages import (
-    CLOSE_AFTER_RESPONSE,
-    FROM_UNIX_SOCKET,
-    ClientGoneError,
-    Receive,
-    Request,
-    Response,
-    Send,
-    error_response,
-)
+from .messages import ClientGoneError, Request, Response, error_response
 from .routes import OPEN_PATHS, Router
 
 _PROBE_HEADER = b"edgeml-probe"
@@ -46,7 +37,7 @@ _log = Log(__name__)
 
 
 class Application:
-    """The ASGI application. ``authenticator`` authenticates clients over TCP; None accepts all of them."""
+    """Answers requests. ``authenticator`` authenticates clients over TCP; None accepts all of them."""
 
     def __init__(self, router: Router, forwarder: Forwarder, lifecycle: Lifecycle, metrics: Metrics) -> None:
         self._router = router
@@ -55,40 +46,34 @@ class Application:
         self._metrics = metrics
         self.authenticator: Authenticator | None = None
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    async def answer(self, exchange: Exchange) -> Response | None:
+        """Return the response to a request; None: its client is gone."""
         try:
-            response = await self._respond(scope, receive)
+            response = await self._respond(exchange)
         except ClientGoneError:
-            return
+            return None
         except RequestError as error:
             response = error_response(error)
         except asyncio.CancelledError:
-            # Uvicorn cancels the requests that are still running when the time to drain is over.
+            # The server cancels the requests that are still running when the time to drain is over.
             response = error_response(UnavailableError("the server stopped before the request was done"))
         except Exception as error:
-            _log.error("internal error", traceback=True, method=scope["method"], path=scope["path"])
+            _log.error("internal error", traceback=True, method=exchange.method, path=shown(exchange.target))
             response = error_response(RequestError(f"internal error: {error}"))
-        headers = [
-            (b"content-type", response.content_type),
-            (b"content-length", b"%d" % len(response.body)),
-            *response.headers,
-        ]
-        if self._lifecycle.phase in (Phase.HANDED_OVER, Phase.STOPPING) or CLOSE_AFTER_RESPONSE in scope["state"]:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body})
+        if self._lifecycle.phase in (Phase.HANDED_OVER, Phase.STOPPING):
+            exchange.keep_alive = False
+        return response
 
-    async def _respond(self, scope: Mapping[str, Any], receive: Receive) -> Response:
-        check_header(scope["headers"])
-        headers = dict(scope["headers"])
+    async def _respond(self, exchange: Exchange) -> Response:
+        check_header(exchange.fields)
+        headers = exchange.headers
         try:
-            check_framing(scope, headers)
-            path = path_of(scope)
+            check_framing(exchange)
+            path = path_of(exchange.target)
         except InvalidRequestError:
-            scope["state"][CLOSE_AFTER_RESPONSE] = True
+            exchange.keep_alive = False
             raise
-        from_unix_socket: bool = scope["state"][FROM_UNIX_SOCKET]
+        from_unix_socket = exchange.from_unix_socket
         trusted = self.authenticator is None or from_unix_socket
         if not trusted and path not in OPEN_PATHS:
             await self._authenticate(headers)
@@ -96,16 +81,16 @@ class Application:
         route = self._router.find(path)
         if route is None:
             raise NotFoundError(f"no such URL: {shown(path)}")
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        method = "GET" if exchange.method == "HEAD" else exchange.method
         if method != route.method:
             allowed = "GET, HEAD" if route.method == "GET" else route.method
-            raise MethodNotAllowedError(f"{path}: expected {allowed}; found {scope['method']}", allowed)
+            raise MethodNotAllowedError(f"{path}: expected {allowed}; found {exchange.method}", allowed)
         if route.unix_socket_only and not from_unix_socket:
             raise ForbiddenError("models are loaded and unloaded over the server's Unix socket only")
         is_probe = from_unix_socket and _PROBE_HEADER in headers
-        request = Request(receive, headers, route.model, route.part, route.version, trusted, is_probe)
+        request = Request(exchange, headers, route.model, route.part, route.version, trusted, is_probe)
         if route.of_current_process and self._lifecycle.phase is Phase.HANDED_OVER:
-            return await self._forwarder.forward(request, method, scope["raw_path"].decode("ascii"))
+            return await self._forwarder.forward(request, method, exchange.target.decode("ascii"))
         return await route.endpoint(request)
 
     async def _authenticate(self, headers: Mapping[bytes, bytes]) -> None:

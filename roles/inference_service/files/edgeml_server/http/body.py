@@ -11,9 +11,9 @@ from typing import Any
 
 from edgeml_server.common import json_codec
 from edgeml_server.common.errors import InvalidRequestError, TooLargeError, UnavailableError
-from edgeml_server.common.tensors import shown
+from edgeml_server.common.tensors import aligned_memory, shown
 
-from .messages import ClientGoneError, Request
+from .messages import Request
 
 # How many requests of the largest size may be in memory at once.
 _LARGEST_BODIES = 4
@@ -26,35 +26,31 @@ class BodyReader:
         self._max_bytes = max_bytes
         self._bytes_in_memory = 0
 
-    async def read(self, request: Request) -> bytes | bytearray:
+    async def read(self, request: Request, tensors_at: int | None = None) -> bytes | bytearray | memoryview:
         """Return the whole body. Its size counts as memory in use until the caller passes it to ``release``.
 
+        ``tensors_at`` is where binary data begins, if it does: that is where a runtime can read it without a copy.
         Raises TooLargeError, UnavailableError when too many bodies are in memory, and ClientGoneError.
         """
         declared = request.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
             raise TooLargeError(f"expected a body of at most {self._max_bytes} bytes; found {int(declared)}")
-        # It grows in place, so that no body is copied once more when its last part is there.
-        body = bytearray()
         size = 0
+
+        def count(part: int) -> None:
+            nonlocal size
+            size += part
+            self._bytes_in_memory += part
+            if size > self._max_bytes:
+                raise TooLargeError(f"expected a body of at most {self._max_bytes} bytes; found more")
+            if self._bytes_in_memory > _LARGEST_BODIES * self._max_bytes:
+                raise UnavailableError(f"busy: {self._bytes_in_memory} bytes of requests are in memory; try again")
+
+        def room(length: int) -> bytearray | memoryview:
+            return bytearray(length) if tensors_at is None else aligned_memory(length, tensors_at)
+
         try:
-            while True:
-                message = await request.receive()
-                if message["type"] != "http.request":
-                    raise ClientGoneError
-                part: bytes = message.get("body", b"")
-                size += len(part)
-                self._bytes_in_memory += len(part)
-                if size > self._max_bytes:
-                    raise TooLargeError(f"expected a body of at most {self._max_bytes} bytes; found more")
-                if self._bytes_in_memory > _LARGEST_BODIES * self._max_bytes:
-                    raise UnavailableError(f"busy: {self._bytes_in_memory} bytes of requests are in memory; try again")
-                last = not message.get("more_body", False)
-                if last and size == len(part):
-                    return part
-                body += part
-                if last:
-                    return body
+            return await request.exchange.read(count, room)
         except BaseException:
             self.release(size)
             raise

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from edgeml_server.observe.metrics import Metrics
 
+KEEP_ALIVE_SECONDS = 60
+
 
 class Connection(ABC):
     """What the limits need to know about a connection."""
@@ -21,6 +23,8 @@ class Connection(ABC):
 
     from_unix_socket: bool
     """Whether the client uses the Unix socket. The device's own connections do not count."""
+    idle_since: float | None = None
+    """When its last response was sent, by ``time.monotonic``; None as long as a request arrives or is answered."""
     last_awaited: Hashable = None
     awaited_since = 0.0
 
@@ -43,6 +47,10 @@ class Connection(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Close the connection at once and discard what is still to be sent."""
+
+    @abstractmethod
+    def shut_down(self) -> None:
+        """Close the connection once what has begun is answered."""
 
     @abstractmethod
     def has_unread_response(self) -> bool:
@@ -89,10 +97,14 @@ class Connections:
             connection.close_after_response()
 
     def drop_slow(self, now: float) -> None:
-        """Close connections that have kept the server waiting for one thing for ``client_seconds``. Call it often."""
+        """Close connections that have kept the server waiting for one thing for ``client_seconds``, and those that have
+        been idle for ``KEEP_ALIVE_SECONDS``. Call it often."""
         for connection in [*self._unix, *self._tcp]:
             awaited = connection.awaited()
-            if awaited is None or awaited != connection.last_awaited:
+            if awaited is None and connection.idle_since is not None:
+                if now - connection.idle_since >= KEEP_ALIVE_SECONDS:
+                    connection.shut_down()
+            elif awaited is None or awaited != connection.last_awaited:
                 connection.last_awaited, connection.awaited_since = awaited, now
             elif now - connection.awaited_since >= self._client_seconds:
                 self._dropped.labels("slow").inc()

@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 
 from edgeml_server.common.errors import UnavailableError
-from edgeml_server.common.unix_http import UnixConnection
 
 from .body import BodyReader
 from .messages import Request, Response
@@ -35,7 +33,12 @@ class Forwarder:
         finally:
             self._bodies.release(len(body))
 
-    def _ask(self, method: str, target: str, body: bytes | bytearray) -> Response:
+    def _ask(self, method: str, target: str, body: bytes | bytearray | memoryview) -> Response:
+        # Few processes ever need it, and it imports much.
+        import http.client
+
+        from edgeml_server.common.unix_http import UnixConnection
+
         connection = UnixConnection(self._path, _SECONDS)
         try:
             connection.request(method, target, body or None)

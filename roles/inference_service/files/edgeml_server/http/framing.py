@@ -11,27 +11,24 @@ rejected here for both, and the connection is closed, so that nothing behind suc
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Mapping
-from typing import Any
 
 from edgeml_server.common.errors import InvalidRequestError
 from edgeml_server.common.tensors import shown
+
+from .exchange import Exchange
 
 _VERSIONS = ("1.0", "1.1")
 _SCHEMES = (b"http", b"https")
 
 
-def check_framing(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> None:
-    """Raise InvalidRequestError for a request whose end, or whose meaning, depends on who reads it.
-
-    ``headers`` are those of ``scope`` by name; the last of several has won.
-    """
-    version: str = scope["http_version"]
+def check_framing(exchange: Exchange) -> None:
+    """Raise InvalidRequestError for a request whose end, or whose meaning, depends on who reads it."""
+    version, headers = exchange.version, exchange.headers
     if version not in _VERSIONS:
         raise InvalidRequestError(f"expected HTTP/1.0 or HTTP/1.1; found HTTP/{version}")
-    if scope["method"] == "CONNECT":
+    if exchange.method == "CONNECT":
         raise InvalidRequestError("expected another method than CONNECT: this server is no proxy")
-    hosts = sum([name == b"host" for name, _value in scope["headers"]])
+    hosts = sum([name == b"host" for name, _value in exchange.fields])
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise InvalidRequestError(f"expected one header Host; found {hosts}")
     encoding = headers.get(b"transfer-encoding")
@@ -45,18 +42,16 @@ def check_framing(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> N
         raise InvalidRequestError("Transfer-Encoding: expected HTTP/1.1; found HTTP/1.0")
 
 
-def path_of(scope: Mapping[str, Any]) -> str:
-    """Return the path in the request's target, which may be a whole URL. Raises InvalidRequestError.
-
-    Of such a URL httptools reports the path alone, and h11 reports all of it.
-    """
-    path: str = scope["path"]
-    if path.startswith("/") and b"#" not in scope["raw_path"]:
-        return path
-    raw: bytes = scope["raw_path"].partition(b"#")[0]
-    scheme, separator, rest = raw.partition(b"://")
-    if separator and scheme.lower() in _SCHEMES:
-        raw = b"/" + rest.partition(b"/")[2]
+def path_of(target: bytes) -> str:
+    """Return the path in a request's target, which may be a whole URL. Raises InvalidRequestError."""
+    raw = target.partition(b"#")[0].partition(b"?")[0]
     if not raw.startswith(b"/"):
-        raise InvalidRequestError(f"expected a path or a URL; found {shown(path)}")
-    return urllib.parse.unquote(raw.decode("ascii"))
+        scheme, separator, rest = raw.partition(b"://")
+        if not separator or scheme.lower() not in _SCHEMES:
+            raise InvalidRequestError(f"expected a path or a URL; found {shown(target)}")
+        raw = b"/" + rest.partition(b"/")[2]
+    try:
+        path = raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidRequestError(f"expected a path in ASCII; found {shown(target)}") from None
+    return urllib.parse.unquote(path) if "%" in path else path

@@ -65,7 +65,7 @@ class InferenceEndpoint:
             encoding = request.headers.get(b"content-encoding", b"identity")
             if encoding != b"identity":
                 raise InvalidRequestError(f"Content-Encoding: expected none; found {shown(encoding)}")
-            body = await self._bodies.read(request)
+            body = await self._bodies.read(request, tensors_at=header_length)
             size = len(body)
             started = time.perf_counter()
             served = lease(self._repository, self._lifecycle, request)

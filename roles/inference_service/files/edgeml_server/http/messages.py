@@ -6,18 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Mapping, NamedTuple
 
 from edgeml_server.common import json_codec
 from edgeml_server.common.errors import MethodNotAllowedError, RequestError, UnauthorizedError, UnavailableError
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-FROM_UNIX_SOCKET = "edgeml_from_unix_socket"
-"""Key of ``scope["state"]``: whether the request arrived over the Unix socket."""
-CLOSE_AFTER_RESPONSE = "edgeml_close_after_response"
-"""Key of ``scope["state"]``: whether the server closes the connection after this response."""
+if TYPE_CHECKING:
+    from .exchange import Exchange
 
 _JSON = b"application/json"
 _RETRY_AFTER_SECONDS = b"1"
@@ -26,7 +21,7 @@ _RETRY_AFTER_SECONDS = b"1"
 class Request(NamedTuple):
     """What an endpoint needs to know about a request."""
 
-    receive: Receive
+    exchange: Exchange
     headers: Mapping[bytes, bytes]
     model: str = ""
     part: str = ""

@@ -75,7 +75,7 @@ def infer(
     version: str,
     classes: ClassNames,
     sequences: Sequences | None,
-    body: bytes | bytearray,
+    body: bytes | bytearray | memoryview,
     header_length: int | None,
     arrived: float,
 ) -> Answer:
@@ -101,7 +101,7 @@ def infer(
     return Answer(request, outputs, run_seconds, _reply(model, version, classes, request, outputs))
 
 
-def parse_request(backend: Backend, body: bytes | bytearray, header_length: int | None) -> Request:
+def parse_request(backend: Backend, body: bytes | bytearray | memoryview, header_length: int | None) -> Request:
     """Check a request in full. Raises InvalidRequestError, which names what is wrong."""
     if header_length == 0:
         return _raw_request(backend, body)
@@ -110,7 +110,9 @@ def parse_request(backend: Backend, body: bytes | bytearray, header_length: int 
             f"Inference-Header-Content-Length: expected at most the body's {len(body)} bytes; found {header_length}"
         )
     try:
-        document = parse_large_request(body) if header_length is None else None
+        document = None
+        if header_length is None and not isinstance(body, memoryview):
+            document = parse_large_request(body)
         if document is None:
             document = json_codec.loads(memoryview(body)[:header_length])
     except ValueError as error:
@@ -206,7 +208,7 @@ def _outputs(specs: Sequence[TensorSpec], items: Any, binary_by_default: bool) -
     return wanted
 
 
-def _raw_request(backend: Backend, body: bytes | bytearray) -> Request:
+def _raw_request(backend: Backend, body: bytes | bytearray | memoryview) -> Request:
     """The whole body is the one input's binary data; its variable size, if it has one, follows from the length."""
     if len(backend.inputs) != 1:
         raise InvalidRequestError(f"raw binary data: expected a model with one input; it has {len(backend.inputs)}")

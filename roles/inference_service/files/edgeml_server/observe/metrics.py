@@ -6,220 +6,207 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Callable
-
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    Summary,
-    disable_created_metrics,
-    exposition,
-)
+import importlib
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from edgeml_server import __version__
 from edgeml_server.common.memory import memory_headroom
 
+from .series import Distribution, Family, Number
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+EXPOSITION = "edgeml_server.observe.exposition"
+"""The module that the first scrape imports."""
 
 _DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-_omit_created_series: Callable[[], None] = disable_created_metrics
 
 
 class Metrics:
     """The metrics of one server. ``in_flight`` returns how many inferences wait or run, ``waiting`` how many wait."""
 
     def __init__(self, in_flight: Callable[[], int], waiting: Callable[[], int]) -> None:
-        _omit_created_series()
-        self._registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self._registry)
-        self.requests = Counter(
+        self.families: list[Family[Any]] = []
+        self.requests = self._numbers(
+            "counter",
             "edgeml_inference_requests_total",
             "Inference requests answered, by HTTP status code; model and version are empty when unknown.",
             ["model", "version", "code"],
-            registry=self._registry,
         )
-        self.duration = Histogram(
+        self.duration = self._distributions(
+            "histogram",
             "edgeml_inference_duration_seconds",
             "Time from the arrival of an inference request's last byte to its reply, waiting included; successes only.",
             ["model", "version"],
             buckets=_DURATION_BUCKETS,
-            registry=self._registry,
         )
-        self._part_requests = Counter(
+        self._part_requests = self._numbers(
+            "counter",
             "edgeml_part_requests_total",
             "Inference requests to one part of a pipeline answered, by HTTP status code.",
             ["model", "version", "part", "code"],
-            registry=self._registry,
         )
-        self._part_duration = Histogram(
+        self._part_duration = self._distributions(
+            "histogram",
             "edgeml_part_duration_seconds",
             "As edgeml_inference_duration_seconds, for one part of a pipeline.",
             ["model", "version", "part"],
             buckets=_DURATION_BUCKETS,
-            registry=self._registry,
         )
-        Gauge(
+        self._numbers(
+            "gauge",
             "edgeml_inference_in_flight_requests",
             "Inferences that wait or run.",
-            registry=self._registry,
-        ).set_function(in_flight)
-        Gauge(
+        ).only.set_function(in_flight)
+        self._numbers(
+            "gauge",
             "edgeml_inference_waiting_requests",
             "Inferences that wait for one of the threads.",
-            registry=self._registry,
-        ).set_function(waiting)
-        Gauge(
+        ).only.set_function(waiting)
+        self._numbers(
+            "gauge",
             "edgeml_server_info",
             "1; the server's version.",
             ["version"],
-            registry=self._registry,
         ).labels(__version__).set(1)
-        self.unauthorized = Counter(
+        self.unauthorized = self._numbers(
+            "counter",
             "edgeml_http_unauthorized_total",
             "Requests over TCP without a good credential.",
-            registry=self._registry,
-        )
-        self.refused_handshakes = Counter(
+        ).only
+        self.refused_handshakes = self._numbers(
+            "counter",
             "edgeml_tls_handshakes_refused_total",
             "TLS handshakes that failed, such as those of clients without a good certificate.",
-            registry=self._registry,
-        )
-        self.reloads = Counter(
+        ).only
+        self.reloads = self._numbers(
+            "counter",
             "edgeml_reloads_total",
             "Reloads of certificates and credentials that came to their end, failed ones too.",
-            registry=self._registry,
-        )
-        self.reload_successful = Gauge(
+        ).only
+        self.reload_successful = self._numbers(
+            "gauge",
             "edgeml_reload_successful",
             "1 if the last reload of certificates and credentials succeeded, or none was asked for; else 0.",
-            registry=self._registry,
-        )
+        ).only
         self.reload_successful.set(1)
-        self.connections = Gauge(
+        self.connections = self._numbers(
+            "gauge",
             "edgeml_http_connections",
             "Open connections.",
-            registry=self._registry,
-        )
-        self.dropped_connections = Counter(
+        ).only
+        self.dropped_connections = self._numbers(
+            "counter",
             "edgeml_http_connections_dropped_total",
             "Connections closed: of slow clients, or because there were too many (crowded).",
             ["reason"],
-            registry=self._registry,
         )
-        self.model_info = Gauge(
+        self.model_info = self._numbers(
+            "gauge",
             "edgeml_model_info",
             "1 for the version of each model that serves now; digest is that of the release's manifest.",
             ["model", "version", "variant", "digest"],
-            registry=self._registry,
         )
-        self.load_duration = Gauge(
+        self.load_duration = self._numbers(
+            "gauge",
             "edgeml_model_load_duration_seconds",
             "Time that loading, warming up and testing the version that serves now took.",
             ["model", "version"],
-            registry=self._registry,
         )
-        self.swaps = Counter(
+        self.swaps = self._numbers(
+            "counter",
             "edgeml_model_swaps_total",
             "Attempts to serve another version of a model, by outcome: succeeded or failed.",
             ["model", "outcome"],
-            registry=self._registry,
         )
 
-        self.logged_records = Counter(
-            "edgeml_prediction_log_rows_total", "Rows written to the prediction log.", registry=self._registry
-        )
-        self.dropped_records = Counter(
+        self.logged_records = self._numbers(
+            "counter", "edgeml_prediction_log_rows_total", "Rows written to the prediction log."
+        ).only
+        self.dropped_records = self._numbers(
+            "counter",
             "edgeml_prediction_log_dropped_total",
             "Requests that were not noted because the queue was full or the log could not be written.",
-            registry=self._registry,
-        )
-        self.log_bytes = Gauge(
-            "edgeml_prediction_log_bytes", "Bytes of the prediction log's file that hold rows.", registry=self._registry
-        )
+        ).only
+        self.log_bytes = self._numbers(
+            "gauge", "edgeml_prediction_log_bytes", "Bytes of the prediction log's file that hold rows."
+        ).only
 
-        self.labels = Counter(
+        self.labels = self._numbers(
+            "counter",
             "edgeml_feedback_labels_total",
             "True labels that came back for predictions of classes, by whether the prediction was right or wrong.",
             ["model", "version", "outcome"],
-            registry=self._registry,
         )
-        self.accuracy = Gauge(
+        self.accuracy = self._numbers(
+            "gauge",
             "edgeml_feedback_accuracy_ratio",
             "Share of right predictions among the last 500 that a true label came back for.",
             ["model", "version"],
-            registry=self._registry,
         )
-        self.label_error = Summary(
+        self.label_error = self._distributions(
+            "summary",
             "edgeml_feedback_absolute_error",
             "Absolute errors of predictions of numbers that a true value came back for.",
             ["model", "version"],
-            registry=self._registry,
         )
         drift_labels = ["model", "version", "series"]
-        self.drift_psi = Gauge(
+        self.drift_psi = self._numbers(
+            "gauge",
             "edgeml_drift_psi",
             "Population stability index of the last full window against the release's reference, without its bias.",
             drift_labels,
-            registry=self._registry,
         )
-        self.drift_ks = Gauge(
+        self.drift_ks = self._numbers(
+            "gauge",
             "edgeml_drift_ks",
             "Kolmogorov-Smirnov distance of the last full window from the release's reference.",
             drift_labels,
-            registry=self._registry,
         )
-        self.drift_alarm = Gauge(
+        self.drift_alarm = self._numbers(
+            "gauge",
             "edgeml_drift_alarm",
             "1 if the last full window differed from the release's reference by much, and significantly.",
             drift_labels,
-            registry=self._registry,
         )
-        self.drift_windows = Counter(
+        self.drift_windows = self._numbers(
+            "counter",
             "edgeml_drift_windows_total",
             "Windows that were compared with the release's reference.",
             drift_labels,
-            registry=self._registry,
         )
 
-        Gauge(
+        self._numbers(
+            "gauge",
             "edgeml_memory_available_bytes",
             "Memory that the server may still take: the machine's, or what its control group's limit leaves.",
-            registry=self._registry,
-        ).set_function(lambda: memory_headroom().bytes)
-        self.batch_rows = Histogram(
+        ).only.set_function(lambda: memory_headroom().bytes)
+        self.batch_rows = self._distributions(
+            "histogram",
             "edgeml_inference_batch_rows",
             "Rows that ran together, of models whose requests are batched.",
             ["model", "version"],
             buckets=_ROWS_BUCKETS,
-            registry=self._registry,
         )
-        self.shadow_requests = Counter(
+        self.shadow_requests = self._numbers(
+            "counter",
             "edgeml_shadow_requests_total",
             "Copies of requests for a candidate version, by outcome: agreed, disagreed, failed or dropped.",
             ["model", "version", "outcome"],
-            registry=self._registry,
         )
-        self.shadow_distance = Summary(
+        self.shadow_distance = self._distributions(
+            "summary",
             "edgeml_shadow_output_distance",
             "Largest absolute difference between the outputs of the candidate and of the active version.",
             ["model", "version"],
-            registry=self._registry,
         )
-        self.shadow_duration = Summary(
+        self.shadow_duration = self._distributions(
+            "summary",
             "edgeml_shadow_run_duration_seconds",
             "Processor time that the model took for the same requests: the candidate's and the active version's.",
             ["model", "version", "role"],
-            registry=self._registry,
         )
 
         self._of_versions = (
@@ -255,14 +242,26 @@ class Metrics:
         """Remove all series of a version that neither serves nor shadows."""
         self._versions.get(model, set()).discard(version)
         for metric in self._of_versions:
-            metric.remove_by_labels({"model": model, "version": version})
+            metric.remove_all({"model": model, "version": version})
 
     def forget_drift(self, *labels: str) -> None:
         """Remove the drift series of a version whose rows are counted no more."""
         for metric in (self.drift_psi, self.drift_ks, self.drift_alarm, self.drift_windows):
-            with contextlib.suppress(KeyError):
-                metric.remove(*labels)
+            metric.remove(*labels)
 
     def exposition(self) -> bytes:
         """Return all series in Prometheus' text format."""
-        return exposition.generate_latest(self._registry)
+        written: bytes = importlib.import_module(EXPOSITION).write(self.families)
+        return written
+
+    def _numbers(self, kind: str, name: str, text: str, labels: Sequence[str] = ()) -> Family[Number]:
+        family = Family(kind, name, text, Number, labels)
+        self.families.append(family)
+        return family
+
+    def _distributions(
+        self, kind: str, name: str, text: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
+    ) -> Family[Distribution]:
+        family = Family(kind, name, text, lambda: Distribution(buckets), labels)
+        self.families.append(family)
+        return family

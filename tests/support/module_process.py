@@ -14,13 +14,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from clone import PYTHON_PATH
+from clone import PYTHON_PATH, REPOSITORY
 from controller import Ansible
 from device import Device
 from links import BYTE_COMPILED
 from measure import Cost, measured, read_costs
 from releases import Made
 
+COMMAND = REPOSITORY / "roles" / "inference_service" / "files" / "device" / "edgeml"
 _PARAMS = re.compile(r"^params=(.*),$", re.MULTILINE)
 
 
@@ -60,7 +61,7 @@ class ModuleProcess:
         self._log = directory / "costs"
         self._python = str(device.directory / "python")
         compiled = [f"{name}={value}" for name, value in BYTE_COMPILED.items()]
-        command = [self._python, "-sSm", "edgeml_device._device.cli"]
+        command = [self._python, "-sS", str(COMMAND)]
         self._command = ["env", *compiled, f"PYTHONPATH={PYTHON_PATH}", *command]
 
     def prepare(self, made: Made, blobs: Path | None = None, **arguments: Any) -> None:

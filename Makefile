@@ -81,8 +81,8 @@ unit: coverage integration ## run the tests that need no device
 
 .PHONY: integration
 integration: ## run Ansible, servers and faults on devices that are directories of this machine
-	pytest $(WORKERS) -m 'not both_ways and not end_to_end and not runners' tests/integration
-	pytest $(WORKERS) tests/faults
+	tools/tests $(WORKERS) -m 'not both_ways and not end_to_end and not runners' tests/integration
+	tools/tests $(WORKERS) tests/faults
 
 .PHONY: both-ways
 both-ways: ## ask a device by modules all that the integration tests ask it by requests
@@ -99,7 +99,7 @@ runners: ## end and hang the service under Docker and Supervisor, take its socke
 .PHONY: coverage
 coverage: ## run the unit tests; fail if they reach too few branches of the parts that decide
 	coverage erase
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml pytest $(WORKERS) tests/unit
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml tools/tests $(WORKERS) tests/unit
 	coverage combine --quiet
 	coverage report
 

@@ -23,6 +23,8 @@ from .waves import LeftOut
 # A host whose name is such a word is named by it in a play; any other name would be taken apart.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", re.ASCII)
 _DEVICE_CLASS = "device_class"
+# Of a microcontroller's host: the device through which it is reached.
+GATEWAY = "mcu_gateway"
 
 # Variables by which Ansible reaches a device, and the kind of plugin that the first ones name.
 PLUGINS = {"ansible_connection": "connection", "ansible_shell_type": "shell", "ansible_become_method": "become"}
@@ -82,6 +84,17 @@ def check_connection(variables: Mapping[str, Any], has_plugin: Callable[[str, st
 def without_class(fleet: Mapping[str, Mapping[str, Any]], class_variables: Sequence[str]) -> list[str]:
     """Return the hosts that lack one of the variables that give a device's class."""
     return sorted(name for name, variables in fleet.items() if not all(_has(variables, var) for var in class_variables))
+
+
+def gateway_of(variables: Mapping[str, Any]) -> str:
+    """Return the device through which a host is reached that is a microcontroller; nothing for another one."""
+    return str(variables.get(GATEWAY) or "")
+
+
+def gateways(fleet: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the gateway of each microcontroller, by its name."""
+    found = {name: gateway_of(variables) for name, variables in fleet.items()}
+    return {name: gateway for name, gateway in found.items() if gateway}
 
 
 def _has(variables: Mapping[str, Any], name: str) -> bool:

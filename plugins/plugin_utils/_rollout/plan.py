@@ -46,7 +46,8 @@ class PlannedWave:
 class Plan:
     """Which device belongs to which wave. ``limited``: the run was for a part of the fleet (``--limit``).
 
-    ``boundaries`` are the positions by which a device finds its own wave.
+    ``boundaries`` are the positions by which a device finds its own wave, and ``gateways`` the devices through which
+    microcontrollers are reached, by their names.
     """
 
     waves: tuple[PlannedWave, ...]
@@ -56,6 +57,7 @@ class Plan:
     device_class: tuple[str, ...] = ()
     limited: bool = False
     boundaries: Mapping[str, Any] = field(default_factory=dict)
+    gateways: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Plan:
@@ -68,6 +70,7 @@ class Plan:
             device_class=tuple(document.get("device_class") or ()),
             limited=bool(document.get("limited")),
             boundaries=dict(document.get("boundaries") or {}),
+            gateways={str(host): str(gateway) for host, gateway in (document.get("gateways") or {}).items()},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,6 +84,7 @@ class Plan:
             "left_out_outcomes": {host: why.outcome.value for host, why in self.left_out.items()},
             "limited": self.limited,
             "boundaries": dict(self.boundaries),
+            **({"gateways": dict(self.gateways)} if self.gateways else {}),
         }
 
     @property

@@ -217,3 +217,8 @@ def test_one_row_for_each_device_that_goes_back() -> None:
         ["c", "1.1.0", "1.1.0", "not reverted", "no previous version"],
         ["d", "-", "-", "away", "ssh: connect to host"],
     ]
+
+
+def test_a_microcontroller_names_its_gateway() -> None:
+    fleet = {"meter-1": {"mcu_gateway": "hall-3"}, "hall-3": {}, "meter-2": {"mcu_gateway": ""}}
+    assert devices.gateways(fleet) == {"meter-1": "hall-3"}

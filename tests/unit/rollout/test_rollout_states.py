@@ -159,6 +159,12 @@ def test_the_hosts_of_another_limit_stay_planned() -> None:
     assert [(wave.number, sorted(wave.hosts)) for wave in waves] == [(1, ["a"]), (2, ["b", "c"])]
 
 
+def test_the_gateways_of_microcontrollers_are_kept() -> None:
+    plan = Plan(WAVES, gateways={"a": "hall-3"})
+    assert Plan.from_dict(plan.to_dict()) == plan
+    assert "gateways" not in Plan(WAVES).to_dict()
+
+
 # ---- one run ----
 
 

@@ -90,9 +90,17 @@ def _devices(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
     for host, why in (ledger["plan"].get("left_out") or {}).items():
         if host not in named:
             rows.append({"device": host, "wave": None, "outcome": why.split(":")[0], "detail": why})
-    device_classes = ledger["plan"].get("device_classes") or {}
+    device_classes, gateways = (ledger["plan"].get(name) or {} for name in ("device_classes", "gateways"))
     blank = {"class": "", "before": NONE, "after": NONE, "detail": ""}
-    return [{**blank, "class": device_classes.get(row["device"], ""), **row} for row in rows]
+    return [
+        {
+            **blank,
+            "class": device_classes.get(row["device"], ""),
+            **row,
+            "gateway": gateways.get(row["device"], ""),
+        }
+        for row in rows
+    ]
 
 
 def _figures(
@@ -176,7 +184,10 @@ def _groups(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         by_outcome.setdefault(row["outcome"], []).append(row)
     groups = []
     for outcome in sorted(by_outcome, key=outcome_rank):
-        rows = sorted(by_outcome[outcome], key=lambda row: (row["wave"] or math.inf, row["class"], row["device"]))
+        rows = sorted(
+            by_outcome[outcome],
+            key=lambda row: (row["wave"] or math.inf, row["class"], row["gateway"] or row["device"], row["device"]),
+        )
         classes = Counter(row["class"] or NONE for row in rows).most_common(6)
         groups.append(
             {
@@ -187,6 +198,7 @@ def _groups(devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "classes": ", ".join(f"{count} {name}" for name, count in classes) if len(classes) < 6 else "",
                 "open": outcome in (*FAILED_OUTCOMES, "away", "reverted") and len(rows) <= _ROWS_OPEN_MAX,
                 "detailed": any(row["detail"] for row in rows),
+                "behind": any(row["gateway"] for row in rows),
             }
         )
     return groups

@@ -31,8 +31,6 @@ from .scene import Result, Scene
 STATUS = "status"
 WITHDRAWN = "status_withdrawn"
 PAGE = "status_page"
-# Of a microcontroller's host.
-GATEWAY = "mcu_gateway"
 DEFAULT_PAGE = "~/.local/state/edgeml/fleet.html"
 
 
@@ -59,7 +57,7 @@ def fleet(scene: Scene) -> Result:
             scene.registered(host, STATUS),
             _device_class(scene, host, options, notes),
             wanted.get(host, ()),
-            str(scene.host_variables(host).get(GATEWAY) or ""),
+            devices.gateway_of(scene.host_variables(host)),
         )
         for host in scene.hosts
     }

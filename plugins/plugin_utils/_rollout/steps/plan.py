@@ -89,6 +89,7 @@ def plan(scene: Scene) -> Result:
             device_class=tuple(options.device_class_variables),
             limited=scene.limited,
             boundaries=planned.boundaries,
+            gateways=devices.gateways(fleet),
         ),
     )
     if pulled:

@@ -61,6 +61,29 @@ def test_a_ledger_may_lack_what_only_people_read(field: str) -> None:
     assert "Failed" in view.render(ledger)
 
 
+def test_microcontrollers_are_beside_their_gateways() -> None:
+    ledger = ledgers.rollout({"100%": 4})
+    names = ledger["plan"]["waves"][0]["hosts"]
+    ledger["plan"]["device_classes"] = {}
+    # The last of them is a device that looks after two others.
+    ledger["plan"]["gateways"] = {names[0]: names[3], names[1]: "a-gateway", names[2]: names[3]}
+    (group,) = view_of(ledger)["groups"]
+    assert [(row["device"], row["gateway"]) for row in group["rows"]] == [
+        (names[1], "a-gateway"),
+        (names[0], names[3]),
+        (names[2], names[3]),
+        (names[3], ""),
+    ]
+    page = Page(view.render(ledger))
+    page.check_whole()
+    assert "behind" in page.text
+    assert page.text.count("a-gateway") == 1
+
+
+def test_a_fleet_without_microcontrollers_has_no_column_for_their_gateways() -> None:
+    assert '<th scope="col">behind</th>' not in view.render(ledgers.passed())
+
+
 def test_a_wave_that_is_not_judged_yet_is_shown_too() -> None:
     ledger = ledgers.rollout({"canary": 1, "100%": 3})
     ledger["waves"] = [{"number": 1, "name": "canary", "began": "2026-11-22T02:30:05Z", "ended": None, "analyses": []}]

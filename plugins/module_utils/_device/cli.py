@@ -293,6 +293,17 @@ class Command:
             raise StoreError(str(result.get("msg") or (failure or {}).get("message") or "no source was given"))
         return result, f"{release.model} {release.version}: {'held now' if result['changed'] else 'was held already'}"
 
+    def engines(self, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Test and prepare again what was tested with another runtime or in another power mode."""
+        # Imported here, because no other command needs it.
+        from .upgrade import renew
+
+        if not self.store.exists():
+            return {"renewed": []}, "no store yet"
+        with self.store.lock():
+            renewed = [f"{model} {version}" for model, version in renew(self.store)]
+        return {"renewed": renewed}, "\n".join(f"{name}: tested again" for name in renewed) or "nothing to do"
+
     def _existing(self) -> list[str]:
         if not self.store.exists():
             raise StoreError(f"{self.store.root}: no store here; the role edgeml.fleet.provision makes it")
@@ -402,6 +413,11 @@ def _parser() -> argparse.ArgumentParser:
     environment.add_argument("--file", default=ENVIRONMENT, metavar="FILE", help=f"default: {ENVIRONMENT}")
     add(
         "packages", Command.packages, "bring the packages to the snapshot that the device should have, as the unit does"
+    )
+    add(
+        "engines",
+        Command.engines,
+        "test and prepare again what serves, after a change of the power mode, as the unit does",
     )
     add("upgraded", Command.upgraded, "begin the trial of a new installation, as the installer does")
     add("crashed", Command.crashed, "count a crash of the service, as its unit does")

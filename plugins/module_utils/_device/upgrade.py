@@ -13,17 +13,19 @@ the code that are to be installed, and the names that they will have. Exit code 
 from __future__ import annotations
 
 import sys
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from .._common.errors import CandidateError, EdgemlError, StoreError
 from .preparation import note_smoke_test, prepare
 from .request import STORE
-from .runtime import Runtime
+from .runtime import Runtime, installed_runtime
 from .smoke_test import SmokeTest
 from .state import State
 from .store import Store
 from .transitions import DEVICE, Transitions
 from .upgrade_trial import UpgradeTrial
+from .version import Version
+from .way_back import is_tested
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,12 +68,46 @@ def prove_runtime(store: Store, runtime: Runtime) -> list[tuple[str, str]]:
                         f"Live now, with the runtime before: {model} {live}"
                     ) from error
                 continue
-            if result is not None:
-                note_smoke_test(store, version, result)
-                prepare(store, version, runtime)
+            _keep(store, version, result, runtime)
             if live == name:
                 passed.append((model, name))
     return passed
+
+
+def renew(store: Store) -> list[tuple[str, str]]:
+    """Test and prepare again what serves, and what a trial returns to, where the last test was by another accelerator's
+    software, in another power mode or with another runtime: an engine fits one of each. Hold the lock.
+
+    Returns the models with their versions that were tested. Raises CandidateError with all that failed: what serves
+    goes on, and its next load compiles its model.
+    """
+    runtime = installed_runtime()
+    renewed: list[tuple[str, str]] = []
+    problems: list[str] = []
+    for model in store.models() if runtime is not None else ():
+        served = Transitions(store, model, DEVICE)
+        for name in _needed(served.state) if served.serving.strategy == "load" else ():
+            try:
+                version = store.version(model, name)
+                if is_tested(store, model, name) is not False:
+                    continue
+                with SmokeTest(version, runtime) as test:
+                    result = test.result()
+            except (CandidateError, StoreError) as error:
+                problems.append(str(error))
+                continue
+            _keep(store, version, result, runtime)
+            renewed.append((model, name))
+    if problems:
+        raise CandidateError("; ".join(problems))
+    return renewed
+
+
+def _keep(store: Store, version: Version, result: Mapping[str, Any] | None, runtime: Runtime | None) -> None:
+    """Keep the result of a smoke test, and have the version prepared for its runtime."""
+    if result is not None:
+        note_smoke_test(store, version, result)
+        prepare(store, version, runtime)
 
 
 def _needed(state: State) -> Iterator[str]:

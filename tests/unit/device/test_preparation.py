@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -15,8 +16,18 @@ from typing import Any
 import pytest
 from releases import activate, make_pipeline, make_release, put
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError, StoreError
-from ansible_collections.edgeml.fleet.plugins.module_utils._device import preparation, runtime, smoke_test
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import (
+    CandidateError,
+    IntegrityError,
+    StoreError,
+)
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import (
+    preparation,
+    runtime,
+    service_config,
+    smoke_test,
+)
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.accelerator import read_accelerator
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import processor_id
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.preparation import prepare
@@ -29,6 +40,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.upgrade import renew
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.version import Version
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import WHOLE
 
@@ -334,6 +346,73 @@ def test_another_runtime_makes_it_anew(opt: Path, store: Store, prepared: Versio
     assert found is not None
     assert found.runtime == "shell 2"
     assert beside(prepared) != [before]
+
+
+@pytest.fixture
+def board(opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a Jetson's files, whose runtime compiles for its power mode."""
+    board = tmp_path / "board"
+    (board / "var/lib/nvpmodel").mkdir(parents=True)
+    set_mode(board, 0)
+    (tmp_path / "server.json").write_text('{"execution_provider": "tensorrt"}')
+    provider = functools.partial(service_config.execution_provider, str(tmp_path / "server.json"))
+    monkeypatch.setattr(runtime, "execution_provider", provider)
+    monkeypatch.setattr(preparation, "execution_provider", provider)
+    monkeypatch.setattr(runtime, "read_accelerator", functools.partial(read_accelerator, str(board)))
+    answer = json.dumps({**ANSWER, "runtime": "shell 1, MODE"})
+    smoke = json.dumps({"latency_seconds": 0.1, "runtime": "shell 1, MODE"})
+    install(opt, "")
+    (opt / "venv-1" / "bin" / "python").write_text(f"""#!/bin/sh
+say() {{ echo "$1" | sed "s/MODE/$(cat {board}/var/lib/nvpmodel/status)/"; }}
+case "$*" in *tools.smoke*)
+    if [ -e {board}/full ]; then echo '{{"error": "out of memory"}}'; exit 1; fi
+    say '{smoke}' ;;
+*)
+    echo "$*" >>{board}/compiled
+    {MAKE}
+    say '{answer}' ;;
+esac
+""")
+    return board
+
+
+def set_mode(board: Path, mode: int) -> None:
+    """As nvpmodel writes it."""
+    (board / "var/lib/nvpmodel/status").write_text(f"pmode:{mode:04} fmode:quiet")
+
+
+def test_another_power_mode_makes_an_engine_anew(store: Store, board: Path) -> None:
+    version = hold(store)
+    activate(store, "digits", "1.0.0")
+    swap(store)._test(version)
+    first = store.prepared(version)
+    assert first is not None
+    assert first.runtime == "shell 1, pmode:0000 fmode:quiet"
+    with store.lock():
+        assert renew(store) == []
+    set_mode(board, 2)
+    with store.lock():
+        assert renew(store) == [("digits", "1.0.0")]
+        assert renew(store) == []
+    second = store.prepared(version)
+    assert second is not None
+    assert second.runtime == "shell 1, pmode:0002 fmode:quiet"
+    assert (board / "compiled").read_text().count("tools.prepare") == 2
+    # The first one is gone, and what a client is served was never stopped.
+    assert len(beside(version)) == 1
+
+
+def test_an_engine_that_cannot_be_made_anew_is_named_and_what_serves_stays(store: Store, board: Path) -> None:
+    version = hold(store)
+    activate(store, "digits", "1.0.0")
+    swap(store)._test(version)
+    before = store.tested(version)
+    set_mode(board, 2)
+    (board / "full").touch()
+    with store.lock(), pytest.raises(CandidateError, match=r"digits 1\.0\.0: .*out of memory"):
+        renew(store)
+    assert store.tested(version) == before
+    assert store.state("digits").active == "1.0.0"
 
 
 def test_who_does_not_load_by_the_collections_server_needs_none(opt: Path, store: Store) -> None:

@@ -10,25 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mcu_images import Digits, Images
-from microcontrollers import BUILT, Microcontroller, sign, sign_model
+from figures import Figures
+from mcu_images import Images
+from microcontrollers import Microcontroller
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     """The images that most tests begin with."""
-    assert (BUILT / "build" / "firmware.bin").exists(), "run `make mcu`, which builds the firmware first"
-    directory = tmp_path_factory.mktemp("images")
-    firmware = BUILT / "build" / "firmware.bin"
-    old, new = Digits.of("1.0.0"), Digits.of("1.1.0")
-    return Images(
-        firmware=sign(firmware, directory / "firmware-1.0.0", "1.0.0"),
-        new_firmware=sign(firmware, directory / "firmware-1.1.0", "1.1.0"),
-        model=sign_model(old.payload, directory / "model-1.0.0", "1.0.0"),
-        new_model=sign_model(new.payload, directory / "model-1.1.0", "1.1.0"),
-        digits=old,
-        new_digits=new,
-    )
+    return Images.signed(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture
@@ -36,3 +26,21 @@ def device(tmp_path: Path, images: Images) -> Iterator[Microcontroller]:
     """A new microcontroller with firmware and model 1.0.0, that is on."""
     with Microcontroller(tmp_path / "device", images.firmware, images.model).powered() as device:
         yield device
+
+
+_FIGURES = pytest.StashKey[Figures]()
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """What the run measures; its end shows them."""
+    return pytestconfig.stash.setdefault(_FIGURES, Figures())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show the figures."""
+    found = config.stash.get(_FIGURES, Figures())
+    if found.rows:
+        terminalreporter.section("figures")
+        for line in found.lines():
+            terminalreporter.line(line)

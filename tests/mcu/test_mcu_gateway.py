@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import Figures
 from mcu_images import Images
 from meters import Meter, release
 from microcontrollers import MAP, sign_model
@@ -42,8 +44,19 @@ def test_what_the_factory_gave_it_is_not_sent_again(meter: Meter) -> None:
         assert client.info().written < 100
 
 
-def test_a_model_is_tried_measured_and_confirmed(meter: Meter, images: Images) -> None:
+def test_a_model_is_tried_measured_and_confirmed(meter: Meter, images: Images, figures: Figures) -> None:
+    sent = 0
+
+    def count(data: bytes) -> bytes:
+        nonlocal sent
+        sent += len(data)
+        return data
+
+    meter.damage = count
+    began = time.monotonic()
     result = meter.swap(release(images.new_model, images.new_digits, "1.1.0"))
+    took = time.monotonic() - began
+    meter.damage = bytes
     assert (result.get("failed"), result["live"]) == (None, "1.1.0"), result
     with meter.asked() as client:
         written = client.info().written
@@ -55,7 +68,8 @@ def test_a_model_is_tried_measured_and_confirmed(meter: Meter, images: Images) -
     meter.power_cycle()
     assert meter.read()["model"]["live"] == "1.1.0"
     size = images.new_model.stat().st_size
-    print(f"model of {size} bytes: {written} bytes of flash written by its swap")
+    text = f"{sent} bytes on the line; {took:.1f} s; {written} bytes of flash written"
+    figures.add(f"swap by the gateway, model of {size} bytes", text)
     back = meter.swap(release(images.new_model, images.new_digits, "1.1.0"), state="previous", manifest=None)
     assert back["live"] == "1.0.0"
     with meter.asked() as client:
@@ -98,3 +112,10 @@ def test_a_truncated_image_is_refused_by_the_gateway(meter: Meter, images: Image
     result = meter.swap(Made(good.document, {**good.blobs, sha256(content): content}))
     assert "the image is cut off" in result["msg"]
     assert meter.read()["model"]["live"] == "1.0.0"
+
+
+def test_a_slow_line_takes_its_time(tmp_path: Path, images: Images) -> None:
+    """A part of an image is longer on its way than an answer is waited for."""
+    with Meter(tmp_path / "slow", images.firmware, images.model, bits_per_second=9600) as meter:
+        result = meter.swap(release(images.new_model, images.new_digits, "1.1.0"))
+        assert (result.get("failed"), result["live"]) == (None, "1.1.0"), result

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from figures import Figures
 from mcu_images import Digits, Images
 from microcontrollers import BUILT, FIRMWARE, FIRMWARE_BINARY, MODEL, Microcontroller, sign, sign_model
 from smp_line import NoReplyError
@@ -26,7 +27,9 @@ BY_THE_CLOCK = 0.1  # share of the kills that come at a time, not at an operatio
 
 
 @pytest.mark.parametrize(("number", "stride"), [(MODEL, 1), (FIRMWARE, 11)])
-def test_every_operation_of_an_update_may_be_cut(tmp_path: Path, images: Images, number: int, stride: int) -> None:
+def test_every_operation_of_an_update_may_be_cut(
+    tmp_path: Path, images: Images, figures: Figures, number: int, stride: int
+) -> None:
     """The firmware's own code on this machine: every operation but for words in the middle of the firmware's image."""
     device = Microcontroller(tmp_path / "device", images.firmware, images.new_model)
     new = (images.new_firmware, images.model)[number]
@@ -36,7 +39,8 @@ def test_every_operation_of_an_update_may_be_cut(tmp_path: Path, images: Images,
     operations, updates, cuts = map(int, run.stdout.split())
     assert operations > new.stat().st_size / 4
     assert cuts >= updates >= operations // stride
-    print(f"image {number}: an update of {operations} operations, {updates} updates cut {cuts} times")
+    name = f"power cuts on this machine, image {number}"
+    figures.add(name, f"an update of {operations} operations; {updates} updates cut {cuts} times; nothing bricked")
 
 
 def test_log_never_says_what_nobody_wrote() -> None:
@@ -112,7 +116,9 @@ class Interrupted:
         return info["firmware"], info["model"]["version"]
 
 
-def test_kills_during_updates_leave_the_old_image_or_the_new_one(tmp_path: Path, images: Images) -> None:
+def test_kills_during_updates_leave_the_old_image_or_the_new_one(
+    tmp_path: Path, images: Images, figures: Figures
+) -> None:
     interrupted = Interrupted(Microcontroller(tmp_path / "device", images.firmware, images.model), images)
     # Three of each: the next one is in neither slot, and has to be uploaded.
     firmware = [images.new_firmware, sign(FIRMWARE_BINARY, tmp_path / "firmware-1.2.0", "1.2.0"), images.firmware]
@@ -127,3 +133,6 @@ def test_kills_during_updates_leave_the_old_image_or_the_new_one(tmp_path: Path,
         print(f"{interrupted.kills} kills in {interrupted.updates} updates", flush=True)
     # Each update wrote its image, or this would prove nothing.
     assert interrupted.device.operations() > 1000 * interrupted.updates
+    kills, updates = interrupted.kills, interrupted.updates
+    text = f"{kills} over {updates} updates, {kills / updates:.0f} per update; nothing bricked"
+    figures.add("kills of the emulated board", text)

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from int8_model import Int8Model, Quantisation
-from mcu_images import Images
+from mcu_images import Images, relu_of
 from microcontrollers import (
     BUILT,
     FIRMWARE,
@@ -24,10 +23,10 @@ from microcontrollers import (
     sign,
     sign_model,
 )
+from serial_bridge import LossyLine
 from smp_line import NoReplyError
 
 NO_ENTRY, CORRUPT = 5, 9
-Q = Quantisation(0.1, 0)
 
 
 def try_image(device: Microcontroller, number: int, content: bytes) -> None:
@@ -106,15 +105,6 @@ def test_image_with_a_changed_byte_cannot_be_tried(device: Microcontroller, imag
     assert_unchanged(device, images)
 
 
-def relu_of(shape: tuple[int, ...], operator: int = schema.BuiltinOperator.RELU) -> bytes:
-    """A model of one operator that takes a tensor to one of the same shape."""
-    model = Int8Model()
-    x = model.input(shape, Q)
-    y = model.relu(x, Q)
-    model._model.operatorCodes[0].builtinCode = model._model.operatorCodes[0].deprecatedBuiltinCode = operator
-    return model.serialised(x, y)
-
-
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -151,27 +141,6 @@ def test_firmware_that_does_not_run_is_left_by_itself(
     device.wait_for_start(before + 1)
     assert device.info()["reset"] == cause
     assert assert_unchanged(device, images)["error"] == "trial: it ended without a confirmation"
-
-
-class LossyLine:
-    """Loses bytes, and changes others."""
-
-    def __init__(self, share: float, seed: int) -> None:
-        self.lost = 0
-        self._share = share
-        self._chance = random.Random(seed)
-
-    def __call__(self, data: bytes) -> bytes:
-        """What is left of bytes on the line."""
-        kept = bytearray()
-        for byte in data:
-            if self._chance.random() >= self._share:
-                kept.append(byte)
-                continue
-            self.lost += 1
-            if self._chance.random() < 0.3:
-                kept.append(self._chance.randrange(256))
-        return bytes(kept)
 
 
 def test_upload_comes_to_its_end_on_a_line_that_loses_bytes(device: Microcontroller, images: Images) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import Figures
 from mcu_images import Images
 from microcontrollers import FIRMWARE, IMAGE, MAP, MODEL, OS, Microcontroller, RefusedError, sign, sign_model
 from smp_line import READ, WRITE
@@ -32,7 +33,9 @@ def wear(device: Microcontroller) -> tuple[int, int]:
     return info["written"], info["erased"]
 
 
-def test_new_model_runs_on_trial_and_stays_once_it_is_confirmed(device: Microcontroller, images: Images) -> None:
+def test_new_model_runs_on_trial_and_stays_once_it_is_confirmed(
+    device: Microcontroller, images: Images, figures: Figures
+) -> None:
     before = wear(device)
     image_hash = start_trial(device, MODEL, images.new_model)
     assert device.info()["model"] == {
@@ -50,16 +53,23 @@ def test_new_model_runs_on_trial_and_stays_once_it_is_confirmed(device: Microcon
     # Each byte of the image once, each of its sectors once; beside that the slot's log.
     assert size <= written < size + 100
     assert erased == -(-size // MAP["FLASH_SECTOR"]) + 1
-    print(f"model of {size} bytes: {written} bytes of flash written, {erased} sectors erased")
+    figures.add(f"update of a model of {size} bytes", f"{written} bytes of flash written, {erased} sectors erased")
 
 
-def test_new_firmware_runs_on_trial_and_stays_once_it_is_confirmed(device: Microcontroller, images: Images) -> None:
+def test_new_firmware_runs_on_trial_and_stays_once_it_is_confirmed(
+    device: Microcontroller, images: Images, figures: Figures
+) -> None:
+    before = wear(device)
     image_hash = start_trial(device, FIRMWARE, images.new_firmware)
     assert device.info()["firmware"] == "1.1.0+0"
     assert images.digits.wrong_answers(device) == 0
     device.confirm(image_hash)
     device.power_cycle()
     assert device.info()["firmware"] == "1.1.0+0"
+    size = images.new_firmware.stat().st_size
+    written, erased = (after - then for after, then in zip(wear(device), before, strict=True))
+    assert size <= written < size + 100
+    figures.add(f"update of a firmware of {size} bytes", f"{written} bytes of flash written, {erased} sectors erased")
 
 
 @pytest.mark.parametrize("number", [FIRMWARE, MODEL])

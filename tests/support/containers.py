@@ -72,10 +72,11 @@ class ContainerController:
         self.usual = {"rollout_ledger": str(directory / "ledger"), **usual}
         self._inventories = [f"--inventory={path}" for path in inventories]
 
-    def start(self, playbook: str, **variables: Any) -> subprocess.Popen[str]:
-        """Start a playbook."""
+    def start(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
+        """Start a playbook; `arguments` are options of the command."""
+        extra = ["-e", json.dumps({**self.usual, **variables}), *arguments]
         return subprocess.Popen(
-            ["ansible-playbook", playbook, *self._inventories, "-e", json.dumps({**self.usual, **variables})],
+            ["ansible-playbook", playbook, *self._inventories, *extra],
             cwd=REPOSITORY,
             env={
                 **os.environ,
@@ -90,9 +91,9 @@ class ContainerController:
             start_new_session=True,
         )
 
-    def run(self, playbook: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
         """Run a playbook to its end."""
-        return self.finish(self.start(playbook, **variables))
+        return self.finish(self.start(playbook, *arguments, **variables))
 
     @staticmethod
     def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

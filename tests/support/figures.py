@@ -20,3 +20,19 @@ def spread(values: Iterable[float]) -> str:
     """The median and, in brackets, the least and the greatest."""
     found = sorted(values)
     return f"{statistics.median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f})"
+
+
+class Figures:
+    """What a run measured, for its end: each a name and a text."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str]] = []
+
+    def add(self, name: str, text: str) -> None:
+        """Keep a figure."""
+        self.rows.append((name, text))
+
+    def lines(self) -> list[str]:
+        """A table of them."""
+        width = max((len(name) for name, _text in self.rows), default=0)
+        return [f"{name.ljust(width)}  {text}" for name, text in self.rows]

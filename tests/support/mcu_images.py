@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from microcontrollers import BUILT, Microcontroller
+from ai_edge_litert import schema_py_generated as schema
+from int8_model import Int8Model, Quantisation
+from microcontrollers import BUILT, FIRMWARE_BINARY, Microcontroller, sign, sign_model
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,13 @@ class Digits:
     payload: Path
     inputs: Any  # int8 [N, 64]
     expected: Any  # int8 [N, 10]
+    labels: Any  # [N]
 
     @classmethod
     def of(cls, version: str) -> Digits:
         """The one that tools/mcu made."""
         arrays = np.load(BUILT / "models" / f"{version}.npz")
-        return cls(BUILT / "models" / f"{version}.tflite", arrays["inputs"], arrays["expected"])
+        return cls(BUILT / "models" / f"{version}.tflite", arrays["inputs"], arrays["expected"], arrays["labels"])
 
     def wrong_answers(self, device: Microcontroller, count: int = 20) -> int:
         """How many of the first inputs the microcontroller answers otherwise."""
@@ -44,3 +47,27 @@ class Images:
     new_model: Path
     digits: Digits
     new_digits: Digits
+
+    @classmethod
+    def signed(cls, directory: Path) -> Images:
+        """Sign what tools/mcu built."""
+        assert FIRMWARE_BINARY.exists(), "run `make mcu`, which builds the firmware first"
+        old, new = Digits.of("1.0.0"), Digits.of("1.1.0")
+        return cls(
+            firmware=sign(FIRMWARE_BINARY, directory / "firmware-1.0.0", "1.0.0"),
+            new_firmware=sign(FIRMWARE_BINARY, directory / "firmware-1.1.0", "1.1.0"),
+            model=sign_model(old.payload, directory / "model-1.0.0", "1.0.0"),
+            new_model=sign_model(new.payload, directory / "model-1.1.0", "1.1.0"),
+            digits=old,
+            new_digits=new,
+        )
+
+
+def relu_of(shape: tuple[int, ...], operator: int = schema.BuiltinOperator.RELU) -> bytes:
+    """A model of one operator that takes a tensor to one of the same shape."""
+    model = Int8Model()
+    quantisation = Quantisation(0.1, 0)
+    x = model.input(shape, quantisation)
+    y = model.relu(x, quantisation)
+    model._model.operatorCodes[0].builtinCode = model._model.operatorCodes[0].deprecatedBuiltinCode = operator
+    return model.serialised(x, y)

@@ -9,19 +9,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import microcontroller
 import numpy as np
+from boards import Board
 from mcu_images import Digits
-from microcontrollers import BUILT
 from releases import Made, file_entry, sha256
-from serial_bridge import SerialBridge
+from serial_bridge import Damage, SerialBridge
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import microcontrollers
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import answer_info
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.perform import answer_swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import InfoRequest, SwapRequest
@@ -34,18 +33,17 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._smp.client import Sm
 from ansible_collections.edgeml.fleet.plugins.module_utils._smp.ports import open_port
 
 
-class Meter:
-    """A microcontroller that a gateway reaches by `address`, with its store."""
+class Meter(Board):
+    """A microcontroller that a gateway, this machine, reaches by `address`, with its store."""
 
-    def __init__(self, directory: Path, firmware: Path, model: Path | None) -> None:
-        directory.mkdir()
+    def __init__(self, directory: Path, firmware: Path, model: Path | None, bits_per_second: int = 0) -> None:
+        super().__init__(directory, firmware, model)
         (directory / "store").mkdir()
         self.store = Store(str(directory / "store"))
-        self._flash, self._socket = directory / "flash", directory / "serial"
-        self._process: subprocess.Popen[bytes] | None = None
-        microcontroller.manufacture(BUILT / "build", self._flash, firmware, model)
-        self._bridge = SerialBridge(str(self._socket))
-        self.address = self._bridge.address
+        # What becomes of the bytes between it and its gateway.
+        self.damage: Damage = bytes
+        self._bridge = SerialBridge(str(self.line), lambda data: self.damage(data), bits_per_second)
+        self.address = self._bridge.address + (f"@{bits_per_second}" if bits_per_second else "")
 
     def __enter__(self) -> Meter:
         self.power_on()
@@ -53,26 +51,8 @@ class Meter:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._bridge.__exit__(None, None, None)
+        self._bridge.__exit__()
         self.power_off()
-
-    def power_on(self) -> None:
-        """Start it."""
-        self._socket.unlink(missing_ok=True)
-        self._process = subprocess.Popen(
-            microcontroller.command(BUILT / "build", self._flash, f"unix:{self._socket}"), stdout=subprocess.DEVNULL
-        )
-
-    def power_off(self) -> None:
-        """Cut its power."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def power_cycle(self) -> None:
-        """Off and on."""
-        self.power_off()
-        self.power_on()
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[SmpClient]:
@@ -82,7 +62,11 @@ class Meter:
 
     def swap(self, made: Made, **options: Any) -> dict[str, Any]:
         """What `model_swap` says."""
-        request = {
+        return answer_swap(SwapRequest(**self.request(made, **options)), check_mode=False)
+
+    def request(self, made: Made, **options: Any) -> dict[str, Any]:
+        """What `model_swap` is asked."""
+        return {
             "model": "digits",
             "version": made.document["version"],
             "manifest": made.document,
@@ -92,8 +76,14 @@ class Meter:
             "store": self.store.root,
             "min_ready_seconds": 0,
             "trial_seconds": 3600,
+            **options,
         }
-        return answer_swap(SwapRequest(**{**request, **options}), check_mode=False)
+
+    def watch(self) -> dict[str, Any]:
+        """What `edgeml mcu watch` does, which the gateway's timer calls."""
+        found = [microcontrollers.Microcontroller("meter", self.address, "mps2-an385", self.store.root)]
+        result, _text = microcontrollers.watch(found)
+        return result
 
     def look(self) -> str:
         """One look of the gateway's timer."""
@@ -120,22 +110,23 @@ class Meter:
         return answer_info(InfoRequest(model="digits", probe=True, store=self.store.root, server=self.address))
 
 
-def release(image: Path, digits: Digits, version: str, **changes: Any) -> Made:
-    """A release of a signed model, with golden inputs and a probe set of its own answers."""
+def release(image: Path, digits: Digits, version: str, labelled: int = 0, **changes: Any) -> Made:
+    """A release of a signed model, with golden inputs, and a probe set of its own answers, or of the ``labelled`` first
+    images with what they show."""
     parsed = parse_image(image.read_bytes())
     count = 8
-    inputs = {"name": "image", "datatype": "INT8", "shape": [count, 64], "data": digits.inputs[:count].ravel().tolist()}
     outputs = digits.expected[:count]
     golden = {
-        "inputs": [inputs],
+        "inputs": [_inputs(digits, count)],
         "outputs": [{"name": "scores", "datatype": "INT8", "shape": [count, 10], "data": outputs.ravel().tolist()}],
         "tolerance": {"absolute": 0, "relative": 0},
     }
+    labels = digits.labels[:labelled] if labelled else np.argmax(outputs, axis=1)
     probe = {
-        "inputs": [inputs],
+        "inputs": [_inputs(digits, labelled or count)],
         "output": "scores",
         "task": "class_scores",
-        "labels": np.argmax(outputs, axis=1).tolist(),
+        "labels": labels.tolist(),
     }
     contents = {
         "model.bin": image.read_bytes(),
@@ -168,3 +159,8 @@ def release(image: Path, digits: Digits, version: str, **changes: Any) -> Made:
         ],
     }
     return Made(document, {sha256(content): content for content in contents.values()})
+
+
+def _inputs(digits: Digits, count: int) -> dict[str, Any]:
+    """The first inputs, as golden files and probe sets have them."""
+    return {"name": "image", "datatype": "INT8", "shape": [count, 64], "data": digits.inputs[:count].ravel().tolist()}

@@ -81,7 +81,7 @@ def lines(frame: bytes) -> list[bytes]:
     return [(b"\x04\x14" if number else b"\x06\x09") + part + b"\n" for number, part in enumerate(parts)]
 
 
-def _frame_of(text: bytes) -> bytes | None:
+def frame_of(text: bytes) -> bytes | None:
     """The frame that the base64 of its lines holds; None if it is not all there, or damaged."""
     try:
         data = base64.b64decode(text, validate=True)
@@ -148,7 +148,7 @@ class SerialLine:
         while True:
             line = self._line(ends)
             text = text + line[2:] if line[:2] == b"\x04\x14" else line[2:]
-            frame = _frame_of(text)
+            frame = frame_of(text)
             if frame is not None and frame[6] == self._sequence:
                 value = decode(frame[8:])
                 assert isinstance(value, dict)

@@ -273,9 +273,11 @@ class SmpClient:
         data = write_frame(request)
         try:
             self._port.discard()
+            # A slow line has the question for a while, and then the answer, which is rarely the longer one.
+            patience = (seconds or self._answer_seconds) + 2 * self._port.sending_seconds(data)
             for _attempt in range(attempts):
                 self._port.send(data)
-                answer = self._answer(request, seconds or self._answer_seconds)
+                answer = self._answer(request, patience)
                 if answer is not None:
                     return self._checked(request, answer)
         except OSError as error:

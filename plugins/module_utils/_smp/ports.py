@@ -29,6 +29,8 @@ LOCK_SECONDS = 120.0
 _LOCK_INTERVAL_SECONDS = 0.1
 _READ_BYTES = 4096
 _DATAGRAM_BYTES_MAX = 65535
+# A byte on a serial line, with its start and its stop bit.
+_BITS_OF_A_BYTE = 10
 
 
 class Port(ABC):
@@ -41,6 +43,10 @@ class Port(ABC):
     @abstractmethod
     def receive(self, seconds: float) -> bytes | None:
         """The next frame; None where none comes within ``seconds``. Raises OSError."""
+
+    def sending_seconds(self, frame: bytes) -> float:
+        """How long a frame takes on its way: what is sent is not there yet."""
+        return 0.0
 
     @abstractmethod
     def discard(self) -> None:
@@ -75,6 +81,7 @@ class SerialPort(Port):
     def __init__(self, address: SerialAddress, lock_seconds: float) -> None:
         flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
         self._descriptor = os.open(address.path, flags)
+        self._speed = address.speed
         self._reader = ConsoleReader()
         self._frames: list[bytes] = []
         try:
@@ -91,6 +98,9 @@ class SerialPort(Port):
             if not writable:
                 raise TimeoutError(errno.ETIMEDOUT, "the line takes nothing")
             left = left[os.write(self._descriptor, left) :]
+
+    def sending_seconds(self, frame: bytes) -> float:
+        return len(console_lines(frame)) * _BITS_OF_A_BYTE / self._speed
 
     def receive(self, seconds: float) -> bytes | None:
         deadline = time.monotonic() + seconds

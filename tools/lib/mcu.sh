@@ -55,6 +55,7 @@ build_mcu() {
 # make_mcu [TARGET…]: have all of it.
 make_mcu() {
     make_environment "$mcu/venv" tests/mcu/requirements.txt
+    make_environment "$mcu/forest" examples/mcu/forest/requirements.txt
     bearssl_sources
     mcu_keys
     build_mcu "$@"

@@ -6,6 +6,7 @@
 #include <bearssl.h>
 #include <string.h>
 
+#include "builtin.h"
 #include "flash.h"
 #include "serial.h"
 #include "slots.h"
@@ -56,7 +57,8 @@ bool application_start(const struct boot_info *boot, const uint8_t *model) {
     application.boot = *boot;
     application.reset_cause = "";
     application.model_error = IMAGE_NONE;
-    if (chosen->slot == NO_SLOT) {
+    application.builtin = builtin_open(&application.model);
+    if (application.builtin || (chosen->slot == NO_SLOT)) {
         return true;
     }
     br_sha256_init(&sha);
@@ -104,8 +106,13 @@ static void put_model(struct cbor_writer *reply) {
     cbor_begin_map(reply);
     cbor_pair_text(reply, "version", version);
     cbor_pair_bytes(reply, "sha", application.model_digest, there ? DIGEST_SIZE : 0U);
-    cbor_pair_bool(reply, "loaded", application.model.loaded);
-    cbor_pair_text(reply, "error", broken ? image_error_text(application.model_error) : refusal(1));
+    // The one in the slot; the firmware's own is part of the firmware.
+    cbor_pair_bool(reply, "loaded", application.model.loaded && !application.builtin);
+    if (application.builtin) {
+        cbor_pair_text(reply, "error", "model: the firmware has one of its own");
+    } else {
+        cbor_pair_text(reply, "error", broken ? image_error_text(application.model_error) : refusal(1));
+    }
     cbor_end(reply);
 }
 
@@ -173,7 +180,11 @@ static enum smp_code infer(const struct smp_request *request, struct cbor_writer
         return SMP_INVALID;
     }
     uint32_t begun = application_microseconds();
-    model_run(model, input.bytes, output);
+    if (application.builtin) {
+        builtin_run(input.bytes, output);
+    } else {
+        model_run(model, input.bytes, output);
+    }
     application.inferences++;
     cbor_pair_bytes(reply, "o", output, model->tensors[model->output].elements);
     cbor_pair_uint(reply, "us", application_microseconds() - begun);

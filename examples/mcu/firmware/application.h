@@ -15,6 +15,7 @@
 struct application {
     struct boot_info boot; // what the bootloader chose; a confirmation ends the trial in it
     struct model model;
+    bool builtin; // it is the firmware's own
     enum image_error model_error; // why the chosen model is not loaded
     uint8_t model_digest[DIGEST_SIZE];
     uint32_t inferences;

@@ -247,8 +247,8 @@ class SmpStrategy(Strategy):
             client.confirm(running.hash)
 
     def _check(self, client: SmpClient, version: Version) -> None:
-        """Ask the golden inputs: those of the version, and of a firmware those of the model that it runs."""
-        for found in [version] if _number(version) == _MODEL_IMAGE else self._models():
+        """Ask the golden inputs: those of the version, and of a firmware those of the model that it runs as well."""
+        for found in [version] if _number(version) == _MODEL_IMAGE else [version, *self._models()]:
             golden = read_golden(found)
             if golden is not None and (found is version or self._serves(client, found)):
                 check_golden(client, golden, found.chosen.latency_seconds_max)

@@ -34,6 +34,12 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--latency-seconds-max", type=float, metavar="X", help="what an inference may take there")
     parser.add_argument("--judge-python", default="", metavar="PATH", help="a Python that has the package tflite-micro")
+    parser.add_argument(
+        "--program", default="", metavar="PATH", help="of a firmware with a model of its own: that, for this machine"
+    )
+    parser.add_argument(
+        "--holdout", default="", metavar="PATH", help="inputs, and what the source of that model answers, JSON"
+    )
     parser.add_argument("--description", default="", metavar="TEXT", help="for people")
     parser.add_argument("--check", action="store_true", help="do all but write the release")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
@@ -49,6 +55,8 @@ def _run(parsed: argparse.Namespace) -> int:
         golden=parsed.golden,
         probe=parsed.probe,
         judge_python=parsed.judge_python,
+        program=parsed.program,
+        holdout=parsed.holdout,
         latency_seconds_max=parsed.latency_seconds_max,
         description=parsed.description,
     )

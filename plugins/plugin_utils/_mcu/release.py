@@ -15,10 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import fsync_directory
@@ -55,7 +56,11 @@ class McuClass:
 @dataclass(frozen=True)
 class McuRelease:
     """What is published: the signed image, and of a model the golden file, the probe set, and a Python that has the
-    package tflite-micro (empty: the model is not run here)."""
+    package tflite-micro (empty: the model is not run here).
+
+    A firmware may have a model of its own, as code. Then ``program`` is the same code as a program of this machine,
+    which reads inputs and writes outputs, and ``holdout`` has inputs with what the source of that code answers.
+    """
 
     model: str
     version: str
@@ -64,6 +69,8 @@ class McuRelease:
     golden: str = ""
     probe: str = ""
     judge_python: str = ""
+    program: str = ""
+    holdout: str = ""
     latency_seconds_max: float | None = None
     description: str = ""
 
@@ -106,6 +113,8 @@ def publish_mcu(repository: str, given: McuRelease, device_class: McuClass, *, c
                 f"image: needs operators that the firmware of {device_class.name} lacks: {', '.join(missing)}"
             )
         reasons += _judged(payload, given, device_class, facts, notes)
+    elif given.golden or given.program or given.holdout:
+        reasons += _compared(given, facts)
     if reasons:
         raise RefusedError(reasons)
     document, locations = _document(given, image, device_class, facts, operators)
@@ -174,23 +183,14 @@ def _judged(
     if not given.golden:
         return ["golden: expected the golden inputs and outputs of the model; found none"]
     try:
-        with open(given.golden, encoding="utf-8") as file:
-            golden = json.load(file)
-        (source,), (output,) = golden["inputs"], golden["outputs"]
-        count, steps = (
-            int(source["shape"][0]),
-            int({**golden["tolerance"], **(output.get("tolerance") or {})}.get("steps", 0)),
-        )
-        samples = _rows(source["data"], count)
-        expected = _rows(output["data"], count)
-        whole = output["datatype"].startswith(("INT", "UINT")) and source["datatype"].startswith(("INT", "UINT"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"golden: {given.golden}: expected one input and one output; found another: {error!r}"]
+        golden = _read_samples(given.golden, "golden")
+    except RefusedError as error:
+        return list(error.reasons)
     if not given.judge_python:
         notes.append("the model was not run here: judge_python names a Python that has the package tflite-micro")
         facts["arena_bytes"] = device_class.arena_bytes * (100 - MARGIN_PERCENT) // 100
         return []
-    said = _run_judge(payload, given, device_class, samples if whole else [])
+    said = _run_judge(payload, given, device_class, golden.inputs if golden.are_whole else [])
     if "error" in said:
         return [f"TensorFlow Lite Micro: {said['error']}"]
     facts["arena_bytes"] = said["arena"]
@@ -201,18 +201,99 @@ def _judged(
             f"TensorFlow Lite Micro: the model works in {said['arena']} bytes; {device_class.name} has an arena of "
             f"{device_class.arena_bytes}, of which {MARGIN_PERCENT}% stay free"
         )
-    if not whole:
+    if not golden.are_whole:
         notes.append(
             "the golden inputs are real numbers: the microcontroller answers them, and not the interpreter here"
         )
-    for row, (found, wanted) in enumerate(zip(said["outputs"], expected)):
-        off = [place for place, (one, other) in enumerate(zip(found, wanted)) if abs(one - other) > steps]
-        if off or len(found) != len(wanted):
+    for row, (found, wanted) in enumerate(zip(said["outputs"], golden.outputs)):
+        if _is_off(found, wanted, golden.steps):
             reasons.append(
-                f"TensorFlow Lite Micro: golden input {row}: expected {wanted}; found {found} (tolerance {steps} steps)"
+                f"TensorFlow Lite Micro: golden input {row}: expected {wanted}; found {found} (tolerance "
+                f"{golden.steps} steps)"
             )
             break
     return reasons
+
+
+class _Samples(NamedTuple):
+    """Inputs and outputs, one row for each sample. ``steps`` is how far an output may be off; ``labels`` is what the
+    samples are, where that is known."""
+
+    inputs: list[list[float]]
+    outputs: list[list[float]]
+    steps: int
+    are_whole: bool
+    labels: Sequence[int]
+
+
+def _read_samples(path: str, name: str) -> _Samples:
+    """Read a golden file. Raises RefusedError for one that has not one input and one output."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        (source,), (output,) = document["inputs"], document["outputs"]
+        count = int(source["shape"][0])
+        return _Samples(
+            _rows(source["data"], count),
+            _rows(output["data"], count),
+            int({**document["tolerance"], **(output.get("tolerance") or {})}.get("steps", 0)),
+            all(item["datatype"].startswith(("INT", "UINT")) for item in (source, output)),
+            [int(label) for label in document.get("labels") or ()],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RefusedError([f"{name}: {path}: expected one input and one output; found another: {error!r}"]) from error
+
+
+def _is_off(found: Sequence[float], wanted: Sequence[float], steps: int) -> bool:
+    return len(found) != len(wanted) or any(abs(one - other) > steps for one, other in zip(found, wanted))
+
+
+def _compared(given: McuRelease, facts: dict[str, Any]) -> list[str]:
+    """Compare a firmware's own model with its source, on this machine. Returns the reasons against it."""
+    missing = [name for name in ("golden", "program", "holdout") if not getattr(given, name)]
+    if missing:
+        return [f"{name}: expected it of a firmware with a model of its own; found none" for name in missing]
+    reasons: list[str] = []
+    for name in ("golden", "holdout"):
+        try:
+            samples = _read_samples(getattr(given, name), name)
+            found = _run_program(given.program, samples)
+        except RefusedError as error:
+            reasons += error.reasons
+            continue
+        off = [row for row, pair in enumerate(zip(found, samples.outputs)) if _is_off(*pair, samples.steps)]
+        accuracies = [_accuracy(rows, samples.labels) for rows in (found, samples.outputs)]
+        if off:
+            row = off[0]
+            told = f"; accuracy {accuracies[0]:.3f}, and {accuracies[1]:.3f} of the source" if samples.labels else ""
+            reasons.append(
+                f"{name}: {len(off)} of {len(found)} samples are answered otherwise than by the source{told}. Sample "
+                f"{row}: expected {samples.outputs[row]}; found {found[row]} (tolerance {samples.steps} steps)"
+            )
+        elif samples.labels:
+            facts["compared_samples"], facts["accuracy"] = len(found), round(accuracies[0], 4)
+    return reasons
+
+
+def _run_program(program: str, samples: _Samples) -> list[list[float]]:
+    """What a program answers, whose inputs and outputs are int8. Raises RefusedError."""
+    try:
+        given = b"".join(struct.pack(f"{len(row)}b", *map(int, row)) for row in samples.inputs)
+        run = subprocess.run([program], input=given, capture_output=True, timeout=JUDGE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired, struct.error) as error:
+        raise RefusedError([f"program: {program}: {error}"]) from error
+    wanted = sum(map(len, samples.outputs))
+    if run.returncode != 0 or len(run.stdout) != wanted:
+        said = run.stderr.decode("utf-8", "replace").strip()[-300:] or "nothing"
+        why = f"found {len(run.stdout)}, code {run.returncode}, and it said: {said}"
+        raise RefusedError([f"program: {program}: expected {wanted} bytes for {len(samples.inputs)} samples; {why}"])
+    return _rows(struct.unpack(f"{wanted}b", run.stdout), len(samples.inputs))
+
+
+def _accuracy(rows: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
+    """The share of the samples whose greatest output, the first of equals, is at the place that their label says."""
+    right = sum(row.index(max(row)) == label for row, label in zip(map(list, rows), labels))
+    return right / len(labels) if labels else 0.0
 
 
 def _run_judge(

@@ -191,3 +191,55 @@ def test_a_changed_image_is_refused_or_the_same(place: int, noise: bytes) -> Non
 def test_a_version_that_imgtool_does_not_have_is_named(text: str) -> None:
     with pytest.raises(McuImageError, match="version: expected one such as"):
         parse_version(text)
+
+
+# ---- a firmware with a model of its own ----
+
+FIRMWARE_IMAGE = signed_image(b"firmware" * 20, (1, 1, 0), counter=2)
+
+
+def own_model(directory: Path, script: str, **changes: Any) -> McuRelease:
+    """A firmware whose model is a shell script here."""
+    program = directory / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    holdout = {**GOLDEN, "labels": [1]}
+    (directory / "holdout.json").write_text(json.dumps(holdout))
+    made = given_release(directory, FIRMWARE_IMAGE, format=FIRMWARE, program=str(program))
+    return replace(made, **{"holdout": str(directory / "holdout.json"), **changes})
+
+
+def publish_own_model(directory: Path, given: McuRelease) -> Any:
+    return publish_mcu(str(directory / "repository"), given, KIND)
+
+
+def test_a_firmware_with_a_model_of_its_own_answers_as_its_source(tmp_path: Path) -> None:
+    published = publish_own_model(tmp_path, own_model(tmp_path, r"printf '\001\002'"))
+    assert (published.facts["compared_samples"], published.facts["accuracy"]) == (1, 1.0)
+    assert published.document["golden"]["path"] == "golden.json"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (r"printf '\003\002'", "holdout: 1 of 1 samples are answered otherwise than by the source; accuracy 0.000"),
+        (r"printf '\003'", "expected 2 bytes for 1 samples; found 1, code 0, and it said: nothing"),
+        ("echo no model >&2; exit 3", "found 0, code 3, and it said: no model"),
+    ],
+)  # fmt: skip
+def test_a_firmware_whose_model_answers_otherwise_is_refused(tmp_path: Path, script: str, reason: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        publish_own_model(tmp_path, own_model(tmp_path, script))
+    assert any(reason in text for text in caught.value.reasons)
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize("name", ["golden", "program", "holdout"])
+def test_a_firmware_with_a_model_of_its_own_names_its_source(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RefusedError, match=f"{name}: expected"):
+        publish_own_model(tmp_path, own_model(tmp_path, "exit 1", **{name: ""}))
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="program: /nowhere: "):
+        publish_own_model(tmp_path, own_model(tmp_path, "", program="/nowhere"))

@@ -22,6 +22,7 @@ from .._common.files import write_whole
 from .._common.table import text_table
 from .._fetch.options import FetchOptions
 from .._release.manifest import MANIFEST_BYTES_MAX, parse_release_json
+from .._release.release import MODEL
 from .describe import describe_model
 from .facts import meminfo
 from .orders import Orders
@@ -310,7 +311,10 @@ class Command:
         return self.store.models()
 
     def _serving(self, model: str) -> ModelServer:
-        serving = self.store.state(model).serving or ModelServer()
+        serving = self.store.state(model).serving
+        if serving is None:
+            kind = self.store.kind(model)
+            serving = ModelServer() if kind == MODEL else ModelServer(strategy=kind)
         return serving if self._server is None else ModelServer(serving.strategy, self._server, serving.unit)
 
     def _swap(self, model: str, subcommand: str) -> Swap:

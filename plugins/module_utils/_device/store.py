@@ -85,12 +85,18 @@ class Store:
         return [name for name in self._model_names() if any(file_status(path(name)) for path in paths)]
 
     def kind(self, model: str) -> str:
-        """Of which kind the releases of this name are; a model also where its state is damaged."""
+        """Of which kind the releases of this name are: as its server was notified, and before the first time as those
+        that are held; a model where neither can be read."""
         try:
             serving = self.state(model).serving
         except (StoreError, OSError):
             return MODEL
-        return serving.strategy if serving is not None and serving.strategy in KIND_STRATEGIES else MODEL
+        if serving is not None:
+            return serving.strategy if serving.strategy in KIND_STRATEGIES else MODEL
+        for version in self.versions(model):
+            with contextlib.suppress(StoreError, OSError):
+                return self.version(model, version).release.kind
+        return MODEL
 
     def state(self, model: str) -> State:
         """The model's state; an empty one for a model that this device never had. Raises StoreError if damaged."""

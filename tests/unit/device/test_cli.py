@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_parts import make_image
 from links import PYTHON_PATH
-from releases import make_release, make_store, put
+from releases import make_release, make_store, put, read_release
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import cli, journal
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.cli import main
@@ -31,6 +33,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import 
     Trial,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.release import publish_images
 
 # Whoever serves these models looks at the store.
 ALONE = ModelServer(strategy="none", server="/nowhere")
@@ -241,6 +244,17 @@ def test_a_damaged_state_is_named(edgeml: Edgeml, store: Store, arguments: list[
 
 
 # ---- to act ----
+
+
+def test_an_image_that_was_never_active_is_activated_as_an_image(edgeml: Edgeml, store: Store, tmp_path: Path) -> None:
+    """How a model's server is notified is known from the first time on; of an image there is one way."""
+    (tmp_path / platform.machine()).mkdir()
+    images, repository = [make_image(tmp_path, machine=platform.machine())], tmp_path / "repository"
+    publish_images(
+        images, name="server", version="1.0.0", repository=str(repository), directory=str(tmp_path), created=None
+    )
+    put(store, read_release(repository, "server", "1.0.0"))
+    assert "this device runs the service without a container" in edgeml.error("activate", "server", "1.0.0")
 
 
 def test_activate_and_revert(edgeml: Edgeml, store: Store) -> None:

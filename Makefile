@@ -93,8 +93,8 @@ end-to-end: ## walk the whole ways of people: AWX's workflow, cron, a commit to 
 	pytest $(WORKERS) -m end_to_end tests/integration
 
 .PHONY: runners
-runners: ## end and hang the service under Docker and Supervisor, take its sockets and its image: each time it serves again
-	pytest $(WORKERS) -m runners tests/integration
+runners: ## end, hang and swap the service under Docker, Podman and Supervisor, take its sockets and its image: it serves again
+	@tools/runners $(WORKERS)
 
 .PHONY: coverage
 coverage: ## run the unit tests; fail if they reach too few branches of the parts that decide
@@ -223,8 +223,9 @@ ci-templates: ## run the GitLab file of examples/model-repository with gitlab-ci
 
 .PHONY: arm-machine
 arm-machine: SUITE := bookworm
+arm-machine: ARCHITECTURE := arm64
 arm-machine: ## prove on a whole emulated ARM machine, with a kernel of its own, what containers cannot show
-	@tools/arm-machine --suite $(SUITE)
+	@tools/machine $(ARCHITECTURE) --suite $(SUITE)
 
 .PHONY: mcu
 mcu: ## update emulated microcontrollers: good and bad images, a bad line, 1,000 power cuts, fuzzed parsers

@@ -17,6 +17,16 @@ from links import PYTHON_PATH, REPOSITORY
 ROLE = REPOSITORY / "roles" / "inference_service"
 COMMAND = ROLE / "files" / "device" / "edgeml"
 # The image is empty: the programs are this machine's, read-only.
+# What Podman would have of a device, and lacks here: systemd as the first process, and the right to raise limits.
+_PROCESSES = "nproc=1024:1024"
+_CONTAINERS_CONF = f"""
+[containers]
+cgroups = "disabled"
+default_ulimits = ["nofile=4096:4096", "{_PROCESSES}"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
 PROGRAMS = ("/usr", "/lib", "/lib64", sys.base_prefix, str(Path(sys.prefix).resolve()), str(REPOSITORY))
 
 
@@ -27,6 +37,10 @@ class ContainerDevice:
         self.directory = directory
         self.engine = engine
         self.name = name
+        self.environment: dict[str, str] = {}
+        if Path(engine).name == "podman":
+            (directory / "containers.conf").write_text(_CONTAINERS_CONF)
+            self.environment["CONTAINERS_CONF"] = str(directory / "containers.conf")
         self.command = directory / "edgeml"
         self.command.write_text(f'#!/bin/sh\nPYTHONPATH={PYTHON_PATH} exec {sys.executable} {COMMAND} "$@"\n')
         self.command.chmod(0o755)
@@ -92,7 +106,10 @@ class ContainerDevice:
         }.items():
             assert before in text or suffix, before
             text = text.replace(before, after)
-        return text
+        # The limits of Podman's are those of the unit's control group, of version 2; a limit of the command's is in the
+        # place of all those of the configuration.
+        text = text.replace("--cgroups=split", "--cgroups=disabled")
+        return text.replace("--ulimit=", f"--ulimit={_PROCESSES} --ulimit=") if self.environment else text
 
 
 def render(template: str, **variables: Any) -> str:

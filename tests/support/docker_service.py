@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service of a device in a container of Docker, whose unit a service manager of systemd runs."""
+"""The service of a device in a container of Docker or Podman, whose unit a service manager of systemd runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pathlib import Path
 import onnx_models
 from container_device import ContainerDevice
 from edgeml_device._device.runner import ROLE_IMAGE, Image, write_image
+from oci_images import write_image as write_archive
 from server_process import Device
 from user_manager import GUARD_SECONDS, UserManager
 
-DOCKER = "/usr/bin/docker"
+DOCKER, PODMAN = "/usr/bin/docker", "/usr/bin/podman"
 UNIT = "edgeml-inference.service"
 BRIDGE = "edgeml-inference-bridge.service"
 WATCHDOG_SECONDS = 10
@@ -27,7 +28,12 @@ WATCHDOG_SECONDS = 10
 
 def docker(*arguments: str, check: bool = True) -> str:
     """Run Docker and return what it printed."""
-    done = subprocess.run([DOCKER, *arguments], capture_output=True, text=True, check=False, timeout=GUARD_SECONDS)
+    return run_engine(DOCKER, *arguments, check=check)
+
+
+def run_engine(engine: str, *arguments: str, check: bool = True) -> str:
+    """Run a container engine and return what it printed."""
+    done = subprocess.run([engine, *arguments], capture_output=True, text=True, check=False, timeout=GUARD_SECONDS)
     assert done.returncode == 0 or not check, done.stderr
     return done.stdout.strip()
 
@@ -59,21 +65,38 @@ class Service:
 
     def process(self) -> int:
         """The server's process."""
-        return int(docker("inspect", "--format={{.State.Pid}}", self.container.name))
+        return int(self.engine("inspect", "--format={{.State.Pid}}", self.container.name))
+
+    def engine(self, *arguments: str, check: bool = True) -> str:
+        """Run the engine and return what it printed."""
+        return run_engine(self.container.engine, *arguments, check=check)
 
 
 @contextlib.contextmanager
-def running_service(image: Image, directory: Path) -> Iterator[Service]:
+def loaded_image(engine: str, directory: Path) -> Iterator[Image]:
+    """An image that an engine has loaded from the archive that the role sends; its programs are this machine's."""
+    # Another one in each process of the tests, which removes it.
+    runtimes = {"onnxruntime": f"1.32.0+{uuid.uuid4().hex}"}
+    reference = write_archive(directory / "image.tar", [], runtimes)
+    run_engine(engine, "load", "--input", str(directory / "image.tar"))
+    try:
+        yield Image(reference, runtimes)
+    finally:
+        run_engine(engine, "image", "rm", reference, check=False)
+
+
+@contextlib.contextmanager
+def running_service(image: Image, directory: Path, engine: str = DOCKER) -> Iterator[Service]:
     """A service that serves ``plus`` 1.0.0, from the image."""
     device = Device(directory)
     device.socket_path = str(directory / "run" / "server.sock")
     device.publish("plus", "1.0.0", onnx_models.plus(1))
-    container = ContainerDevice(directory, DOCKER, f"edgeml-{uuid.uuid4().hex[:12]}")
+    container = ContainerDevice(directory, engine, f"edgeml-{uuid.uuid4().hex[:12]}")
     (directory / "etc").mkdir()
     device.configure(listen_port=0)
     os.rename(directory / "server.json", directory / "etc" / "server.json")
     write_image(device.store.root, image, ROLE_IMAGE)
-    with UserManager(directory) as manager:
+    with UserManager(directory, **container.environment) as manager:
         service = Service(device, manager, container)
         manager.write(UNIT, container.unit(WATCHDOG_SECONDS))
         manager.write(BRIDGE, container.unit(WATCHDOG_SECONDS, "-bridge"))
@@ -84,4 +107,4 @@ def running_service(image: Image, directory: Path) -> Iterator[Service]:
             yield service
         finally:
             manager.run("stop", UNIT, BRIDGE)
-            docker("rm", "--force", container.name, f"{container.name}-bridge", check=False)
+            run_engine(engine, "rm", "--force", container.name, f"{container.name}-bridge", check=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker_service import Service, docker
+from docker_service import Service
 from edgeml_device._device.perform import answer_swap
 from edgeml_device._device.request import SwapRequest
 from edgeml_device._device.runner import read_runner
@@ -46,6 +46,8 @@ class ImageDevice:
         (programs / "systemctl").chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         monkeypatch.setenv("XDG_RUNTIME_DIR", service.manager.runtime_directory)
+        for name, value in service.container.environment.items():
+            monkeypatch.setenv(name, value)
         runner = read_runner(str(service.container.runner))
         monkeypatch.setattr("edgeml_device._device.runner.read_runner", lambda: runner)
         store = service.device.store
@@ -90,8 +92,10 @@ class ImageDevice:
 
     def running(self) -> str:
         """The image of the service's container."""
-        return docker("inspect", "--format={{.Config.Image}}", self.service.container.name)
+        return self.service.engine("inspect", "--format={{.Config.Image}}", self.service.container.name)
 
     def containers(self) -> list[str]:
         """The device's containers that run."""
-        return docker("ps", "--filter", f"name={self.service.container.name}", "--format={{.Names}}").split()
+        return self.service.engine(
+            "ps", "--filter", f"name={self.service.container.name}", "--format={{.Names}}"
+        ).split()

@@ -21,7 +21,7 @@ _START = 'mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && exec 
 class UserManager:
     """The service manager, as a context manager. Its log is in the file ``log``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **environment: str) -> None:
         self.log = directory / "systemd.log"
         self._process: subprocess.Popen[bytes] | None = None
         # The path of a socket below it has little room.
@@ -32,6 +32,7 @@ class UserManager:
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
             "XDG_RUNTIME_DIR": self._runtime.name,
+            **environment,
         }
 
     def __enter__(self) -> UserManager:

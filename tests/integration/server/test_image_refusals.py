@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker_service import docker, running_service
-from edgeml_device._device.runner import Image
+from docker_service import DOCKER, docker, loaded_image, running_service
 from image_device import ImageDevice
 from image_parts import make_image
-from oci_images import write_image as write_archive
 from user_manager import SYSTEMD
 
 LIVE = "1.1.0"
@@ -30,19 +28,17 @@ pytestmark = [
 def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageDevice]:
     """A device that serves ``plus`` from the image of a release."""
     directory = tmp_path_factory.mktemp("device")
-    runtimes = {"onnxruntime": f"1.32.0+{uuid.uuid4().hex}"}
-    reference = write_archive(directory / "image.tar", [], runtimes)
-    docker("load", "--input", str(directory / "image.tar"))
-    try:
-        with pytest.MonkeyPatch.context() as patch, running_service(Image(reference, runtimes), directory) as service:
-            device = ImageDevice.make(service, directory, patch)
-            built = device.build(LIVE, app=uuid.uuid4().bytes)
-            result = device.swap(LIVE, device.publish(built, LIVE))
-            assert result["live"] == LIVE, result
-            yield device
-            docker("image", "rm", "--force", built.image.reference, check=False)
-    finally:
-        docker("image", "rm", reference, check=False)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        loaded_image(DOCKER, directory) as image,
+        running_service(image, directory) as service,
+    ):
+        device = ImageDevice.make(service, directory, patch)
+        built = device.build(LIVE, app=uuid.uuid4().bytes)
+        result = device.swap(LIVE, device.publish(built, LIVE))
+        assert result["live"] == LIVE, result
+        yield device
+        docker("image", "rm", "--force", built.image.reference, check=False)
 
 
 def refused(device: ImageDevice, version: str, manifest: dict[str, Any], **options: Any) -> str:

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_service import running_service
-from edgeml_device._device.runner import Image, read_image
+from docker_service import DOCKER, PODMAN, loaded_image, running_service
+from edgeml_device._device.runner import read_image
 from image_device import NAME, NEVER_STARTS, ImageDevice
 from image_parts import with_entrypoint
 from load import OK, Load
-from oci_images import write_image as write_archive
 from server_process import plus_input
 from user_manager import SYSTEMD
-
-from docker_service import docker  # isort: skip
 
 INFER = "/v2/models/plus/infer"
 REQUEST = {"inputs": [plus_input([1, 2])]}
@@ -30,17 +27,14 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageDevice]:
+@pytest.fixture(params=[DOCKER, PODMAN])
+def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageDevice]:
     """A device that serves ``plus`` from an image that the role brought."""
-    runtimes = {"onnxruntime": f"1.32.0+{uuid.uuid4().hex}"}
-    reference = write_archive(tmp_path / "image.tar", [], runtimes)
-    docker("load", "--input", str(tmp_path / "image.tar"))
-    try:
-        with running_service(Image(reference, runtimes), tmp_path) as service:
-            yield ImageDevice.make(service, tmp_path, monkeypatch)
-    finally:
-        docker("image", "rm", reference, check=False)
+    with (
+        loaded_image(request.param, tmp_path) as image,
+        running_service(image, tmp_path, request.param) as service,
+    ):
+        yield ImageDevice.make(service, tmp_path, monkeypatch)
 
 
 def test_an_image_is_swapped_and_reverted_and_no_request_is_lost(device: ImageDevice, tmp_path: Path) -> None:
@@ -49,7 +43,7 @@ def test_an_image_is_swapped_and_reverted_and_no_request_is_lost(device: ImageDe
     bad = with_entrypoint(device.build("1.2.0", app=uuid.uuid4().bytes), NEVER_STARTS)
     with Load(tmp_path, device.service.device.port, INFER, REQUEST) as load:
         result = device.swap("1.1.0", device.publish(good, "1.1.0"))
-        assert not result.get("failed"), result
+        assert not result.get("failed"), result["msg"]
         assert (result["live"], result["trial"]["returns_to"]) == ("1.1.0", None)
         assert device.running() == good.image.reference
         assert device.containers() == [device.service.container.name], "the bridge has ended"
@@ -61,12 +55,12 @@ def test_an_image_is_swapped_and_reverted_and_no_request_is_lost(device: ImageDe
         assert (device.running(), device.containers()) == (good.image.reference, [device.service.container.name])
 
         reverted = device.swap("1.1.0", state="previous")
-        assert not reverted.get("failed"), reverted
+        assert not reverted.get("failed"), reverted["msg"]
     assert device.running() == first, "what the role brought serves again"
     lost = [request for request in load.requests if request.status != OK]
     assert not lost, f"{len(lost)} of {len(load.requests)} requests: {lost[:5]}"
     image = read_image(device.service.device.store.root)
     assert image is not None
     assert image.reference == first
-    docker("image", "rm", good.image.reference, bad.image.reference, check=False)
+    device.service.engine("image", "rm", good.image.reference, bad.image.reference, check=False)
     assert NAME not in device.service.device.get("/v2/health/ready").body.decode()

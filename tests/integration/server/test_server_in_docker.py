@@ -7,19 +7,17 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_models
 import pytest
-from docker_service import UNIT, WATCHDOG_SECONDS, Service, docker, running_service
+from docker_service import DOCKER, UNIT, WATCHDOG_SECONDS, Service, docker, loaded_image, running_service
 from edgeml_device._common.errors import CandidateError
 from edgeml_device._device.runner import Image, read_runner
 from edgeml_device._device.runtime import image_runtime
 from edgeml_device._device.smoke_test import SmokeTest
 from load import OK, Load
-from oci_images import write_image as write_archive
 from releases import make_release
 from server_process import plus_input
 from user_manager import SYSTEMD
@@ -32,13 +30,8 @@ pytestmark = pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="needs system
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """An image that Docker has loaded from the archive that the role sends."""
-    archive = tmp_path_factory.mktemp("image") / "image.tar"
-    # Another one in each process of the tests, which removes it.
-    runtimes = {"onnxruntime": f"1.32.0+{uuid.uuid4().hex}"}
-    reference = write_archive(archive, [], runtimes)
-    docker("load", "--input", str(archive))
-    yield Image(reference, runtimes)
-    docker("image", "rm", reference, check=False)
+    with loaded_image(DOCKER, tmp_path_factory.mktemp("image")) as image:
+        yield image
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A whole ARM machine (`make arm-machine`): pristine, and prepared by the collection's own roles."""
+"""A whole machine (`make arm-machine`): pristine, and prepared by the collection's own roles."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from arm_machine import ArmMachine
 from machine_controller import MachineController
+from machine_images import MachineImages
+from whole_machine import WholeMachine, architecture_of
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,7 @@ def prepared(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if (directory / "complete").exists():
         return directory
     shutil.rmtree(directory, ignore_errors=True)
-    with ArmMachine(base, directory) as machine:
+    with WholeMachine(base, directory) as machine:
         controller = MachineController(tmp_path_factory.mktemp("preparing") / "ansible", machine)
         run = controller.ansible.run("edgeml.fleet.provision")
         assert run.code == 0, run
@@ -50,20 +51,26 @@ def prepared(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def machine(base: Path, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArmMachine]:
+def images(base: Path, tmp_path_factory: pytest.TempPathFactory) -> MachineImages:
+    """Images of the server for it."""
+    return MachineImages.build(architecture_of(base), tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def machine(base: Path, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMachine]:
     """A prepared machine that is up, serves digits 1.1.0 and holds 1.2.0; tests leave it so."""
-    with ArmMachine(base, tmp_path_factory.mktemp("machine") / "machine", prepared) as machine:
+    with WholeMachine(base, tmp_path_factory.mktemp("machine") / "machine", prepared) as machine:
         yield machine
 
 
 @pytest.fixture(scope="session")
-def controller(machine: ArmMachine, tmp_path_factory: pytest.TempPathFactory) -> MachineController:
+def controller(machine: WholeMachine, tmp_path_factory: pytest.TempPathFactory) -> MachineController:
     """Ansible for that machine."""
     return MachineController(tmp_path_factory.mktemp("controller") / "ansible", machine)
 
 
 @pytest.fixture
-def spare(base: Path, prepared: Path, tmp_path: Path) -> Iterator[ArmMachine]:
+def spare(base: Path, prepared: Path, tmp_path: Path) -> Iterator[WholeMachine]:
     """A prepared machine of a test's own, that is up; its power may be cut."""
-    with ArmMachine(base, tmp_path / "machine", prepared) as machine:
+    with WholeMachine(base, tmp_path / "machine", prepared) as machine:
         yield machine

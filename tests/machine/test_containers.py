@@ -2,44 +2,25 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service in containers of Podman and Docker on a kernel for ARM, and its pod of K3s, played by Podman."""
+"""The service in containers of Podman and Docker on a whole machine, and its pod of K3s, played by Podman."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from arm_machine import NAME as MACHINE
-from arm_machine import ArmMachine
 from image_device import NAME as IMAGE
-from image_parts import with_entrypoint, with_layer
 from kubernetes_manifest import rendered
 from load import OK, Load
 from machine_controller import SERVICE, MachineController
+from machine_images import BAD, BRIDGE, FIRST, GOOD, PYTHON, SERVICE_CONTAINER, Contained, MachineImages, prepared_with
 from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request, serving, versions
+from whole_machine import WholeMachine
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.image import write_archive
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.build import BuiltImage, build_images
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.layer import Entry
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.release import publish_images
-
-CACHE = Path("~/.cache/edgeml-fleet/image").expanduser()
 INFER = "/v2/models/digits/infer"
-SERVICE_CONTAINER, BRIDGE = "edgeml-inference", "edgeml-inference-bridge"
-GOOD, BAD = "1.1.0", "1.2.0"
-PYTHON = "/opt/edgeml/venv/bin/python"
-# The server's tools run in it as they should, and the server ends at once.
-END = """
-import os, sys
-command = sys.argv[1:]
-if not any("edgeml_server.tools." in word for word in command):
-    sys.exit(3)
-os.execv(command[0], command)
-"""
-NEVER_STARTS = (PYTHON, "-c", END)
 # What a container's process tries, by its path: the error's name, or "allowed".
 ATTEMPTS = {
     "/var/lib/edgeml/store/probe": "EROFS",
@@ -62,90 +43,19 @@ print(json.dumps(found))
 """
 
 
-class Images(NamedTuple):
-    """Images for ARM: an archive for the role, and a repository with releases of a good one and a bad one."""
-
-    archive: Path
-    repository: Path
-    references: dict[str, str]
-
-
-class Contained(NamedTuple):
-    """A machine whose service runs in a container of ``engine``."""
-
-    engine: str
-    machine: ArmMachine
-    controller: MachineController
-    images: Images
-
-    def play_role(self, *options: str) -> int:
-        """Run the roles for this runner. Returns how many tasks changed something."""
-        roles = [
-            {"role": "edgeml.fleet.container_runtime", "container_runtime_engine": self.engine},
-            {"role": "edgeml.fleet.inference_service"},
-        ]
-        values: dict[str, Any] = {
-            "inference_service_runner": self.engine,
-            "inference_service_image": str(self.images.archive),
-        }
-        return self.controller.play({"roles": roles}, *options, **values).stats[MACHINE]["changed"]
-
-    def inspect(self, template: str, container: str = SERVICE_CONTAINER) -> str:
-        """What the engine says of a container."""
-        return self.machine.shell(f"{self.engine} inspect --format '{{{{{template}}}}}' {container}").stdout.strip()
-
-    def swap(self, code: int = 0, **options: Any) -> str:
-        """Have the device swap its image. Returns the message of a swap that failed."""
-        request = {
-            "model": IMAGE,
-            "repository": str(self.images.repository),
-            "trial_seconds": 0,
-            "min_ready_seconds": 0,
-        }
-        run = self.controller.tasks({"name": "Swap", "edgeml.fleet.model_swap": {**request, **options}}, code=code)
-        return str(run.results("Swap")[MACHINE].get("msg", ""))
-
-
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    """Images built from Debian's packages and the locked wheels."""
-    directory = tmp_path_factory.mktemp("images")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    (first,) = build_images(
-        ["aarch64"], version="1.0.0", runtimes=["onnxruntime"], directory=str(directory), cache=str(CACHE)
-    )
-    with (directory / "image.tar").open("wb") as archive:
-        write_archive(archive, first.image, first.layer_path)
-    files = {"opt/edgeml/app/edgeml_server/_newer.py": Entry(0o644, b"")}
-    good = with_layer(first, directory, "newer", files)
-    releases = {GOOD: good, BAD: with_entrypoint(good, NEVER_STARTS)}
-    for version, built in releases.items():
-        _publish(built, version, directory)
-    references = {version: built.image.reference for version, built in {"1.0.0": first, **releases}.items()}
-    return Images(directory / "image.tar", directory / "repository", references)
-
-
-def _publish(built: BuiltImage, version: str, directory: Path) -> None:
-    place = directory / f"files-{version}"
-    (place / built.machine).mkdir(parents=True)
-    repository = str(directory / "repository")
-    publish_images([built], name=IMAGE, version=version, repository=repository, directory=str(place), created=None)
-
-
 @pytest.fixture(scope="module", params=["podman", "docker"])
 def contained(
     request: pytest.FixtureRequest,
     base: Path,
     prepared: Path,
-    images: Images,
+    images: MachineImages,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Contained]:
     """A machine on which the role switched from the native service to a container, with the models that it held."""
+    saved = prepared_with(request.param, base, prepared, images, tmp_path_factory)
     directory = tmp_path_factory.mktemp(request.param)
-    with ArmMachine(base, directory / "machine", prepared) as machine:
-        contained = Contained(request.param, machine, MachineController(directory / "ansible", machine), images)
-        assert contained.play_role() > 0
-        yield contained
+    with WholeMachine(base, directory / "machine", saved) as machine:
+        yield Contained(request.param, machine, MachineController(directory / "ansible", machine), images)
 
 
 def load(contained: Contained, directory: Path) -> Load:
@@ -160,10 +70,10 @@ def lost(load: Load) -> list[Any]:
 
 def test_the_switch_of_the_runner_loses_no_model_and_is_idempotent(contained: Contained) -> None:
     assert serving(contained.machine) == (OLD, OLD)
-    assert contained.inspect(".Config.Image") == contained.images.references["1.0.0"]
+    assert contained.inspect(".Config.Image") == contained.images.references[FIRST]
     assert contained.machine.shell("ls /opt/edgeml | grep ^venv- || true").stdout == ""
     before = contained.inspect(".Id")
-    assert contained.play_role() == 0
+    assert contained.changes() == 0
     assert contained.inspect(".Id") == before
 
 
@@ -216,7 +126,7 @@ def test_images_are_swapped_and_reverted_and_no_request_is_lost(contained: Conta
     with load(contained, tmp_path) as sent:
         contained.swap(version=GOOD)
         assert contained.inspect(".Config.Image") == references[GOOD]
-        assert contained.play_role() == 0, "a run of the role undoes no rollout"
+        assert contained.changes() == 0, "a run of the role undoes no rollout"
         assert contained.inspect(".Config.Image") == references[GOOD]
         message = contained.swap(code=2, version=BAD)
         assert f"{BAD} did not become healthy: a container of the new image did not become ready" in message
@@ -224,7 +134,7 @@ def test_images_are_swapped_and_reverted_and_no_request_is_lost(contained: Conta
         assert contained.inspect(".Config.Image") == references[GOOD]
         contained.swap(version=GOOD, state="previous")
     assert lost(sent) == []
-    assert contained.inspect(".Config.Image") == references["1.0.0"]
+    assert contained.inspect(".Config.Image") == references[FIRST]
     assert serving(contained.machine) == (OLD, OLD)
 
 
@@ -232,16 +142,15 @@ def test_a_swap_of_the_image_that_is_killed_is_put_right_by_the_device(contained
     """Whoever swapped is gone when a container of the new image has begun."""
     machine = contained.machine
     with load(contained, tmp_path) as sent:
-        swap = machine.start(f"edgeml activate {IMAGE} {GOOD} --trial-seconds 0 --min-ready-seconds 0")
+        swap = machine.start(f"edgeml activate {IMAGE} {GOOD} --retry --trial-seconds 0 --min-ready-seconds 0")
         machine.wait_until(_runs(contained, BRIDGE))
-        machine.shell(
-            "kill -KILL $(pgrep --full 'edgeml activate' | grep --invert-match --line-regexp $$)", check=False
-        )
+        # Not this command itself, which has the brackets.
+        machine.shell("kill -KILL $(pgrep --full '[e]dgeml activate')")
         swap.communicate()
         machine.shell("edgeml watch")
         machine.wait_until(f"! {_runs(contained, BRIDGE)}")
     assert lost(sent) == []
-    assert contained.inspect(".Config.Image") == contained.images.references["1.0.0"]
+    assert contained.inspect(".Config.Image") == contained.images.references[FIRST]
     assert serving(machine) == (OLD, OLD)
 
 
@@ -250,7 +159,7 @@ def test_after_a_power_cut_in_a_swap_the_container_serves_again(contained: Conta
     machine = contained.machine
     machine.shell("sync")
     if swapped == IMAGE:
-        swap = machine.start(f"edgeml activate {IMAGE} {GOOD} --trial-seconds 0 --min-ready-seconds 0")
+        swap = machine.start(f"edgeml activate {IMAGE} {GOOD} --retry --trial-seconds 0 --min-ready-seconds 0")
         machine.wait_until(_runs(contained, BRIDGE))
     else:
         swap = machine.start(ACTIVATE.format(NEW))
@@ -264,7 +173,7 @@ def test_after_a_power_cut_in_a_swap_the_container_serves_again(contained: Conta
     (state,) = [
         model for model in json.loads(machine.shell("edgeml status --json").stdout)["models"] if model["name"] == IMAGE
     ]
-    reference = contained.images.references[state["active"] or "1.0.0"]
+    reference = contained.images.references[state["active"] or FIRST]
     assert contained.inspect(".Config.Image") == reference
     machine.shell("edgeml verify")
     if active == NEW:

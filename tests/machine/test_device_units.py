@@ -11,11 +11,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from arm_machine import ArmMachine
 from controller import DIGITS
 from machine_controller import MachineController
 from releases import make_release, publish, variant_entry
 from tflite_models import plus_one
+from whole_machine import WholeMachine
 
 STORE = "/var/lib/edgeml/store"
 ORIGIN_PORT = 8099
@@ -28,14 +28,16 @@ GOLDEN = json.dumps(
 ).encode()
 
 
-def digits(machine: ArmMachine) -> dict[str, Any]:
+def digits(machine: WholeMachine) -> dict[str, Any]:
     """What the device says of the model."""
     models: list[dict[str, Any]] = json.loads(machine.shell("edgeml status --json").stdout)["models"]
     (found,) = [model for model in models if model["name"] == "digits"]
     return found
 
 
-def test_a_release_that_was_ordered_is_fetched_by_the_unit(machine: ArmMachine, controller: MachineController) -> None:
+def test_a_release_that_was_ordered_is_fetched_by_the_unit(
+    machine: WholeMachine, controller: MachineController
+) -> None:
     """From a web server of the machine's own: it reaches no other."""
     machine.shell("mkdir --parents /srv/origin")
     packed = controller.ansible.directory / "origin.tar"
@@ -62,7 +64,7 @@ def test_a_release_that_was_ordered_is_fetched_by_the_unit(machine: ArmMachine, 
 
 
 def test_a_new_installation_is_tried_and_the_one_before_is_cleared_away(
-    machine: ArmMachine, controller: MachineController
+    machine: WholeMachine, controller: MachineController
 ) -> None:
     (old,) = machine.shell("ls /opt/edgeml | grep ^venv-").stdout.split()
     controller.play(
@@ -79,7 +81,7 @@ def test_a_new_installation_is_tried_and_the_one_before_is_cleared_away(
 
 
 def test_a_model_of_litert_serves_in_the_sandbox(
-    machine: ArmMachine, controller: MachineController, tmp_path: Path
+    machine: WholeMachine, controller: MachineController, tmp_path: Path
 ) -> None:
     model = {"model.tflite": plus_one()}
     variant = variant_entry(

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arm_machine import NAME, ArmMachine
 from machine_controller import MachineController
+from whole_machine import NAME, WholeMachine
 
 STAND_IN = b"#!/bin/sh\nsystemd-notify --ready --pid=$$\nexec sleep infinity\n"
 IMAGES = b"images"
-BINARY_NAME, IMAGES_NAME = "k3s-arm64", "k3s-airgap-images-arm64.tar.zst"
+# The files of a release by the machine's architecture: the binary and the images.
+FILES = {
+    "aarch64": ("k3s-arm64", "k3s-airgap-images-arm64.tar.zst"),
+    "x86_64": ("k3s", "k3s-airgap-images-amd64.tar.zst"),
+}
 BINARY, UNIT = "/usr/local/bin/k3s", "k3s.service"
 SHOW = "systemctl show --property=MainPID --value k3s.service"
 STATE = f"ls -l {BINARY} /var/lib/rancher/k3s/agent/images /etc/rancher /etc/systemd/system/{UNIT} 2>/dev/null || true"
@@ -27,34 +31,36 @@ def digest(content: bytes) -> str:
 
 
 @pytest.fixture
-def variables(tmp_path: Path) -> dict[str, Any]:
+def variables(machine: WholeMachine, tmp_path: Path) -> dict[str, Any]:
     """Those of the role, with a source in a directory of the test."""
-    (tmp_path / BINARY_NAME).write_bytes(STAND_IN)
-    (tmp_path / IMAGES_NAME).write_bytes(IMAGES)
+    binary, images = FILES[machine.architecture]
+    (tmp_path / binary).write_bytes(STAND_IN)
+    (tmp_path / images).write_bytes(IMAGES)
     return {
         "k3s_version": "v1.37.1+k3s1",
         "k3s_source": str(tmp_path),
-        "k3s_sha256": {BINARY_NAME: digest(STAND_IN), IMAGES_NAME: digest(IMAGES)},
+        "k3s_sha256": {binary: digest(STAND_IN), images: digest(IMAGES)},
         "k3s_token": "a secret of the cluster",
         "k3s_disk_min_megabytes": 1000,
     }
 
 
 def test_it_installs_what_was_promised_and_nothing_else(
-    machine: ArmMachine, controller: MachineController, variables: dict[str, Any], tmp_path: Path
+    machine: WholeMachine, controller: MachineController, variables: dict[str, Any], tmp_path: Path
 ) -> None:
     role = {"roles": [{"role": "edgeml.fleet.k3s"}]}
+    binary, _images = FILES[machine.architecture]
     pristine = machine.shell(STATE).stdout
 
     refused = controller.play(role, code=2, **variables, k3s_memory_min_megabytes=8000)
     assert "needs 8000 MB of memory, but the device has" in refused.results("Refuse what cannot work")[NAME]["msg"]
-    (tmp_path / BINARY_NAME).write_bytes(b"another")
+    (tmp_path / binary).write_bytes(b"another")
     refused = controller.play(role, code=2, **variables)
     results = refused.results("Refuse files of another content")[NAME]["results"]
     (message,) = [result["msg"] for result in results if result.get("failed")]
     assert digest(STAND_IN) in message
     assert digest(b"another") in message
-    (tmp_path / BINARY_NAME).write_bytes(STAND_IN)
+    (tmp_path / binary).write_bytes(STAND_IN)
     assert machine.shell(STATE).stdout == pristine
 
     def changed(*options: str) -> int:
@@ -75,8 +81,8 @@ def test_it_installs_what_was_promised_and_nothing_else(
 
     # A new binary takes the place of the one before, and runs.
     newer = STAND_IN + b"# newer\n"
-    (tmp_path / BINARY_NAME).write_bytes(newer)
-    variables["k3s_sha256"][BINARY_NAME] = digest(newer)
+    (tmp_path / binary).write_bytes(newer)
+    variables["k3s_sha256"][binary] = digest(newer)
     assert changed() > 0
     assert machine.shell(SHOW).stdout != first
     machine.shell(f"systemctl disable --now {UNIT}")

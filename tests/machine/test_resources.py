@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import urllib.request
 
-from arm_machine import ArmMachine
 from prometheus_client.parser import text_string_to_metric_families
+from whole_machine import WholeMachine
 
 LIMIT = 512 << 20
 GROUP = "/sys/fs/cgroup/system.slice/edgeml-inference.service"
 SHOW = "systemctl show --property={} --value edgeml-inference"
 
 
-def metric(machine: ArmMachine, name: str) -> float:
+def metric(machine: WholeMachine, name: str) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{machine.port}/metrics", timeout=300) as reply:
         text = reply.read().decode()
     (found,) = [
@@ -26,7 +26,7 @@ def metric(machine: ArmMachine, name: str) -> float:
     return found.value
 
 
-def test_the_server_reads_its_limit_from_its_control_group(machine: ArmMachine) -> None:
+def test_the_server_reads_its_limit_from_its_control_group(machine: WholeMachine) -> None:
     assert int(machine.shell(f"cat {GROUP}/memory.max").stdout) == LIMIT
     current = int(machine.shell(f"cat {GROUP}/memory.current").stdout)
     available = metric(machine, "edgeml_memory_available_bytes")
@@ -34,7 +34,7 @@ def test_the_server_reads_its_limit_from_its_control_group(machine: ArmMachine) 
     assert LIMIT - current - (16 << 20) <= available < LIMIT
 
 
-def test_what_exceeds_the_limit_is_ended_and_the_server_serves_on(machine: ArmMachine) -> None:
+def test_what_exceeds_the_limit_is_ended_and_the_server_serves_on(machine: WholeMachine) -> None:
     """As a new process of the server that memory does not suffice for."""
     before = machine.shell(f"{SHOW.format('MainPID')}; {SHOW.format('NRestarts')}").stdout
     machine.shell(
@@ -47,7 +47,7 @@ def test_what_exceeds_the_limit_is_ended_and_the_server_serves_on(machine: ArmMa
     assert metric(machine, "edgeml_memory_available_bytes") > 0
 
 
-def test_systemd_replaces_a_server_that_hangs(machine: ArmMachine) -> None:
+def test_systemd_replaces_a_server_that_hangs(machine: WholeMachine) -> None:
     before = machine.shell(SHOW.format("MainPID")).stdout.strip()
     machine.shell(f"kill -STOP {before}")
     machine.wait_until(f"[ $({SHOW.format('MainPID')}) -gt 0 ] && [ $({SHOW.format('MainPID')}) != {before} ]")

@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from arm_machine import ArmMachine
+from whole_machine import WholeMachine
 
 # Started by systemd in the unit's sandbox: tries what the sandbox forbids, and writes what became of it.
 PROBE = """
 import ctypes, errno, json, os, socket
 libc = ctypes.CDLL(None, use_errno=True)
+numbers = {
+    "aarch64": {"mount": 40, "unshare": 97, "keyctl": 219, "reboot": 142, "bpf": 280, "personality": 92},
+    "x86_64": {"mount": 165, "unshare": 272, "keyctl": 250, "reboot": 169, "bpf": 321, "personality": 135},
+}[os.uname().machine]
 def attempt(call):
     try:
         call()
@@ -28,13 +32,12 @@ def system_call(number, *arguments):
             raise OSError(ctypes.get_errno(), "")
     return call
 found = {
-    # Numbers of aarch64.
-    "mount": attempt(system_call(40, b"none", b"/mnt", b"tmpfs", 0, None)),
-    "unshare": attempt(system_call(97, 0x10000000)),
-    "keyctl": attempt(system_call(219, 0, 0, 0)),
-    "reboot": attempt(system_call(142, 0, 0, 0)),
-    "bpf": attempt(system_call(280, 0, None, 0)),
-    "personality": attempt(system_call(92, 0x0200000)),
+    "mount": attempt(system_call(numbers["mount"], b"none", b"/mnt", b"tmpfs", 0, None)),
+    "unshare": attempt(system_call(numbers["unshare"], 0x10000000)),
+    "keyctl": attempt(system_call(numbers["keyctl"], 0, 0, 0)),
+    "reboot": attempt(system_call(numbers["reboot"], 0, 0, 0)),
+    "bpf": attempt(system_call(numbers["bpf"], 0, None, 0)),
+    "personality": attempt(system_call(numbers["personality"], 0x0200000)),
     "packet socket": attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
     "netlink socket": attempt(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
     "real-time": attempt(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))),
@@ -57,7 +60,7 @@ SERVER = "$(systemctl show --property=MainPID --value edgeml-inference)"
 
 
 @pytest.fixture(scope="module")
-def probed(machine: ArmMachine) -> dict[str, str]:
+def probed(machine: WholeMachine) -> dict[str, str]:
     """What became of each attempt in the sandbox."""
     machine.shell("cat >/usr/local/lib/edgeml-probe.py", stdin=PROBE)
     machine.shell("""
@@ -77,9 +80,9 @@ END
     return found
 
 
-def test_the_machine_is_what_containers_are_not(machine: ArmMachine) -> None:
+def test_the_machine_is_what_containers_are_not(machine: WholeMachine) -> None:
     said = machine.shell("uname -m; stat --file-system --format=%T /sys/fs/cgroup; cat /proc/1/comm")
-    assert said.stdout.split() == ["aarch64", "cgroup2fs", "systemd"]
+    assert said.stdout.split() == [machine.architecture, "cgroup2fs", "systemd"]
     assert machine.shell("systemd-detect-virt --container", check=False).stdout.strip() == "none"
 
 
@@ -88,17 +91,17 @@ def test_the_sandbox_forbids_each_of_these_and_lets_the_server_work(probed: dict
     assert allowed == ALLOWED, probed
 
 
-def test_the_server_has_no_capability_and_is_filtered(machine: ArmMachine, probed: dict[str, str]) -> None:
+def test_the_server_has_no_capability_and_is_filtered(machine: WholeMachine, probed: dict[str, str]) -> None:
     status = dict(line.split(":\t", 1) for line in machine.shell(f"cat /proc/{SERVER}/status").stdout.splitlines())
     capabilities = {status[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb", "CapInh")}
     assert (capabilities, status["NoNewPrivs"], status["Seccomp"]) == ({"0" * 16}, "1", "2")
 
 
-def test_no_drop_in_weakens_the_unit(machine: ArmMachine, probed: dict[str, str]) -> None:
+def test_no_drop_in_weakens_the_unit(machine: WholeMachine, probed: dict[str, str]) -> None:
     """As the emulated containers need one."""
     assert machine.shell("systemctl show --property=DropInPaths --value edgeml-inference").stdout.strip() == ""
 
 
-def test_the_model_serves_in_it(machine: ArmMachine, probed: dict[str, str]) -> None:
+def test_the_model_serves_in_it(machine: WholeMachine, probed: dict[str, str]) -> None:
     models = json.loads(machine.shell("edgeml status --json").stdout)["models"]
     assert ("digits", "1.1.0") in [(model["name"], model["live"]) for model in models]

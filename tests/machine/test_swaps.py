@@ -11,16 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-from arm_machine import ArmMachine
 from load import OK, Load
 from machine_controller import MachineController
 from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request, serving, versions
+from whole_machine import WholeMachine
 
 # Cuts of a swap; each costs a boot.
 CUTS = 4
 
 
-def test_a_swap_under_load_loses_no_request(machine: ArmMachine, controller: MachineController, tmp_path: Path) -> None:
+def test_a_swap_under_load_loses_no_request(
+    machine: WholeMachine, controller: MachineController, tmp_path: Path
+) -> None:
     swap = {"model": "digits", "repository": "{{ model_repository }}", "trial_seconds": 0, "min_ready_seconds": 0}
     with Load(tmp_path, machine.port, "/v2/models/digits/infer", request(), REQUESTS_PER_SECOND) as load:
         controller.tasks(
@@ -32,7 +34,7 @@ def test_a_swap_under_load_loses_no_request(machine: ArmMachine, controller: Mac
     assert serving(machine) == (OLD, OLD)
 
 
-def test_a_server_that_is_killed_during_a_swap_serves_one_of_both(machine: ArmMachine) -> None:
+def test_a_server_that_is_killed_during_a_swap_serves_one_of_both(machine: WholeMachine) -> None:
     swap = machine.shell(f"""
         (timeout 600 sh -c 'until grep --quiet switching /var/lib/edgeml/store/models/digits/state.json; do :; done'
             systemctl kill --kill-who=main --signal=KILL edgeml-inference) &
@@ -49,7 +51,7 @@ def test_a_server_that_is_killed_during_a_swap_serves_one_of_both(machine: ArmMa
 
 
 @pytest.mark.parametrize("cut", range(CUTS))
-def test_after_a_power_cut_during_a_swap_one_of_both_serves(spare: ArmMachine, cut: int, tmp_path: Path) -> None:
+def test_after_a_power_cut_during_a_swap_one_of_both_serves(spare: WholeMachine, cut: int, tmp_path: Path) -> None:
     """The machine's disk is as the kernel left it, without what was only in its memory."""
     begun = time.monotonic()
     spare.shell(ACTIVATE.format(NEW))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ansible for a whole ARM machine."""
+"""Ansible for a whole machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from arm_machine import NAME, ArmMachine
 from controller import Ansible, Run
+from whole_machine import NAME, WholeMachine
 
 # On a device the server's own port is closed to the network; this one's is published on 127.0.0.1 only.
 SERVICE = {
@@ -24,7 +24,7 @@ SERVICE = {
 class MachineController:
     """Runs Ansible against a machine that is up."""
 
-    def __init__(self, directory: Path, machine: ArmMachine) -> None:
+    def __init__(self, directory: Path, machine: WholeMachine) -> None:
         directory.mkdir()
         self.ansible = Ansible(directory, (), **{NAME: {**machine.inventory(), **SERVICE}})
 

@@ -2,15 +2,15 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The model that a whole ARM machine of the tests serves: what is asked of it, and who answers."""
+"""The model that a whole machine of the tests serves: what is asked of it, and who answers."""
 
 from __future__ import annotations
 
 import json
 
-from arm_machine import ArmMachine
 from controller import DIGITS
 from load import Load
+from whole_machine import WholeMachine
 
 REQUESTS_PER_SECOND = 5
 OLD, NEW = "1.1.0", "1.2.0"
@@ -29,7 +29,7 @@ def versions(load: Load) -> set[str]:
     return {json.loads(body)["model_version"] for body in load.bodies}
 
 
-def serving(machine: ArmMachine) -> tuple[str | None, str | None]:
+def serving(machine: WholeMachine) -> tuple[str | None, str | None]:
     """Which version serves, and which is active in the store, when the server is up again."""
     machine.wait_until("systemctl --quiet is-active edgeml-inference")
     models = json.loads(machine.shell("edgeml status --json").stdout)["models"]

@@ -1,23 +1,26 @@
 # shellcheck shell=bash
-# The whole ARM machines: their root file systems, made once and cached, and the disks of this clone. To be sourced.
+# The whole machines: their root file systems, made once and cached, and the disks of this clone. To be sourced.
 
 machine_packages=udev,kmod,apparmor,docker.io,podman,aardvark-dns,catatonit,crun,iptables,netavark
 
-# make_machine SUITE: have the disk of a machine with that Debian in .cache/arm-machine/SUITE.
+# make_machine ARCHITECTURE SUITE: have the disk of a machine with that Debian in .cache/machine/ARCHITECTURE-SUITE.
 make_machine() {
-    local suite=$1 directory=.cache/arm-machine/$1 digest file
+    local architecture=$1 suite=$2 directory=.cache/machine/$1-$2 packages=$machine_packages digest file
+    # Docker's command is a package of its own there, and netavark asks nftables.
+    if [ "$suite" != bookworm ]; then packages=$packages,docker-cli,nftables; fi
     digest=$(cat molecule/shared/device/*-rootfs molecule/shared/machine/{machine-rootfs,initramfs-init} tools/lib/machine.sh |
         sha256sum | cut -c 1-12)
-    file=$cache/machine-$suite-$digest.tar
+    file=$cache/machine-$architecture-$suite-$digest.tar
     if [ -s "$file" ]; then
         say "cached: $file"
     else
-        say "Debian $suite with its kernel, Podman and Docker for arm64: up to fifteen minutes, emulated" \
-            "(log: $logs/machine-$suite.log)"
-        rm -rf --one-file-system "${work:?}/machine-$suite" "$cache/machine-$suite"-*.tar
-        install -d "$cache" "$work/machine-$suite"
-        TMPDIR=$work/machine-$suite watched "$logs/machine-$suite.log" nice molecule/shared/device/build-rootfs arm64 "$file" \
-            "$suite" "--include=$machine_packages" --customize-hook="$PWD/molecule/shared/machine/machine-rootfs"
+        say "Debian $suite with its kernel, Podman and Docker for $architecture: up to fifteen minutes where it is emulated" \
+            "(log: $logs/machine-$architecture-$suite.log)"
+        rm -rf --one-file-system "${work:?}/machine-$architecture-$suite" "$cache/machine-$architecture-$suite"-*.tar
+        install -d "$cache" "$work/machine-$architecture-$suite"
+        TMPDIR=$work/machine-$architecture-$suite watched "$logs/machine-$architecture-$suite.log" \
+            nice molecule/shared/device/build-rootfs "$architecture" "$file" "$suite" "--include=$packages" \
+            --customize-hook="$PWD/molecule/shared/machine/machine-rootfs"
     fi
     digest=$(echo "$file" && find molecule/shared/machine molecule/shared/device/overlay .ansible/fleet/id_ed25519.pub \
         -type f -exec sha256sum {} + | sort)
@@ -27,7 +30,8 @@ make_machine() {
     fi
     rm -rf "$directory"
     install -d "$directory"
-    watched "$logs/machine-disk.log" molecule/shared/machine/build-disk "$file" .ansible/fleet/id_ed25519.pub "$directory"
+    watched "$logs/machine-disk.log" molecule/shared/machine/build-disk "$architecture" "$file" .ansible/fleet/id_ed25519.pub \
+        "$directory"
     echo "$digest" >"$directory/.stamp"
     say "made $directory"
 }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A whole ARM machine: Debian on its own kernel, emulated by qemu-system-aarch64, with a disk that outlives its power.
+"""A whole machine: Debian on its own kernel, emulated by QEMU, with a disk that outlives its power.
 
 It reaches nothing, this machine included; its SSH and its inference server are published on ports of 127.0.0.1.
 """
@@ -16,12 +16,12 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from links import REPOSITORY
 
 KEY = REPOSITORY / ".ansible" / "fleet" / "id_ed25519"
-NAME = "arm-machine"
+NAME = "machine"
 INFERENCE_PORT = 8080
 # However busy this machine is. It takes half a minute on one that is not.
 BOOT_SECONDS = 900
@@ -30,23 +30,53 @@ _LOOPBACK = "127.0.0.1"
 _SSH_PORT = 22
 _SNAPSHOT = "saved"
 # On a busy machine a service takes minutes to start. What systemd would give up waits like everything else here.
-_KERNEL_OPTIONS = f"console=ttyAMA0 quiet systemd.default_timeout_start_sec={BOOT_SECONDS}"
-_COMMAND = [
-    *("qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-smp", "2"),
-    *("-nodefaults", "-display", "none", "-device", "virtio-rng-pci"),
+_KERNEL_OPTIONS = f"quiet systemd.default_timeout_start_sec={BOOT_SECONDS}"
+_DEVICES = [
+    *("-smp", "2", "-nodefaults", "-display", "none", "-device", "virtio-rng-pci"),
     *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-blk-pci,drive=disk"),
 ]
+
+
+class _Architecture(NamedTuple):
+    """What a machine of one architecture, as ``uname -m`` calls it, is in QEMU."""
+
+    machine: str
+    command: tuple[str, ...]
+    console: str
+
+
+# By Debian's names.
+_ARCHITECTURES = {
+    "arm64": _Architecture(
+        "aarch64",
+        ("qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi"),
+        "ttyAMA0",
+    ),
+    "amd64": _Architecture(
+        "x86_64", ("qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=multi"), "ttyS0"
+    ),
+}
 # Nothing answers where the port was taken by another process since; a machine that did not begin tries others.
 _STARTS = 5
 
 
-class ArmMachine:
+def architecture_of(base: Path) -> str:
+    """The architecture of the machines that ``base`` is the disk of, as ``uname -m`` calls it."""
+    return _architecture(base).machine
+
+
+def _architecture(base: Path) -> _Architecture:
+    return _ARCHITECTURES[(base / "architecture").read_text().strip()]
+
+
+class WholeMachine:
     """One machine: ``base`` is what build-disk made, and ``directory`` gets its own disk, an overlay over that one.
 
     With ``saved``, the directory of a machine that was saved, it goes on from there instead: it needs no boot."""
 
     def __init__(self, base: Path, directory: Path, saved: Path | None = None) -> None:
         self._base = base
+        self._architecture = _architecture(base)
         self._directory = directory
         self._disk = directory / "disk.qcow2"
         self._monitor = directory / "monitor"
@@ -63,12 +93,17 @@ class ArmMachine:
             create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, str(self._disk)]
             subprocess.run(create, check=True)
 
-    def __enter__(self) -> ArmMachine:
+    def __enter__(self) -> WholeMachine:
         self.boot()
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.cut_power()
+
+    @property
+    def architecture(self) -> str:
+        """Its architecture, as ``uname -m`` calls it."""
+        return self._architecture.machine
 
     @property
     def console(self) -> str:
@@ -142,9 +177,10 @@ class ArmMachine:
         with (self._directory / "console.log").open("wb") as console:
             self._qemu = subprocess.Popen(
                 [
-                    *_COMMAND,
+                    *self._architecture.command,
+                    *_DEVICES,
                     *("-m", _MEMORY, "-kernel", str(self._base / "vmlinuz"), "-initrd", str(self._base / "initrd.img")),
-                    *("-append", _KERNEL_OPTIONS, "-serial", "stdio"),
+                    *("-append", f"console={self._architecture.console} {_KERNEL_OPTIONS}", "-serial", "stdio"),
                     *("-netdev", f"user,id=net,restrict=on,{network}"),
                     *("-drive", f"id=disk,if=none,format=qcow2,file={self._disk}"),
                     *("-monitor", f"unix:{self._monitor},server,nowait"),

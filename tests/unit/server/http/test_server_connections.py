@@ -5,9 +5,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Hashable
+from typing import Any
 
 from edgeml_server.http.connections import KEEP_ALIVE_SECONDS, Connection, Connections
+from edgeml_server.http.exchange import Exchange
+from edgeml_server.http.messages import Response
+from edgeml_server.http.protocol import OpenConnections, protocol_class
 from edgeml_server.observe.metrics import Metrics
 
 CLIENT_SECONDS = 30
@@ -76,3 +82,45 @@ def test_one_that_sends_nothing_more_of_its_request_is_rejected() -> None:
     assert connection.done == []
     limits.drop_slow(CLIENT_SECONDS)
     assert connection.done == [f"408: expected the rest of the request within {CLIENT_SECONDS} s"]
+
+
+class LostTls(asyncio.Transport):
+    """Asyncio's TLS transport of Python 3.9 and 3.10, after its connection is lost and before it says so."""
+
+    def __init__(self, tcp: socket.socket) -> None:
+        super().__init__({"socket": tcp})
+
+    def get_write_buffer_size(self) -> int:
+        size: int = self._connection.get_write_buffer_size()
+        return size
+
+    def is_closing(self) -> bool:
+        closing: bool = self._connection.is_closing()
+        return closing
+
+    @property
+    def _connection(self) -> Any:
+        return None
+
+
+def test_one_that_is_lost_and_has_not_said_so_does_no_harm() -> None:
+    async def answer(_exchange: Exchange) -> Response:
+        return Response(b"{}")
+
+    async def run() -> list[Hashable]:
+        limits = Connections(10, CLIENT_SECONDS, Metrics(lambda: 0, lambda: 0))
+        shared = OpenConnections(answer, limits)
+        connection = protocol_class()(shared)
+        with socket.socket() as tcp:
+            connection.connection_made(LostTls(tcp))
+            request = b"GET /v2 HTTP/1.1\r\nHost: device\r\n\r\n"
+            connection.get_buffer(-1)[: len(request)] = request
+            connection.buffer_updated(len(request))
+            limits.drop_slow(0.0)
+            await asyncio.gather(*shared.tasks)
+            awaited = connection.awaited()
+            connection.connection_lost(None)
+            await asyncio.wait_for(shared.wait_ended(), 1)
+        return [awaited]
+
+    assert asyncio.run(run()) == [None]

@@ -148,7 +148,7 @@ class ServerProtocol(asyncio.BufferedProtocol, Connection, Source):
 
     async def _answer(self, exchange: Exchange) -> None:
         response = await self._shared.answer(exchange)
-        if response is None or self.transport.is_closing():
+        if response is None or self._is_closing():
             return
         # The client sends the body in any case, or waits in vain to be told to: nobody knows.
         if exchange.expects_continue and not exchange.is_received:
@@ -186,17 +186,17 @@ class ServerProtocol(asyncio.BufferedProtocol, Connection, Source):
         """Parse what has waited for the response."""
 
     def pause_reading(self) -> None:
-        if not self._reading_paused and not self.transport.is_closing():
+        if not self._reading_paused and not self._is_closing():
             self._reading_paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._reading_paused and not self.transport.is_closing():
+        if self._reading_paused and not self._is_closing():
             self._reading_paused = False
             self.transport.resume_reading()
 
     def read_body(self, exchange: Exchange) -> None:
-        if exchange.expects_continue and not self.transport.is_closing():
+        if exchange.expects_continue and not self._is_closing():
             exchange.expects_continue = False
             self.send_continue()
         self.resume_reading()
@@ -216,7 +216,17 @@ class ServerProtocol(asyncio.BufferedProtocol, Connection, Source):
         return None if newest.is_received else (newest, "body")
 
     def has_unread_response(self) -> bool:
-        return self.transport.get_write_buffer_size() > 0
+        try:
+            return self.transport.get_write_buffer_size() > 0
+        except AttributeError:
+            return False
+
+    def _is_closing(self) -> bool:
+        try:
+            return self.transport.is_closing()
+        except AttributeError:
+            # Before Python 3.11, asyncio's TLS forgets a connection shortly before it says that it is lost.
+            return True
 
     def eviction_rank(self) -> int | None:
         if self._newest is None:

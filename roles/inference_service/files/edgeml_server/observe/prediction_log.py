@@ -31,6 +31,7 @@ COLUMNS = (
     *("inputs", "outputs", "prediction", "label", "error"),
 )
 _SCHEMA_VERSION = 1
+_AUTO_VACUUM_INCREMENTAL = 2
 _SCHEMA = """
 CREATE TABLE predictions (
     id INTEGER PRIMARY KEY,
@@ -290,8 +291,9 @@ def _open(path: str) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        # Before the first table, or without effect.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != _AUTO_VACUUM_INCREMENTAL:
+            # Before the first table, or without effect. In a log that has it, it would be written again, and synced.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         # In WAL mode this loses the last transactions in a power cut, never the file.
         connection.execute("PRAGMA synchronous = NORMAL")

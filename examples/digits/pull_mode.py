@@ -10,6 +10,7 @@ which the containers reach it.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import shutil
 import socket
@@ -52,7 +53,9 @@ class PullMode:
         self._directory = scratch / "nginx"
         self._mailbox = self._directory / "mailbox"
         (self._mailbox / "reports").mkdir(parents=True)
-        address = docker.from_env().networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+        pool = docker.from_env().networks.get("bridge").attrs["IPAM"]["Config"][0]
+        # Docker names the gateway only where somebody chose it or the engine was started anew: the first address.
+        address = pool.get("Gateway") or str(next(ipaddress.ip_network(pool["Subnet"]).hosts()))
         with socket.create_server((address, 0)) as free:
             port = free.getsockname()[1]
         self.url = f"http://{address}:{port}"

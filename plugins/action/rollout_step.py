@@ -6,31 +6,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pwd
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any
 
-from ansible import constants
-from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.loader import become_loader, connection_loader, lookup_loader, shell_loader
+from ansible.errors import AnsibleActionFail
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.ansible_scene import AnsibleScene
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.refusal import refused
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.registry import STEPS
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import FACT
 
-ARGUMENTS: dict[str, Any] = {
-    "step": {"type": "str", "required": True, "choices": list(STEPS)},
-    "answer": {"type": "str"},
-    "purpose": {"type": "str", "choices": ["swap", "read", "revert"], "default": "swap"},
-}
-# The option of a step, beside its name.
-_OPTIONS = {"begin_wave": "answer", "collect": "purpose"}
-_LOADERS = {"become": become_loader, "connection": connection_loader, "shell": shell_loader}
+ARGUMENTS: dict[str, Any] = {"step": {"type": "str", "required": True, "choices": list(STEPS)}}
 # The steps whose message is for the person who runs the playbook.
-_SHOWN = ("power", "judge", "judge_shadow", "judge_labels", "close", "wanted", "fleet")
+_SHOWN = ("power", "judge", "judge_labels", "close", "wanted", "fleet")
 
 
 class ActionModule(ControllerAction):
@@ -39,125 +27,19 @@ class ActionModule(ControllerAction):
     arguments = ARGUMENTS
 
     def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Run the step; its result has ``next``, what the playbook does then."""
-        step = args["step"]
+        """Run the step; its result has ``next``, what the playbook does then, and ``stats``, what workflows get."""
+        step, scene = args["step"], AnsibleScene(self, task_vars)
         try:
-            scene = _AnsibleScene(self, task_vars)
-            option = _OPTIONS.get(step)
-            more = {option: args[option]} if option else {}
-            result = STEPS[step](scene, **more)
-        except LockedError as error:
-            raise AnsibleActionFail(str(error), result={"step": step, "locked": True}) from None
+            result = STEPS[step](scene)
         except (EdgemlError, OSError) as error:
-            raise AnsibleActionFail(str(error), result={"step": step}) from None
+            answer = refused(step, error, scene)
+            if answer is None:
+                raise AnsibleActionFail(str(error), result={"step": step}) from None
+            result = answer
         self.warn(result.pop("warnings", []))
-        shown = {"_ansible_verbose_always": True} if step in _SHOWN and result.get("msg") else {}
-        return {"step": step, **result, **shown}
-
-
-class _AnsibleScene:
-    """What Ansible knows where the step runs."""
-
-    def __init__(self, action: ActionModule, task_vars: dict[str, Any]) -> None:
-        self._action = action
-        self._vars = task_vars
-        self._raw: dict[str, Mapping[str, Any]] = {}
-        self.check_mode = bool(action._task.check_mode)
-        # Each task runs in a fork of ansible-playbook.
-        self.process = os.getppid()
-        self.scratch = str(vars(constants)["DEFAULT_LOCAL_TMP"])
-        self.hosts: Sequence[str] = list(task_vars["ansible_play_hosts_all"])
-        self.batch: Sequence[str] = list(task_vars["ansible_play_batch"])
-        self.groups: Mapping[str, Sequence[str]] = task_vars["groups"]
-        self.limited = "ansible_limit" in task_vars
-        # AWX cannot answer: there a workflow's approval node does, and the next job has rollout_approved.
-        self.can_ask = not self.check_mode and "awx_job_id" not in task_vars
-        self.operator = str(task_vars.get("awx_user_name") or task_vars.get("tower_user_name") or _login())
-        self.variables: Mapping[str, Any] = _Templated(action, task_vars)
-
-    def matching(self, pattern: str) -> list[str]:
-        """Return the hosts of the inventory that match, also those that --limit leaves out."""
-        lookup = lookup_loader.get(
-            "ansible.builtin.inventory_hostnames", loader=self._action._loader, templar=self._action._templar
-        )
-        return [str(host) for host in lookup.run([pattern], variables=self._vars)]
-
-    def has_plugin(self, kind: str, name: str) -> bool:
-        """Return whether Ansible finds the plugin, under its own name or one that it had before."""
-        try:
-            return bool(_LOADERS[kind].find_plugin(name, check_aliases=True))
-        except AnsibleError:
-            return False
-
-    def host_variables(self, host: str) -> Mapping[str, Any]:
-        """Return the variables of a host, templated where they are read."""
-        return _HostVariables(host, self._vars["hostvars"][host])
-
-    def registered(self, host: str, name: str) -> Mapping[str, Any]:
-        """Return what a task registered for a host."""
-        return self._raw_variables(host).get(name) or {}
-
-    def fact(self) -> Mapping[str, Any]:
-        """Return the fact of localhost that the first step set."""
-        return (self._raw_variables("localhost").get("ansible_facts") or {}).get(FACT) or {}
-
-    def _raw_variables(self, host: str) -> Mapping[str, Any]:
-        """A host's variables as they are: results of tasks and facts are never templates."""
-        if host not in self._raw:
-            self._raw[host] = self._vars["hostvars"].raw_get(host)
-        return self._raw[host]
-
-
-def _login() -> str:
-    """The user who runs ansible-playbook; with sudo, the one who called it."""
-    user = os.getuid()
-    try:
-        name = pwd.getpwuid(user).pw_name
-    except KeyError:  # A container's user need not be listed.
-        name = str(user)
-    return os.environ.get("SUDO_USER") or name if user == 0 else name
-
-
-class _HostVariables(Mapping[str, Any]):
-    """The variables of a host. One that cannot be templated is an error that names it, and the host."""
-
-    def __init__(self, host: str, variables: Mapping[str, Any]) -> None:
-        self._host = host
-        self._variables = variables
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._variables[name]
-        except AnsibleError as error:
-            raise ArgumentError(f"{self._host}: {name}: {error}") from None
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._variables
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._variables)
-
-    def __len__(self) -> int:
-        return len(self._variables)
-
-
-class _Templated(Mapping[str, Any]):
-    """The variables of the host that the step runs for, templated where they are read. An error names the variable."""
-
-    def __init__(self, action: ActionModule, variables: Mapping[str, Any]) -> None:
-        self._action = action
-        self._variables = variables
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            value = self._action._templar.template(self._variables[name])
-        except AnsibleError as error:
-            raise ArgumentError(f"{name}: {error}") from None
-        # Ansible's own kinds of texts, lists and mappings carry where they come from, and bear no copying.
-        return json.loads(json.dumps(value, default=str))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._variables)
-
-    def __len__(self) -> int:
-        return len(self._variables)
+        if result.get("stats"):
+            # As set_stats returns it.
+            result["ansible_stats"] = {"data": result["stats"], "per_host": False, "aggregate": True}
+        if step in _SHOWN and result.get("msg"):
+            result["_ansible_verbose_always"] = True
+        return {"step": step, **result}

@@ -83,6 +83,9 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.progress imp
 
 _STEP_ACTION = "edgeml.fleet.rollout_step"
 _SWAP_ACTION = "edgeml.fleet.model_swap"
+_CALL_ACTION = "edgeml.fleet.rollout_call"
+# Its calls that change what a device serves.
+_CHANGING_CALLS = ("reconcile", "revert")
 _EXIT_CODES = {"failed": 2, "paused": 3}
 
 _PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
@@ -272,10 +275,11 @@ class CallbackModule(CallbackBase):
                 self._progress = progress
                 if self._rewrites():
                     self._screen = _EndOfScreen(self._display, self._drawing)
-        elif step == "stop" and self._progress:
-            self._progress.stopped(reported.get("next") == "revert")
+        elif step == "begin_wave" and self._progress:
+            self._progress.begun(reported.get("wave"))
         elif step == "judge" and self._progress and "verdict" in reported:
             self._tell(self._progress.judged(reported["verdict"], int(reported["checks"]), reported["problems"]))
+            self._progress.stopped(reported.get("next") == "revert")
 
     def _count(self, result: Any, kind: str) -> None:
         task, reported, host = result._task, result._result, result._host.get_name()
@@ -284,7 +288,7 @@ class CallbackModule(CallbackBase):
             if _shows(task) and _shows(task) == self._progress.step:
                 fetched = reported.get("fetched")
                 self._tell(self._progress.count(host, kind, reported.get("msg"), fetched))
-        elif _action(task) == _SWAP_ACTION and kind != SKIPPED:
+        elif _swaps(task) and kind != SKIPPED:
             self._swaps[host] = kind if kind != DONE else "changed" if reported.get("changed") else "unchanged"
 
     def _tell(self, lines: list[Line]) -> None:
@@ -318,6 +322,11 @@ class CallbackModule(CallbackBase):
 
 def _action(task: Any) -> str:
     return str(getattr(task, "resolved_action", None) or task.action)
+
+
+def _swaps(task: Any) -> bool:
+    called = task.args.get("call") if _action(task) == _CALL_ACTION else None
+    return _action(task) == _SWAP_ACTION or called in _CHANGING_CALLS
 
 
 def _shows(task: Any) -> str:

@@ -22,14 +22,12 @@ options:
     description:
       - V(plan) verifies the release, checks every variable, splits the fleet into waves and opens the ledger.
       - V(power) says what each wave will see, for a plan alone.
-      - V(begin_shadow) decides whether wave 0 begins, in which devices answer copies of requests with the release.
-        V(soak_shadow) waits until they have done so for long enough, and V(judge_shadow) has the gate judge them.
-      - V(begin_wave) decides whether the wave of the present batch begins.
-      - V(collect) publishes what devices that pull are to do, and waits until they have reported.
+      - V(begin_wave) decides whether the wave of the present batch begins, or wave 0, in which devices answer copies of
+        requests with the release. It asks at the terminal where somebody has to agree.
       - V(soak) waits until the wave has run the new version for long enough.
-      - V(judge) has the gate judge what the devices measured.
+      - V(judge) has the gate judge what the devices measured, and notes which devices go back after a verdict that is
+        no pass.
       - V(judge_labels) has the gate judge a rollout again by labels that came late.
-      - V(stop) notes which devices go back after a verdict that is no pass.
       - V(wanted) finds out what each device should be on by the ledger.
       - V(withdrawn) reads which releases nobody may run any more.
       - V(presence) reads which devices their broker says are there.
@@ -40,15 +38,10 @@ options:
     choices:
       - plan
       - power
-      - begin_shadow
-      - soak_shadow
-      - judge_shadow
       - begin_wave
-      - collect
       - soak
       - judge
       - judge_labels
-      - stop
       - close
       - wanted
       - withdrawn
@@ -56,14 +49,6 @@ options:
       - rollback
       - fleet
     required: true
-  answer:
-    description: For O(step=begin_wave), what a person answered who was asked.
-    type: str
-  purpose:
-    description: For O(step=collect), what the devices are asked. To swap, to be read, or to go back.
-    type: str
-    choices: [swap, read, revert]
-    default: swap
 requirements:
   - Python 3.10 or later on the controller
 author:
@@ -75,11 +60,11 @@ attributes:
   diff_mode:
     support: partial
     description: >-
-      O(step=collect) shows the desired state of the fleet. The ledger is a record of the run, no state of a device.
+      Shows the desired state of a fleet whose devices pull. The ledger is a record of the run, no state of a device.
   idempotent:
     support: partial
     description: >-
-      It changes no device. RV(ignore:changed) is true only where O(step=collect) asks devices that pull.
+      It connects to no device. RV(ignore:changed) is true only where devices that pull are asked.
 seealso:
   - module: edgeml.fleet.canary_select
   - module: edgeml.fleet.rollout_gate
@@ -103,41 +88,35 @@ step:
   sample: judge
 next:
   description: >-
-    What follows. One of V(roll_out), V(swap), V(ask), V(next_wave), V(soak_again), V(revert) and V(end).
-  returned: >-
-    success, unless O(step) is V(soak), V(soak_shadow), V(collect), V(withdrawn), V(presence), V(fleet) or V(close)
+    What follows. One of V(roll_out), V(refuse), V(swap), V(next_wave), V(soak_again), V(end_shadow), V(revert) and
+    V(end).
+  returned: success, unless O(step) is V(soak), V(withdrawn), V(presence), V(fleet) or V(close)
   type: str
   sample: next_wave
 verdict:
   description: What the gate says of the wave.
-  returned: when O(step) is V(judge) or V(judge_shadow)
+  returned: when O(step=judge)
   type: str
   sample: pass
 problems:
   description: The checks that led to a verdict that is no pass, a line each.
-  returned: when O(step) is V(judge) or V(judge_shadow)
+  returned: when O(step=judge)
   type: list
   elements: str
   sample: []
-hosts:
-  description: The devices of wave 0.
-  returned: when O(step=begin_shadow)
-  type: list
-  elements: str
-  sample: [edge-17]
 published:
-  description: The version of the desired state that is in force; 0 where no device pulls.
-  returned: when O(step=collect)
+  description: The version of the desired state that is in force.
+  returned: when devices that pull were asked
   type: int
   sample: 12
 answered:
   description: How many devices have reported.
-  returned: when O(step=collect)
+  returned: when devices that pull were asked
   type: int
   sample: 40
 missing:
   description: The devices that have not reported in time.
-  returned: when O(step=collect)
+  returned: when devices that pull were asked
   type: list
   elements: str
   sample: []
@@ -164,8 +143,8 @@ state:
   type: str
   sample: passed
 stats:
-  description: Statistics for workflows, as C(set_stats) takes them.
-  returned: when O(step=close)
+  description: What workflows get, as from C(set_stats).
+  returned: when O(step) is V(close), V(power) or V(plan), or nothing can be begun
   type: dict
   sample: {rollout_id: digits-1.1.0-1, rollout_verdict: pass, rollout_outcomes: {updated: 12}}
 problem:

@@ -86,6 +86,19 @@ def test_a_play_in_batches_of_its_own_begins_no_wave(site: Site) -> None:
     assert [site.active(number) for number in range(len(INTERPRETERS))] == [None] * len(INTERPRETERS)
 
 
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(("typed", "code", "devices"), [("yes", 0, 3), ("no", 2, 1)])
+def test_a_person_at_the_terminal_is_asked_for_a_wave(site: Site, typed: str, code: int, devices: int) -> None:
+    """As ``ansible.builtin.pause`` would ask, in the step that begins the wave."""
+    variables = {**RELEASE, "rollout_waves": [1, "100%"], "rollout_approve_after": [1]}
+    question = "Wave 2 (100%) has 2 devices. Type yes to go on"
+    ended, shown = site.ansible.on_terminal("edgeml.fleet.rollout", question, typed, **variables)
+    assert ended == code, shown
+    assert [site.active(number) for number in range(len(INTERPRETERS))].count("1.0.0") == devices
+    agreed = [wave.get("agreed") for wave in site.book["waves"]]
+    assert (len(agreed), bool(agreed[-1])) == ((2, True) if typed == "yes" else (1, False))
+
+
 def test_a_full_disk_of_the_controller_is_not_said_to_be_the_devices(site: Site) -> None:
     temporary = site.directory / "temporary"
     temporary.mkdir()

@@ -143,7 +143,7 @@ def test_the_life_of_a_fleet_that_pulls(hall: Hall) -> None:
         assert check.code == 0, check
         assert check.custom_stats["rollout_outcomes"] == {"planned": 4}
         assert hall.published == before
-        shown = check.results("Have the devices that pull begin, and wait for their reports")
+        shown = check.results("Begin the wave")
         assert all('"version": "2.0.0"' in result["diff"]["after"] for result in shown.values())
         assert shown
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ DIGITS = REPOSITORY / "examples" / "digits" / "repository"
 # Another Ansible than that of the tests: the directory of its programs, and where it has the collection (tools/matrix).
 _ANSIBLE = os.environ.get("EDGEML_TEST_ANSIBLE")
 _PLAYBOOK = str(Path(_ANSIBLE or Path(sys.executable).parent) / "ansible-playbook")
+
+
+def _command(playbook: str, *options: str, **variables: Any) -> list[str]:
+    return [_PLAYBOOK, playbook, "-i", "hosts.json", "-e", json.dumps(variables), *options]
 
 
 @dataclass(frozen=True)
@@ -92,28 +98,52 @@ class Ansible:
     def start(self, playbook: str, *options: str, **variables: Any) -> subprocess.Popen[str]:
         """Start a playbook of the collection (by its FQCN) or a file."""
         return subprocess.Popen(
-            [_PLAYBOOK, playbook, "-i", "hosts.json", "-e", json.dumps(variables), *options],
+            _command(playbook, *options, **variables),
             cwd=self.directory,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.directory),
-                "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
-                "ANSIBLE_COLLECTIONS_PATH": os.environ.get("EDGEML_TEST_COLLECTIONS") or str(PYTHON_PATH),
-                "ANSIBLE_STDOUT_CALLBACK": "results",
-                "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
-                "ANSIBLE_LOCALHOST_WARNING": "false",
-                "ANSIBLE_PIPELINING": "true",
-                "ANSIBLE_SSH_CONTROL_PATH_DIR": self._control_paths,
-                "ANSIBLE_SHOW_CUSTOM_STATS": "true",
-                "ANSIBLE_REMOTE_TMP": str(self.directory / "remote-tmp"),
-                "LC_ALL": "C.UTF-8",
-                **self.environment,
-            },
+            env=self._environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+
+    def on_terminal(self, playbook: str, question: str, typed: str, **variables: Any) -> tuple[int, str]:
+        """Run a playbook with a person at its terminal, who types this once asked; its code, and all that was shown."""
+        child, terminal = pty.fork()
+        if not child:
+            os.chdir(self.directory)
+            command = _command(playbook, **variables)
+            os.execve(command[0], command, {**self._environment(), "TERM": "dumb"})
+        shown = b""
+        while True:
+            try:
+                part = os.read(terminal, 65536)
+            except OSError:  # Linux tells the end of a terminal so.
+                break
+            shown += part
+            if typed and question.encode() in shown:
+                time.sleep(1)  # What is typed before the terminal is read is thrown away.
+                os.write(terminal, f"{typed}\n".encode())
+                typed = ""
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode(errors="replace")
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": os.environ.get("EDGEML_TEST_COLLECTIONS") or str(PYTHON_PATH),
+            "ANSIBLE_STDOUT_CALLBACK": "results",
+            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "ANSIBLE_PIPELINING": "true",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": self._control_paths,
+            "ANSIBLE_SHOW_CUSTOM_STATS": "true",
+            "ANSIBLE_REMOTE_TMP": str(self.directory / "remote-tmp"),
+            "LC_ALL": "C.UTF-8",
+            **self.environment,
+        }
 
     def run(self, playbook: str, *options: str, **variables: Any) -> Run:
         """Run a playbook to its end."""

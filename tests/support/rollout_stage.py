@@ -40,6 +40,7 @@ class Stage:
         self.hosts: list[str] = sorted(CLASSES)
         self.batch: list[str] = self.hosts[:1]
         self.groups: dict[str, list[str]] = {"all": self.hosts, "edge": self.hosts}
+        self.task_host = self.hosts[0]
         self.variables: dict[str, Any] = {
             "model_name": "digits",
             "model_version": "1.1.0",
@@ -54,7 +55,8 @@ class Stage:
         self.host: dict[str, dict[str, Any]] = {name: {"device_class": kind} for name, kind in CLASSES.items()}
         self.results: dict[tuple[str, str], Any] = {}
         self.noted: dict[str, Any] = {}
-        self.last: dict[str, Any] = {}
+        self.changes: dict[str, Any] = {}
+        self.answer = ""
 
     def matching(self, pattern: str) -> list[str]:
         return list(self.groups.get(pattern, []))
@@ -69,14 +71,25 @@ class Stage:
         found: Mapping[str, Any] = self.results.get((host, name), {})
         return found
 
-    def fact(self) -> Mapping[str, Any]:
-        return self.noted
+    def fact(self, name: str) -> Mapping[str, Any]:
+        return self.noted if name == scene.FACT else self.changes
+
+    def ask(self, prompt: str) -> str:
+        assert self.can_ask, "nobody is at the terminal"
+        return self.answer
 
     def step(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Run a step as the action does; its result is JSON."""
         result: dict[str, Any] = json.loads(json.dumps(STEPS[name](self, **arguments)))
-        self.noted = result.pop("ansible_facts", {}).get(scene.FACT, self.noted)
+        facts = result.pop("ansible_facts", {})
+        self.noted = facts.get(scene.FACT, self.noted)
+        self.changes = facts.get(scene.CHANGES, self.changes)
         return result
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The run as its steps know it now."""
+        return {**self.noted, **self.changes}
 
     def register(self, name: str, results: Mapping[str, Any]) -> None:
         self.results.update({(host, name): result for host, result in results.items()})
@@ -96,12 +109,8 @@ class Stage:
                 scene.READ, {host: (reads or {}).get(host, NEW) for host in self.batch if host not in soaked["unread"]}
             )
             judged = self.step("judge")
-            self.register(scene.JUDGED, dict.fromkeys(self.batch, judged))
             if judged["next"] != "soak_again":
-                break
-        if judged["next"] != "next_wave":
-            self.last = self.step("stop")
-        return judged
+                return judged
 
     @property
     def waves(self) -> list[list[str]]:

@@ -151,6 +151,7 @@ def wave_tasks(verdict: str, problems: Sequence[str], document: Mapping[str, Any
     kept = {"ignore_errors": True, "ignore_unreachable": True}
     changed = {"changed": True}
     judged = {"step": "judge", "verdict": verdict, "checks": len(problems) + 1, "problems": list(problems)}
+    judged["next"] = {"pass": "next_wave", "fail": "revert"}.get(verdict, "end")
     return [
         once("Begin the wave", {"step": "begin_wave", "next": "swap"}),
         task(
@@ -174,7 +175,6 @@ def wave_tasks(verdict: str, problems: Sequence[str], document: Mapping[str, Any
         ),
         once("Ask the controls", {}, "model_info"),
         once("Judge", judged, vars=shows("judge")),
-        once("Note what follows", {"step": "stop", "next": "revert" if verdict == "fail" else "end"}),
     ]
 
 

@@ -30,7 +30,9 @@ class Next(Word):
     ROLL_OUT = "roll_out"
     SWAP = "swap"
     ASK = "ask"
+    REFUSE = "refuse"
     NEXT_WAVE = "next_wave"
+    END_SHADOW = "end_shadow"
     SOAK_AGAIN = "soak_again"
     REVERT = "revert"
     END = "end"
@@ -71,6 +73,17 @@ def before_wave(
     return Decision(
         Next.END, f"somebody has to agree to wave {wave.number}: run it again with rollout_approved={before}"
     )
+
+
+def behind(rollout: Rollout, waves: Sequence[PlannedWave], wave: PlannedWave) -> str:
+    """Return why a wave does not begin: one before it has not passed. Nothing if all of them have."""
+    for before in waves:
+        if before.number >= wave.number:
+            break
+        known = rollout.wave(before.number)
+        if known is None or known.verdict is not Verdict.PASS:
+            return f"wave {before.number} ({before.name}) has not passed"
+    return ""
 
 
 def agreement(

@@ -85,6 +85,11 @@ def is_read_after(swap: Mapping[str, Any]) -> bool:
     return bool(not swap.get("failed") or swap.get("unreachable") or "timedout" in swap)
 
 
+def brought(swap: Mapping[str, Any], version: str) -> bool:
+    """Return whether a device had nothing of a version before it was called."""
+    return "diff" in swap and version not in swap["diff"]["before"]["versions"]
+
+
 def outcome(swap: Mapping[str, Any], read: Mapping[str, Any]) -> Outcome:
     """Return the outcome by the result of ``model_swap`` and that of ``model_info`` after the soak.
 

@@ -19,6 +19,7 @@ from .waves import LeftOut
 
 # The wave before the first: devices that answer copies of requests with the new version. No plan numbers it.
 SHADOW_WAVE = 0
+SHADOW = "shadow"
 
 
 @dataclass(frozen=True)

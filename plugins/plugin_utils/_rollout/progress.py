@@ -100,6 +100,7 @@ class Progress:
         self._fetched: dict[str, Mapping[str, Any]] = {}
         self._swapped: set[str] = set()
         self._reverts = False
+        self._shadows = False
         self._soak_ends = 0.0
         self._last_line = (self._clock(), 0)
 
@@ -120,7 +121,7 @@ class Progress:
 
         Other tasks say nothing.
         """
-        if name not in (SWAP, SOAK, READ, JUDGE, REVERT) or (name == REVERT and not self._reverts):
+        if name not in (SWAP, SOAK, READ, JUDGE, REVERT) or (name == REVERT and not self._reverts) or self._shadows:
             return []
         if name == self._step and name in _DEVICE_TASKS:  # The next batch of hosts.
             return []
@@ -186,6 +187,8 @@ class Progress:
 
     def judged(self, verdict: str, checks: int, problems: Iterable[object]) -> list[Line]:
         """Report the gate's verdict on the wave by a number of checks, with the problems that led to it."""
+        if self._shadows:
+            return self._shadow_judged(verdict, checks, problems)
         lines = self.step_ends()
         self._kinds.pop(READ, None)
         self._analyses += 1
@@ -197,6 +200,10 @@ class Progress:
         else:
             self._wave_is(min(self._wave + 1, len(self._waves)))
         return lines
+
+    def begun(self, number: int | None) -> None:
+        """Note which wave begins. Of wave 0 only the verdict is reported: its devices go on with the version before."""
+        self._shadows = number == 0
 
     def stopped(self, reverts: bool) -> None:
         """Note that no wave follows, and whether devices go back."""
@@ -232,6 +239,11 @@ class Progress:
             counts = [(f"  {kind} {kinds[kind]}", tone if kinds[kind] else PLAIN) for kind, tone in _KINDS]
             return [*head, (line, PLAIN), *counts]
         return [*head, ("is judged" if self._step == JUDGE else self._verdict, PLAIN)]
+
+    def _shadow_judged(self, verdict: str, checks: int, problems: Iterable[object]) -> list[Line]:
+        tone = _TONES.get(verdict, WARNING)
+        head = self._line(f"wave 0 (shadow): {printable(verdict).upper()}, {_count(checks, 'check')}", tone)
+        return [head, *(Line(f"    {printable(problem)}", tone) for problem in problems if verdict != "pass")]
 
     def _wave_is(self, number: int) -> None:
         if number != self._wave:

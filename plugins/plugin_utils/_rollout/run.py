@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Collection, Iterable, Mapping, Sequence, Union
 from .gate.checks import Verdict
 from .options import RolloutOptions
 from .outcome import MAY_HOLD_NEW_VERSION
-from .plan import PlannedWave
+from .plan import SHADOW, SHADOW_WAVE, PlannedWave
 from .rollout import Rollout, RolloutError, Wave
 
 _NAMED_MAX = 5
@@ -38,6 +38,7 @@ class Run:
     """
 
     kind: ClassVar[str] = "rollout"
+    changing: ClassVar[tuple[str, ...]] = ("pause", "problems", "revert", "unwritten", "shadow")
 
     process: int
     path: str
@@ -100,13 +101,22 @@ class Run:
         """All devices that are planned, wave by wave."""
         return [host for wave in self.waves for host in wave.hosts]
 
+    @property
+    def closing(self) -> list[str]:
+        """The devices that the last play works on: those that go back, else one that the summary runs by.
+
+        A plan alone reads what each device has counted.
+        """
+        return self.hosts if self.options.plan_only else list(self.revert) or self.hosts[:1]
+
     def wave_of(self, batch: Collection[str]) -> PlannedWave:
-        """Return the wave that a batch of hosts is.
+        """Return the wave that a batch of hosts is: wave 0 until it has passed, if there is one.
 
         Raises RolloutError where Ansible plays other hosts than were planned.
         """
         played = set(batch)
-        wave = max(self.waves, key=lambda wave: len(played.intersection(wave.hosts)))
+        waves = (PlannedWave(SHADOW_WAVE, SHADOW, self.shadow),) if self.shadow else self.waves
+        wave = max(waves, key=lambda wave: len(played.intersection(wave.hosts)))
         missing, others = sorted(set(wave.hosts) - played), sorted(played - set(wave.hosts))
         if missing or others:
             kinds = (("not played", missing), ("not of the wave", others))
@@ -118,7 +128,7 @@ class Run:
 
     def controls_of(self, wave: PlannedWave) -> list[str]:
         """Return the devices that the wave is compared with."""
-        return list(self.controls[self.waves.index(wave)].values())
+        return list(self.controls[self.waves.index(wave)].values()) if wave in self.waves else []
 
     def paused(self, why: str) -> Run:
         """Return the run where no further wave begins."""
@@ -140,6 +150,7 @@ class Reconciliation:
     """What one run of ``ansible-playbook`` brings the devices to: by host one call of ``model_swap`` a model."""
 
     kind: ClassVar[str] = "reconcile"
+    changing: ClassVar[tuple[str, ...]] = ()
 
     process: int
     calls: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -165,6 +176,11 @@ class Reconciliation:
         """The devices that are called."""
         return list(self.calls)
 
+    @property
+    def closing(self) -> list[str]:
+        """The devices that the last play works on."""
+        return self.hosts
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
         return {
@@ -182,6 +198,7 @@ class Rollback:
     """What one run of ``ansible-playbook`` goes back from. ``known``: the ledger knows the release."""
 
     kind: ClassVar[str] = "rollback"
+    changing: ClassVar[tuple[str, ...]] = ()
 
     process: int
     model: str
@@ -204,6 +221,11 @@ class Rollback:
         """The devices that go back."""
         return list(self.revert)
 
+    @property
+    def closing(self) -> list[str]:
+        """The devices that the last play works on."""
+        return self.hosts
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -215,6 +237,7 @@ class LabelReading:
     """Which models each device is asked for labels of. ``problems``: the rollouts that labels have failed."""
 
     kind: ClassVar[str] = "labels"
+    changing: ClassVar[tuple[str, ...]] = ("problems",)
 
     process: int
     models: Mapping[str, Sequence[str]]
@@ -234,6 +257,11 @@ class LabelReading:
     def hosts(self) -> list[str]:
         """The devices that are asked."""
         return list(self.models)
+
+    @property
+    def closing(self) -> list[str]:
+        """The devices that the last play works on."""
+        return self.hosts
 
 
 AnyRun = Union[Run, Reconciliation, Rollback, LabelReading]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from pulled import FLEET, MODEL, PulledFleet, web_fleet
-from rollout_stage import CLASSES, Stage
+from rollout_stage import CLASSES, DONE, Stage
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.command import pull
@@ -23,7 +23,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import BrokerError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.mailbox import MailboxError, WebMailbox
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.settings import PullSettings
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import StepError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import SWAP, StepError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
 
@@ -89,10 +89,9 @@ def test_the_devices_of_a_wave_swap_and_the_rollout_waits_for_them(stage: Pulled
     stage.step("plan")
     assert set(stage.noted["pulled"]) == set(CLASSES) - {"edge-l2"}
     stage.batch = stage.waves[0]
-    stage.step("begin_wave")
     pulled = [name for name in stage.batch if name != "edge-l2"]
     with stage.polls():
-        collected = stage.step("collect", purpose="swap")
+        collected = stage.step("begin_wave")
         assert (collected["published"], collected["changed"]) == (1, True)
         controls = {host for pairs in stage.noted["controls"][:1] for host in pairs.values()} - {"edge-l2"}
         assert (collected["missing"], collected["answered"]) == ([], len({*pulled, *controls}))
@@ -106,8 +105,7 @@ def test_in_check_mode_the_desired_state_is_shown_and_nobody_is_asked(stage: Pul
     stage.check_mode = True
     stage.step("plan")
     stage.batch = stage.waves[0]
-    stage.step("begin_wave")
-    collected = stage.step("collect", purpose="swap")
+    collected = stage.step("begin_wave")
     assert (collected["changed"], collected["answered"]) == (True, 0)
     assert '"version": "2.0.0"' in collected["diff"]["after"]
     assert stage.fleet.publisher.published().version == 0
@@ -119,10 +117,11 @@ def test_each_device_swaps_by_its_own_variables(stage: PulledStage) -> None:
         stage.host[name]["rollout_trial_seconds"] = 30
     stage.host["edge-l1"]["rollout_keep"] = 2
     stage.variables["rollout_pull"]["report_seconds"] = 0
+    # It has none of them, so those that are known here are the play's.
+    stage.task_host = "edge-l2"
     stage.step("plan")
     stage.batch = stage.waves[0]
     stage.step("begin_wave")
-    stage.step("collect", purpose="swap")
     (rollout,) = stage.desired.models[MODEL].rollouts
     found = {name: rollout.settings_of(name, CLASSES[name]) for name in CLASSES}
     assert {name: (settings.trial_seconds, settings.keep) for name, settings in found.items()} == {
@@ -138,11 +137,14 @@ def test_each_device_swaps_by_its_own_variables(stage: PulledStage) -> None:
 
 
 def test_devices_that_do_not_report_in_time_are_named(stage: PulledStage) -> None:
-    stage.variables["rollout_pull"]["report_seconds"] = 0
     stage.step("plan")
+    with stage.polls():
+        stage.wave(1, {})
+    stage.variables["rollout_pull"]["report_seconds"] = 0
     stage.batch = stage.waves[1]
     stage.step("begin_wave")
-    collected = stage.step("collect", purpose="read")
+    stage.register(SWAP, dict.fromkeys(stage.batch, DONE))
+    collected = stage.step("soak")
     assert collected["missing"] == sorted(set(stage.batch) - {"edge-l2"})
     assert collected["msg"].startswith(
         f"0 of {len(collected['missing'])} devices that pull have reported; no word from"
@@ -156,7 +158,8 @@ def test_a_fleet_without_such_devices_publishes_nothing(stage: PulledStage) -> N
         variables.pop("rollout_transport", None)
     del stage.variables["rollout_pull"]
     stage.step("plan")
-    assert stage.step("collect", purpose="swap") == {"published": 0, "missing": [], "answered": 0}
+    stage.batch = stage.waves[0]
+    assert "published" not in stage.step("begin_wave")
     assert stage.fleet.publisher.published().version == 0
 
 
@@ -175,8 +178,7 @@ def test_a_rollback_is_of_the_whole_fleet(stage: PulledStage) -> None:
     with pytest.raises(StepError, match="follow one desired state"):
         stage.step("rollback")
     stage.limited = False
-    stage.step("rollback")
-    collected = stage.step("collect", purpose="revert")
+    collected = stage.step("rollback")
     assert len(collected["missing"]) == 3
     asked = stage.desired.models[MODEL].ask
     assert (asked.purpose, asked.version, asked.everybody) == ("revert", "2.0.0", True)
@@ -186,8 +188,8 @@ def test_a_failed_wave_is_published_as_stopped(stage: PulledStage) -> None:
     stage.variables["rollout_pull"]["report_seconds"] = 0
     stage.step("plan")
     failed = {"failed": True, "version": "2.0.0", "live": "1.0.0", "msg": "it crashed", "refused": False}
-    stage.wave(1, dict.fromkeys(stage.waves[0], failed))
-    stage.step("collect", purpose="revert")
+    judged = stage.wave(1, dict.fromkeys(stage.waves[0], failed))
+    assert (judged["next"], judged["changed"]) == ("revert", True)
     (rollout,) = stage.desired.models[MODEL].rollouts
     assert rollout.stopped
     assert stage.desired.models[MODEL].ask.purpose == "revert"
@@ -202,7 +204,6 @@ def test_a_reconciliation_publishes_what_the_ledger_says_and_waits_for_nobody(st
     assert stage.desired.models[MODEL].rollouts[0].reached == 1
     assert set(stage.noted["calls"]) <= {"edge-l2"}
     assert wanted["msg"] == []
-    assert stage.step("collect", purpose="swap")["published"] == 0
 
 
 def test_a_broker_that_is_away_is_named_and_nothing_waits_for_it(stage: PulledStage, tmp_path: Path) -> None:
@@ -217,8 +218,7 @@ def test_a_broker_that_is_away_is_named_and_nothing_waits_for_it(stage: PulledSt
         stage.step("presence")
     stage.step("plan")
     stage.batch = stage.waves[0]
-    stage.step("begin_wave")
-    collected = stage.step("collect", purpose="swap")
+    collected = stage.step("begin_wave")
     assert collected["published"] == 1
     assert "devices were not told to look" in collected["warnings"][0]
     assert "Connection refused" in collected["warnings"][0]

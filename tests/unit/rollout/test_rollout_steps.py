@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from controller import DIGITS
@@ -27,17 +27,17 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
     EdgemlError,
     ManifestError,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import RolloutError, State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import scene
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.refusal import refused
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import StepError
 
 REFUSED = {"failed": True, "refused": True, "version": "1.1.0", "live": "1.0.0", "msg": "no room"}
 AWAY = {"unreachable": True, "started": False, "msg": "ssh: connect to host"}
-BROKEN = {"failed": True, "msg": "out of memory"}
 
 
 @pytest.fixture
@@ -276,8 +276,7 @@ def test_a_failed_wave_names_the_devices_that_go_back(stage: Stage) -> None:
     ill, well = stage.waves[0]
     judged = stage.wave(1, {ill: REFUSED})
     assert (judged["next"], judged["verdict"]) == ("revert", "fail")
-    assert stage.last["next"] == "revert"
-    assert stage.noted["revert"] == stage.noted["closing"] == [well]
+    assert stage.run["revert"] == stage.run["closing"] == [well]
     stage.register(scene.REVERT, {well: {"changed": True, "before": UP, "after": DOWN}})
     closed = stage.step("close")
     assert closed["state"] == "failed"
@@ -323,14 +322,53 @@ def test_a_planned_wave_that_was_never_played_fails_the_run(stage: Stage) -> Non
     assert closed["problem"].endswith("wave 2 (100%) was not judged")
 
 
-def test_a_wave_that_could_not_be_judged_pauses_the_rollout(stage: Stage) -> None:
+def test_a_wave_that_could_not_be_judged_pauses_the_rollout(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_measured: Any, **_options: Any) -> None:
+        raise MemoryError("out of memory")
+
+    stage.step("plan")
+    monkeypatch.setattr(judging, "judge", no_memory)
+    assert stage.wave(1, {})["next"] == "end"
+    assert stage.run["revert"] == []
+    stage.batch = stage.waves[1]
+    assert stage.step("begin_wave")["next"] == "end"
+    closed = stage.step("close")
+    assert closed["problem"].endswith("wave 1 (25%) could not be judged: MemoryError: out of memory")
+
+
+def test_a_wave_whose_verdict_nobody_heard_of_lets_no_other_begin(stage: Stage) -> None:
+    """The step that judges was ended, by a time limit or a signal."""
     stage.step("plan")
     stage.batch = stage.waves[0]
     stage.step("begin_wave")
-    stage.register(scene.JUDGED, dict.fromkeys(stage.batch, BROKEN))
-    assert stage.step("stop")["next"] == "end"
-    closed = stage.step("close")
-    assert closed["problem"].endswith("wave 1 (25%) could not be judged: out of memory")
+    stage.batch = stage.waves[1]
+    begun = stage.step("begin_wave")
+    assert (begun["next"], begun["why"]) == ("end", "wave 1 (25%) has not passed")
+    assert stage.step("close")["state"] == "paused"
+
+
+@pytest.mark.parametrize(("typed", "following"), [("yes", "swap"), ("", "end")])
+def test_a_person_at_the_terminal_is_asked(stage: Stage, typed: str, following: str) -> None:
+    stage.variables["rollout_approve_after"] = [1]
+    stage.can_ask, stage.answer = True, typed
+    stage.step("plan")
+    stage.wave(1, {})
+    stage.batch = stage.waves[1]
+    assert stage.step("begin_wave")["next"] == following
+
+
+@pytest.mark.parametrize(
+    ("step", "stat"), [("plan", "rollout_problem"), ("rollback", "rollback_problem"), ("wanted", "reconcile_problem")]
+)
+def test_workflows_hear_why_nothing_was_begun(stage: Stage, step: str, stat: str) -> None:
+    refusal = refused(step, StepError("no device"), cast("scene.Scene", stage))
+    assert refusal is not None
+    assert refusal["stats"][stat] == "no device"
+    assert (refusal["next"] == "refuse") == (step != "wanted")
+
+
+def test_other_steps_fail_by_themselves(stage: Stage) -> None:
+    assert refused("judge", StepError("no device"), cast("scene.Scene", stage)) is None
 
 
 def test_a_run_without_its_plan_says_what_is_wrong(stage: Stage) -> None:
@@ -367,7 +405,7 @@ def test_a_full_disk_under_the_ledger_turns_no_fail_into_nothing_reverted(full: 
     judged = full.wave(1, {ill: REFUSED})
     assert judged["next"] == "revert"
     assert "No space left on device" in judged["warnings"][0]
-    assert full.noted["revert"] == [well]
+    assert full.run["revert"] == [well]
     closed = full.step("close")
     assert closed["state"] == "failed"
     assert "was reverted where it had been activated" in closed["problem"]

@@ -39,23 +39,18 @@ def stage(tmp_path: Path) -> Stage:
 
 def play(stage: Stage, start: Any = STARTED, found: Any = None) -> dict[str, Any]:
     """Play wave 0 to its verdict, as its tasks do."""
-    stage.batch = stage.waves[0]
-    begun = stage.step("begin_shadow")
+    stage.batch = stage.run["shadow"]
+    begun = stage.step("begin_wave")
     if begun["next"] != "swap":
         return begun
     reads = {"model": {"candidate": counted(1000) if found is None else found}}
-    stage.register(scene.SHADOWED, in_loop(stage, begun["hosts"], start))
+    stage.register(scene.SWAP, dict.fromkeys(stage.batch, start))
     while True:
-        stage.register(scene.SHADOW_SOAKED, dict.fromkeys(stage.batch, stage.step("soak_shadow")))
-        stage.register(scene.SHADOW_READ, in_loop(stage, begun["hosts"], reads))
-        judged = stage.step("judge_shadow")
+        stage.register(scene.SOAKED, dict.fromkeys(stage.batch, stage.step("soak")))
+        stage.register(scene.READ, dict.fromkeys(stage.batch, reads))
+        judged = stage.step("judge")
         if judged["next"] != "soak_again":
             return judged
-
-
-def in_loop(stage: Stage, hosts: list[str], result: Any) -> dict[str, Any]:
-    results = [{**result, "item": host} for host in hosts]
-    return {host: {"results": results} for host in stage.batch}
 
 
 def test_each_class_has_its_shadows(stage: Stage) -> None:
@@ -79,8 +74,8 @@ def test_a_release_that_passes_goes_on_and_is_no_shadow_again(stage: Stage) -> N
     stage.step("plan")
     hosts = stage.noted["shadow"]
     judged = play(stage)
-    assert (judged["next"], judged["verdict"], judged["msg"][0]) == ("next_wave", "pass", "Wave 0 (shadow): pass")
-    assert stage.noted["shadow"] == []
+    assert (judged["next"], judged["verdict"], judged["msg"][0]) == ("end_shadow", "pass", "Wave 0 (shadow): pass")
+    assert stage.run["shadow"] == []
     assert stage.rollout().reached == 0
     assert stage.rollout().outcomes == {}
     stage.step("plan")
@@ -100,8 +95,10 @@ def test_a_release_that_passes_goes_on_and_is_no_shadow_again(stage: Stage) -> N
 def test_a_release_that_disagrees_stops_and_nothing_is_reverted(stage: Stage) -> None:
     stage.step("plan")
     judged = play(stage, found=counted(500, 500))
-    assert (judged["next"], judged["verdict"]) == ("revert", "fail")
-    assert stage.noted["revert"] == []
+    assert (judged["next"], judged["verdict"]) == ("end_shadow", "fail")
+    assert stage.run["revert"] == []
+    stage.batch = stage.waves[0]
+    assert stage.step("begin_wave")["next"] == "end"
     closed = stage.step("close")
     assert (closed["state"], closed["stats"]["rollout_verdict"]) == ("failed", "fail")
     assert closed["problem"].startswith(
@@ -124,7 +121,7 @@ def test_a_wave_0_without_requests_soaks_on_and_pauses(stage: Stage, monkeypatch
     stage.variables.update(rollout_soak_seconds=60, rollout_soak_seconds_max=120)
     stage.step("plan")
     judged = play(stage, found=counted(0))
-    assert (judged["next"], judged["verdict"], waits) == ("end", "inconclusive", [60, 60])
+    assert (judged["next"], judged["verdict"], waits) == ("end_shadow", "inconclusive", [60, 60])
     closed = stage.step("close")
     assert closed["state"] == "paused"
     assert "paused; nothing was reverted" in closed["problem"]
@@ -135,8 +132,8 @@ def test_a_wave_0_without_requests_soaks_on_and_pauses(stage: Stage, monkeypatch
 def test_the_server_ends_a_shadow_after_the_longest_soak(stage: Stage) -> None:
     stage.variables.update(rollout_soak_seconds=60, rollout_soak_seconds_max=300)
     stage.step("plan")
-    stage.batch = stage.waves[0]
-    assert stage.step("begin_shadow")["call"]["shadow_seconds"] == 1260
+    stage.batch = stage.noted["shadow"]
+    assert stage.step("begin_wave")["call"]["shadow_seconds"] == 1260
 
 
 def test_outside_the_window_no_shadow_begins(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +150,10 @@ def test_outside_the_window_no_shadow_begins(stage: Stage, monkeypatch: pytest.M
 
 def test_a_wave_0_that_was_not_judged_pauses(stage: Stage) -> None:
     stage.step("plan")
-    stage.batch = stage.waves[0]
-    stage.step("begin_shadow")
+    stage.batch = stage.noted["shadow"]
+    stage.step("begin_wave")
+    stage.batch = stage.waves[1]
+    assert stage.step("begin_wave")["next"] == "end"
     closed = stage.step("close")
     assert (closed["state"], closed["why"]) == ("paused", "wave 0 (shadow) was not judged")
     assert stage.rollout().state is State.PAUSED

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The step that begins a wave: not outside the window, not before somebody agreed."""
+"""The step that begins a wave: inside the window, once somebody agreed, and after waves that have passed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,35 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions im
     Next,
     agreement,
     before_wave,
+    behind,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import RolloutError, utc_now
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import SHADOW_WAVE, PlannedWave
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, RolloutError, utc_now
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
 
-from .scene import Result, Scene, current_rollout, noted, swap_call
+from . import pulling
+from .calls import shadow_call, swap_call
+from .scene import Result, Scene, changed, current_rollout
 
 
-def begin_wave(scene: Scene, answer: str | None = None) -> Result:
-    """Decide whether the wave of the present batch begins, and note that it has. ``answer``: what a person typed."""
+def begin_wave(scene: Scene) -> Result:
+    """Decide whether the wave of the present batch begins; note that it has, and have its devices that pull begin.
+
+    A person at the terminal is asked where somebody has to agree. The result says how the devices are called.
+    """
     run, rollout = current_rollout(scene)
-    wave = None
+    wave, answer = None, None
     try:
+        why = run.pause or "; ".join(run.problems)
+        if run.shadow and set(run.shadow) != set(scene.batch):
+            why = why or "wave 0 (shadow) has not passed"
+        if why:
+            return {"next": Next.END.value, "wave": None, "why": why, "controls": []}
         wave = run.wave_of(scene.batch)
-        if scene.check_mode and not run.options.plan_only:
-            decision = Decision(Next.SWAP)
-        else:
-            now = datetime.datetime.now(datetime.timezone.utc)
-            decision = before_wave(run.options, wave, now=now, answer=answer, can_ask=scene.can_ask)
+        decision = _decide(scene, run, rollout, wave, None)
+        if decision.next is Next.ASK:
+            answer = scene.ask(decision.text)
+            decision = _decide(scene, run, rollout, wave, answer)
         if decision.next is Next.SWAP and not scene.check_mode:
             agreed = agreement(run.options, wave, answer=answer, operator=scene.operator, time=utc_now())
             ledger.write(run.path, rollout.with_wave_begun(wave.number, wave.name, agreed))
@@ -41,13 +53,23 @@ def begin_wave(scene: Scene, answer: str | None = None) -> Result:
     result: Result = {
         "next": decision.next.value,
         "wave": wave.number if wave else None,
-        "prompt": decision.text if decision.next is Next.ASK else "",
-        "why": decision.text if decision.next is Next.END else "",
+        "why": decision.text,
         "controls": [],
     }
     if decision.next is Next.END:
-        result.update(noted(run.paused(decision.text), scene))
+        result.update(changed(run.paused(decision.text), scene))
     elif wave:
         result["controls"] = [] if scene.check_mode else run.controls_of(wave)
-        result["call"] = swap_call(run, rollout)
+        result["call"] = shadow_call(run, rollout) if wave.number == SHADOW_WAVE else swap_call(run, rollout)
+        result.update(pulling.collect(scene, "swap"))
     return result
+
+
+def _decide(scene: Scene, run: Run, rollout: Rollout, wave: PlannedWave, answer: str | None) -> Decision:
+    if scene.check_mode and not run.options.plan_only:
+        return Decision(Next.SWAP)
+    why = behind(rollout, run.waves, wave)
+    if why and not run.options.plan_only:
+        return Decision(Next.END, why)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return before_wave(run.options, wave, now=now, answer=answer, can_ask=scene.can_ask)

@@ -33,12 +33,15 @@ def close(scene: Scene) -> Result:
 
 def _close_rollout(scene: Scene) -> Result:
     run, rollout = current_rollout(scene)
+    # What a device of wave 0 returned there is no swap of a wave that has not begun.
+    begun = {wave.number for wave in rollout.waves}
     results = {
         host: devices.DeviceResults(
-            swap=scene.registered(host, SWAP),
+            swap=scene.registered(host, SWAP) if scene.check_mode or wave.number in begun else {},
             revert=scene.registered(host, REVERT) if host in run.revert else {},
         )
-        for host in run.hosts
+        for wave in run.waves
+        for host in wave.hosts
     }
     rows = devices.rollout_rows(
         run.waves,

@@ -4,39 +4,51 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The step that judges a wave by what its devices returned."""
+"""The step that judges a wave by what its devices returned, and notes where the rollout stops."""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any, Mapping
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next, after_verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import SHADOW_WAVE, PlannedWave
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, Wave
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
 
-from .scene import CONTROLS_AFTER, CONTROLS_BEFORE, READ, SOAKED, SWAP, Result, Scene, current_rollout, results_by_item
+from . import pulling
+from .scene import (
+    CONTROLS_AFTER,
+    CONTROLS_BEFORE,
+    READ,
+    SOAKED,
+    SWAP,
+    Result,
+    Scene,
+    changed,
+    current_rollout,
+    results_by_item,
+)
 
 
 def judge(scene: Scene) -> Result:
-    """Judge the wave by what its devices returned, and note the verdict."""
+    """Judge the wave by what its devices returned, and note the verdict.
+
+    After one that is no pass the run has which devices go back; those that pull are told so. A wave that could not be
+    judged pauses the rollout.
+    """
     run, rollout = current_rollout(scene)
     wave = run.wave_of(scene.batch)
-    analysis = int(scene.registered(scene.batch[0], SOAKED)["analysis"])
-    measured = judging.Measured(
-        device_classes=rollout.plan.device_classes,
-        version=rollout.version,
-        swaps={host: scene.registered(host, SWAP) for host in wave.hosts},
-        reads={host: scene.registered(host, READ) for host in wave.hosts},
-        before=results_by_item(scene.registered(scene.batch[0], CONTROLS_BEFORE)),
-        after=results_by_item(scene.registered(scene.batch[0], CONTROLS_AFTER)),
-        earlier=rollout.earlier_outcomes(wave),
-        profiled=run.profiled,
-    )
-    judged = judging.judge(
-        measured,
-        judging.read_limits(run.options.limits),
-        analysis=analysis,
-        analyses_max=run.options.analyses_max,
-    )
-    following = after_verdict(judged.verdict, analysis, run.options.analyses_max)
+    try:
+        analysis = int(scene.registered(scene.batch[0], SOAKED)["analysis"])
+        judged = _judge(scene, run, rollout, wave, analysis)
+    except Exception as error:  # Whatever kept the gate from a verdict: the devices that have the version stay.
+        return _unjudged(scene, run, rollout, wave, error)
     rollout = rollout.with_verdict(wave.number, judged.verdict, judged.findings, judged.outcomes)
+    following = after_verdict(judged.verdict, analysis, run.options.analyses_max)
     result: Result = {
         "wave": wave.number,
         "verdict": judged.verdict.value,
@@ -44,13 +56,80 @@ def judge(scene: Scene) -> Result:
         "problems": list(judged.problems),
         "msg": [f"Wave {wave.number} ({wave.name}): {judged.verdict.value}", *judged.reasons],
     }
+    problems, unwritten = judged.problems, _unwritten(run, rollout, wave, result)
+    if unwritten and following is Next.NEXT_WAVE:
+        # Nothing would say later that the wave has passed.
+        following, problems = Next.END, tuple(result["warnings"])
+        run = run.paused("; ".join(problems))
+        result["problems"] = list(problems)
+    if following in (Next.REVERT, Next.END):
+        run = run.stopped(rollout, problems, unwritten)
+        result.update(_told(scene, run, result), **changed(run, scene))
+        following = Next.REVERT if run.revert else Next.END
+    if wave.number == SHADOW_WAVE and following is not Next.SOAK_AGAIN:
+        result.update(changed(dataclasses.replace(run, shadow=() if _passed(judged) else run.shadow), scene))
+        following = Next.END_SHADOW
+    result["next"] = following.value
+    return result
+
+
+def _judge(scene: Scene, run: Run, rollout: Rollout, wave: PlannedWave, analysis: int) -> judging.Judged:
+    limits, most = judging.read_limits(run.options.limits), run.options.analyses_max
+    swaps = {host: scene.registered(host, SWAP) for host in wave.hosts}
+    reads = {host: scene.registered(host, READ) for host in wave.hosts}
+    classes = rollout.plan.device_classes
+    if wave.number == SHADOW_WAVE:
+        answers = {host: (swaps[host], reads[host]) for host in wave.hosts}
+        memory = _declared_memory(run.manifest)
+        return judging.judge_shadow(answers, classes, memory, limits, analysis=analysis, analyses_max=most)
+    measured = judging.Measured(
+        device_classes=classes,
+        version=rollout.version,
+        swaps=swaps,
+        reads=reads,
+        before=results_by_item(scene.registered(scene.batch[0], CONTROLS_BEFORE)),
+        after=results_by_item(scene.registered(scene.batch[0], CONTROLS_AFTER)),
+        earlier=rollout.earlier_outcomes(wave),
+        profiled=run.profiled,
+    )
+    return judging.judge(measured, limits, analysis=analysis, analyses_max=most)
+
+
+def _unjudged(scene: Scene, run: Run, rollout: Rollout, wave: PlannedWave, error: Exception) -> Result:
+    why = str(error) if isinstance(error, EdgemlError) else f"{type(error).__name__}: {error}"
+    problem = f"wave {wave.number} ({wave.name}) could not be judged: {why}"
+    rollout = rollout.with_verdict(wave.number, Verdict.INCONCLUSIVE, (), {})
+    stopped = run.stopped(rollout, [problem], rollout.begun_wave(wave.number))
+    following = Next.END_SHADOW if wave.number == SHADOW_WAVE else Next.END
+    return {"wave": wave.number, "next": following.value, "msg": [problem], **changed(stopped, scene)}
+
+
+def _unwritten(run: Run, rollout: Rollout, wave: PlannedWave, result: Result) -> Wave | None:
+    """Write the verdict; return the wave if the ledger cannot take it, with a warning in ``result``."""
     try:
         ledger.write(run.path, rollout)
     except ledger.LedgerError as error:
         result["warnings"] = [str(error)]
-        result["unwritten"] = rollout.begun_wave(wave.number).to_dict()
-        if following is Next.NEXT_WAVE:
-            following = Next.END
-            result["problems"] = [str(error)]
-    result["next"] = following.value
-    return result
+        return rollout.begun_wave(wave.number)
+    return None
+
+
+def _told(scene: Scene, run: Run, result: Result) -> Result:
+    """Have the devices that pull go back. Where that cannot be published the others go back nevertheless."""
+    try:
+        asked = pulling.collect_reverts(scene, run)
+    except (EdgemlError, OSError) as error:
+        asked = {"warnings": [f"the devices that pull could not be told to go back: {error}"]}
+    warnings = [*result.get("warnings", []), *asked.pop("warnings", [])]
+    note = asked.pop("msg", None)
+    return {**asked, **({"warnings": warnings} if warnings else {}), "msg": [*result["msg"], *([note] if note else [])]}
+
+
+def _passed(judged: judging.Judged) -> bool:
+    return judged.verdict is Verdict.PASS
+
+
+def _declared_memory(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """What each variant of a release declares that it takes."""
+    variants = manifest.get("variants") or ()
+    return {str(item.get("name")): int(item["memory_bytes"]) for item in variants if item.get("memory_bytes")}

@@ -19,7 +19,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record impor
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import LabelReading
 
-from .scene import Result, Scene, StepError, current_run, hold_lock, noted
+from .scene import Result, Scene, StepError, changed, current_run, hold_lock, noted
 
 LABELS = "__rollout_labels"
 
@@ -71,7 +71,7 @@ def judge_labels(scene: Scene) -> Result:
             path = ledger.path_of(options.ledger_directory, judged.id)
             warnings += record(path, judged, options.evidence_key_file).get("warnings", [])
     noted_run = dataclasses.replace(run, problems=() if scene.check_mode else tuple(problems))
-    return {"msg": lines, **({"warnings": warnings} if warnings else {}), **noted(noted_run, scene)}
+    return {"msg": lines, **({"warnings": warnings} if warnings else {}), **changed(noted_run, scene)}
 
 
 def late_failures(scene: Scene) -> tuple[str, ...]:

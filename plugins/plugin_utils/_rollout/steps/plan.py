@@ -30,7 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 
 from . import pulling, shadow
 from .profiles import read_profiles
-from .scene import Result, Scene, StepError, hold_lock, noted, whole_fleet, wrong_devices
+from .scene import Result, Scene, StepError, common_variables, hold_lock, noted, whole_fleet, wrong_devices
 
 _HOSTS_SHOWN = 200
 _NAMED_MAX = 10
@@ -104,6 +104,8 @@ def plan(scene: Scene) -> Result:
     if before is None:
         rollout = dataclasses.replace(rollout, began=ledger.time_after_all(directory, rollout.began))
     rollout = rollout.resumed_from(before)
+    if shadow.has_passed(rollout):
+        shadows = ()
     path = ledger.path_of(directory if act else scene.scratch, rollout.id)
     ledger.write(path, rollout)
     run = Run(
@@ -114,11 +116,12 @@ def plan(scene: Scene) -> Result:
         options=options,
         manifest=dict(release.document),
         pulled=pulled,
-        shadow=() if shadow.has_passed(rollout) else shadows,
+        # In check mode nobody answers copies of requests.
+        shadow=() if scene.check_mode else shadows,
         withdrawn=repository.withdrawals(options.model).document(),
         profiled=profiled.latency,
     )
-    lines = [f"shadow: {len(run.shadow)}: {_shortened(', '.join(run.shadow))}"] if run.shadow else []
+    lines = [f"shadow: {len(shadows)}: {_shortened(', '.join(shadows))}"] if shadows else []
     lines += [f"{wave.name}: {len(wave.hosts)}: {_shortened(', '.join(wave.hosts))}" for wave in shown]
     lines += [f"{host} left out: {why}" for host, why in sorted(planned.left_out.items())]
     return {
@@ -127,6 +130,7 @@ def plan(scene: Scene) -> Result:
         "rollout": rollout.to_dict(),
         "waves": [wave.to_dict() for wave in shown],
         "boundaries": planned.boundaries,
+        **({"stats": {"rollout_boundaries": planned.boundaries}} if options.plan_only else {}),
         **({"warnings": list(repository.warnings)} if repository.warnings else {}),
         **noted(run, scene),
     }
@@ -136,10 +140,8 @@ def _swap_settings(
     scene: Scene, fleet: Mapping[str, Mapping[str, Any]], pulled: Sequence[str], device_classes: Mapping[str, str]
 ) -> dict[str, Any]:
     """How the devices that pull swap; without one, how the device does that the plan runs for."""
-    own = scene.host_variables(str(scene.variables.get("inventory_hostname")))
     names = [name for alternatives in DeviceOptions.names().values() for name in alternatives]
-    # Of the play and the role, and of no device.
-    common = {name: scene.variables[name] for name in names if name in scene.variables and name not in own}
+    common = common_variables(scene, names)
     known: dict[str, dict[str, Any]] = {}
     found = {}
     for host in pulled:

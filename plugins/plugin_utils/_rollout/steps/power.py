@@ -42,7 +42,7 @@ def power(scene: Scene) -> Result:
     reads = {host: scene.registered(host, COUNTED) for host in run.hosts}
     waves = _sights(run, reads, classes)
     document = [wave.to_dict() for wave in waves]
-    result: Result = {"msg": texts.lines(waves), "power": document, "page": ""}
+    result: Result = {"msg": texts.lines(waves), "power": document, "page": "", "stats": {"rollout_power": document}}
     if run.options.plan_page and not scene.check_mode:
         page = absolute_path(run.options.plan_page)
         planned = {**rollout.to_dict(), "state": "planned", "power": document}

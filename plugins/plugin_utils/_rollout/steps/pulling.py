@@ -4,26 +4,22 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""The step for devices that pull: publish what they are to do, and wait for what they report."""
+"""What steps do for devices that pull: publish what they are to do, and wait for what they report."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Callable, Collection, Iterable, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Ask
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import (
-    LabelReading,
-    Reconciliation,
-    Rollback,
-    Run,
-)
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Rollback, Run
 
-from .scene import SOAKED, Result, Scene, StepError, current_rollout, current_run
+from .scene import Result, Scene, StepError, current_rollout
 
 if TYPE_CHECKING:
     from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import BrokerAddress
@@ -51,39 +47,46 @@ def check(scene: Scene) -> None:
     open_mailbox(settings)
 
 
-def collect(scene: Scene, purpose: str) -> Result:
-    """Ask the devices that pull, and wait until they have reported, or the time for it is over.
+def collect(scene: Scene, purpose: str, unread: Collection[str] = ()) -> Result:
+    """Ask those of the present wave that pull, and wait until they have reported, or the time for it is over.
 
-    ``purpose`` is ``swap``, ``read`` or ``revert``. Of a run without such devices nothing is asked.
+    ``purpose`` is ``swap`` or ``read``. ``unread`` are not read: they have said all there is. Of a wave without such
+    devices nothing is asked, and nothing is returned.
     """
-    run = current_run(scene)
-    nothing: Result = {"published": 0, "missing": [], "answered": 0}
-    if isinstance(run, (Reconciliation, LabelReading)) or not run.pulled:
-        return nothing
-    if isinstance(run, Rollback):
-        return _ask(scene, run.pulled, run.model, _rollback_question(run), None)
-    rollout = current_rollout(scene)[1]
-    if purpose == "revert":
-        failed = dataclasses.replace(rollout, state=State.FAILED, why="; ".join(run.problems))
-        hosts = [host for host in run.revert if host in set(run.pulled)]
-        return _ask(scene, hosts, run.options.model, _revert_question(failed), failed) if hosts else nothing
+    run, rollout = current_rollout(scene)
+    if not run.pulled:
+        return {}
+    wave = run.wave_of(scene.batch)
     if scene.check_mode:
         # Beginning the wave has noted nothing.
-        wave = run.wave_of(scene.batch)
         rollout = rollout.with_wave_begun(wave.number, wave.name)
-    hosts, question = _wave_question(scene, run, rollout, purpose)
-    return _ask(scene, hosts, run.options.model, question, rollout) if hosts else nothing
+    hosts, question = _wave_question(run, rollout, wave, purpose, unread)
+    return _ask(scene, hosts, run.options.model, question, rollout) if hosts else {}
 
 
-def _wave_question(scene: Scene, run: Run, rollout: Rollout, purpose: str) -> tuple[list[str], Question]:
-    """The devices of the present wave that pull, with the controls that do, and what they are asked."""
+def collect_reverts(scene: Scene, run: Run) -> Result:
+    """Have those of the devices that go back that pull do so, and wait for their reports; nothing where none does."""
     pulled = set(run.pulled)
-    wave = run.wave_of(scene.batch)
+    hosts = [host for host in run.revert if host in pulled]
+    if not hosts:
+        return {}
+    rollout = current_rollout(scene)[1]
+    failed = dataclasses.replace(rollout, state=State.FAILED, why="; ".join(run.problems))
+    return _ask(scene, hosts, run.options.model, _revert_question(failed), failed)
+
+
+def collect_rollback(scene: Scene, run: Rollback) -> Result:
+    """Have the devices that pull leave a version, and wait for their reports; nothing where none pulls."""
+    return _ask(scene, run.pulled, run.model, _rollback_question(run), None) if run.pulled else {}
+
+
+def _wave_question(
+    run: Run, rollout: Rollout, wave: PlannedWave, purpose: str, unread: Collection[str]
+) -> tuple[list[str], Question]:
+    """The devices of a wave that pull, with the controls that do, and what they are asked."""
+    pulled = set(run.pulled)
     controls = [host for host in run.controls_of(wave) if host in pulled]
-    hosts = [host for host in wave.hosts if host in pulled]
-    if purpose == "read":
-        unread = scene.registered(scene.batch[0], SOAKED).get("unread") or {}
-        hosts = [host for host in hosts if host not in unread]
+    hosts = [host for host in wave.hosts if host in pulled and host not in unread]
 
     def ask(number: int) -> Ask:
         return Ask(number, purpose, rollout.id, waves=[wave.number], devices=controls, probe=purpose == "read")

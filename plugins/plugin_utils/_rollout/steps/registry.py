@@ -14,20 +14,15 @@ from __future__ import annotations
 
 from typing import Callable
 
-from . import begin_wave, close, fleet, judge, labels, plan, power, pulling, reconcile, rollback, shadow, soak, stop
+from . import begin_wave, close, fleet, judge, labels, plan, power, pulling, reconcile, rollback, soak
 from .scene import Result
 
 STEPS: dict[str, Callable[..., Result]] = {
     "plan": plan.plan,
     "power": power.power,
-    "begin_shadow": shadow.begin_shadow,
-    "soak_shadow": shadow.soak_shadow,
-    "judge_shadow": shadow.judge_shadow,
     "begin_wave": begin_wave.begin_wave,
-    "collect": pulling.collect,
     "soak": soak.soak,
     "judge": judge.judge,
-    "stop": stop.stop,
     "close": close.close,
     "open_verdicts": labels.open_verdicts,
     "judge_labels": labels.judge_labels,

@@ -54,7 +54,9 @@ def rollback(scene: Scene) -> Result:
                 closed = rollout.closed(State.ROLLED_BACK, reason)
                 recorded = record(ledger.path_of(directory, rollout.id), closed, options.evidence_key_file)
                 warnings += recorded.get("warnings", [])
-    return {"next": Next.REVERT.value, **({"warnings": warnings} if warnings else {}), **noted(run, scene)}
+    asked = pulling.collect_rollback(scene, run)
+    warnings += asked.pop("warnings", [])
+    return {"next": Next.REVERT.value, **asked, **({"warnings": warnings} if warnings else {}), **noted(run, scene)}
 
 
 def _back_from_rollout(

@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Callable, Mapping, Protocol, Sequence
+from typing import Any, Callable, Collection, Iterable, Mapping, Protocol, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
-    DeviceOptions,
-    RolloutOptions,
-    absolute_path,
-)
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, rollout_id
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import (
     AnyRun,
     LabelReading,
@@ -36,15 +32,13 @@ READ = "__rollout_read"
 CONTROLS_BEFORE = "__rollout_controls_before"
 CONTROLS_AFTER = "__rollout_controls_after"
 SOAKED = "__rollout_soak"
-SHADOWED = "__rollout_shadowed"
-SHADOW_READ = "__rollout_shadow_read"
-SHADOW_SOAKED = "__rollout_shadow_soak"
-JUDGED = "__rollout_judged"
+WAVE = "__rollout_wave"
 REVERT = "__rollout_revert"
 RECONCILED = "__rollout_reconciled"
 
-# The fact of localhost that has the run, from its plan on.
+# The facts of localhost that have the run as its first step noted it, and what the steps after it changed of that.
 FACT = "edgeml_rollout"
+CHANGES = "edgeml_rollout_changes"
 
 LOCK_WAIT_SECONDS = 30
 
@@ -61,6 +55,8 @@ class Scene(Protocol):
     check_mode: bool
     # That of ansible-playbook.
     process: int
+    # The host that the task is for, also where it is delegated.
+    task_host: str
     # A directory that goes with the run, and that no other run has.
     scratch: str
     # The hosts of the play, and of its present batch.
@@ -88,56 +84,44 @@ class Scene(Protocol):
     def registered(self, host: str, name: str) -> Mapping[str, Any]:
         """Return what a task registered for a host; nothing if it registered nothing."""
 
-    def fact(self) -> Mapping[str, Any]:
-        """Return what the first step noted; nothing if it did not run."""
+    def fact(self, name: str) -> Mapping[str, Any]:
+        """Return a fact of localhost that an earlier step noted; nothing if none did."""
+
+    def ask(self, prompt: str) -> str:
+        """Return what the person at the terminal types; nothing where nobody is there, or who is there ends it."""
 
 
 def noted(run: AnyRun, scene: Scene) -> Result:
     """Return the part of a result that notes the run for the steps and plays to come."""
-    if isinstance(run, Run):
-        hosts, sizes = run.hosts, [len(wave.hosts) for wave in run.waves]
-        # A plan alone reads what each device has counted.
-        closing = hosts if run.options.plan_only else list(run.revert) or hosts[:1]
-        call = {**release_call(run.options), "reason": "; ".join(run.problems)}
-    else:
-        call, hosts = {}, run.hosts
-        sizes, closing = [len(hosts)], hosts
+    hosts = run.hosts
+    sizes = [len(wave.hosts) for wave in run.waves] if isinstance(run, Run) else [len(hosts)]
+    first = run.shadow if isinstance(run, Run) else ()
     idle = not hosts and not (isinstance(run, Reconciliation) and run.problems)
     # A play needs a host, also where none has anything to do.
     hosts = hosts or [scene.hosts[0]]
     document = {
         **run.to_dict(),
-        **call,
         "next": (Next.END if idle else Next.SWAP).value,
         "scratch": scene.scratch,
         "hosts": [devices.pattern(host) for host in hosts],
         "sizes": sizes,
-        "closing": [devices.pattern(host) for host in closing or hosts],
+        "first": [devices.pattern(host) for host in first or hosts[:1]],
+        "closing": [devices.pattern(host) for host in run.closing or hosts],
     }
-    return {"ansible_facts": {FACT: document}}
+    return {"ansible_facts": {FACT: document, CHANGES: {}}}
 
 
-def release_call(options: RolloutOptions) -> dict[str, Any]:
-    """Return the part of a call of ``model_swap`` that says what it is about."""
-    name = rollout_id(options.model, options.version, options.attempt)
-    return {"model": options.model, "version": options.version, "rollout_id": name}
-
-
-def swap_call(run: Run, rollout: Rollout) -> dict[str, Any]:
-    """Return the part of a call of ``model_swap`` that brings the release of a rollout."""
-    return {
-        **release_call(run.options),
-        "manifest": dict(run.manifest),
-        "withdrawn": dict(run.withdrawn),
-        "repository": absolute_path(run.options.repository),
-        "reason": rollout.reason,
-        "retry": rollout.attempt > 1,
-    }
+def changed(run: AnyRun, scene: Scene) -> Result:
+    """Return the part of a result that notes what became of the run since its first step: what may change of it."""
+    document = run.to_dict()
+    changes = {name: document[name] for name in run.changing}
+    closing = [devices.pattern(host) for host in run.closing or [scene.hosts[0]]]
+    return {"ansible_facts": {CHANGES: {**changes, "scratch": scene.scratch, "closing": closing}}}
 
 
 def current_run(scene: Scene) -> AnyRun:
     """Return what the first step of this run noted. Raises StepError where that did not run."""
-    document = scene.fact()
+    document = scene.fact(FACT)
     # Of an earlier run, where facts are cached.
     if document.get("scratch") != scene.scratch:
         raise StepError(
@@ -147,7 +131,8 @@ def current_run(scene: Scene) -> AnyRun:
     readers: dict[str, Callable[[Mapping[str, Any]], AnyRun]] = {
         kind.kind: kind.from_dict for kind in (Run, Reconciliation, Rollback, LabelReading)
     }
-    return readers[document["kind"]](document)
+    changes = scene.fact(CHANGES)
+    return readers[document["kind"]]({**document, **changes} if changes.get("scratch") == scene.scratch else document)
 
 
 def current_rollout(scene: Scene) -> tuple[Run, Rollout]:
@@ -220,6 +205,22 @@ def whole_fleet(scene: Scene, variable: str = "rollout_hosts") -> list[str]:
         known = ", ".join(sorted(name for name in scene.groups if name not in ("all", "ungrouped"))) or "none"
         raise ArgumentError(f"{variable}: no host of the inventory matches {pattern!r}; its groups are: {known}")
     return found
+
+
+def device_variables(scene: Scene, host: str, options: Collection[str]) -> dict[str, Any]:
+    """Return the variables that set these options of a device: its own, else those of the play and the role."""
+    names = [name for option in options for name in DeviceOptions.names()[option]]
+    if host == scene.task_host:
+        return {name: scene.variables[name] for name in names if name in scene.variables}
+    own = scene.host_variables(host)
+    found = common_variables(scene, [name for name in names if name not in own])
+    return {**found, **{name: own[name] for name in names if name in own}}
+
+
+def common_variables(scene: Scene, names: Iterable[str]) -> dict[str, Any]:
+    """Return those of the variables that are of the play and the role, and of no device."""
+    of_host = scene.host_variables(scene.task_host)
+    return {name: scene.variables[name] for name in names if name in scene.variables and name not in of_host}
 
 
 def results_by_item(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

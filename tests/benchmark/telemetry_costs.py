@@ -6,7 +6,8 @@
 """What a device pays for being watched: a scrape of its server, edgeml metrics, edgeml forward to a VictoriaMetrics.
 
 Processor time of each minute, and the most memory while it lasts, without the pages of files that the server has as
-well, which runs by the same Python. The VictoriaMetrics is the one that tools/watch unpacks.
+well, which runs by the same Python. A device runs one of the two commands. The VictoriaMetrics is the one that
+tools/watch unpacks.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main() -> None:
             device.serve(read_release(REPOSITORY / "examples/digits/repository", "digits", "1.0.0"))
             costs = {
                 "edgeml metrics, for node_exporter": _run(directory, device, runs, "metrics", "--textfile", "x.prom"),
-                "edgeml forward, a minute": _forward(directory, device, receiver, runs),
+                "edgeml forward, node_exporter's file with it": _forward(directory, device, receiver, runs),
             }
             scrape = _scrape(device)
     rows = [
@@ -123,7 +124,10 @@ def _own_bytes(process: int, shared: set[str]) -> int:
 def _forward(directory: Path, device: Device, receiver: VictoriaMetrics, runs: int) -> list[Cost]:
     """Each run records, asks for what the run before sent, and sends."""
     config = directory / "forward.json"
+    exporter = directory / "node-exporter"
+    exporter.mkdir()
     paths = {"state": str(directory / "spool"), "runtime": str(directory / "runtime")}
+    paths["textfile"] = str(exporter / "edgeml.prom")
     config.write_text(json.dumps({"device": "edge-1", "url": receiver.url, **paths}))
     pause = ASK_AFTER_MS / 1000 + 1
     return _run(directory, device, runs + 1, "forward", "--config", str(config), pause=pause)[1:]

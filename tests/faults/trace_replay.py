@@ -166,6 +166,8 @@ class Replay:
     # ---- the parts ----
 
     def _move(self, start: str | bytes, path: str | bytes, new_start: str | bytes, new_path: str | bytes) -> None:
+        if self._place(start, path) is None and self._place(new_start, new_path) is None:
+            return
         node = self._node(start, path)
         self._set(new_start, new_path, node)
         self._set(start, path, None)

@@ -67,6 +67,7 @@ class ForwardingDevice:
         self.directory = directory
         self.clock = clock
         paths = {part: str(directory / part) for part in ("state", "runtime", "store", "server", "pull_state")}
+        paths["textfile"] = str(directory / "node-exporter" / "edgeml.prom")
         self.config: ForwardConfig = ForwardConfig(**{"device": name, "url": url, **paths, **config})  # type: ignore[arg-type]
         self.lines: list[str] = []
         self.recorded: dict[int, list[str]] = {}

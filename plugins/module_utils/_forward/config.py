@@ -25,7 +25,7 @@ class ForwardConfig(NamedTuple):
     system. ``certificate`` and ``key`` are the device's own, ``username`` and ``password`` are for HTTP Basic; None and
     empty: without. At most ``batches_max`` batches are kept. ``state`` is the directory that they are kept in,
     ``runtime`` one in memory; ``store`` and ``server`` are those of ``model_swap``, ``pull_state`` is the directory of
-    pull mode.
+    pull mode. ``textfile`` is written as well, where its directory is.
     """
 
     device: str
@@ -41,6 +41,7 @@ class ForwardConfig(NamedTuple):
     store: str = "/var/lib/edgeml/store"
     server: str = "/run/edgeml/server.sock"
     pull_state: str = "/var/lib/edgeml/pull"
+    textfile: str = "/var/lib/prometheus/node-exporter/edgeml.prom"
 
 
 def parse_config(document: Any, origin: str) -> ForwardConfig:

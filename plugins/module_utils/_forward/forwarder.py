@@ -83,6 +83,7 @@ class Forwarder:
             if not free:
                 self.lines.append("another one is at work")
                 return 0
+            self._spool.tidy()
             self._progress = self._read_progress()
             if take_back:
                 self.lines.append(f"{self._spool.take_back()} batches that were set aside are sent again")

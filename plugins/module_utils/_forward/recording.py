@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Iterable, Iterator
 
 from .._common.errors import EdgemlError, ServerError
@@ -14,6 +15,7 @@ from .._device.client import Server
 from .._device.store import Store
 from .._watch.collect import collect
 from .._watch.metrics import Sample, exposition
+from .._watch.textfile import replace_textfile
 from .config import ForwardConfig
 
 # A server that has more metrics has some that nobody watches.
@@ -24,7 +26,7 @@ def record(config: ForwardConfig, own: Iterable[Sample]) -> tuple[list[str], lis
     """Return the samples without their time, and what could not be read.
 
     As if Prometheus had asked: with the labels ``device`` and ``job``, and ``up`` for each of the two jobs. ``own`` are
-    the samples of the forwarding itself.
+    the samples of the forwarding itself. Where node_exporter is, it gets those of the device: one process is enough.
     """
     texts: dict[str, str] = {}
     problems = []
@@ -37,6 +39,11 @@ def record(config: ForwardConfig, own: Iterable[Sample]) -> tuple[list[str], lis
     except (EdgemlError, OSError) as error:
         problems.append(str(error))
         texts["edgeml-device"] = exposition(own)
+    try:
+        if os.path.isdir(os.path.dirname(config.textfile)):
+            replace_textfile(config.textfile, texts["edgeml-device"])
+    except OSError as error:
+        problems.append(f"{config.textfile}: node_exporter keeps what was there: {error.strerror}")
     samples: dict[str, str] = {}
     for job in ("edgeml-server", "edgeml-device"):
         labels = f'device="{config.device}",job="{job}"'

@@ -94,6 +94,20 @@ class Spool:
             return []
         return sorted(batch for batch in map(parse_name, names) if batch is not None)
 
+    def tidy(self) -> None:
+        """Remove what a power cut left: a file that was being written, and a batch beside itself with the right time.
+
+        Raises OSError.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._tree.staging):
+                remove_file(os.path.join(self._tree.staging, name))
+        kept: dict[int, Batch] = {}
+        for batch in sorted(self.batches(), key=lambda batch: batch.reading.trusted):
+            if batch.sequence in kept:
+                self.remove(kept[batch.sequence])
+            kept[batch.sequence] = batch
+
     def add(self, batch: Batch, samples: Iterable[str]) -> None:
         """Keep a batch; older ones may have to make room. Raises OSError where that is not enough."""
         content = write_batch(samples, batch.reading.time_ms)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import Sequence
 
@@ -18,6 +17,7 @@ from .._device.request import STORE
 from .._device.store import Store
 from .collect import PULL_STATE, collect
 from .metrics import exposition
+from .textfile import replace_textfile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,16 +37,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"edgeml metrics: {error}\n")
         return 1
     return 0
-
-
-def replace_textfile(path: str, text: str) -> None:
-    """Put the metrics in place, whole or not at all. Raises OSError.
-
-    They are not brought to the disk: they are old a minute later, and flash wears. The collector reads names that end
-    with ``.prom``, and so never what is being written.
-    """
-    part = f"{path}.part"
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-        os.fchmod(file.fileno(), 0o644)
-    os.replace(part, path)

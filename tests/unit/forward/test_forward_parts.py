@@ -39,6 +39,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._forward.spool import
     read_batch,
     write_batch,
 )
+from ansible_collections.edgeml.fleet.plugins.module_utils._watch.metrics import Sample
 
 NOON = 1_795_953_600_000
 HOUR = 3_600_000
@@ -168,6 +169,23 @@ def test_a_store_that_cannot_be_read_hides_nothing_else(tmp_path: Path) -> None:
     samples, problems = record(device.config, [("edgeml_forward_queued_batches", {}, 3.0)])
     assert samples[-1] == 'edgeml_forward_queued_batches{device="edge-1",job="edgeml-device"} 3'
     assert problems
+
+
+def test_node_exporter_gets_what_is_recorded_of_the_device(tmp_path: Path) -> None:
+    device = ForwardingDevice(tmp_path, "http://127.0.0.1:1", SimulatedClock(NOON))
+    textfile = Path(device.config.textfile)
+    own: list[Sample] = [("edgeml_forward_queued_batches", {}, 3.0)]
+    record(device.config, own)
+    # Where no node_exporter is, there is no directory.
+    assert not textfile.parent.exists()
+    textfile.parent.mkdir()
+    samples, _problems = record(device.config, own)
+    assert textfile.read_text().endswith("\nedgeml_forward_queued_batches 3\n")
+    textfile.unlink()
+    textfile.mkdir()
+    again, problems = record(device.config, own)
+    assert again == samples
+    assert problems[-1] == f"{textfile}: node_exporter keeps what was there: Is a directory"
 
 
 # ---- files ----

@@ -367,6 +367,24 @@ def test_a_kill_at_any_call_leaves_no_gap(
     assert call > 5
 
 
+def test_what_a_power_cut_left_is_removed(device: ForwardingDevice, receiver: MetricsReceiver) -> None:
+    """A batch was given its right time, and its old name was not gone yet; another one was being written."""
+    receiver.status = DOWN
+    device.minutes(2)
+    first, second = device.spool.batches()
+    content = device.spool.read(second)
+    wrong = second._replace(reading=second.reading._replace(time_ms=0, trusted=False))
+    Path(device.spool.path(wrong)).write_bytes(content)
+    staged = Path(device.config.state) / "staging" / "half.gz"
+    staged.write_bytes(content[:10])
+    device.spool.tidy()
+    assert device.spool.batches() == [first, second]
+    assert not staged.exists()
+    receiver.status = None
+    device.minutes(2)
+    assert receiver.moments() == expected(device)
+
+
 def test_two_at_once_do_not_disturb_each_other(device: ForwardingDevice) -> None:
     device.minute()
     with hold_directory(device.config.state):

@@ -81,6 +81,7 @@ def test_without_a_directory_a_report_is_not_taken(mailbox: Mailbox) -> None:
         ("GET", "/"),
         ("PUT", f"/enroll/{DIGEST}.csr"),
         ("GET", f"/enroll/{DIGEST}.pem"),
+        ("GET", "/metrics/health"),
     ],
 )
 def test_a_device_writes_its_own_reports_and_does_nothing_else(

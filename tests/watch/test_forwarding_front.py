@@ -15,6 +15,7 @@ import pytest
 from authorities import Authority
 from forwarding import ForwardingDevice, SimulatedClock
 from nginx import Nginx, defaults, rendered
+from report_mailbox import Mailbox
 from victoria_metrics import VictoriaMetrics, wait_for
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._forward.receiver import Receiver, RefusedError
@@ -96,3 +97,54 @@ def test_a_device_that_is_decommissioned_or_of_another_fleet_is_refused(front: F
     authority = Authority("others") if name == "stranger" else front.fleet
     with pytest.raises(RefusedError, match=r"HTTP status 40[03]"):
         Receiver(front.device(name, name, authority).config).ask_time()
+
+
+# ---- by the mailbox of reports ----
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path, receiver: VictoriaMetrics) -> Iterator[Mailbox]:
+    directory = tmp_path / "mailbox"
+    directory.mkdir()
+    found = Mailbox(directory, metrics_store=f"127.0.0.1:{receiver.port}", refused_devices=["stolen"])
+    yield found
+    found.stop()
+
+
+def reporting_device(mailbox: Mailbox, name: str, says: str) -> ForwardingDevice:
+    """A device with the certificate of ``name`` that forwards to the mailbox, and ``says`` that it is another."""
+    directory = mailbox.directory / f"{name}-{says}"
+    directory.mkdir()
+    url = f"https://127.0.0.1:{mailbox.port}/metrics"
+    tls = {"ca_file": str(mailbox.ca), "certificate": str(mailbox.certificate(name))}
+    return ForwardingDevice(directory, url, SimulatedClock(time.time_ns() // 1_000_000), says, **tls)
+
+
+def test_a_device_forwards_by_the_mailbox_as_what_its_certificate_says(
+    mailbox: Mailbox, receiver: VictoriaMetrics
+) -> None:
+    device = reporting_device(mailbox, "edge-1", "edge-2")
+    assert device.run() == 0
+    ((time_ms, samples),) = device.recorded.items()
+    wait_for(lambda: len(receiver.stored("edge-1").get(time_ms, ())) == len(samples), "it is stored")
+    assert receiver.stored("edge-2") == {}
+    assert Receiver(device.config).stored(time_ms, time_ms) == {time_ms: len(samples)}
+    other = reporting_device(mailbox, "edge-3", "edge-1")
+    assert Receiver(other.config).stored(time_ms, time_ms) == {}
+    receiver.kill()
+    assert device.minute() == 0
+    assert "has no room now: HTTP status 502: what was recorded is kept" in device.lines[-1]
+
+
+def test_the_mailbox_passes_on_nothing_else(mailbox: Mailbox) -> None:
+    device = mailbox.certificate("edge-1")
+    for method, path in (
+        ("GET", "/metrics/api/v1/query"),
+        ("POST", "/metrics/api/v1/admin/tsdb/delete_series"),
+        ("GET", "/metrics/api/v1/import/prometheus"),
+        ("POST", "/metrics/api/v1/export"),
+        ("GET", "/metrics/"),
+    ):
+        assert mailbox.ask(device, method, path)[0] == 403
+    for certificate in (mailbox.reader(), mailbox.certificate("stolen")):
+        assert mailbox.ask(certificate, "GET", "/metrics/health")[0] == 403

@@ -210,8 +210,14 @@ formats: ## have model-signing verify an exported release, and CycloneDX's valid
 	@tools/formats
 
 .PHONY: watch
-watch: ## deliver an alert by a real Prometheus and Alertmanager; forward metrics to a real VictoriaMetrics after a day without
+watch: FLEET := native
+watch: ## watch devices of this machine's own architecture: scrapes, forwarding after a day without, alerts, presence, dashboards
 	@tools/watch
+	$(MOLECULE) test --scenario-name watch
+
+.PHONY: watch-arm
+watch-arm: ## the same scenario on emulated ARM devices
+	$(MOLECULE) test --scenario-name watch
 
 .PHONY: providers
 providers: ## serve models by Qualcomm's provider, on its emulator, and by OpenVINO: engines, fallbacks, refusals

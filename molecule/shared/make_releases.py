@@ -8,6 +8,7 @@ usage: make_releases.py DIRECTORY     (with the tests' modules in PYTHONPATH; DI
 
 plus 1.0.0: LiteRT, ``sum`` = ``x`` + 1 for rows of two numbers; also for 32-bit ARM; with a reference for drift.
 plus 1.1.0: ONNX, ``sum`` = ``x`` + 1.5: the same places of the highest scores.
+plus 1.2.0: ONNX, ``sum`` = ``x`` + 1, with a reference for drift.
 repeat 1.0.0, 1.1.0, 1.2.0: ONNX, run for as long as a request says, for twice as long, for three times.
 """
 
@@ -39,17 +40,19 @@ def write(directory: Path) -> None:
             **common,
         ),
     ]
-    reference = {"name": "first", "tensor": "x", "statistic": 0, "edges": [0.25, 0.5, 0.75], "counts": [250] * 4}
+    series = {"name": "first", "tensor": "x", "statistic": 0, "edges": [0.25, 0.5, 0.75], "counts": [250] * 4}
+    reference = json.dumps({"schema": 1, "series": [series]}).encode()
     releases = [
         make_release(
             "1.0.0",
             "plus",
             tflite,
             golden=_golden(1),
-            reference=json.dumps({"schema": 1, "series": [reference]}).encode(),
+            reference=reference,
             variants=variants,
         ),
         make_release("1.1.0", "plus", {"model.onnx": onnx_models.plus(1.5)}, golden=_golden(1.5)),
+        make_release("1.2.0", "plus", {"model.onnx": onnx_models.plus(1)}, golden=_golden(1), reference=reference),
         *(make_release(f"1.{minor}.0", "repeat", {"model.onnx": onnx_models.repeat(minor + 1)}) for minor in range(3)),
     ]
     shutil.rmtree(directory, ignore_errors=True)

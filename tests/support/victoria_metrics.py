@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -14,7 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -73,16 +74,8 @@ class VictoriaMetrics:
             self._process = None
 
     def stored(self, device: str) -> dict[int, set[str]]:
-        """The samples of a device by their time: ``up{device="edge-1",job="edgeml-device"} 1``."""
-        found: dict[int, set[str]] = defaultdict(set)
-        for line in self.get("/api/v1/export", **{"match[]": f'{{device="{device}"}}'}).splitlines():
-            series = json.loads(line)
-            labels = dict(series["metric"])
-            name = labels.pop("__name__")
-            pairs = ",".join(f'{label}="{labels[label]}"' for label in sorted(labels))
-            for time_ms, value in zip(series["timestamps"], series["values"], strict=True):
-                found[time_ms].add(f"{name}{{{pairs}}} {float(value)!r}")
-        return dict(found)
+        """The samples of a device by their time, as ``samples_by_time`` has them."""
+        return samples_by_time(self.get("/api/v1/export", **{"match[]": f'{{device="{device}"}}'}))
 
     def get(self, path: str, **query: str) -> str:
         """The reply to a question."""
@@ -95,6 +88,31 @@ class VictoriaMetrics:
             return "OK" in self.get("/health")
         except (urllib.error.URLError, ConnectionError):
             return False
+
+
+def samples_by_time(exported: str) -> dict[int, set[str]]:
+    """The samples of an export by their time: ``up{device="edge-1",job="edgeml-device"} 1.0``."""
+    found: dict[int, set[str]] = defaultdict(set)
+    for line in exported.splitlines():
+        series = json.loads(line)
+        labels = dict(series["metric"])
+        name = labels.pop("__name__")
+        pairs = ",".join(f'{label}="{labels[label]}"' for label in sorted(labels))
+        for time_ms, value in zip(series["timestamps"], series["values"], strict=True):
+            found[time_ms].add(f"{name}{{{pairs}}} {float(value)!r}")
+    return dict(found)
+
+
+def exported_form(samples: Iterable[str]) -> set[str]:
+    """Samples without a time in that form: labels by their names, values as numbers."""
+    found = set()
+    for sample in samples:
+        series, _space, value = sample.rpartition(" ")
+        name, _brace, labels = series[:-1].partition("{")
+        pairs = sorted(re.findall(r'(\w+)="([^"]*)"', labels))
+        texts = ",".join(f'{label}="{text}"' for label, text in pairs)
+        found.add(f"{name}{{{texts}}} {float(value)!r}")
+    return found
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

@@ -11,7 +11,6 @@ at the end.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 import pytest
 from fake_server import FakeServer
 from forwarding import ForwardingDevice, SimulatedClock
-from victoria_metrics import GUARD_SECONDS, VictoriaMetrics
+from victoria_metrics import GUARD_SECONDS, VictoriaMetrics, exported_form
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._forward.forwarder import ASK_AFTER_MS
 from ansible_collections.edgeml.fleet.plugins.module_utils._forward.spool import Batch, write_batch
@@ -85,18 +84,6 @@ class MeasuredDevice(ForwardingDevice):
         pytest.fail(f"not known to be stored: {self.spool.batches()}; {self.lines}")
 
 
-def normal(samples: list[str]) -> set[str]:
-    """Samples as VictoriaMetrics returns them: labels by their names, values as numbers."""
-    found = set()
-    for sample in samples:
-        series, _space, value = sample.rpartition(" ")
-        name, _brace, labels = series[:-1].partition("{")
-        pairs = sorted(re.findall(r'(\w+)="([^"]*)"', labels))
-        texts = ",".join(f'{label}="{text}"' for label, text in pairs)
-        found.add(f"{name}{{{texts}}} {float(value)!r}")
-    return found
-
-
 def assert_no_gap(device: MeasuredDevice, receiver: VictoriaMetrics, tolerance_ms: int = 0) -> None:
     """All but the last minute, which may not show yet, is stored: each sample once, at its time."""
     recorded = sorted(device.recorded.items())[:-1]
@@ -104,7 +91,7 @@ def assert_no_gap(device: MeasuredDevice, receiver: VictoriaMetrics, tolerance_m
     assert len(stored) == len(recorded)
     for (found_ms, found), (true_ms, samples) in zip(stored, recorded, strict=True):
         assert abs(found_ms - true_ms) <= tolerance_ms
-        assert found == normal(samples)
+        assert found == exported_form(samples)
 
 
 def test_a_device_that_was_cut_off_for_six_hours_leaves_no_gap(receiver: VictoriaMetrics, tmp_path: Path) -> None:

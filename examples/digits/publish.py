@@ -26,7 +26,7 @@ def publish(source: Path, repository: Path, more: list[str]) -> int:
     command = [
         str(COMMAND), "release", "--model=digits", f"--version={source.name}", f"--source={source / 'model.onnx'}",
         f"--samples={source / 'holdout.npz'}", f"--repository={repository}", f"--description={release['description']}",
-        f"--created={CREATED}", f"--variants={VARIANTS}", "--drift-reference=false", *more,
+        f"--created={CREATED}", f"--variants={VARIANTS}", *more,
     ]  # fmt: skip
     return subprocess.run(command, env={**os.environ, "PYTHON": sys.executable}, check=False).returncode
 

@@ -130,13 +130,16 @@ def test_a_versions_life_four_ways(ansible: Ansible, device: Device) -> None:
     }
     assert first.run["tested"]["runtime_id"] == "venv-test app-test"
     assert first.run["variant"] == first.check["variant"] == "onnx-fp32"
-    assert sorted(item["path"] for item in first.check["missing_blobs"]) == ["golden.json", MODEL_FILE, "probe.json"]
+    lacking = ["golden.json", MODEL_FILE, "probe.json", "reference.json"]
+    assert sorted(item["path"] for item in first.check["missing_blobs"]) == lacking
     assert first.run["missing_blobs"] == []
     assert first.run["baseline"] is None
 
     assert staged.run["after"] == {"active": "1.0.0", "previous": None}
     assert list(staged.run["diff"]["after"]["versions"]) == ["1.0.0", "1.1.0"]
-    assert sorted(item["path"] for item in staged.check["missing_blobs"]) == ["golden.json", MODEL_FILE]
+    assert sorted(item["path"] for item in staged.check["missing_blobs"]) == [
+        *("golden.json", MODEL_FILE, "reference.json"),
+    ]
 
     assert upgrade.run["after"] == {"active": "1.1.0", "previous": "1.0.0"}
     assert upgrade.check["missing_blobs"] == []

@@ -27,7 +27,7 @@ def manifest(version: str) -> Any:
 
 def file_entries(version: str) -> dict[str, dict[str, Any]]:
     document = manifest(version)
-    entries = [document["golden"], document["probe"]]
+    entries = [document["golden"], document["probe"], document["reference"]]
     entries += [file for variant in document["variants"] for file in variant["files"]]
     entries += document["documents"].values()
     return {entry["path"]: entry for entry in entries}
@@ -62,7 +62,7 @@ def probe_accuracy(version: str) -> float:
 def test_manifest_names_itself_and_its_blobs(version: str) -> None:
     document = manifest(version)
     assert (document["schema"], document["model"], document["version"]) == (2, "digits", version)
-    about = {"provenance.json", "measurements.json", "bom.cdx.json"}
+    about = {"provenance.json", "measurements.json", "bom.cdx.json", "reference.json"}
     smaller = {f"{variant['name']}.onnx" for variant in document["variants"][1:]}
     assert set(file_entries(version)) == {"model.onnx", "golden.json", "probe.json", *smaller, *about}
     assert [variant["name"] for variant in document["variants"]][:2] == ["onnx-fp32", "onnx-fp16"]
@@ -116,6 +116,17 @@ def test_releases_share_one_probe_of_real_rows() -> None:
     assert (values.min(), values.max()) == (0, 16)
     assert len(np.unique(values, axis=0)) == 360
     assert np.bincount(probe["labels"], minlength=10).min() >= 34
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_drift_reference_is_of_the_holdout(version: str) -> None:
+    """Of each series, as many rows as the holdout has, where those images and the release's own answers are."""
+    series = {item["name"]: item for item in json.loads(blob(version, "reference.json"))["series"]}
+    assert set(series) == {"image_mean", "image_deviation", "probabilities_argmax", "probabilities_maximum"}
+    assert {sum(item["counts"]) for item in series.values()} == {360}
+    (images,) = json.loads(blob(version, "probe.json"))["inputs"]
+    given = np.bincount(run(version, array(images)).argmax(axis=1), minlength=10)
+    assert np.abs(np.array(series["probabilities_argmax"]["counts"]) - given).max() <= 1  # rounding differs between processors
 
 
 @pytest.mark.parametrize(

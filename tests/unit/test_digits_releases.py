@@ -126,7 +126,8 @@ def test_the_drift_reference_is_of_the_holdout(version: str) -> None:
     assert {sum(item["counts"]) for item in series.values()} == {360}
     (images,) = json.loads(blob(version, "probe.json"))["inputs"]
     given = np.bincount(run(version, array(images)).argmax(axis=1), minlength=10)
-    assert np.abs(np.array(series["probabilities_argmax"]["counts"]) - given).max() <= 1  # rounding differs between processors
+    noted = np.array(series["probabilities_argmax"]["counts"])
+    assert np.abs(noted - given).max() <= 1  # Rounding differs between processors.
 
 
 @pytest.mark.parametrize(

@@ -432,15 +432,22 @@ def main() -> None:
     parser.add_argument("--probe", action="store_true", help="look for the smallest probe set of each metric instead")
     parser.add_argument("--power", action="store_true", help="catch the smallest regressions that a plan names instead")
     parser.add_argument("--late-labels", action="store_true", help="judge labels that come after the last wave instead")
+    parser.add_argument("--shadow", action="store_true", help="judge wave 0, in which a release is a shadow, instead")
     options = parser.parse_args()
     table: list[dict[str, str]] = []
-    if options.probe or options.late_labels:
+    if options.probe or options.late_labels or options.shadow:
         # They need the paths that clone sets.
         import late_label_simulation
         import probe_set_simulation
+        import shadow_simulation
 
-        simulation = probe_set_simulation if options.probe else late_label_simulation
-        print("\n".join(text_table(simulation.rows(options.runs, options.seed))))
+        if options.probe:
+            table = probe_set_simulation.rows(options.runs, options.seed)
+        elif options.late_labels:
+            table = late_label_simulation.rows(options.runs, options.seed)
+        else:
+            table = shadow_simulation.rows(options.runs, options.seed)
+        print("\n".join(text_table(table)))
         return
     if options.power:
         import probe_set_simulation

@@ -81,6 +81,7 @@ def rows(runs: int, seed: int) -> list[dict[str, str]]:
         for release, drop in (
             ("nothing wrong", 0.0),
             ("accuracy -2 points", 2 * (LIMITS.live_accuracy_drop_max or 0.0)),
+            ("accuracy -3 points", 3 * (LIMITS.live_accuracy_drop_max or 0.0)),
         ):
             number = runs * (MORE_QUIET if not drop else 1)
             found = [week(devices, labels, drop, seed * 1_000_003 + run) for run in range(number)]

@@ -86,7 +86,9 @@ def loaded_image(engine: str, directory: Path) -> Iterator[Image]:
 
 
 @contextlib.contextmanager
-def running_service(image: Image, directory: Path, engine: str = DOCKER) -> Iterator[Service]:
+def running_service(
+    image: Image, directory: Path, engine: str = DOCKER, watchdog_seconds: int = WATCHDOG_SECONDS
+) -> Iterator[Service]:
     """A service that serves ``plus`` 1.0.0, from the image."""
     device = Device(directory)
     device.socket_path = str(directory / "run" / "server.sock")
@@ -98,8 +100,8 @@ def running_service(image: Image, directory: Path, engine: str = DOCKER) -> Iter
     write_image(device.store.root, image, ROLE_IMAGE)
     with UserManager(directory, **container.environment) as manager:
         service = Service(device, manager, container)
-        manager.write(UNIT, container.unit(WATCHDOG_SECONDS))
-        manager.write(BRIDGE, container.unit(WATCHDOG_SECONDS, "-bridge"))
+        manager.write(UNIT, container.unit(watchdog_seconds))
+        manager.write(BRIDGE, container.unit(watchdog_seconds, "-bridge"))
         try:
             done = manager.run("start", UNIT)
             assert done.returncode == 0, (directory / "log.txt").read_text()

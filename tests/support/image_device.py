@@ -91,8 +91,9 @@ class ImageDevice:
         return answer_swap(request, check_mode=False)
 
     def running(self) -> str:
-        """The image of the service's container."""
-        return self.service.engine("inspect", "--format={{.Config.Image}}", self.service.container.name)
+        """The image of the service's container; empty where there is none."""
+        name = self.service.container.name
+        return self.service.engine("inspect", "--format={{.Config.Image}}", name, check=False)
 
     def containers(self) -> list[str]:
         """The device's containers that run."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from docker_service import DOCKER, PODMAN, loaded_image, running_service
+from docker_service import DOCKER, PODMAN, UNIT, loaded_image, running_service
 from edgeml_device._device.cli import main
 from image_device import NAME, ImageDevice
 from load import OK, Load
@@ -32,6 +32,8 @@ OLD, NEW = "1.1.0", "1.2.0"
 LATER_SECONDS = 0.4
 # A step that comes more often, such as a question that is asked until it is so, is killed at its first times only.
 TIMES = 2
+# Whoever is only slow is not ended meanwhile.
+WATCHDOG_SECONDS = 240
 # Python's audit events of changes to a directory, and which of their arguments is the name that does not change.
 _CHANGES = {"os.rename": 1, "os.link": 1, "os.symlink": 1}
 
@@ -57,7 +59,7 @@ def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with (
         pytest.MonkeyPatch.context() as patch,
         loaded_image(request.param, directory) as image,
-        running_service(image, directory, request.param) as service,
+        running_service(image, directory, request.param, WATCHDOG_SECONDS) as service,
     ):
         device = ImageDevice.make(service, directory, patch)
         for version, state in ((OLD, "active"), (NEW, "present")):
@@ -84,6 +86,7 @@ def test_an_image_swap_that_is_killed_at_any_step_is_put_right(device: ImageDevi
             service = device.service.device
             assert main(["watch", "--store", service.store.root, "--server", service.socket_path]) == 0
         state = device.service.device.store.state(NAME)
+        restarts = device.service.manager.shown(UNIT, "NRestarts")
         lost = [request for request in load.requests if request.status != OK]
         problems = {
             "not killed": step.text in found,
@@ -92,6 +95,7 @@ def test_an_image_swap_that_is_killed_at_any_step_is_put_right(device: ImageDevi
             f"containers: {device.containers()}": device.containers() != [device.service.container.name],
             f"counts as failed: {state.failed}": state.failed,
             f"trial: {state.trial}": state.trial,
+            f"restarted {restarts} times": restarts != "0",
         }
         failures += [f"{step}: {text}" for text, is_so in problems.items() if is_so]
         outcomes["old" if state.active == OLD else "new"] += 1

@@ -19,6 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Run:
-    """What one playbook did: its exit code, its output, and its ledger where it wrote one."""
+    """What one playbook did: its exit code, its output, how that is shown, and its ledger where it wrote one."""
 
     code: int
     output: str
+    shown: str
     ledger: dict[str, Any] | None
 
     def outcomes(self) -> dict[str, str]:
@@ -148,17 +150,22 @@ def busy(count: int) -> Iterator[None]:
 
 def tell(story: Story, devices: list[Device], scratch: Path, pull: PullMode) -> list[dict[str, str]]:
     """Run the parts in their order; return the rows of the closing table."""
-    sign_releases(scratch)
-    with story.part(f"Start {len(devices)} pristine ARM devices"):
+    with (
+        story.part(f"Sign the releases, and start {len(devices)} pristine ARM devices"),
+        ThreadPoolExecutor() as beside,
+    ):
+        # On this machine alone, so it need not wait for devices. What it prints is shown where it belongs.
+        signed = beside.submit(sign_releases, scratch)
+        authority = beside.submit(playbook, "edgeml.fleet.enroll", pull.enrolment_variables(), show=False)
         story.require("they start", playbook(CLONE / "molecule/shared/create.yml").code == 0)
+        signed.result()
 
     with story.part("Provision them and install the inference service"):
         story.require("they are provisioned", prepare("edgeml.fleet.provision").code == 0)
 
     with story.part(f"Have {PULLED} ask by itself every {POLL_SECONDS} s: nobody connects to it any more"):
-        story.require(
-            "the fleet has an authority", prepare("edgeml.fleet.enroll", pull.enrolment_variables()).code == 0
-        )
+        print(authority.result().shown, end="")
+        story.require("the fleet has an authority", authority.result().code == 0)
         story.require("it asks", prepare("edgeml.fleet.pull_agent", pull.agent_variables()).code == 0)
 
     with story.part(f"Deploy release {GOOD}"):
@@ -281,17 +288,26 @@ def prepare(name: str, variables: dict[str, Any] | None = None) -> Run:
         pause = min(2 * pause, 60.0)
 
 
-def playbook(name: str | Path, variables: dict[str, Any] | None = None, inventory: Path | None = None) -> Run:
+def playbook(
+    name: str | Path, variables: dict[str, Any] | None = None, inventory: Path | None = None, *, show: bool = True
+) -> Run:
     """Run a playbook of the installed collection, or the one at a path, and show what it prints as it comes.
 
-    ``inventory`` comes beside the quickstart's.
+    ``inventory`` comes beside the quickstart's. Without ``show`` what it prints is only in the result.
     """
     command = ["ansible-playbook", str(name)]
     if inventory:
         command += ["-i", "inventories/quickstart/hosts.yml", "-i", str(inventory)]
     if variables:
         command += ["--extra-vars", json.dumps(variables)]
-    print(f"$ {' '.join(command)}", flush=True)
+    shown: list[str] = []
+
+    def print_line(line: str) -> None:
+        shown.append(line)
+        if show:
+            print(line, end="", flush=True)
+
+    print_line(f"$ {' '.join(command)}\n")
     environment = {**PATIENCE, **os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
     lines = []
     with subprocess.Popen(
@@ -307,13 +323,14 @@ def playbook(name: str | Path, variables: dict[str, Any] | None = None, inventor
         for line in process.stdout:
             lines.append(line)
             if line.strip():
-                print(f"  {line}", end="", flush=True)
+                print_line(f"  {line}")
     ledger = None
     if variables and "rollout_ledger" in variables:
         ledger = Path(variables["rollout_ledger"], f"{variables['model_name']}-{variables['model_version']}-1.json")
     return Run(
         process.returncode,
         "".join(lines),
+        "".join(shown),
         json.loads(ledger.read_text()) if ledger and ledger.exists() else None,
     )
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from edgeml_server.common.errors import TooLargeError
 from edgeml_server.common.tensors import aligned_memory
-from edgeml_server.http.exchange import Exchange, Source
-from edgeml_server.http.messages import ClientGoneError
+from edgeml_server.http.exchange import ClientGoneError, Exchange, Source
 
 BODY = bytes(range(256)) * 400
 ALIGNMENT = 16

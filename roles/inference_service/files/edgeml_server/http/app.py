@@ -23,12 +23,12 @@ from edgeml_server.common.tensors import shown
 from edgeml_server.observe.metrics import Metrics
 
 from .authenticator import Authenticator
-from .exchange import Exchange
+from .exchange import ClientGoneError, Exchange
 from .forward import Forwarder
 from .framing import check_framing, path_of
 from .lifecycle import Lifecycle, Phase
 from .limits import check_header
-from .messages import ClientGoneError, Request, Response, error_response
+from .messages import Request, Response, error_response
 from .routes import OPEN_PATHS, Router
 
 _PROBE_HEADER = b"edgeml-probe"

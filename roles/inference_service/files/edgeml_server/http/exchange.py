@@ -11,10 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Callable
 
-from .messages import ClientGoneError
-
 # From so many bytes on that nobody has asked for yet, the client is read from no more.
 _UNREAD_BYTES_MAX = 32 << 10
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its request was complete."""
 
 
 class Source(ABC):

@@ -23,9 +23,10 @@ from edgeml_server.observe.prediction_log import Record
 from edgeml_server.observe.shadow import MirroredRequest
 
 from .body import BodyReader
+from .exchange import ClientGoneError
 from .lifecycle import Lifecycle
 from .limits import MAX_INTEGER_DIGITS, deadline, result_by
-from .messages import ClientGoneError, Request, Response
+from .messages import Request, Response
 from .metadata import lease
 
 

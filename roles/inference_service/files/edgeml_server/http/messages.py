@@ -49,10 +49,6 @@ class Response(NamedTuple):
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class ClientGoneError(Exception):
-    """The client closed the connection before its request was complete."""
-
-
 def json_response(document: Any, status: int = 200) -> Response:
     """Return ``document`` as a JSON response."""
     return Response(json_codec.dumps(document), status)

@@ -84,6 +84,7 @@ class DeviceAction(ActionBase):
             seconds,
             str((task_vars or {}).get("inventory_hostname")),
             away_seconds=away_seconds(module, seconds),
+            was_there=lambda: self.began,
         )
 
     def connection_failed(self, message: str) -> None:

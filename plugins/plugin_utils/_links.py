@@ -65,20 +65,25 @@ def patiently(
     sleep: Callable[[float], None] = time.sleep,
     *,
     away_seconds: float = 0,
+    was_there: Callable[[], bool] = lambda: False,
 ) -> _Result:
-    """What ``attempt`` returns, which is made again for about ``seconds`` while the connection fails.
+    """What ``attempt`` returns, which is made again while the connection fails, for about ``seconds`` from its first
+    failure on: what a device was asked may take long before the connection breaks.
 
-    Where nobody is there, or nobody is let in, for ``away_seconds`` only. The pauses double, up to
-    ``PAUSE_SECONDS_MAX``. Raises AnsibleConnectionFailure, the last one.
+    Where nobody is there, or nobody is let in, for ``away_seconds`` only, unless somebody ``was_there``: a device that
+    starts again refuses connections meanwhile. The pauses double, up to ``PAUSE_SECONDS_MAX``. Raises
+    AnsibleConnectionFailure, the last one.
     """
-    began = clock()
+    began, failing = clock(), None
     pause = PAUSE_SECONDS
     while True:
         try:
             return attempt()
         except AnsibleConnectionFailure as error:
-            patience = away_seconds if is_away(str(error)) else seconds
-            if clock() + pause > began + patience:
+            now = clock()
+            failing = now if failing is None else failing
+            is_gone = is_away(str(error)) and not was_there()
+            if now + pause > (began + away_seconds if is_gone else failing + seconds):
                 raise
             Display().warning(f"{host}: the connection failed, the next attempt is in {pause:.0f} s: {error}")
         sleep(pause)

@@ -126,7 +126,7 @@ def controller(tmp_path_factory: pytest.TempPathFactory, desk: Desk) -> Containe
         "rollout_waves": ["25%", "100%"],
         "rollout_soak_seconds": 10,
         "rollout_soak_seconds_max": 10,
-        "rollout_device_silence_seconds": 30,
+        "rollout_device_silence_seconds": 90,
         # The gate judges here, and no device by itself.
         "rollout_limits": {"latency_ratio_max": 10},
         "rollout_trial_limits": {"latency_ratio_max": 1000},

@@ -108,6 +108,19 @@ def test_a_device_that_is_away_may_be_given_a_shorter_time() -> None:
     assert time.pauses == [2, 4, 8]
 
 
+def test_a_device_that_was_there_starts_again_and_is_waited_for() -> None:
+    """What it was asked took ten minutes before the power was cut; nobody listens until it has started."""
+    time = Time()
+
+    def attempt() -> None:
+        time.now += 600 if not time.pauses else 0
+        raise AnsibleConnectionFailure(AWAY[0])
+
+    with pytest.raises(AnsibleConnectionFailure):
+        patiently(attempt, 100, "edge-1", lambda: time.now, time.sleep, away_seconds=15, was_there=lambda: True)
+    assert time.pauses == [2, 4, 8, 16, 30, 30]
+
+
 def test_the_first_success_counts() -> None:
     time = Time()
     outcomes = iter([AnsibleConnectionFailure(SLOW[0]), AnsibleConnectionFailure(SLOW[1]), None])

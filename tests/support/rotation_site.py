@@ -377,7 +377,8 @@ name=$1 file=$2
 shift 2
 echo "$name" >> reloads
 die() {{
-    if [ "$(wc -l < reloads)" = "$(cat kill-at)" ] && [ "$(cat moment)" = "$1" ]; then
+    # Several are told at once, so that the number may be passed between two lines.
+    if [ "$(wc -l < reloads)" -ge "$(cat kill-at)" ] && [ "$(cat moment)" = "$1" ]; then
         kill -KILL -"$(cat controller.pid)" $PPID
         kill -KILL $$
     fi

@@ -83,6 +83,7 @@ EVERY: dict[str, Any] = {
     "inference_service_prediction_log_bytes": 1 << 22,
     "inference_service_prediction_log_sample_percent": 2.5,
     "inference_service_prediction_log_inputs": "full",
+    "inference_service_collect_inputs": [{"model": "digits", "reasons": ["shadow"], "margin": 0.2, "days": 7}],
     "inference_service_batch_rows": 4,
     "inference_service_drift_window": 600,
     "inference_service_drift_psi": 0.5,
@@ -248,6 +249,7 @@ NOT_TAKEN = {
     "inference_service_prediction_log_bytes": 1,
     "inference_service_drift_window": 10,
     "inference_service_prediction_log_inputs": "all",
+    "inference_service_collect_inputs": [{"model": "../digits"}],
 }
 
 

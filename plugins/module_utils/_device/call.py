@@ -16,7 +16,7 @@ from typing import Any
 
 from .._common.code import installed_digest
 from .._common.errors import ArgumentError
-from .request import REQUEST_BYTES_MAX, InfoRequest, Request, read_call, write_code, write_result
+from .request import REQUEST_BYTES_MAX, CollectRequest, InfoRequest, Request, read_call, write_code, write_result
 
 
 def main() -> int:
@@ -41,6 +41,10 @@ def answer(request: Request, check_mode: bool) -> dict[str, Any]:
         from .describe import answer_info
 
         return answer_info(request)
+    if isinstance(request, CollectRequest):
+        from .collected import answer_collect
+
+        return answer_collect(request, check_mode)
     from .perform import answer_swap
 
     return answer_swap(request, check_mode)

@@ -30,6 +30,8 @@ from .._fetch.options import FetchOptions
 from .state import STRATEGIES, Limits, ModelServer
 
 STORE = "/var/lib/edgeml/store"
+# Where the inference server keeps inputs for retraining.
+COLLECTED = "/var/lib/edgeml-inference/collected"
 # What says which microcontrollers are behind a device, where it has any.
 MICROCONTROLLERS = "/etc/edgeml/mcu.json"
 # A manifest has at most 1 MiB, and blobs that come with a call 64 KiB, in base64.
@@ -49,6 +51,9 @@ _SPECS: dict[str, dict[str, Any]] = {
     "strategy": {"choices": list(STRATEGIES)},
     "staged_blobs": {"type": "path"},
     "store": {"type": "path"},
+    "spool": {"type": "path"},
+    "want": {"elements": "str"},
+    "remove": {"elements": "str"},
     "keep_versions": {"elements": "str"},
     # Not secret, but nothing for a log.
     "inline_blobs": {"no_log": True},
@@ -95,6 +100,14 @@ class InfoRequest(NamedTuple):
     server: str = _SERVER.server
 
 
+class CollectRequest(NamedTuple):
+    """What ``collected_inputs`` asks of a device: its options, as its documentation describes them."""
+
+    want: Sequence[str] = []
+    remove: Sequence[str] = []
+    spool: str = COLLECTED
+
+
 class SwapRequest(NamedTuple):
     """What ``model_swap`` asks of a device: its options, as its documentation describes them."""
 
@@ -130,12 +143,21 @@ class SwapRequest(NamedTuple):
 
 # Options that are records themselves.
 _RECORDS: dict[str, Any] = {"Limits": Limits, "FetchOptions": FetchOptions, "SentPart": SentPart}
-Request = Union[InfoRequest, SwapRequest]
-MODULES: dict[str, Any] = {"model_info": InfoRequest, "model_swap": SwapRequest}
+Request = Union[InfoRequest, SwapRequest, CollectRequest]
+MODULES: dict[str, Any] = {
+    "model_info": InfoRequest,
+    "model_swap": SwapRequest,
+    "collected_inputs": CollectRequest,
+}
 # The options of a module that its action plugin alone reads, on the controller.
 _RETRY: dict[str, dict[str, Any]] = {"retry_seconds": {"type": "float", "default": 0.0}}
 _CONTROLLER_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "model_info": _RETRY,
+    "collected_inputs": {
+        "destination": {"type": "path", "required": True},
+        "max_bytes": {"type": "int", "default": 64 << 20},
+        **_RETRY,
+    },
     "model_swap": {"repository": {"type": "path"}, "jitter_seconds": {"type": "float", "default": 0.0}, **_RETRY},
 }
 
@@ -195,7 +217,26 @@ class SwapResult(TypedDict, total=False):
     diff: dict[str, Any]
 
 
-RESULTS: dict[str, Any] = {"model_info": InfoResult, "model_swap": SwapResult}
+class CollectResult(TypedDict, total=False):
+    """What ``collected_inputs`` returns: its return values, as its documentation describes them."""
+
+    changed: bool
+    failed: bool
+    msg: str
+    waiting: list[dict[str, Any]]
+    inputs: list[dict[str, str]]
+    removed: int
+    brought: int
+    bytes: int
+    left: int
+    refused: list[str]
+
+
+RESULTS: dict[str, Any] = {
+    "model_info": InfoResult,
+    "model_swap": SwapResult,
+    "collected_inputs": CollectResult,
+}
 
 
 class Call(NamedTuple):

@@ -18,26 +18,11 @@ import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from typing import IO, Any, ContextManager, Iterator, List, Mapping, Sequence, Union
+from typing import IO, Any, ContextManager, Iterator, List, Sequence, Union
 
 from .._common.records import is_whole
+from .datatypes import NUMBERS, TEXT
 
-# The protocol's datatypes, with NumPy's and struct's letters for one element.
-NUMBERS: Mapping[str, tuple[str, str]] = {
-    "BOOL": ("b1", "?"),
-    "UINT8": ("u1", "B"),
-    "UINT16": ("u2", "H"),
-    "UINT32": ("u4", "I"),
-    "UINT64": ("u8", "Q"),
-    "INT8": ("i1", "b"),
-    "INT16": ("i2", "h"),
-    "INT32": ("i4", "i"),
-    "INT64": ("i8", "q"),
-    "FP16": ("f2", "e"),
-    "FP32": ("f4", "f"),
-    "FP64": ("f8", "d"),
-}
-TEXT = "BYTES"
 _BY_NUMPY = {letters: datatype for datatype, (letters, _code) in NUMBERS.items()}
 _MAGIC = b"\x93NUMPY"
 _HEADER_MAX = 1 << 16

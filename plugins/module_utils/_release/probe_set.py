@@ -19,7 +19,8 @@ from typing import Any, Mapping, NamedTuple, Sequence
 from .._common.errors import EdgemlError
 from .._common.packed import FLAGS_MAX, NUMBERS_MAX
 from .._common.records import is_whole
-from .arrays import TEXT, Array
+from .arrays import Array
+from .datatypes import TEXT
 
 
 class ProbeSetError(EdgemlError, ValueError):

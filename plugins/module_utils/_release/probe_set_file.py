@@ -17,7 +17,8 @@ from typing import Any, Mapping
 
 from .._common.packed import FLAGS_MAX
 from .._common.records import is_whole
-from .arrays import NUMBERS, TEXT, Array, ListArray, all_values, read_npz
+from .arrays import Array, ListArray, all_values, read_npz
+from .datatypes import NUMBERS, TEXT
 from .probe_set import Metric, Output, ProbeSet, ProbeSetError, Task, choices, is_finite
 
 JSON_BYTES_MAX = 256 << 20

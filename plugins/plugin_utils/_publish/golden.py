@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.probe_scores import ProbeScores
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import NUMBERS, TEXT, unpacked
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import unpacked
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.datatypes import NUMBERS, TEXT
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import (
     Metric,
     Output,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import NUMBERS, TEXT
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.datatypes import NUMBERS, TEXT
 
 if TYPE_CHECKING:
     import numpy as np

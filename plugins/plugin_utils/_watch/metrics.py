@@ -125,6 +125,37 @@ SERVER_METRICS: tuple[Metric, ...] = (
     ),
     _server("edgeml_prediction_log_bytes", "gauge", "bytes", "Bytes of the prediction log's file that hold rows."),
     _server(
+        "edgeml_collected_inputs_total",
+        "counter",
+        "inputs",
+        "Inputs that were kept for retraining, by the first reason.",
+        "model",
+        "reason",
+    ),
+    _server(
+        "edgeml_collected_inputs_dropped_total",
+        "counter",
+        "inputs",
+        "Inputs for retraining that were not kept, or gave way: no room (full), too large, no rows (shape), "
+        "too many at once (queue), or the disk.",
+        "model",
+        "reason",
+    ),
+    _server(
+        "edgeml_collected_inputs_waiting",
+        "gauge",
+        "inputs",
+        "Inputs that are kept until the controller takes them.",
+        "model",
+    ),
+    _server(
+        "edgeml_collected_inputs_waiting_bytes",
+        "gauge",
+        "bytes",
+        "Bytes of the inputs that are kept until the controller takes them.",
+        "model",
+    ),
+    _server(
         "edgeml_feedback_labels_total",
         "counter",
         "labels",

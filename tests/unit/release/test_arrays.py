@@ -23,8 +23,6 @@ from hypothesis.extra import numpy as st_numpy
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import arrays
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import (
-    NUMBERS,
-    TEXT,
     Array,
     ArrayError,
     ListArray,
@@ -32,6 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays impor
     read_npz,
     unpacked,
 )
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.datatypes import NUMBERS, TEXT
 
 SAVERS: tuple[Callable[..., None], ...] = (np.savez, np.savez_compressed)
 HEADER_MAX = 1 << 16

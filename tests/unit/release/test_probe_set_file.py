@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.packed import FLAGS_MAX, NUMBERS_MAX
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import probe_set_file
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import NUMBERS, TEXT, ListArray, all_values
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import ListArray, all_values
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.datatypes import NUMBERS, TEXT
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import (
     METRICS,
     Metric,

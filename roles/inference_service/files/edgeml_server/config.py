@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from .observe.collect_rules import CollectRule, parse_rules
 
 # Each is a module models/provider_NAME.
 PROVIDERS = ("cpu", "cuda", "openvino", "qnn", "tensorrt")
@@ -56,6 +58,7 @@ class Config:
     prediction_log_bytes: int = 64 << 20
     prediction_log_sample_percent: float = 10.0
     prediction_log_inputs: str = "summary"
+    collect_inputs: Mapping[str, CollectRule] = field(default_factory=dict)
     batch_rows: int = 1
     drift_window: int = 1000
     drift_psi: float = 0.2
@@ -119,17 +122,28 @@ def parse_config(document: Any) -> Config:
     for key in ("store", "socket"):
         if key not in document:
             raise ConfigError(f"{key}: missing")
-    for key, value in document.items():
+    values = dict(document)
+    rules = _rules(values.pop("collect_inputs", []))
+    for key, value in values.items():
         if known[key] in ("int", "float"):
             _check_number(key, value, whole=known[key] == "int")
         elif not isinstance(value, str) or not (value or key in _OPTIONAL):
             raise ConfigError(f"{key}: expected a text; found {value!r}")
         elif value not in _CHOICES.get(key, (value,)):
             raise ConfigError(f"{key}: expected one of {', '.join(_CHOICES[key])}; found {value!r}")
-    config = Config(**document)
+    config = replace(Config(**values), collect_inputs=rules)
+    if rules and not config.prediction_log:
+        raise ConfigError("collect_inputs: expected a prediction_log, of which inputs are collected; found none")
     if bool(config.tls_certificate) != bool(config.tls_key) or (config.tls_client_ca and not config.tls_key):
         raise ConfigError("tls_certificate, tls_key: expected both or neither, and both with tls_client_ca")
     return config
+
+
+def _rules(value: Any) -> dict[str, CollectRule]:
+    try:
+        return parse_rules(value)
+    except ValueError as error:
+        raise ConfigError(f"collect_inputs: {error}") from error
 
 
 def _check_number(key: str, value: Any, whole: bool) -> None:

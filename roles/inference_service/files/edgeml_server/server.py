@@ -55,6 +55,7 @@ from .http.tls import TlsError, make_context
 from .models.backend import BackendOptions
 from .models.executor import InferenceExecutor
 from .models.repository import BatchOptions, LoadLimits, ModelRepository
+from .observe.collector import InputCollector
 from .observe.drift import DriftMonitor
 from .observe.feedback import Feedback
 from .observe.metrics import EXPOSITION, Metrics
@@ -97,17 +98,18 @@ class InferenceServer:
             in_flight=lambda: self._executor.pending, waiting=lambda: self._executor.waiting
         )
         drift = DriftMonitor(config.drift_window, config.drift_psi, metrics)
+        self._collector = InputCollector(config.collect_inputs, drift, metrics)
         self._lifecycle = Lifecycle(owns_sockets=successor is None)
         self._repository = ModelRepository(
             Store(config.store),
             BackendOptions(config.threads, runs=config.inference_workers, provider=config.execution_provider),
             BatchOptions(config.batch_rows, threading.Semaphore(config.inference_workers)),
-            ModelObserver(metrics, drift),
+            ModelObserver(metrics, drift, self._collector),
             config.drain_seconds,
             LoadLimits(config.load_seconds, self._while_loading),
             self._report,
         )
-        self._observer = Observer(config.prediction_log_sample_percent, drift, metrics)
+        self._observer = Observer(config.prediction_log_sample_percent, drift, self._collector, metrics)
         bodies = BodyReader(config.max_request_bytes)
         router = Router(
             MetadataEndpoints(self._repository, metrics, self._lifecycle),
@@ -121,7 +123,7 @@ class InferenceServer:
                 config.deadline_ms,
             ),
             RepositoryEndpoints(self._repository, self._loader, bodies),
-            FeedbackEndpoint(self._observer, Feedback(metrics), bodies),
+            FeedbackEndpoint(self._observer, Feedback(metrics, self._collector), bodies),
         )
         self._app = Application(router, Forwarder(config.socket, bodies), self._lifecycle, metrics)
         self._connections = Connections(config.max_connections, config.client_seconds, metrics)
@@ -151,7 +153,7 @@ class InferenceServer:
         listeners = self._listen()
         try:
             if self._successor is None:
-                self._observer.use_log(_prediction_log(self._config))
+                self._observer.use_log(self._open_log())
             else:
                 await self._take_over(self._successor)
             server = HttpServer(self._app.answer, self._connections, self._config.drain_seconds, self._tls)
@@ -218,6 +220,9 @@ class InferenceServer:
             found = found._replace(tcp=listen_tcp(config.listen_address, config.listen_port))
         return found
 
+    def _open_log(self) -> PredictionLog | None:
+        return _prediction_log(self._config, self._collector)
+
     async def _take_over(self, successor: Successor) -> None:
         """Load the models, and become the service's main process. Raises StartError when a model that serves would
         serve no more."""
@@ -229,7 +234,7 @@ class InferenceServer:
             raise StartError(f"a model that serves would not: {'; '.join(reasons)}")
         try:
             await loop.run_in_executor(None, successor.ready)
-            self._observer.use_log(_prediction_log(self._config))
+            self._observer.use_log(self._open_log())
             await loop.run_in_executor(None, successor.become_main)
         except HandoverError as error:
             raise StartError(str(error)) from error
@@ -247,7 +252,7 @@ class InferenceServer:
             self._observer,
             self._notifier,
             listeners,
-            lambda: _prediction_log(self._config),
+            self._open_log,
         )
         predecessor = Predecessor(listeners.handover, HandedOverServer(running))
         threading.Thread(target=predecessor.run, name="handover", daemon=True).start()
@@ -378,7 +383,7 @@ def _microseconds(seconds: float) -> str:
     return str(int(seconds * 1e6))
 
 
-def _prediction_log(config: Config) -> PredictionLog | None:
+def _prediction_log(config: Config, collector: InputCollector) -> PredictionLog | None:
     """Open the prediction log, if it is configured. A server that cannot write it serves without it."""
     if not config.prediction_log:
         return None
@@ -389,6 +394,7 @@ def _prediction_log(config: Config) -> PredictionLog | None:
                 rows=config.prediction_log_rows,
                 bytes=config.prediction_log_bytes,
                 full_inputs=config.prediction_log_inputs == "full",
+                awaiting_label=collector.awaiting_label if collector.awaits_labels else None,
             )
         )
     except (OSError, sqlite3.Error) as error:

@@ -140,14 +140,16 @@ class InferenceEndpoint:
         request_id: str | None = None
         inputs: Mapping[str, Array] = {}
         outputs: Mapping[str, Array] = {}
+        in_sequence = False
         if answer is not None:
             request_id, inputs, outputs = answer.request.id, answer.request.inputs, answer.outputs
+            in_sequence = answer.request.place is not None
             shadow = self._repository.shadow(request.model, request.part)
             # A candidate has no state of the sequence.
-            if shadow is not None and shadow.active_version == labels[1] and answer.request.place is None:
+            if shadow is not None and shadow.active_version == labels[1] and not in_sequence:
                 shadow.offer(MirroredRequest(inputs, outputs, answer.run_seconds, size))
         name = request.name if labels[0] else ""
-        record = Record(time.time(), name, labels[1], request_id, code, seconds, inputs, outputs, failure)
+        record = Record(time.time(), name, labels[1], request_id, code, seconds, inputs, outputs, failure, in_sequence)
         self._observer.offer(record, size)
 
 

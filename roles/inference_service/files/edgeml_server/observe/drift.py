@@ -37,6 +37,8 @@ from .reference import Series
 _KS_LEVEL = 0.001
 # A bin in which nothing was seen would make the PSI infinite.
 _PSEUDO_COUNT = 0.5
+# A bin with so many times the rows that it should have is one that the drift consists of.
+_CROWDED_RATIO = 2.0
 _JOINED_BYTES_MAX = 256 << 10
 
 _log = Log(__name__)
@@ -66,6 +68,13 @@ def compare(expected: Array, actual: Array, ordered: bool) -> Comparison:
     return Comparison(max(0.0, psi - bias), ks, math.sqrt(-math.log(_KS_LEVEL / 2) / 2 * (n + m) / (n * m)))
 
 
+def crowded(expected: Array, actual: Array) -> Array:
+    """For each bin of two histograms, whether it has far more of the ``actual`` rows than it should."""
+    bins = len(expected)
+    expected_shares = (expected + _PSEUDO_COUNT) / (expected.sum() + _PSEUDO_COUNT * bins)
+    return actual / actual.sum() > _CROWDED_RATIO * expected_shares
+
+
 class _Window:
     """What was counted since the last comparison, for one version that serves."""
 
@@ -73,6 +82,8 @@ class _Window:
         self.version = version
         self.series = series
         self.alarms: dict[str, bool] = {}
+        # Of the series with an alarm, the bins that the drift consists of.
+        self.crowded: dict[str, Array] = {}
         self.counts = {series.name: np.zeros(len(series.counts), np.int64) for series in self.series}
 
 
@@ -104,6 +115,25 @@ class DriftMonitor:
         watched = self._watched.get(model)
         return watched is not None and watched.version == version
 
+    def drifting_rows(self, record: Record) -> Array | None:
+        """Which rows of a request the drift consists of: those in crowded bins of a series that has an alarm. None
+        where no alarm is on, or a series speaks of something else than the request's rows."""
+        with self._lock:
+            watched = self._watched.get(record.model)
+            if watched is None or watched.version != record.version or not watched.crowded:
+                return None
+            found: Array | None = None
+            for series in watched.series:
+                bins = watched.crowded.get(series.name)
+                (tensor,) = _joined(series.tensor, [record]) or [None]
+                if bins is None or tensor is None:
+                    continue
+                rows = bins[series.bins(series.values(tensor))]
+                if found is not None and len(found) != len(rows):
+                    return None
+                found = rows if found is None else found | rows
+            return found
+
     def add(self, records: Sequence[Record]) -> None:
         """Count the rows of these requests, which succeeded."""
         groups: dict[str, list[Record]] = {}
@@ -128,6 +158,7 @@ class DriftMonitor:
 
     def _compare(self, model: str, watched: _Window, series: Series) -> None:
         result = compare(series.counts, watched.counts[series.name], ordered=series.edges is not None)
+        crowded_bins = crowded(series.counts, watched.counts[series.name])
         watched.counts[series.name][:] = 0
         labels = _labels(model, watched.version, series)
         self._metrics.drift_psi.labels(*labels).set(result.psi)
@@ -143,6 +174,9 @@ class DriftMonitor:
             else:
                 _log.info("drift is over", **fields)
         watched.alarms[series.name] = alarm
+        watched.crowded.pop(series.name, None)
+        if alarm:
+            watched.crowded[series.name] = crowded_bins
 
     def _forget(self, model: str) -> None:
         watched = self._watched.pop(model, None)

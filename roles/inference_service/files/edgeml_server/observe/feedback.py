@@ -11,6 +11,7 @@ from typing import Any
 from edgeml_server.common.errors import InvalidRequestError
 from edgeml_server.common.tensors import shown
 
+from .collector import InputCollector
 from .metrics import Metrics
 from .prediction_log import Labelled, PredictionLog
 
@@ -20,8 +21,9 @@ RECENT_LABELS = 500
 class Feedback:
     """Takes labels, in the thread that has the prediction log."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, collector: InputCollector) -> None:
         self._metrics = metrics
+        self._collector = collector
         self._recent: dict[tuple[str, str], deque[bool]] = {}
 
     def take(self, prediction_log: PredictionLog, name: str, model: str, document: Any) -> dict[str, Any]:
@@ -33,6 +35,7 @@ class Feedback:
             raise InvalidRequestError(f"expected an object with id (a text) and label; found {shown(document)}")
         labelled = prediction_log.label(name, document["id"], document["label"])
         self._count(model, labelled)
+        self._collector.labelled(name, labelled)
         return {"id": document["id"], "model_name": name, "model_version": labelled.version, **_judgement(labelled)}
 
     def _count(self, model: str, labelled: Labelled) -> None:

@@ -134,6 +134,32 @@ class Metrics:
             "gauge", "edgeml_prediction_log_bytes", "Bytes of the prediction log's file that hold rows."
         ).only
 
+        self.collected_inputs = self._numbers(
+            "counter",
+            "edgeml_collected_inputs_total",
+            "Inputs that were kept for retraining, by the first reason.",
+            ["model", "reason"],
+        )
+        self.collected_dropped = self._numbers(
+            "counter",
+            "edgeml_collected_inputs_dropped_total",
+            "Inputs for retraining that were not kept, or gave way: no room (full), too large, no rows (shape), "
+            "too many at once (queue), or the disk.",
+            ["model", "reason"],
+        )
+        self.collected_waiting = self._numbers(
+            "gauge",
+            "edgeml_collected_inputs_waiting",
+            "Inputs that are kept until the controller takes them.",
+            ["model"],
+        )
+        self.collected_waiting_bytes = self._numbers(
+            "gauge",
+            "edgeml_collected_inputs_waiting_bytes",
+            "Bytes of the inputs that are kept until the controller takes them.",
+            ["model"],
+        )
+
         self.labels = self._numbers(
             "counter",
             "edgeml_feedback_labels_total",

@@ -6,21 +6,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Callable
 
+from .collector import InputCollector
 from .drift import DriftMonitor
 from .metrics import Metrics
+from .prediction_log import Record
 from .reference import Series
-from .shadow import Candidate, Shadow
+from .shadow import Candidate, MirroredRequest, Shadow
 
 
 class ModelObserver:
     """Keeps the metrics and the drift monitor in step with what serves."""
 
-    def __init__(self, metrics: Metrics, drift: DriftMonitor) -> None:
+    def __init__(self, metrics: Metrics, drift: DriftMonitor, collector: InputCollector) -> None:
         self._metrics = metrics
         self._drift = drift
+        self._collector = collector
 
     def serves(
         self,
@@ -68,4 +72,10 @@ class ModelObserver:
     def start_shadow(self, model: str, version: str, candidate: Candidate, active_version: str, timed: bool) -> Shadow:
         """Start to mirror requests for ``active_version`` to ``candidate``; ``timed``: time both."""
         self._metrics.add_version(model, version)
-        return Shadow(model, version, candidate, active_version, self._metrics, timed)
+
+        def disagreed(request: MirroredRequest) -> None:
+            inputs, outputs = request.inputs, request.outputs
+            record = Record(time.time(), model, active_version, None, 200, request.seconds, inputs, outputs, None)
+            self._collector.offer_disagreement(record, request.size)
+
+        return Shadow(model, version, candidate, active_version, self._metrics, timed, disagreed)

@@ -1,13 +1,14 @@
 # Copyright (c) 2026, The edgeml.fleet authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a request after its reply: it is noted for the log and the statistics, in another thread.
+"""What happens to a request after its reply: it is noted for the log, the statistics and retraining, in another thread.
 
 The request path only appends to a queue, which is bounded: what does not fit is dropped and counted.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ from typing import Callable, TypeVar
 from edgeml_server.common.errors import UnavailableError
 from edgeml_server.common.log import Log
 
+from .collector import TICK_SECONDS, InputCollector
 from .drift import DriftMonitor
 from .metrics import Metrics
 from .prediction_log import PredictionLog, Record
@@ -27,6 +29,8 @@ Result = TypeVar("Result")
 
 BATCH_RECORDS = 100
 FLUSH_SECONDS = 2.0
+COLLECTED = "collected"
+"""The directory of the inputs for retraining, beside the log."""
 _PENDING_RECORDS_MAX = 2048
 _PENDING_BYTES_MAX = 16 << 20
 # From so many bytes on requests are noted at once: memory that is given back early is used again by the next ones.
@@ -36,12 +40,13 @@ _log = Log(__name__)
 
 
 class Observer:
-    """Feeds the prediction log (``use_log``) and the drift monitor, in batches, in a thread of its own."""
+    """Feeds the prediction log (``use_log``), drift monitor and collector, in batches, in a thread of its own."""
 
-    def __init__(self, sample_percent: float, drift: DriftMonitor, metrics: Metrics) -> None:
+    def __init__(self, sample_percent: float, drift: DriftMonitor, collector: InputCollector, metrics: Metrics) -> None:
         self._prediction_log: PredictionLog | None = None
         self._sample_share = sample_percent / 100
         self._drift = drift
+        self._collector = collector
         self._metrics = metrics
         self._random = random.Random()
         self._pending: deque[tuple[Record, int, bool]] = deque()
@@ -98,8 +103,17 @@ class Observer:
         return future
 
     def use_log(self, prediction_log: PredictionLog | None) -> None:
-        """Log from now on to ``prediction_log``; None: nowhere."""
+        """Log from now on to ``prediction_log``, and collect inputs beside it; None: nowhere."""
         self._prediction_log = prediction_log
+        if prediction_log is None:
+            return
+        directory = os.path.join(prediction_log.directory, COLLECTED)
+
+        def open_collector(_log: PredictionLog) -> None:
+            self._collector.open(directory)
+
+        # What is there already takes its time to read.
+        self.with_log(open_collector)
 
     def close_log(self, seconds: float) -> None:
         """Write what was offered before and close the log, within ``seconds``; log nothing from then on.
@@ -124,8 +138,8 @@ class Observer:
 
     def _run(self) -> None:
         while not (self._closing and not self._pending and not self._calls):
-            self._filled.wait()
-            self._due.wait(FLUSH_SECONDS)
+            if self._filled.wait(TICK_SECONDS if self._collector.collects else None):
+                self._due.wait(FLUSH_SECONDS)
             self._filled.clear()
             self._due.clear()
             calls = [self._calls.popleft() for _call in range(len(self._calls))]
@@ -133,14 +147,23 @@ class Observer:
                 self._handle_batch()
             for call in calls:
                 call()
+            self._tick()
             if self._closing:
                 self._filled.set()
                 self._due.set()
         if self._prediction_log is not None:
             self._prediction_log.close()
 
+    def _tick(self) -> None:
+        try:
+            if self._collector.tick() and self._prediction_log is not None:
+                self._prediction_log.forget_awaiting(self._collector.awaited_since())
+        except Exception:
+            _log.error("internal error while looking after collected inputs", traceback=True)
+
     def _close_log(self, prediction_log: PredictionLog) -> None:
         self._prediction_log = None
+        self._collector.close()
         prediction_log.close()
 
     def _handle_batch(self) -> None:
@@ -148,6 +171,7 @@ class Observer:
         try:
             self._append([record for record, _size, logged in batch if logged])
             self._drift.add([record for record, _size, _logged in batch if record.error is None])
+            self._collector.add([record for record, _size, logged in batch if logged and record.error is None])
         except Exception:
             _log.error("internal error while noting requests", traceback=True)
         self._bytes_out += sum(size for _record, size, _logged in batch)

@@ -17,7 +17,7 @@ import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -49,6 +49,15 @@ CREATE TABLE predictions (
 );
 CREATE INDEX predictions_by_request_id ON predictions (request_id) WHERE request_id IS NOT NULL;
 """
+# What is kept of requests until their labels come. It goes with its row, whoever deletes that.
+_AWAITING_SCHEMA = """
+CREATE TABLE IF NOT EXISTS awaiting_label (id INTEGER PRIMARY KEY, content BLOB NOT NULL);
+CREATE TRIGGER IF NOT EXISTS awaiting_label_goes AFTER DELETE ON predictions
+    BEGIN DELETE FROM awaiting_label WHERE id = old.id; END;
+"""
+_NO_AWAITING_SCHEMA = "DROP TRIGGER IF EXISTS awaiting_label_goes; DROP TABLE IF EXISTS awaiting_label;"
+# So that the log still has the rows of a while.
+_AWAITING_SHARE_MAX = 256
 # A tensor with more elements is only summarised, whatever was chosen.
 _ELEMENTS_MAX = 4096
 _ROWS_WITH_PREDICTION_MAX = 64
@@ -82,25 +91,39 @@ class Record(NamedTuple):
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
     error: str | None
+    in_sequence: bool = False
+
+
+AwaitingLabel = Callable[[Record], Optional[bytes]]
 
 
 @dataclass(frozen=True)
 class LogOptions:
-    """Where the log is, its bounds, and whether it keeps the inputs themselves or only their summary."""
+    """Where the log is, its bounds, and whether it keeps the inputs themselves or only their summary.
+
+    ``awaiting_label`` says what else is kept of a request until its label comes; without it nothing is.
+    """
 
     path: str
     rows: int
     bytes: int
     full_inputs: bool
+    awaiting_label: AwaitingLabel | None = None
 
 
 class Labelled(NamedTuple):
-    """A label compared with its prediction: right and wrong rows of a classification, or errors of a regression."""
+    """A label compared with its prediction: right and wrong rows of a classification, or errors of a regression.
+
+    ``predictions`` and ``labels`` are those of the rows, ``awaiting`` is what was kept of the request until now.
+    """
 
     version: str
     right: int
     wrong: int
     absolute_errors: Sequence[float]
+    predictions: Sequence[Any] = ()
+    labels: Sequence[Any] = ()
+    awaiting: bytes | None = None
 
 
 class PredictionLog:
@@ -119,6 +142,7 @@ class PredictionLog:
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(options.path + suffix, f"{options.path}.damaged{suffix}")
             self._connection = _open(options.path)
+        self._connection.executescript(_NO_AWAITING_SCHEMA if options.awaiting_label is None else _AWAITING_SCHEMA)
         self._page_bytes = int(self._pragma("page_size"))
 
     def append(self, records: Sequence[Record]) -> None:
@@ -128,16 +152,16 @@ class PredictionLog:
 
         Usually one transaction; more when the records are large in comparison to the log.
         """
-        self._check_free_space()
-        rows: list[_Row] = []
+        check_free_space(self._options.path)
+        rows: list[tuple[_Row, bytes | None]] = []
         size = 0
         for record in records:
-            row = self._row(record)
-            row_size = _ROW_BYTES + sum(len(value) for value in row if isinstance(value, str))
+            row, awaiting = self._row(record), self._awaiting(record)
+            row_size = _ROW_BYTES + sum(len(value) for value in row if isinstance(value, str)) + len(awaiting or b"")
             if rows and size + row_size > self._options.bytes // 4:
                 self._write(rows, size)
                 rows, size = [], 0
-            rows.append(row)
+            rows.append((row, awaiting))
             size += row_size
         self._write(rows, size)
 
@@ -147,7 +171,7 @@ class PredictionLog:
         Raises NotFoundError, ConflictError if it has one, InvalidRequestError if it does not fit the prediction, and
         UnavailableError when too little of the disk is free.
         """
-        self._check_free_space()
+        check_free_space(self._options.path)
         row = self._connection.execute(
             "SELECT id, version, prediction, label FROM predictions WHERE request_id = ? AND model = ?"
             " ORDER BY id DESC LIMIT 1",
@@ -166,20 +190,33 @@ class PredictionLog:
         predictions = json.loads(prediction_text)
         labels = label if isinstance(label, list) else [label]
         labelled = _compare(version, predictions, labels)
+        awaiting = None
         with self._transaction():
             self._connection.execute("UPDATE predictions SET label = ? WHERE id = ?", (json.dumps(labels), identity))
-        return labelled
+            if self._options.awaiting_label is not None:
+                kept = self._connection.execute(
+                    "SELECT content FROM awaiting_label WHERE id = ?", (identity,)
+                ).fetchone()
+                self._connection.execute("DELETE FROM awaiting_label WHERE id = ?", (identity,))
+                awaiting = None if kept is None else kept[0]
+        return labelled._replace(predictions=predictions, labels=labels, awaiting=awaiting)
 
-    def _check_free_space(self) -> None:
-        """Raise UnavailableError when the disk is nearly full: it is kept for models, and for deleting rows.
+    @property
+    def directory(self) -> str:
+        """Where the file is."""
+        return os.path.dirname(self._options.path) or "."
 
-        In its write-ahead log SQLite needs free bytes even to delete.
-        """
-        filesystem = os.statvfs(os.path.dirname(self._options.path) or ".")
-        free = filesystem.f_bavail * filesystem.f_frsize
-        least = min(FREE_BYTES_MIN, filesystem.f_blocks * filesystem.f_frsize // _FREE_SHARE_MIN)
-        if free < least:
-            raise UnavailableError(f"{self._options.path}: expected {least} free bytes on its filesystem; found {free}")
+    def forget_awaiting(self, since: Mapping[str, float]) -> None:
+        """Delete what waits for labels but of these models' requests since these times."""
+        if self._options.awaiting_label is None:
+            return
+        kept = "".join(" WHEN ? THEN predictions.time < ?" for _model in since)
+        with self._transaction():
+            self._connection.execute(
+                "DELETE FROM awaiting_label WHERE id IN (SELECT awaiting_label.id FROM awaiting_label"
+                f" JOIN predictions USING (id) WHERE CASE predictions.model{kept or ' WHEN NULL THEN 0'} ELSE 1 END)",
+                [value for pair in since.items() for value in pair],
+            )
 
     def used_bytes(self) -> int:
         """Bytes of the file that hold rows; free pages are given back or used again."""
@@ -189,14 +226,18 @@ class PredictionLog:
         """Close the file, whole and without a write-ahead log beside it."""
         self._connection.close()
 
-    def _write(self, rows: Sequence[_Row], size: int) -> None:
+    def _write(self, rows: Sequence[tuple[_Row, bytes | None]], size: int) -> None:
         self._make_room(size)
         with self._transaction():
+            (last,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM predictions").fetchone()
             self._connection.executemany(
-                "INSERT INTO predictions (time, model, version, request_id, code, seconds, inputs, outputs, prediction,"
-                " error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
+                "INSERT INTO predictions (id, time, model, version, request_id, code, seconds, inputs, outputs,"
+                " prediction, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(last + number, *row) for number, (row, _awaiting) in enumerate(rows, 1)],
             )
+            awaiting = [(last + number, content) for number, (_row, content) in enumerate(rows, 1) if content]
+            if awaiting:
+                self._connection.executemany("INSERT INTO awaiting_label VALUES (?, ?)", awaiting)
             self._connection.execute(
                 "DELETE FROM predictions WHERE id <= (SELECT max(id) FROM predictions) - ?", (self._options.rows,)
             )
@@ -233,6 +274,12 @@ class PredictionLog:
     def _pragma(self, name: str) -> Any:
         return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
+    def _awaiting(self, record: Record) -> bytes | None:
+        if self._options.awaiting_label is None or record.error is not None:
+            return None
+        content = self._options.awaiting_label(record)
+        return content if content and len(content) <= self._options.bytes // _AWAITING_SHARE_MAX else None
+
     def _row(self, record: Record) -> _Row:
         first_output = next(iter(record.outputs.values()), None)
         predictions = None if first_output is None else predictions_of(first_output)
@@ -248,6 +295,18 @@ class PredictionLog:
             None if predictions is None else _json(predictions),
             None if record.error is None else record.error[:_ERROR_CHARACTERS_MAX],
         )
+
+
+def check_free_space(path: str) -> None:
+    """Raise UnavailableError when the disk of a file is nearly full: it is kept for models, and for deleting rows.
+
+    In its write-ahead log SQLite needs free bytes even to delete.
+    """
+    filesystem = os.statvfs(os.path.dirname(path) or ".")
+    free = filesystem.f_bavail * filesystem.f_frsize
+    least = min(FREE_BYTES_MIN, filesystem.f_blocks * filesystem.f_frsize // _FREE_SHARE_MIN)
+    if free < least:
+        raise UnavailableError(f"{path}: expected {least} free bytes on its filesystem; found {free}")
 
 
 def predictions_of(values: Array) -> list[Any] | None:

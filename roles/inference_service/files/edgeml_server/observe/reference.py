@@ -51,12 +51,14 @@ class Series:
         return _STATISTICS[self.statistic](rows)
 
     def histogram(self, values: Array) -> Array:
-        """How many of the values fall into each bin; NaN falls into the last."""
+        """How many of the values fall into each bin."""
+        return np.bincount(self.bins(values), minlength=len(self.counts))
+
+    def bins(self, values: Array) -> Array:
+        """The number of the bin that each of the values falls into; NaN falls into the last."""
         if self.edges is None:
-            places = np.clip(values, 0, len(self.counts) - 1).astype(np.int64)
-        else:
-            places = np.searchsorted(self.edges, values, side="right")
-        return np.bincount(places, minlength=len(self.counts))
+            return np.clip(values, 0, len(self.counts) - 1).astype(np.int64)
+        return np.searchsorted(self.edges, values, side="right")
 
 
 def read_reference(path: str, tensors: Sequence[TensorSpec]) -> tuple[Series, ...]:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
 
@@ -69,10 +69,18 @@ class Shadow:
 
     ``timed``: whether the active version answers as the candidate does, one request at a time, so that the processor
     time of both can be compared. It is that of the thread that runs the model: to wait for clients takes none.
+    ``disagreed`` gets the requests that the candidate answers otherwise, in the shadow's thread.
     """
 
     def __init__(
-        self, model: str, version: str, candidate: Candidate, active_version: str, metrics: Metrics, timed: bool = True
+        self,
+        model: str,
+        version: str,
+        candidate: Candidate,
+        active_version: str,
+        metrics: Metrics,
+        timed: bool = True,
+        disagreed: Callable[[MirroredRequest], None] = lambda _request: None,
     ) -> None:
         self.model = model
         self.version = version
@@ -81,6 +89,7 @@ class Shadow:
         self._candidate = candidate
         self._metrics = metrics
         self._timed = timed
+        self._disagreed = disagreed
         self._requests: queue.Queue[MirroredRequest | None] = queue.Queue()
         # Each is written by one thread only; the difference is what the queue holds.
         self._bytes_in = 0
@@ -117,6 +126,8 @@ class Shadow:
             if request is None or self._stopping:
                 break
             outcome = self._compare(request)
+            if outcome == "disagreed" and not self._stopping:
+                self._disagreed(request)
             setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
             self._count(outcome)
             self._bytes_out += request.size

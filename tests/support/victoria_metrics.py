@@ -23,6 +23,8 @@ from links import REPOSITORY
 
 PROGRAM = REPOSITORY / ".cache" / "victoria-metrics" / "usr" / "bin" / "victoria-metrics"
 GUARD_SECONDS = 300.0
+# Of a number it keeps some fourteen digits.
+_DIGITS = ".12g"
 
 
 class VictoriaMetrics:
@@ -91,7 +93,7 @@ class VictoriaMetrics:
 
 
 def samples_by_time(exported: str) -> dict[int, set[str]]:
-    """The samples of an export by their time: ``up{device="edge-1",job="edgeml-device"} 1.0``."""
+    """The samples of an export by their time: ``up{device="edge-1",job="edgeml-device"} 1``."""
     found: dict[int, set[str]] = defaultdict(set)
     for line in exported.splitlines():
         series = json.loads(line)
@@ -99,7 +101,7 @@ def samples_by_time(exported: str) -> dict[int, set[str]]:
         name = labels.pop("__name__")
         pairs = ",".join(f'{label}="{labels[label]}"' for label in sorted(labels))
         for time_ms, value in zip(series["timestamps"], series["values"], strict=True):
-            found[time_ms].add(f"{name}{{{pairs}}} {float(value)!r}")
+            found[time_ms].add(f"{name}{{{pairs}}} {float(value):{_DIGITS}}")
     return dict(found)
 
 
@@ -111,7 +113,7 @@ def exported_form(samples: Iterable[str]) -> set[str]:
         name, _brace, labels = series[:-1].partition("{")
         pairs = sorted(re.findall(r'(\w+)="([^"]*)"', labels))
         texts = ",".join(f'{label}="{text}"' for label, text in pairs)
-        found.add(f"{name}{{{texts}}} {float(value)!r}")
+        found.add(f"{name}{{{texts}}} {float(value):{_DIGITS}}")
     return found
 
 

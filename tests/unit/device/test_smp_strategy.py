@@ -102,8 +102,8 @@ def model(version: str, weight: int = 0x84, wrong: bool = False, **changes: Any)
     return release("digits", version, image, variant, golden=golden, probe=probe)
 
 
-def firmware(version: str, counter: int = 2) -> Made:
-    """A release of a firmware."""
+def firmware(version: str, counter: int = 2, **files: Any) -> Made:
+    """A release of a firmware; ``files`` are those of a model of its own."""
     image = signed_image(f"firmware {version}".encode() * 50, tuple(map(int, version.split("."))), counter)  # type: ignore[arg-type]
     boot = {"hash": hash_of(image).hex(), "version": version_of(image), "security_counter": counter}
     variant = {
@@ -113,7 +113,7 @@ def firmware(version: str, counter: int = 2) -> Made:
         "memory_bytes": 0,
         "boot": boot,
     }
-    return release("firmware", version, image, variant)
+    return release("firmware", version, image, variant, **files)
 
 
 def release(name: str, version: str, image: bytes, variant: dict[str, Any], **files: Any) -> Made:
@@ -232,6 +232,23 @@ def test_check_mode_says_the_same_and_changes_nothing(serving: Store, device: Mi
     result = answer_swap(request, check_mode=True)
     assert (result["changed"], result["after"]["active"], result["live"]) == (True, "1.1.0", "1.0.0")
     assert (device.flash.written, device.flash.resets, serving.versions("digits")) == (*seen, ["1.0.0"])
+
+
+@pytest.mark.parametrize("off", [0, 40])
+def test_a_firmware_with_golden_inputs_of_its_own_is_asked_them(
+    store: Store, device: Microcontroller, off: int
+) -> None:
+    """The peer's firmware has no model of its own: its slot's answers stand for them."""
+    made = model("1.0.0")
+    swapped(store, device, made, trial_seconds=0)
+    golden = json.loads(made.blobs[made.document["golden"]["sha256"]])
+    golden["outputs"][0]["data"][0] += off
+    result = swapped(store, device, firmware("1.3.0", golden=golden))
+    if off:
+        assert "golden test: output" in result["msg"]
+        assert device.running(FIRMWARE) == "1.2.0+0"
+    else:
+        assert (result.get("failed"), result["live"], device.running(FIRMWARE)) == (None, "1.3.0", "1.3.0+0")
 
 
 def test_the_first_version_is_left_for_what_was_there_before(store: Store, device: Microcontroller) -> None:

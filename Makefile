@@ -234,8 +234,15 @@ arm-machine: ## prove on a whole emulated ARM machine, with a kernel of its own,
 	@tools/machine $(ARCHITECTURE) --suite $(SUITE)
 
 .PHONY: mcu
-mcu: ## update emulated microcontrollers: good and bad images, a bad line, 1,000 power cuts, fuzzed parsers
+mcu: FLEET := native
+mcu: ## update emulated microcontrollers: 1,000 power cuts, kills of their gateway, fuzzed parsers; then rollouts to six behind two gateways
 	@tools/mcu
+	$(MOLECULE) test --scenario-name mcu
+
+.PHONY: mcu-arm
+mcu-arm: ## roll out to six emulated microcontrollers behind two emulated ARM gateways
+	@tools/mcu --build
+	$(MOLECULE) test --scenario-name mcu
 
 .PHONY: image-release
 image-release: ## build the server's image by the playbook, twice the same, publish it, and serve from it by the Docker Engine

@@ -95,6 +95,8 @@ class ImageStrategy(WholeServerStrategy):
         if wanted is None or self._serves(wanted.reference):
             return
         bridge = self._unit.replace(".service", "-bridge.service")
+        # The starts of swaps are no failures, which systemd would count them as and start the service no more.
+        systemctl("reset-failed", "--", self._unit)
         if unit_property(self._unit, "ActiveState") == "active":
             if self._server.has_started():
                 self._start_bridge(bridge)

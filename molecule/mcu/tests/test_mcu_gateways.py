@@ -237,7 +237,7 @@ def test_report_and_page_show_them_behind_their_gateways(controller: ContainerCo
 def test_the_gate_stops_a_bad_release(controller: ContainerController, boards: dict[str, Board]) -> None:
     before = wears(boards)
     assert controller.rollout("1.2.0").returncode == 2
-    assert controller.failed_checks("1.2.0") == {"accuracy drop"}
+    assert "accuracy drop" in controller.failed_checks("1.2.0")
     outcomes = controller.outcomes("1.2.0")
     assert sorted(outcomes.values()) == ["not started"] * 5 + ["reverted"]
     assert live() == all_on("1.1.0")

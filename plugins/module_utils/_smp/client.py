@@ -182,14 +182,21 @@ class SmpClient:
         Raises ServerDownError where it does not answer for ``seconds``.
         """
         before = self.info().resets
-        self._ask(OS, _RESET, WRITE)
         deadline = time.monotonic() + seconds
+        again = 0.0
         while True:
+            if time.monotonic() >= again:
+                # Once: a second one would end the trial of what the first one started. Its reply may be lost.
+                with contextlib.suppress(ServerDownError):
+                    self._ask(OS, _RESET, WRITE, attempts=1)
+                again = deadline
             with contextlib.suppress(ServerError):
                 found = self.info(attempts=LOOK_ATTEMPTS)
                 if found.resets != before:
                     self._buffer = 0
                     return found
+                # It answers, and has not started anew: the request was lost.
+                again = min(again, time.monotonic() + self._answer_seconds)
             if time.monotonic() >= deadline:
                 raise ServerDownError(
                     f"{self._address}: the microcontroller did not start anew within {seconds:g} s after a reset"

@@ -237,7 +237,10 @@ def test_report_and_page_show_them_behind_their_gateways(controller: ContainerCo
 def test_the_gate_stops_a_bad_release(controller: ContainerController, boards: dict[str, Board]) -> None:
     before = wears(boards)
     assert controller.rollout("1.2.0").returncode == 2
-    assert "accuracy drop" in controller.failed_checks("1.2.0")
+    failed = controller.failed_checks("1.2.0")
+    # A busy machine may slow the boards that it emulates.
+    assert "accuracy drop" in failed
+    assert "restarts" not in failed
     outcomes = controller.outcomes("1.2.0")
     assert sorted(outcomes.values()) == ["not started"] * 5 + ["reverted"]
     assert live() == all_on("1.1.0")
@@ -257,7 +260,8 @@ def test_the_gate_stops_a_bad_release(controller: ContainerController, boards: d
     ids=["wrong key", "older security counter", "truncated image", "arena too large"],
 )
 def test_what_must_not_run_is_refused_and_named(controller: ContainerController, version: str, reason: str) -> None:
-    assert controller.rollout(version).returncode == 2
+    # A device that fails stops the rollout; one that refuses pauses it.
+    assert controller.rollout(version).returncode in (2, 3)
     rows = controller.ledger(version)["devices"]
     (row,) = [row for row in rows if row["outcome"] != "not started"]
     assert row["outcome"] in ("refused", "failed")

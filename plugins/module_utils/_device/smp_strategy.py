@@ -188,11 +188,14 @@ class SmpStrategy(Strategy):
 
     def measured(self, model: str, *versions: str) -> list[dict[str, Any]]:
         live = self.live(model, State(), versions)
-        found = self.record(model, live) if live is not None else None
-        if found is None:
+        found = self.record(model, live)
+        if found is None or found.restarts is None:
             return [{} for _version in versions]
         counts = {name: getattr(found, name) for name in ("requests", "errors", "timed", "latency_seconds_sum")}
-        return [{"requests": counts, "restarts": found.restarts} if version == live else {} for version in versions]
+        serving = {"requests": counts, "restarts": found.restarts}
+        # The microcontroller counts its starts for good; the one that begins with a version is no restart of it.
+        others = {"restarts": found.restarts + 1}
+        return [serving if version == live else others for version in versions]
 
     # ---- the parts ----
 

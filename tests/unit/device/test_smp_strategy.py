@@ -399,10 +399,27 @@ def test_resets_and_errors_are_counted_since_the_activation(serving: Store, devi
         found: dict[str, Any] = answer_info(InfoRequest(model="digits", store=serving.root, server=device.address))
         return dict(found["model"])
 
-    before = measured()["restarts"]
+    assert measured()["restarts"] == 0
     device.boot()
     device._infer(b"")
-    assert (measured()["restarts"], measured()["requests"]["errors"]) == (before + 1, 1)
+    assert (measured()["restarts"], measured()["requests"]["errors"]) == (1, 1)
+
+
+def test_starts_before_a_version_and_the_one_that_begins_it_are_not_its_restarts(
+    serving: Store, device: Microcontroller
+) -> None:
+    for _start in range(5):
+        device.boot()
+    assert swapped(serving, device, model("1.1.0", weight=0x85))["live"] == "1.1.0"
+
+    def restarts() -> Any:
+        found = answer_info(InfoRequest(model="digits", store=serving.root, server=device.address))
+        return found["model"]["restarts"]
+
+    assert restarts() == 0
+    device.boot()
+    assert swapped(serving, device, model("1.2.0", weight=0x86))["live"] == "1.2.0"
+    assert restarts() == 0
 
 
 def test_a_silent_one_is_said_to_be_silent(serving: Store, device: Microcontroller) -> None:

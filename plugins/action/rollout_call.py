@@ -50,8 +50,12 @@ class ActionModule(ActionBase):
 
     def _call(self, call: DeviceCall, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run the action of the module in the place of this one."""
-        self._task.args = call.arguments
+        own, self._task.args = self._task.args, call.arguments
         action = _ACTIONS[call.module](
             self._task, self._connection, self._play_context, self._loader, self._templar, self._shared_loader_obj
         )
-        return action.run(task_vars=task_vars)
+        try:
+            return action.run(task_vars=task_vars)
+        finally:
+            # Callbacks see the task as its action has left it.
+            self._task.args = own

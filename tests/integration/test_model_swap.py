@@ -272,7 +272,7 @@ def test_what_cannot_be_is_refused(ansible: Ansible, serving: Device, repository
         (swap("1.1.0", "present", repository=None), "does not hold digits 1.1.0; it holds 1.0.0"),
         (
             swap("1.1.0", repository=None, manifest=manifest("1.1.0")),
-            "The device lacks 2 blobs of digits 1.1.0: set 'repo",
+            "The device lacks 3 blobs of digits 1.1.0: set 'repo",
         ),
         (
             swap("3.0.0", manifest=strange),

@@ -824,7 +824,7 @@ def test_the_module_judges_beside_controls() -> None:
     assert found["reason"].endswith(", compared with the past and 1 control")
     assert (found["device_class"], found["limit"], found["samples"]) == ("small", 0.004, 2000)
     assert found["bounds"]["lower"] < found["estimate"] < found["bounds"]["upper"]
-    assert found["compared_with"] == {"past": True, "controls": 1, "events": None}
+    assert found["compared_with"] == {"past": True, "controls": 1, "events": None, "profile": False}
 
 
 @pytest.mark.parametrize(

@@ -192,24 +192,35 @@ def changes(snapshot: Snapshot, installed: Mapping[str, Installed]) -> list[Chan
 
 
 def check_changes(
-    snapshot: Snapshot, wanted: Sequence[Change], before: Snapshot | None, free_bytes: int, headroom_percent: int
+    snapshot: Snapshot,
+    wanted: Sequence[Change],
+    before: Snapshot | None,
+    free_bytes: int,
+    headroom_percent: int,
+    *,
+    returns: bool = False,
 ) -> None:
     """Raise IncompatibleError for a downgrade that the snapshot does not allow, and for a package that the snapshot
-    ``before`` has not in the device's version: nothing could bring it back. Raise StoreError where disk is lacking."""
+    ``before`` has not in the device's version: nothing could bring it back. Raise StoreError where disk is lacking.
+
+    ``returns``: the device had this snapshot, and goes back to it from the one ``before``, which raised versions.
+    """
     # Imported here: a device that changes nothing compares nothing.
     from .._release.debian_version import version_key
 
+    held = {} if before is None else {name: package.version for name, package in before.packages.items()}
     lower = [
         f"{each.name} {each.before} to {each.after}"
         for each in wanted
-        if version_key(each.after) < version_key(each.before) and each.name not in snapshot.downgrades
+        if version_key(each.after) < version_key(each.before)
+        and each.name not in snapshot.downgrades
+        and not (returns and held.get(each.name) == each.before)
     ]
     if lower:
         raise IncompatibleError(
             f"the snapshot has lower versions than the device, and does not allow it: {_some(lower)}. Publish it with "
             "--downgrade, or with the newer versions"
         )
-    held = {} if before is None else {name: package.version for name, package in before.packages.items()}
     lost = [f"{each.name} {each.before}" for each in wanted if held.get(each.name) != each.before]
     if lost and snapshot.way_back:
         raise IncompatibleError(

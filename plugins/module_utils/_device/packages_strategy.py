@@ -80,9 +80,10 @@ class PackagesStrategy(WholeServerStrategy):
         if self._manager.was_interrupted():
             raise StoreError("dpkg was interrupted on this device: dpkg --configure -a")
         wanted = changes(snapshot, self._manager.installed(snapshot.architecture))
-        active = self._store.state(version.model).active
-        before = self._snapshot(version.model, active) if active is not None else None
-        check_changes(snapshot, wanted, before, self._manager.free_bytes(), _HEADROOM_PERCENT)
+        state = self._store.state(version.model)
+        before = self._snapshot(version.model, state.active) if state.active is not None else None
+        returns = version.version == state.previous
+        check_changes(snapshot, wanted, before, self._manager.free_bytes(), _HEADROOM_PERCENT, returns=returns)
         if wanted:
             with self._manager.source(version.directory, self._lists) as source:
                 source.added(wanted)

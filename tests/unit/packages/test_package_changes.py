@@ -90,6 +90,13 @@ def test_what_is_allowed(wanted: Change, new: Snapshot, before: Snapshot | None,
     check_changes(new, [wanted], before, free, 20)
 
 
+def test_a_device_may_return_to_the_snapshot_that_it_had() -> None:
+    old, new = snapshot(("alpha", "1")), snapshot(("alpha", "2"))
+    check_changes(old, [change("2", "1")], new, PLENTY, 20, returns=True)
+    with pytest.raises(IncompatibleError, match=r"lower versions than the device.*alpha 3 to 1"):
+        check_changes(old, [change("3", "1")], new, PLENTY, 20, returns=True)
+
+
 def test_the_source_package_has_its_own_version_where_it_says_so() -> None:
     assert source_of({"Package": "a", "Version": "1+b1"}) == ("a", "1+b1")
     assert source_of({"Package": "a", "Version": "1", "Source": "b"}) == ("b", "1")

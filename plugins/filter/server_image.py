@@ -37,8 +37,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - RV(_value.reference), the image's name and tag, such as C(localhost/edgeml-inference:4f53cda1…).
-    - RV(_value.runtimes), the versions of the runtimes in it by package name, from its label C(edgeml.runtimes).
+    - C(reference), the image's name and tag, such as C(localhost/edgeml-inference:4f53cda1…).
+    - C(runtimes), the versions of the runtimes in it by package name, from its label C(edgeml.runtimes).
   type: dict
 """
 

@@ -507,7 +507,7 @@ baseline:
 candidate:
   description:
     - What the server had counted of O(version) before it began to answer copies of requests, as
-      RV(edgeml.fleet.model_info#module:model.candidate) has it.
+      C(model.candidate) of M(edgeml.fleet.model_info) has it.
   returned: when O(state) is V(shadow) and a shadow began
   type: dict
   sample:

@@ -287,6 +287,12 @@ armhf: ## run the inference server on an emulated 32-bit ARM device
 	@tools/setup armhf
 	$(MOLECULE) test --scenario-name armhf
 
+.PHONY: ncnn
+ncnn: ## publish the digits network for ncnn, and have an emulated ARM device go over to it while a client asks
+	@tools/ncnn-converter
+	python tests/support/links.py
+	$(MOLECULE) test --scenario-name ncnn
+
 .PHONY: rollout
 rollout: ## roll good and bad releases out over six emulated devices, some of them off, lost, full or killed
 	$(MOLECULE) test --scenario-name rollout

@@ -96,18 +96,11 @@ def _login() -> str:
     return os.environ.get("SUDO_USER") or name if user == 0 else name
 
 
-class _HostVariables(Mapping[str, Any]):
-    """The variables of a host. One that cannot be templated is an error that names it, and the host."""
+class _Variables(Mapping[str, Any]):
+    """Variables by name. How one is read is a subclass's."""
 
-    def __init__(self, host: str, variables: Mapping[str, Any]) -> None:
-        self._host = host
+    def __init__(self, variables: Mapping[str, Any]) -> None:
         self._variables = variables
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._variables[name]
-        except AnsibleError as error:
-            raise ArgumentError(f"{self._host}: {name}: {error}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._variables
@@ -119,12 +112,26 @@ class _HostVariables(Mapping[str, Any]):
         return len(self._variables)
 
 
-class _Templated(Mapping[str, Any]):
+class _HostVariables(_Variables):
+    """The variables of a host. One that cannot be templated is an error that names it, and the host."""
+
+    def __init__(self, host: str, variables: Mapping[str, Any]) -> None:
+        super().__init__(variables)
+        self._host = host
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._variables[name]
+        except AnsibleError as error:
+            raise ArgumentError(f"{self._host}: {name}: {error}") from None
+
+
+class _Templated(_Variables):
     """The variables of the host that the step runs for, templated where they are read. An error names the variable."""
 
     def __init__(self, action: ActionBase, variables: Mapping[str, Any]) -> None:
+        super().__init__(variables)
         self._action = action
-        self._variables = variables
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -133,12 +140,3 @@ class _Templated(Mapping[str, Any]):
             raise ArgumentError(f"{name}: {error}") from None
         # Ansible's own kinds of texts, lists and mappings carry where they come from, and bear no copying.
         return json.loads(json.dumps(value, default=str))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._variables
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._variables)
-
-    def __len__(self) -> int:
-        return len(self._variables)

@@ -14,6 +14,7 @@ import asyncio
 import http
 import socket
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable
 from typing import Any, Awaitable, Callable, cast
@@ -114,9 +115,9 @@ class ServerProtocol(asyncio.BufferedProtocol, Connection, Source):
         if not self._is_broken:
             self.parse(_SCRATCH[:nbytes])
 
+    @abstractmethod
     def parse(self, data: memoryview) -> None:
         """Parse what the client has sent."""
-        raise NotImplementedError
 
     def pause_writing(self) -> None:
         self._writing_paused = True

@@ -32,7 +32,10 @@ class ActionModule(DeviceAction):
         """Return how many inputs came, and how many are left."""
         super().run(tmp, task_vars)
         if transport.pulls(self, task_vars):
-            message = "the device pulls (rollout_transport): collected inputs are taken over SSH only"
+            message = (
+                "the device pulls (rollout_transport), and keeps its inputs: they are taken over SSH only, because a "
+                "mailbox would keep what may be personal data"
+            )
             return {"changed": False, "skipped": True, "msg": message}
         args = dict(self._task.args)
         destination, max_bytes = args.get("destination"), args.get("max_bytes", 64 << 20)

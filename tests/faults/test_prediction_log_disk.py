@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The prediction log on a filesystem that is nearly full, and on one that is."""
+"""The prediction log, and what is collected of it for retraining, on a filesystem that is nearly full, and on one that
+is."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import onnx_models
 import pytest
+from edgeml_device._release.collected_input import unpack
 from edgeml_server.common.errors import UnavailableError
 from edgeml_server.observe.prediction_log import LogOptions, PredictionLog, Record
 from server_process import Device
@@ -128,3 +130,35 @@ def test_a_server_on_a_full_disk_answers_and_says_so_once(disk: Path, tmp_path: 
     finally:
         device.stop()
     assert "after" in rows(disk)
+
+
+def test_inputs_that_a_full_disk_has_no_room_for_are_counted_and_cost_no_request(disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "device").mkdir()
+    device = Device(tmp_path / "device")
+    try:
+        device.publish("plus", "1.0.0", onnx_models.plus(1))
+        device.start(
+            prediction_log=str(disk / "predictions.db"),
+            prediction_log_sample_percent=100,
+            collect_inputs=[{"model": "plus", "reasons": ["low_confidence"], "margin": 0.5}],
+        )
+        device.infer("plus", [1, 1.25])
+        while (device.metric("edgeml_collected_inputs_waiting", model="plus") or 0) < 1:
+            pass
+        filler = fill(disk, left=0)
+        for number in range(20):
+            assert device.infer("plus", [number, number + 0.125]).status == 200
+        while (device.metric("edgeml_collected_inputs_dropped_total", model="plus", reason="disk") or 0) < 20:
+            pass
+        filler.unlink()
+        device.infer("plus", [3, 3.25])
+        while (device.metric("edgeml_collected_inputs_waiting", model="plus") or 0) < 2:
+            pass
+        assert sum("inputs cannot be collected" in line for line in device.log.all()) == 1
+    finally:
+        device.stop()
+    files = list((disk / "collected" / "plus").iterdir())
+    # Those of before and of after, whole, and nothing that was begun.
+    assert sorted(unpack(path.read_bytes()).tensors[0].data for path in files) == sorted(
+        np.array(values, "<f4").tobytes() for values in ([1, 1.25], [3, 3.25])
+    )

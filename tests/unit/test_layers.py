@@ -81,7 +81,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # What a class was measured to cost is made when publishing, and read by a rollout.
     "plugin_utils._profiles": ("module_utils._common", "plugin_utils._trust"),
     # What microcontrollers get is signed and judged elsewhere, and published as any release is.
-    "plugin_utils._mcu": ("module_utils._common", "module_utils._release", "plugin_utils._publish"),
+    "plugin_utils._mcu": (
+        "module_utils._common",
+        "module_utils._release",
+        "plugin_utils._publish",
+        # Whether a probe set is large enough is the gate's word.
+        "plugin_utils._rollout.gate",
+        "plugin_utils._rollout.report",
+    ),
     # An image is published as any release is.
     "plugin_utils._image": ("module_utils._common", "module_utils._release", "plugin_utils._publish"),
     # So is a snapshot of packages.

@@ -30,9 +30,13 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.mcu_image im
     parse_image,
     parse_version,
 )
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import ProbeSetError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_outputs, read_probe_set
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import MCU_IMAGES
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import RefusedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer import publish
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.power import detectable_by
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.words import quantity_of
 
 MODEL, FIRMWARE = "mcu-model", "mcu-image"
 JUDGE_SECONDS = 600
@@ -115,6 +119,7 @@ def publish_mcu(repository: str, given: McuRelease, device_class: McuClass, *, c
         reasons += _judged(payload, given, device_class, facts, notes)
     elif given.golden or given.program or given.holdout:
         reasons += _compared(given, facts)
+    reasons += _probed(given, notes)
     if reasons:
         raise RefusedError(reasons)
     document, locations = _document(given, image, device_class, facts, operators)
@@ -294,6 +299,28 @@ def _accuracy(rows: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
     """The share of the samples whose greatest output, the first of equals, is at the place that their label says."""
     right = sum(row.index(max(row)) == label for row, label in zip(map(list, rows), labels))
     return right / len(labels) if labels else 0.0
+
+
+def _probed(given: McuRelease, notes: list[str]) -> list[str]:
+    """Read the probe set, and note where it has too few samples for a gate. Returns the reasons against it."""
+    if not given.probe:
+        return []
+    try:
+        found = read_probe_set(given.probe)
+        _task, metric = found.resolved(read_outputs(given.golden or None).get(found.output))
+    except ProbeSetError as error:
+        return [f"probe: {error}"]
+    sight = detectable_by(metric, found.samples)
+    if sight.suffices or sight.wanted is None:
+        return []
+    show = quantity_of(sight.unit).text
+    least = "no loss" if sight.smallest is None else f"a loss from {show(sight.smallest)} on"
+    takes = f"takes {sight.needed[1]:.0f} samples" if sight.needed else "takes many more samples"
+    notes.append(
+        f"probe: its {found.samples} samples tell a gate with the default limits of {least}; {show(sight.wanted)}, which "
+        f"must not slip through, {takes} or more. A release that answers fewer rightly may be inconclusive"
+    )
+    return []
 
 
 def _run_judge(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -91,6 +92,27 @@ def test_a_model_becomes_a_release_that_says_what_it_needs(tmp_path: Path) -> No
     assert published.facts["image_bytes"] == len(IMAGE)
     assert "was not run here" in published.notes[0]
     assert not publish_mcu(str(repository), given_release(tmp_path), KIND).changed
+
+
+def probe_set(directory: Path, samples: int, **changes: Any) -> str:
+    source = {"name": "x", "datatype": "INT8", "shape": [samples, 4], "data": [0] * 4 * samples}
+    document = {"inputs": [source], "output": "y", "task": "class_scores", "labels": [0, 1] * (samples // 2)}
+    (directory / "probe.json").write_text(json.dumps({**document, **changes}))
+    return str(directory / "probe.json")
+
+
+def test_a_probe_set_that_is_too_small_for_a_gate_is_noted(tmp_path: Path) -> None:
+    given = given_release(tmp_path, probe=probe_set(tmp_path, 40))
+    (note,) = [note for note in publish_mcu(str(tmp_path), given, KIND, check=True).notes if note.startswith("probe: ")]
+    (needed,) = re.findall(r"4 pp, which must not slip through, takes (\d+) samples or more", note)
+    assert "its 40 samples tell a gate with the default limits of a loss from 33.37 pp on" in note
+    enough = given_release(tmp_path, probe=probe_set(tmp_path, int(needed) + int(needed) % 2))
+    assert "probe" not in " ".join(publish_mcu(str(tmp_path), enough, KIND, check=True).notes)
+
+
+def test_a_probe_set_that_no_device_could_use_is_refused(tmp_path: Path) -> None:
+    (reason,) = refused(tmp_path, probe=probe_set(tmp_path, 40, labels=[0, 2] * 20))
+    assert re.search(r"^probe: labels: expected places from 0 to 1 .*found 0 to 2", reason)
 
 
 def test_a_firmware_becomes_a_release(tmp_path: Path) -> None:

@@ -26,11 +26,14 @@ import math
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
+
 from .checks import Cause, Check, Unit
 from .estimates import proportion_upper
+from .measurements import Observation
 from .numerics import NORMAL, rounded
 from .outlook import CheckPlan, Outlook, Target, bare_comparisons, check_plans, timed_requests
-from .prospect import Needed, Prospect, amount_of, times
+from .prospect import Counted, Needed, Prospect, amount_of, times
 from .readings import P50_REQUESTS_MIN, P95_REQUESTS_MIN
 from .verdict import FALSE_ALARMS, MISSES
 
@@ -107,6 +110,16 @@ def detectable(prospect: Prospect) -> list[Detectable]:
             found.append(_described(plan, prospect, name, value, parts))
         found += _unseen(plan, prospect, causes)
     return found
+
+
+def detectable_by(metric: Metric, samples: int) -> Detectable:
+    """Return what a probe set of so many samples tells a wave, by the default limits, before its devices are known.
+
+    It is the best case: each other check takes its part of the probability of a false alarm.
+    """
+    check = Check.PROBE_ERROR if metric.is_error else Check.ACCURACY_DROP
+    prospect = Prospect((Counted("", 1.0, Observation()),), (), 1.0, 1, probe=(metric, samples))
+    return next(found for found in detectable(prospect) if found.check is check)
 
 
 def _unseen(plan: CheckPlan, prospect: Prospect, causes: Mapping[str, Cause]) -> Iterable[Detectable]:

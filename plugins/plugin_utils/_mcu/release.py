@@ -317,8 +317,8 @@ def _probed(given: McuRelease, notes: list[str]) -> list[str]:
     least = "no loss" if sight.smallest is None else f"a loss from {show(sight.smallest)} on"
     takes = f"takes {sight.needed[1]:.0f} samples" if sight.needed else "takes many more samples"
     notes.append(
-        f"probe: its {found.samples} samples tell a gate with the default limits of {least}; {show(sight.wanted)}, which "
-        f"must not slip through, {takes} or more. A release that answers fewer rightly may be inconclusive"
+        f"probe: its {found.samples} samples tell a gate with the default limits of {least}; {show(sight.wanted)}, "
+        f"which must not slip through, {takes} or more. A release that answers fewer rightly may be inconclusive"
     )
     return []
 

@@ -277,6 +277,10 @@ class CallbackModule(CallbackBase):
                     self._screen = _EndOfScreen(self._display, self._drawing)
         elif step == "begin_wave" and self._progress:
             self._progress.begun(reported.get("wave"))
+        elif step in ("collect_swaps", "collect_reverts") and self._progress:
+            for host, report in (reported.get("reports") or {}).items():
+                kind = AWAY if report.get("unreachable") else FAILED if report.get("failed") else DONE
+                self._tell(self._progress.count(host, kind, report.get("msg"), report.get("fetched")))
         elif step == "judge" and self._progress and "verdict" in reported:
             self._tell(self._progress.judged(reported["verdict"], int(reported["checks"]), reported["problems"]))
             self._progress.stopped(reported.get("next") == "revert")

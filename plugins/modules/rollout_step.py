@@ -24,9 +24,11 @@ options:
       - V(power) says what each wave will see, for a plan alone.
       - V(begin_wave) decides whether the wave of the present batch begins, or wave 0, in which devices answer copies of
         requests with the release. It asks at the terminal where somebody has to agree.
+      - V(collect_swaps) waits for what devices that pull report of their swap, and shows now and again who is missing.
       - V(soak) waits until the wave has run the new version for long enough.
       - V(judge) has the gate judge what the devices measured, and notes which devices go back after a verdict that is
         no pass.
+      - V(collect_reverts) waits for what devices that pull report of their way back.
       - V(judge_labels) has the gate judge a rollout again by labels that came late.
       - V(wanted) finds out what each device should be on by the ledger.
       - V(withdrawn) reads which releases nobody may run any more.
@@ -39,8 +41,10 @@ options:
       - plan
       - power
       - begin_wave
+      - collect_swaps
       - soak
       - judge
+      - collect_reverts
       - judge_labels
       - close
       - wanted
@@ -90,7 +94,7 @@ next:
   description: >-
     What follows. One of V(roll_out), V(refuse), V(swap), V(next_wave), V(soak_again), V(end_shadow), V(revert) and
     V(end).
-  returned: success, unless O(step) is V(soak), V(withdrawn), V(presence), V(fleet) or V(close)
+  returned: success, unless O(step) is V(collect_reverts), V(soak), V(withdrawn), V(presence), V(fleet) or V(close)
   type: str
   sample: next_wave
 verdict:
@@ -111,15 +115,20 @@ published:
   sample: 12
 answered:
   description: How many devices have reported.
-  returned: when devices that pull were asked
+  returned: when devices that pull were waited for
   type: int
   sample: 40
 missing:
   description: The devices that have not reported in time.
-  returned: when devices that pull were asked
+  returned: when devices that pull were waited for
   type: list
   elements: str
   sample: []
+reports:
+  description: What came of the swap or of the way back, by device, as M(edgeml.fleet.model_swap) returns it.
+  returned: when O(step) is V(collect_swaps) or V(collect_reverts)
+  type: dict
+  sample: {}
 page:
   description: The page of the fleet; its JSON is beside it. Empty if none was written.
   returned: when O(step=fleet)

@@ -77,6 +77,25 @@ def screen(text: str) -> list[str]:
     return lines
 
 
+def test_devices_that_pull_are_counted_when_they_have_reported(stage: Stage) -> None:
+    document = ledger({"canary": HOSTS[:4]})
+    tasks = wave_tasks("pass", PASS, document)
+    swap = next(position for position, item in enumerate(tasks) if item["name"] == "Bring the release")
+    tasks[swap]["when"] = "inventory_hostname == 'edge-00'"
+    reports = {
+        "edge-01": {"changed": True},
+        "edge-02": {"failed": True, "msg": "no room"},
+        "edge-03": {"unreachable": True},
+    }
+    collected = {"step": "collect_swaps", "next": "swap", "reports": reports}
+    tasks.insert(swap + 1, once("Wait for reports", collected, vars=shows("swap")))
+    shown = stage.play(opening(document), a_play(*tasks, hosts=HOSTS[:4]), closing("passed"))
+    assert told(shown)[1:3] == [
+        "wave 1 of 1 (canary): swap, 4 of 4 devices: 2 done, 1 failed, 1 away",
+        "    edge-02: no room",
+    ]
+
+
 # ---- how a run ends ----
 
 

@@ -57,6 +57,7 @@ class Stage:
         self.noted: dict[str, Any] = {}
         self.changes: dict[str, Any] = {}
         self.answer = ""
+        self.said: list[str] = []
 
     def matching(self, pattern: str) -> list[str]:
         return list(self.groups.get(pattern, []))
@@ -77,6 +78,9 @@ class Stage:
     def ask(self, prompt: str) -> str:
         assert self.can_ask, "nobody is at the terminal"
         return self.answer
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
 
     def step(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Run a step as the action does; its result is JSON."""
@@ -102,6 +106,10 @@ class Stage:
             return begun
         usual = dict.fromkeys(self.batch, DONE)
         self.register(scene.SWAP, {**usual, **swaps})
+        if "published" in begun:
+            collected = self.step("collect_swaps")
+            collected["reports"].update({host: swap for host, swap in swaps.items() if host in collected["reports"]})
+            self.register(scene.REPORTED, dict.fromkeys(self.batch, collected))
         while True:
             soaked = self.step("soak")
             self.register(scene.SOAKED, dict.fromkeys(self.batch, soaked))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import Iterable, Mapping
+from typing import Callable, Collection, Iterable, Mapping, Optional, Sequence
 
 from .mailbox import Mailbox, MailboxError, open_mailbox
 from .reports import Book, DeviceReports, ReportError, StaleReportError, Verifier
@@ -19,7 +19,12 @@ from .settings import PullSettings
 
 # How often the mailbox is read: soon at first, then less and less.
 _PAUSE_SECONDS = (0.2, 10.0)
+# How often who waits is told how it goes on: soon at first, then less and less.
+_LINE_SECONDS = (30.0, 300.0)
 _SHOWN_MAX = 20
+
+# Gets the devices that are waited for, the seconds that are left, and why the mailbox cannot be read, if it cannot.
+Tell = Callable[[Sequence[str], float, Optional[MailboxError]], None]
 
 
 @dataclass
@@ -43,21 +48,35 @@ class Collector:
         self._marks: dict[str, str | None] = {}
         self._refused: dict[tuple[str, int], str] = {}
 
-    def collect(self, devices: Mapping[str, str], question: int, seconds: float) -> Collected:
+    def collect(
+        self,
+        devices: Mapping[str, str],
+        question: int,
+        seconds: float,
+        *,
+        away: Collection[str] = (),
+        tell: Tell | None = None,
+    ) -> Collected:
         """Wait for at most ``seconds`` until ``devices``, each with its model, have answered a question.
 
-        Raises MailboxError where the mailbox could not be read in that time at all.
+        Those that are ``away`` are read, and not waited for. ``tell`` is called at once where somebody is waited for,
+        and then now and again. Raises MailboxError where the mailbox could not be read in that time at all.
         """
         started = time.monotonic()
         waiting = dict(devices)
+        next_line = 0.0
         while True:
             trouble = self._read(waiting, question)
             elapsed = time.monotonic() - started
-            if not waiting or elapsed >= seconds:
+            awaited = [device for device in waiting if device not in away]
+            if not awaited or elapsed >= seconds:
                 break
+            if tell is not None and elapsed >= next_line:
+                tell(sorted(awaited), seconds - elapsed, trouble)
+                next_line = elapsed + min(max(elapsed, _LINE_SECONDS[0]), _LINE_SECONDS[1])
             least, most = _PAUSE_SECONDS
             time.sleep(min(max(elapsed / 10, least), most, max(seconds - elapsed, 0.0)))
-        if waiting and trouble is not None:
+        if awaited and trouble is not None:
             raise trouble
         refused = list(self._refused.values())
         more = [f"and {len(refused) - _SHOWN_MAX} more"] if len(refused) > _SHOWN_MAX else []
@@ -120,7 +139,16 @@ class Collector:
         self._mailbox.close()
 
 
-def wait_for(settings: PullSettings, devices: Iterable[str], model: str, question: int, seconds: float) -> Collected:
-    """Wait until devices have answered a question about a model."""
+def wait_for(
+    settings: PullSettings,
+    devices: Iterable[str],
+    model: str,
+    question: int,
+    *,
+    away: Collection[str] = (),
+    tell: Tell | None = None,
+) -> Collected:
+    """Wait until devices have answered a question about a model, as ``Collector.collect`` does."""
     with contextlib.closing(Collector(settings)) as collector:
-        return collector.collect(dict.fromkeys(devices, model), question, seconds)
+        asked = dict.fromkeys(devices, model)
+        return collector.collect(asked, question, settings.report_seconds, away=away, tell=tell)

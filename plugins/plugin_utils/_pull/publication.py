@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.cohort import read_boundaries
@@ -45,6 +45,18 @@ ROLLOUTS_MAX = 16
 
 class PublishError(EdgemlError):
     """The desired state cannot be published; the text says why, and what to do."""
+
+
+class Question(NamedTuple):
+    """The number of what devices are asked about a model, and whether they are to ``swap``, ``read`` or ``revert``."""
+
+    number: int
+    purpose: str
+
+    @classmethod
+    def of(cls, ask: Ask) -> Question:
+        """What is published of it, in short."""
+        return cls(ask.number, ask.purpose)
 
 
 @dataclass(frozen=True)
@@ -190,7 +202,7 @@ class Publisher:
                 key=key,
                 online=[online],
             )
-            self._note_version(version, {name: model.ask.number for name, model in models.items()})
+            self._note_version(version, {name: Question.of(model.ask) for name, model in models.items()})
         return Publication(new, text, write_desired(new).decode())
 
     def _check_version(self, version: int) -> None:
@@ -203,7 +215,7 @@ class Publisher:
                 "fleet. End one of them, and run the other again"
             )
 
-    def _note_version(self, version: int, questions: Mapping[str, int]) -> None:
+    def _note_version(self, version: int, questions: Mapping[str, Question]) -> None:
         with open(self._note, "w", encoding="utf-8") as file:
             json.dump({"version": version, "questions": dict(questions)}, file)
 
@@ -213,10 +225,10 @@ def note_path(scratch: str, fleet: str) -> str:
     return os.path.join(scratch, f"pull-{fleet}.json")
 
 
-def question_of_run(scratch: str, fleet: str, model: str) -> int | None:
-    """Return the number of what this run of a playbook asks devices about a model; None where it has not published."""
+def question_of_run(scratch: str, fleet: str, model: str) -> Question | None:
+    """Return what this run of a playbook asks devices about a model; None where it has not published."""
     questions = _read_note(note_path(scratch, fleet)).get("questions")
-    return None if questions is None else int(questions.get(model, 0))
+    return None if questions is None else Question(*questions.get(model, (0, "")))
 
 
 def _read_note(path: str) -> dict[str, Any]:

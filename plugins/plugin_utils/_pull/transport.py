@@ -6,7 +6,8 @@
 
 """The transport of devices that pull, below the actions that ask a device: nothing connects to one.
 
-What was published asks them, and what they have reported answers: a step of the rollout has waited for it.
+What was published asks them, and what they have reported answers: a step of the rollout has waited for it, and reads
+itself what came of a swap.
 """
 
 from __future__ import annotations
@@ -41,25 +42,27 @@ def pulls(action: Any, task_vars: Mapping[str, Any] | None) -> bool:
 
 
 def ask(action: Any, module: str, args: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``model_swap`` or ``model_info`` returns of a device that pulls. Raises AnsibleActionFail."""
+    """Return what ``model_info``, or ``model_swap`` in check mode, returns of a device that pulls.
+
+    Raises AnsibleActionFail.
+    """
     device = str(action._task.delegate_to or task_vars["inventory_hostname"])
     try:
         settings = _settings(action, task_vars)
         reports = Book(settings.book).read(device)
         model = args.get("model")
-        question = question_of_run(str(vars(constants)["DEFAULT_LOCAL_TMP"]), settings.fleet, str(model))
         if module == "model_info":
+            question = question_of_run(str(vars(constants)["DEFAULT_LOCAL_TMP"]), settings.fleet, str(model))
             if question is None:
                 reports = _updated(settings, device, reports)
-            return {"changed": False, **results.info_result(reports, device, model, question)}
+            number = question.number if question else None
+            return {"changed": False, **results.info_result(reports, device, model, number)}
         if action._task.check_mode:
             return results.predicted_result(_updated(settings, device, reports), device, args)
-        if question is None:
-            raise ArgumentError(
-                f"{device} pulls (rollout_transport): what it runs is said by its fleet's desired state, which the "
-                "playbooks rollout and rollback publish; a task of your own changes nothing there"
-            )
-        return results.swap_result(reports, device, str(model), question)
+        raise ArgumentError(
+            f"{device} pulls (rollout_transport): what it runs is said by its fleet's desired state, which the "
+            "playbooks rollout and rollback publish; a task of your own changes nothing there"
+        )
     except (EdgemlError, OSError) as error:
         raise AnsibleActionFail(str(error), result={"refused": True, "live": None}) from None
 

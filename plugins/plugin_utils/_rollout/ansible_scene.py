@@ -52,6 +52,10 @@ class AnsibleScene:
             return ""
         return str(typed.decode(errors="replace"))
 
+    def say(self, line: str) -> None:
+        """Show a line at once, while the step goes on. Standard output belongs to the stdout callback."""
+        self._action._display.display(line, stderr=True)
+
     def matching(self, pattern: str) -> list[str]:
         """Return the hosts of the inventory that match, also those that --limit leaves out."""
         lookup = lookup_loader.get(

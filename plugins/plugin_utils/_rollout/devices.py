@@ -107,12 +107,16 @@ def _has(variables: Mapping[str, Any], name: str) -> bool:
 
 @dataclass(frozen=True)
 class DeviceResults:
-    """What the tasks of a run registered for one device: results of ``model_swap`` and ``model_info``."""
+    """What the tasks of a run registered for one device: results of ``model_swap`` and ``model_info``.
+
+    ``unmended`` is the result of the task that could not mend the device's service, if one could not.
+    """
 
     swap: Result = field(default_factory=dict)
     read: Result = field(default_factory=dict)
     revert: Result = field(default_factory=dict)
     reconciled: Sequence[Result] = ()
+    unmended: Result = field(default_factory=dict)
 
 
 def rollout_rows(
@@ -171,6 +175,9 @@ def reconcile_rows(results: Mapping[str, DeviceResults]) -> list[Row]:
         for result in found.reconciled:
             item = result["item"]
             bad = result.get("failed") or result.get("unreachable")
+            why = [one_line(result)]
+            if found.unmended:
+                why.append(f"the service could not be mended: {one_line(found.unmended) or 'nobody knows why'}")
             rows.append(
                 {
                     "device": host,
@@ -178,7 +185,7 @@ def reconcile_rows(results: Mapping[str, DeviceResults]) -> list[Row]:
                     "version": item["version"] if item["state"] == "active" else "-",
                     "live": str(result.get("live") or "-"),
                     "outcome": swap_outcome(result).value,
-                    "detail": one_line(result) if bad else "",
+                    "detail": "; ".join(why) if bad else "",
                 }
             )
     return rows

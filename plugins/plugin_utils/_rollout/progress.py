@@ -146,9 +146,12 @@ class Progress:
     def count(self, host: str, kind: str, why: object = "", fetched: Mapping[str, Any] | None = None) -> list[Line]:
         """Count what became of a device in the step; a device that reports twice counts by its last report.
 
-        ``fetched`` is what the device fetched by itself, as ``model_swap`` returns it.
+        ``fetched`` is what the device fetched by itself, as ``model_swap`` returns it. A task that calls devices skips
+        those that pull; they are counted when they have reported.
         """
         if self._step not in _DEVICE_TASKS or host not in self._wave_of:
+            return []
+        if kind == SKIPPED and self._step != READ:
             return []
         if self._step == SWAP:
             self._wave_is(self._wave_of[host])

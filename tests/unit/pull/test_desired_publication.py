@@ -144,8 +144,8 @@ def test_each_question_has_a_number_of_its_own(controller: Controller) -> None:
     for number in (1, 2):
         publication = controller.publisher.publish([rollout()], ask)
         assert publication.desired.models["digits"].ask.number == number
-        assert question_of_run(controller.scratch, FLEET, "digits") == number
-    assert question_of_run(controller.scratch, FLEET, "other") == 0
+        assert question_of_run(controller.scratch, FLEET, "digits") == (number, "read")
+    assert question_of_run(controller.scratch, FLEET, "other") == (0, "")
 
 
 def test_check_mode_publishes_nothing(controller: Controller) -> None:

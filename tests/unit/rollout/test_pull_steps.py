@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,9 +22,16 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._pull.command import pull
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Desired, read_desired
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import BrokerError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull import collect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.mailbox import MailboxError, WebMailbox
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.settings import PullSettings
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import SWAP, StepError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import (
+    REPORTED,
+    REPORTED_REVERTS,
+    SOAKED,
+    SWAP,
+    StepError,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
 
@@ -90,11 +98,17 @@ def test_the_devices_of_a_wave_swap_and_the_rollout_waits_for_them(stage: Pulled
     assert set(stage.noted["pulled"]) == set(CLASSES) - {"edge-l2"}
     stage.batch = stage.waves[0]
     pulled = [name for name in stage.batch if name != "edge-l2"]
+    begun = stage.step("begin_wave")
+    assert (begun["published"], begun["changed"], "answered" in begun) == (1, True, False)
+    controls = {host for pairs in stage.noted["controls"][:1] for host in pairs.values()}
+    assert (set(begun["controls"]), set(begun["controls_called"])) == (controls, controls & {"edge-l2"})
     with stage.polls():
-        collected = stage.step("begin_wave")
-        assert (collected["published"], collected["changed"]) == (1, True)
-        controls = {host for pairs in stage.noted["controls"][:1] for host in pairs.values()} - {"edge-l2"}
-        assert (collected["missing"], collected["answered"]) == ([], len({*pulled, *controls}))
+        collected = stage.step("collect_swaps")
+    assert (collected["next"], collected["missing"], collected["away"]) == ("swap", [], [])
+    assert set(collected["reports"]) == set(pulled)
+    assert {report["live"] for report in collected["reports"].values()} == {"2.0.0"}
+    assert set(collected["controls"]) == controls - {"edge-l2"}
+    assert collected["answered"] == len({*pulled, *controls} - {"edge-l2"})
     (rollout,) = stage.desired.models[MODEL].rollouts
     assert (rollout.reached, rollout.stopped) == (1, False)
     stage.step("close")
@@ -106,7 +120,7 @@ def test_in_check_mode_the_desired_state_is_shown_and_nobody_is_asked(stage: Pul
     stage.step("plan")
     stage.batch = stage.waves[0]
     collected = stage.step("begin_wave")
-    assert (collected["changed"], collected["answered"]) == (True, 0)
+    assert collected["changed"]
     assert '"version": "2.0.0"' in collected["diff"]["after"]
     assert stage.fleet.publisher.published().version == 0
 
@@ -143,14 +157,69 @@ def test_devices_that_do_not_report_in_time_are_named(stage: PulledStage) -> Non
     stage.variables["rollout_pull"]["report_seconds"] = 0
     stage.batch = stage.waves[1]
     stage.step("begin_wave")
+    collected = stage.step("collect_swaps")
+    silent = set(stage.batch) - {"edge-l2"}
+    assert collected["missing"] == sorted(silent)
+    assert collected["msg"].startswith(f"0 of {len(silent)} devices that pull have reported; no word from")
+    assert {name: report["unreachable"] for name, report in collected["reports"].items()} == dict.fromkeys(silent, True)
+    stage.register(REPORTED, dict.fromkeys(stage.batch, collected))
     stage.register(SWAP, dict.fromkeys(stage.batch, DONE))
+    # They have not even begun, so nobody waits for what they have measured.
+    stage.variables["rollout_pull"]["report_seconds"] = 120
+    stage.said.clear()
     collected = stage.step("soak")
-    assert collected["missing"] == sorted(set(stage.batch) - {"edge-l2"})
-    assert collected["msg"].startswith(
-        f"0 of {len(collected['missing'])} devices that pull have reported; no word from"
-    )
+    assert (collected["missing"], stage.said) == (sorted(silent), [])
     asked = stage.desired.models[MODEL].ask
     assert (asked.purpose, asked.waves, asked.probe) == ("read", [2], True)
+
+
+def test_who_waits_is_told_for_whom_and_until_when(stage: PulledStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "_LINE_SECONDS", (0.5, 0.5))
+    stage.step("plan")
+    stage.batch = stage.waves[0]
+    pulled = sorted(set(stage.batch) - {"edge-l2"})
+    stage.step("begin_wave")
+    stage.variables["rollout_pull"]["report_seconds"] = 2
+    with stage.polls():
+        stage.step("collect_swaps")
+    stage.said.clear()
+    # Nobody answers what was asked of the next wave.
+    stage.register(REPORTED, {})
+    collected = stage.step("soak")
+    assert set(pulled) <= set(collected["missing"])
+    assert len(stage.said) >= 2
+    asked = len(collected["missing"])
+    for line in stage.said:
+        assert re.fullmatch(
+            rf"plain-2\.0\.0-1: wave 1 of 2 \(25%\): 0 of {asked} that pull have reported what they have "
+            rf"measured; waits for at most \d s, until [\d:]{{8}} UTC, for {', '.join(collected['missing'])}",
+            line,
+        ), line
+
+
+def test_a_mailbox_that_cannot_be_read_pauses_the_rollout(stage: PulledStage) -> None:
+    stage.variables["rollout_pull"]["report_seconds"] = 0
+    stage.step("plan")
+    stage.batch = stage.waves[0]
+    stage.step("begin_wave")
+    away = stage.fleet.mailbox.rename(stage.fleet.mailbox.parent / "away")
+    collected = stage.step("collect_swaps")
+    assert (collected["next"], stage.step("begin_wave")["next"]) == ("end", "end")
+    closed = stage.step("close")
+    assert closed["state"] == "paused"
+    assert "reports: expected a directory; there is none" in closed["problem"]
+    away.rename(stage.fleet.mailbox)
+    # The same command goes on. After the soak no wave is judged without its reports either.
+    stage.step("plan")
+    stage.step("begin_wave")
+    stage.register(REPORTED, dict.fromkeys(stage.batch, stage.step("collect_swaps") | {"away": []}))
+    stage.register(SWAP, dict.fromkeys(stage.batch, DONE))
+    stage.fleet.mailbox.rename(away)
+    stage.register(SOAKED, dict.fromkeys(stage.batch, stage.step("soak")))
+    judged = stage.step("judge")
+    assert judged["next"] == "end"
+    assert "could not be judged: " in judged["msg"][0]
+    assert "reports: expected a directory; there is none" in judged["msg"][0]
 
 
 def test_a_fleet_without_such_devices_publishes_nothing(stage: PulledStage) -> None:
@@ -178,8 +247,11 @@ def test_a_rollback_is_of_the_whole_fleet(stage: PulledStage) -> None:
     with pytest.raises(StepError, match="follow one desired state"):
         stage.step("rollback")
     stage.limited = False
-    collected = stage.step("rollback")
+    stage.step("rollback")
+    collected = stage.step("collect_reverts")
     assert len(collected["missing"]) == 3
+    assert set(collected["reports"]) == set(CLASSES) - {"edge-l2"}
+    assert {report["unreachable"] for report in collected["reports"].values()} == {True}
     asked = stage.desired.models[MODEL].ask
     assert (asked.purpose, asked.version, asked.everybody) == ("revert", "2.0.0", True)
 
@@ -193,6 +265,38 @@ def test_a_failed_wave_is_published_as_stopped(stage: PulledStage) -> None:
     (rollout,) = stage.desired.models[MODEL].rollouts
     assert rollout.stopped
     assert stage.desired.models[MODEL].ask.purpose == "revert"
+    pulled = sorted(set(stage.waves[0]) - {"edge-l2"})
+    reverts = stage.step("collect_reverts")
+    assert (reverts["missing"], sorted(reverts["reports"])) == (pulled, pulled)
+    stage.register(REPORTED_REVERTS, dict.fromkeys(CLASSES, reverts))
+    assert stage.step("close")["stats"]["rollout_outcomes"]["not reverted"] == len(pulled)
+
+
+def test_devices_that_could_not_be_told_to_go_back_are_waited_for_by_nobody(stage: PulledStage) -> None:
+    stage.variables["rollout_pull"]["report_seconds"] = 0
+    stage.step("plan")
+    failed = {"failed": True, "version": "2.0.0", "live": "1.0.0", "msg": "it crashed", "refused": False}
+    key = Path(stage.variables["rollout_pull"]["fleet_key"])
+
+    def is_lost(line: str) -> None:
+        raise AssertionError(line)
+
+    stage.batch = stage.waves[0]
+    stage.step("begin_wave")
+    stage.register(SWAP, dict.fromkeys(stage.batch, failed))
+    reports = dict.fromkeys(set(stage.batch) - {"edge-l2"}, failed)
+    for host in stage.batch:
+        stage.register(REPORTED, {host: {"reports": reports}})
+    stage.register(SOAKED, dict.fromkeys(stage.batch, stage.step("soak")))
+    key.unlink()
+    stage.say = is_lost  # type: ignore[method-assign]
+    judged = stage.step("judge")
+    assert judged["next"] == "revert"
+    assert "could not be told to go back" in judged["warnings"][0]
+    stage.variables["rollout_pull"]["report_seconds"] = 120
+    (report, *_others) = stage.step("collect_reverts")["reports"].values()
+    assert report["unreachable"]
+    assert report["msg"].endswith("pulls, and could not be told to go back")
 
 
 def test_a_reconciliation_publishes_what_the_ledger_says_and_waits_for_nobody(stage: PulledStage) -> None:

@@ -447,6 +447,10 @@ def test_each_device_is_brought_to_what_the_ledger_says(stage: Stage) -> None:
     assert (closed["stats"]["reconcile_outcomes"], closed["problem"]) == ({"updated": 2, "away": 1}, "")
     stage.register(scene.RECONCILED, {"edge-l2": {"results": [{**REFUSED, "item": call}]}, "edge-l1": {}})
     assert stage.step("close")["problem"] == "edge-l2: no room; neither reached nor explained: edge-l1"
+    stage.register(scene.UNMENDED, {"edge-l2": {"msg": "no room for the venv either"}})
+    assert stage.step("close")["problem"].startswith(
+        "edge-l2: no room; the service could not be mended: no room for the venv either; "
+    )
 
 
 def test_devices_are_told_of_withdrawn_releases(stage: Stage, tmp_path: Path) -> None:

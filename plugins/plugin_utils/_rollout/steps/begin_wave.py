@@ -30,7 +30,8 @@ from .scene import Result, Scene, changed, current_rollout
 def begin_wave(scene: Scene) -> Result:
     """Decide whether the wave of the present batch begins; note that it has, and have its devices that pull begin.
 
-    A person at the terminal is asked where somebody has to agree. The result says how the devices are called.
+    A person at the terminal is asked where somebody has to agree. The result says how the devices are called. Nobody
+    waits here: ``collect_swaps`` does, when the devices that are called have begun as well.
     """
     run, rollout = current_rollout(scene)
     wave, answer = None, None
@@ -39,7 +40,7 @@ def begin_wave(scene: Scene) -> Result:
         if run.shadow and set(run.shadow) != set(scene.batch):
             why = why or "wave 0 (shadow) has not passed"
         if why:
-            return {"next": Next.END.value, "wave": None, "why": why, "controls": []}
+            return {"next": Next.END.value, "wave": None, "why": why}
         wave = run.wave_of(scene.batch)
         decision = _decide(scene, run, rollout, wave, None)
         if decision.next is Next.ASK:
@@ -55,13 +56,15 @@ def begin_wave(scene: Scene) -> Result:
         "wave": wave.number if wave else None,
         "why": decision.text,
         "controls": [],
+        "controls_called": [],
     }
     if decision.next is Next.END:
         result.update(changed(run.paused(decision.text), scene))
     elif wave:
-        result["controls"] = [] if scene.check_mode else run.controls_of(wave)
+        controls = [] if scene.check_mode else run.controls_of(wave)
+        result.update(controls=controls, controls_called=[host for host in controls if host not in run.pulled])
         result["call"] = shadow_call(run, rollout) if wave.number == SHADOW_WAVE else swap_call(run, rollout)
-        result.update(pulling.collect(scene, "swap"))
+        result.update(pulling.begin_swaps(scene))
     return result
 
 

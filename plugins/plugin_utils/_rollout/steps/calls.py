@@ -26,6 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import (
     Run,
 )
 
+from .pulling import PULL
 from .scene import SWAP, WAVE, Scene, StepError, current_rollout, current_run, device_variables
 
 # Controls are read one after the other, so one that is away must not hold up a wave.
@@ -51,15 +52,20 @@ class DeviceCall:
 def swap_call(run: Run, rollout: Rollout) -> Arguments:
     """Return the arguments of ``model_swap`` that all devices of a wave get: those that bring the release."""
     return {
-        "model": run.options.model,
-        "version": run.options.version,
-        "rollout_id": rollout_id(run.options.model, run.options.version, run.options.attempt),
+        **_names(run),
         "manifest": dict(run.manifest),
         "withdrawn": dict(run.withdrawn),
         "repository": absolute_path(run.options.repository),
         "reason": rollout.reason,
         "retry": rollout.attempt > 1,
     }
+
+
+def _names(run: Run) -> Arguments:
+    """The release, and the rollout, without a look into the ledger: one for each device would be many."""
+    options = run.options
+    name = rollout_id(options.model, options.version, options.attempt)
+    return {"model": options.model, "version": options.version, "rollout_id": name}
 
 
 def shadow_call(run: Run, rollout: Rollout) -> Arguments:
@@ -83,6 +89,9 @@ def device_calls(kind: str, scene: Scene, host: str, model: str | None = None) -
 
 
 def _swap(scene: Scene, _host: str, options: DeviceOptions, _model: str | None) -> Sequence[DeviceCall]:
+    if options.transport == PULL and not scene.check_mode:
+        # It swaps by what is published; the step that collects reports has what came of it.
+        return []
     call = scene.registered(scene.task_host, WAVE)["call"]
     found = {
         **call,
@@ -154,19 +163,18 @@ def _end_shadow(scene: Scene, host: str, options: DeviceOptions, _model: str | N
 def _revert(scene: Scene, host: str, options: DeviceOptions, _model: str | None) -> Sequence[DeviceCall]:
     run = current_run(scene)
     if isinstance(run, Run):
-        name = rollout_id(run.options.model, run.options.version, run.options.attempt)
-        what = {"model": run.options.model, "version": run.options.version, "rollout_id": name}
-        revert, why = run.revert, "; ".join(run.problems)
+        what, why = _names(run), "; ".join(run.problems)
     elif isinstance(run, Rollback):
         what = {
             "model": run.model,
             "version": run.version,
             **({"rollout_id": run.rollout_id} if run.rollout_id else {}),
         }
-        revert, why = run.revert, run.reason
+        why = run.reason
     else:
         raise StepError(f"this run is a {run.kind}, and nothing goes back")
-    if host not in revert:
+    # Those that pull go back by what is published.
+    if host not in run.revert or (host in run.pulled and not scene.check_mode):
         return []
     how = {"retry_seconds": options.device_silence_seconds, **options.server}
     return [DeviceCall("model_swap", {**what, "state": "previous", "reason": why, **how})]

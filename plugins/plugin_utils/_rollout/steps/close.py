@@ -18,7 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation, Rollback, Run
 
 from . import pulling, reconcile, rollback
-from .scene import REVERT, SWAP, Result, Scene, current_rollout, current_run
+from .scene import Result, Scene, current_rollout, current_run, revert_result, swap_result
 
 
 def close(scene: Scene) -> Result:
@@ -37,8 +37,8 @@ def _close_rollout(scene: Scene) -> Result:
     begun = {wave.number for wave in rollout.waves}
     results = {
         host: devices.DeviceResults(
-            swap=scene.registered(host, SWAP) if scene.check_mode or wave.number in begun else {},
-            revert=scene.registered(host, REVERT) if host in run.revert else {},
+            swap=swap_result(scene, host) if scene.check_mode or wave.number in begun else {},
+            revert=revert_result(scene, host) if host in run.revert else {},
         )
         for wave in run.waves
         for host in wave.hosts

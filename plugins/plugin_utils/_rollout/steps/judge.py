@@ -24,13 +24,15 @@ from .scene import (
     CONTROLS_AFTER,
     CONTROLS_BEFORE,
     READ,
+    REPORTED,
     SOAKED,
-    SWAP,
     Result,
     Scene,
+    StepError,
     changed,
     current_rollout,
     results_by_item,
+    swap_result,
 )
 
 
@@ -43,7 +45,10 @@ def judge(scene: Scene) -> Result:
     run, rollout = current_rollout(scene)
     wave = run.wave_of(scene.batch)
     try:
-        analysis = int(scene.registered(scene.batch[0], SOAKED)["analysis"])
+        soaked = scene.registered(scene.batch[0], SOAKED)
+        analysis = int(soaked["analysis"])
+        if soaked.get("trouble"):
+            raise StepError(str(soaked["trouble"]))
         judged = _judge(scene, run, rollout, wave, analysis)
     except Exception as error:  # Whatever kept the gate from a verdict: the devices that have the version stay.
         return _unjudged(scene, run, rollout, wave, error)
@@ -75,7 +80,7 @@ def judge(scene: Scene) -> Result:
 
 def _judge(scene: Scene, run: Run, rollout: Rollout, wave: PlannedWave, analysis: int) -> judging.Judged:
     limits, most = judging.read_limits(run.options.limits), run.options.analyses_max
-    swaps = {host: scene.registered(host, SWAP) for host in wave.hosts}
+    swaps = {host: swap_result(scene, host) for host in wave.hosts}
     reads = {host: scene.registered(host, READ) for host in wave.hosts}
     classes = rollout.plan.device_classes
     if wave.number == SHADOW_WAVE:
@@ -87,7 +92,10 @@ def _judge(scene: Scene, run: Run, rollout: Rollout, wave: PlannedWave, analysis
         version=rollout.version,
         swaps=swaps,
         reads=reads,
-        before=results_by_item(scene.registered(scene.batch[0], CONTROLS_BEFORE)),
+        before={
+            **results_by_item(scene.registered(scene.batch[0], CONTROLS_BEFORE)),
+            **(scene.registered(scene.batch[0], REPORTED).get("controls") or {}),
+        },
         after=results_by_item(scene.registered(scene.batch[0], CONTROLS_AFTER)),
         earlier=rollout.earlier_outcomes(wave),
         profiled=run.profiled,
@@ -117,12 +125,11 @@ def _unwritten(run: Run, rollout: Rollout, wave: PlannedWave, result: Result) ->
 def _told(scene: Scene, run: Run, result: Result) -> Result:
     """Have the devices that pull go back. Where that cannot be published the others go back nevertheless."""
     try:
-        asked = pulling.collect_reverts(scene, run)
+        asked = pulling.begin_reverts(scene, run)
     except (EdgemlError, OSError) as error:
         asked = {"warnings": [f"the devices that pull could not be told to go back: {error}"]}
     warnings = [*result.get("warnings", []), *asked.pop("warnings", [])]
-    note = asked.pop("msg", None)
-    return {**asked, **({"warnings": warnings} if warnings else {}), "msg": [*result["msg"], *([note] if note else [])]}
+    return {**asked, **({"warnings": warnings} if warnings else {})}
 
 
 def _passed(judged: judging.Judged) -> bool:

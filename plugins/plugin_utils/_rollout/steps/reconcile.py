@@ -28,7 +28,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 
 from . import pulling
 from .labels import late_failures
-from .scene import RECONCILED, Result, Scene, hold_lock, noted, whole_fleet, wrong_devices
+from .scene import RECONCILED, UNMENDED, Result, Scene, hold_lock, noted, whole_fleet, wrong_devices
 
 _EMPTY = "rollout_ledger: {}: no rollout is known here, so nothing is known of what a device should serve"
 _BAD = (Outcome.FAILED, Outcome.REFUSED, Outcome.SILENT)
@@ -151,7 +151,10 @@ def _call(entry: Mapping[str, Any]) -> dict[str, Any]:
 def close(scene: Scene, run: Reconciliation) -> Result:
     """Sum up what became of each device that was brought to its release."""
     results = {
-        host: devices.DeviceResults(reconciled=scene.registered(host, RECONCILED).get("results") or ())
+        host: devices.DeviceResults(
+            reconciled=scene.registered(host, RECONCILED).get("results") or (),
+            unmended=scene.registered(host, UNMENDED),
+        )
         for host in run.calls
     }
     rows = devices.reconcile_rows(results)

@@ -22,7 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Rollback
 
 from . import pulling
-from .scene import REVERT, Result, Scene, StepError, hold_lock, noted, whole_fleet
+from .scene import Result, Scene, StepError, hold_lock, noted, revert_result, whole_fleet
 
 
 def rollback(scene: Scene) -> Result:
@@ -54,7 +54,7 @@ def rollback(scene: Scene) -> Result:
                 closed = rollout.closed(State.ROLLED_BACK, reason)
                 recorded = record(ledger.path_of(directory, rollout.id), closed, options.evidence_key_file)
                 warnings += recorded.get("warnings", [])
-    asked = pulling.collect_rollback(scene, run)
+    asked = pulling.begin_rollback(scene, run)
     warnings += asked.pop("warnings", [])
     return {"next": Next.REVERT.value, **asked, **({"warnings": warnings} if warnings else {}), **noted(run, scene)}
 
@@ -117,7 +117,7 @@ def _active(found: ledger.Contents) -> str:
 
 def close(scene: Scene, run: Rollback) -> Result:
     """Sum up what became of each device that went back."""
-    swaps = {host: scene.registered(host, REVERT) for host in run.revert}
+    swaps = {host: revert_result(scene, host) for host in run.revert}
     rows = devices.rollback_rows({host: devices.DeviceResults(revert=swap) for host, swap in swaps.items()})
     problem = ""
     bad = [row for row in rows if row["outcome"] in ("away", Outcome.NOT_REVERTED.value)]

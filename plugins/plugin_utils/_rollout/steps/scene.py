@@ -34,7 +34,11 @@ CONTROLS_AFTER = "__rollout_controls_after"
 SOAKED = "__rollout_soak"
 WAVE = "__rollout_wave"
 REVERT = "__rollout_revert"
+# What the devices that pull have reported, which no task asks.
+REPORTED = "__rollout_reported"
+REPORTED_REVERTS = "__rollout_reported_reverts"
 RECONCILED = "__rollout_reconciled"
+UNMENDED = "__rollout_unmended"
 
 # The facts of localhost that have the run as its first step noted it, and what the steps after it changed of that.
 FACT = "edgeml_rollout"
@@ -89,6 +93,9 @@ class Scene(Protocol):
 
     def ask(self, prompt: str) -> str:
         """Return what the person at the terminal types; nothing where nobody is there, or who is there ends it."""
+
+    def say(self, line: str) -> None:
+        """Show a line at once, while the step goes on."""
 
 
 def noted(run: AnyRun, scene: Scene) -> Result:
@@ -221,6 +228,21 @@ def common_variables(scene: Scene, names: Iterable[str]) -> dict[str, Any]:
     """Return those of the variables that are of the play and the role, and of no device."""
     of_host = scene.host_variables(scene.task_host)
     return {name: scene.variables[name] for name in names if name in scene.variables and name not in of_host}
+
+
+def swap_result(scene: Scene, host: str) -> Mapping[str, Any]:
+    """Return what came of the swap of a device: what its task registered, or what the device has reported."""
+    return _reported(scene, host, REPORTED) or scene.registered(host, SWAP)
+
+
+def revert_result(scene: Scene, host: str) -> Mapping[str, Any]:
+    """Return what came of the way back of a device: what its task registered, or what the device has reported."""
+    return _reported(scene, host, REPORTED_REVERTS) or scene.registered(host, REVERT)
+
+
+def _reported(scene: Scene, host: str, name: str) -> Mapping[str, Any]:
+    reports: Mapping[str, Any] = scene.registered(host, name).get("reports") or {}
+    return reports.get(host) or {}
 
 
 def results_by_item(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

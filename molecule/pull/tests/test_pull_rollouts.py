@@ -20,6 +20,7 @@ NAMES = os.environ.get("FLEET", "quickstart")
 PULLED = ["edge-s1", "edge-l1"]
 WAVES = [["edge-l2", "edge-s1"], ["edge-s2", "edge-l1"]]
 DEVICES = [name for wave in WAVES for name in wave]
+OFF = WAVES[1][1]
 ORIGIN, MAILBOX = "edge-s2", "edge-l2"
 FLEET = Containers(DEVICES, NAMES)
 DIRECTORY = REPOSITORY / ".ansible" / NAMES / "pull"
@@ -102,17 +103,26 @@ def test_a_bad_release_fails_by_both_transports(controller: ContainerController)
     assert {name: FLEET.switches(name) for name in WAVES[1]} == before
 
 
-def test_a_device_that_was_off_for_three_releases_goes_to_the_newest(controller: ContainerController) -> None:
-    off = WAVES[1][1]
-    docker("stop", "--time=1", FLEET.container(off))
-    assert controller.rollout("1.3.0", **ONE_IS_OFF).returncode == 0
-    assert controller.outcomes("1.3.0") == {**dict.fromkeys(DEVICES, "updated"), off: "away"}
-    assert controller.rollout("1.2.0", rollout_attempt=2, **ONE_IS_OFF).returncode == 2
-    assert controller.rollout("1.6.0", **ONE_IS_OFF).returncode == 0
-    docker("start", FLEET.container(off))
+# Each in a test of its own: each waits for the device that is off.
+@pytest.mark.parametrize(("version", "attempt", "code"), [("1.3.0", 1, 0), ("1.2.0", 2, 2), ("1.6.0", 1, 0)])
+def test_a_device_that_is_off_keeps_no_release_from_the_others(
+    controller: ContainerController, version: str, attempt: int, code: int
+) -> None:
+    docker("stop", "--time=1", FLEET.container(OFF))
+    run = controller.rollout(version, rollout_attempt=attempt, **ONE_IS_OFF)
+    assert run.returncode == code
+    # It is waited for once, and by name.
+    assert re.search(rf"what came of the swap; waits .* UTC, for .*{OFF}", run.stdout)
+    assert not re.search(rf"what they have measured; waits .*{OFF}", run.stdout)
+    if attempt == 1:
+        assert controller.outcomes(version) == {**dict.fromkeys(DEVICES, "updated"), OFF: "away"}
+
+
+def test_a_device_that_was_off_for_three_releases_goes_to_the_newest() -> None:
+    docker("start", FLEET.container(OFF))
     # By its timer, which starts with the device: no controller is at work.
-    wait_for(lambda: FLEET.live()[off] == "1.6.0", f"{off} serves 1.6.0")
-    assert served(off) == ["1.0.0", "1.1.0", "1.6.0"]
+    wait_for(lambda: FLEET.live()[OFF] == "1.6.0", f"{OFF} serves 1.6.0")
+    assert served(OFF) == ["1.0.0", "1.1.0", "1.6.0"]
     assert FLEET.live() == dict.fromkeys(DEVICES, "1.6.0")
 
 

@@ -30,6 +30,8 @@ from .trace_replay import WHOLE_LOG, Replay
 OLD, NEW = "1.0.0", "2.0.0"
 # Without --all-points: so many kills, and one of so many images of what a power cut may leave.
 CHOSEN_MAX, CUTS_EACH = 12, 400
+# With --all-points each proof has so many parts, which may run beside each other.
+PARTS = 12
 
 Point = TypeVar("Point")
 
@@ -114,20 +116,25 @@ class Poll:
         return found
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "part" in metafunc.fixturenames:
+        metafunc.parametrize("part", range(PARTS if metafunc.config.getoption("--all-points") else 1))
+
+
 @pytest.fixture(params=["follow", "send"])
 def poll(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Poll]:
     with web_fleet(tmp_path / "fleet") as fleet:
         yield Poll(tmp_path, fleet, sends=request.param == "send")
 
 
-def chosen(points: Sequence[Point], all_points: bool) -> Sequence[Point]:
-    """All points, or some of them, spread evenly."""
-    step = 1 if all_points else max(len(points) // CHOSEN_MAX, 1)
-    return list(itertools.islice(points, 0, None, step))
+def chosen(points: Sequence[Point], all_points: bool, part: int) -> Sequence[Point]:
+    """A part of all points, or some of them, spread evenly."""
+    step = PARTS if all_points else max(len(points) // CHOSEN_MAX, 1)
+    return list(itertools.islice(points, part, None, step))
 
 
 def test_a_poll_is_killed_at_every_call_about_its_files(
-    poll: Poll, request: pytest.FixtureRequest, all_points: bool, results: Results
+    poll: Poll, request: pytest.FixtureRequest, all_points: bool, part: int, results: Results
 ) -> None:
     def killed(call: Call) -> str:
         poll.fresh()
@@ -138,12 +145,12 @@ def test_a_poll_is_killed_at_every_call_about_its_files(
     listed = [call for call in poll.calls() if call.concerns(poll.device.directory)]
     points = listed if all_points else [call for call in listed if call.changes]
     name = request.node.callspec.id
-    outcomes = sweep(results, f"killed: edgeml pull, {name}", chosen(points, all_points), killed)
-    assert outcomes.keys() == ({"old", "new"} if name == "follow" else {"new"})
+    outcomes = sweep(results, f"killed: edgeml pull, {name}", chosen(points, all_points, part), killed)
+    assert outcomes.keys() == ({"old", "new"} if "follow" in name else {"new"})
 
 
 def test_a_poll_loses_its_power_on_any_filesystem(
-    poll: Poll, request: pytest.FixtureRequest, all_points: bool, results: Results
+    poll: Poll, request: pytest.FixtureRequest, all_points: bool, part: int, results: Results
 ) -> None:
     replay: Replay
 
@@ -171,5 +178,6 @@ def test_a_poll_loses_its_power_on_any_filesystem(
     calls = strace.calls(poll.act, poll.log, WHOLE_LOG)
     real = Filesystem(poll.device.directory).now().key()
     name = request.node.callspec.id
-    step = 1 if all_points else CUTS_EACH
-    sweep(results, f"power cut, model: edgeml pull, {name}", itertools.islice(survivors(), 0, None, step), cut)
+    step = PARTS if all_points else CUTS_EACH
+    images = itertools.islice(survivors(), part, None, step)
+    sweep(results, f"power cut, model: edgeml pull, {name}", images, cut)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 import tarfile
@@ -64,12 +65,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "module_utils._mqtt": ("module_utils._common", "module_utils._device.describe", "module_utils._device.request"),
     # What a device is asked and what it answers is the contract of both programs.
     "plugin_utils._call": ("module_utils._common", "module_utils._device.request", "plugin_utils._links"),
-    # The desk scores answers as a device does, and ends what it started as a device does.
+    # The desk scores answers as a device does.
     "plugin_utils._publish": (
         "module_utils._common",
         "module_utils._release",
         "module_utils._device.probe_scores",
-        "module_utils._device.process",
         "plugin_utils._rollout.gate",
         # What the ledger needs stays in the repository.
         "plugin_utils._rollout.ledger",
@@ -165,8 +165,13 @@ FILES = sorted(PLUGINS.rglob("*.py"))
 NAMES = {module_name(path) for path in FILES}
 
 
-def imports(path: Path) -> Iterator[str]:
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
     """The modules that a file imports; those of the collection as ``module_name`` gives them."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     package = (*COLLECTION.rstrip(".").split("."), *path.parent.relative_to(PLUGINS).parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -199,6 +204,16 @@ def test_a_file_imports_only_what_its_layer_may(path: Path) -> None:
         and imported.split(".")[0] not in STANDARD_LIBRARY
     ]
     assert wrong == [], f"{name} imports {', '.join(wrong)}"
+
+
+def test_a_device_starts_programs_in_one_place() -> None:
+    starting = [
+        module_name(path)
+        for path in FILES
+        if module_name(path).startswith("module_utils.")
+        and any(fits(imported, ("subprocess",)) for imported in imports(path))
+    ]
+    assert starting == ["module_utils._common.process"]
 
 
 def test_the_layers_are_those_of_the_tree() -> None:

@@ -8,15 +8,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
 from typing import BinaryIO, Callable, Collection, cast
 
 from .._common.errors import ServerError
+from .._common.process import run_command
 from .._release.image import NAME, Image, write_archive
-from .process import ProcessGroup
 
 # As long as a unit has: a small device that is busy takes minutes.
 _ASK_SECONDS = 300
@@ -76,28 +74,13 @@ class Engine:
         Raises ServerError, OSError.
         """
         left_out = [] if self._is_podman else _known_first(image, known)
-        process = subprocess.Popen(
+        ended = run_command(
             [self.command, "load"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+            _LOAD_SECONDS,
+            write=lambda pipe: write_archive(cast(BinaryIO, pipe), image, layer_path, left_out),
         )
-        try:
-            # A command that has given up says why.
-            with contextlib.suppress(BrokenPipeError):
-                if process.stdin is not None:
-                    with process.stdin:
-                        write_archive(cast(BinaryIO, process.stdin), image, layer_path, left_out)
-            process.stdin = None
-            _stdout, stderr = process.communicate(timeout=_LOAD_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise ServerError(f"{self.command} load: not done after {_LOAD_SECONDS} s") from error
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode != 0:
-            raise ServerError(f"{self.command} load: {stderr.decode('utf-8', 'replace').strip()[-500:]}")
+        if ended.code != 0:
+            raise ServerError(f"{self.command} load: {ended.reason[-500:]}")
 
     def running_image(self, container: str) -> str | None:
         """The image that a container runs; None where there is no such container, or it does not run.
@@ -117,16 +100,11 @@ class Engine:
         return os.path.basename(self.command).startswith("podman")
 
     def _ask(self, *arguments: str) -> str:
-        command = [self.command, *arguments]
-        try:
-            with ProcessGroup(command) as process:
-                stdout, stderr = process.communicate(timeout=_ASK_SECONDS)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ServerError(f"{self.command} {arguments[0]}: {error}") from error
-        if process.returncode != 0:
-            said = stderr.decode("utf-8", "replace").strip()
-            raise ServerError(f"{self.command} {arguments[0]}: {said[-300:] or 'it failed without a word'}")
-        return stdout.decode("utf-8", "replace").strip()
+        shown = f"{self.command} {arguments[0]}"
+        ended = run_command([self.command, *arguments], _ASK_SECONDS, shown=shown)
+        if ended.code != 0:
+            raise ServerError(f"{shown}: {ended.reason[-300:]}")
+        return ended.stdout.strip()
 
 
 def _known_first(image: Image, known: Collection[str]) -> list[str]:

@@ -13,18 +13,21 @@ process, which sleeps.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from typing import IO, Callable, Mapping, Sequence
 
+from .._common.process import Process
 from .supervisor import FETCH, WATCH, WORK
 
 WATCH_SECONDS = 30.0
 FETCH_SECONDS = 300.0
 COMMAND = "/usr/local/bin/edgeml"
 SERVICE = "edgeml-inference"
-_Run = Callable[[Sequence[str]], "subprocess.Popen[bytes]"]
+# A rescue that takes longer goes on, while the listener listens again.
+RESCUE_SECONDS = 900.0
+_RESCUE = "rescue"
+_Run = Callable[[Sequence[str]], Process]
 
 
 class Listener:
@@ -38,7 +41,7 @@ class Listener:
         self._work = work
         self._command = command
         self._due = {WATCH: 0.0, FETCH: 0.0}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Process] = {}
         self._first = {WATCH, FETCH}
 
     def event(self, name: str, fields: Mapping[str, str], now: float) -> None:
@@ -47,7 +50,8 @@ class Listener:
             # One that has ended is to be waited for, so that the kernel forgets it.
             process.poll()
         if name == "PROCESS_STATE_FATAL" and fields.get("processname") == SERVICE:
-            self._run([self._command, "watch", "--service-failed"]).wait()
+            self._running[_RESCUE] = self._run([self._command, "watch", "--service-failed"])
+            self._running[_RESCUE].ends_within(RESCUE_SECONDS)
         elif name.startswith("TICK_"):
             self._regular(WATCH, WATCH_SECONDS, now)
             self._regular(FETCH, FETCH_SECONDS, now)
@@ -86,9 +90,9 @@ def listen(requests: IO[str], replies: IO[str], listener: Listener) -> None:
 def main() -> int:
     """Listen until Supervisor ends it. Exit code: 0."""
 
-    def run(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    def run(command: Sequence[str]) -> Process:
         # What is printed to the standard output is the listener's protocol.
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        return Process(command, stdout=sys.stderr)
 
     listen(sys.stdin, sys.stdout, Listener(run))
     return 0

@@ -15,8 +15,8 @@ from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from .._common.errors import IncompatibleError, ServerError, StoreError
 from .._common.files import remove_tree
+from .._common.process import run_command
 from .._release.packages import Snapshot
-from .process import run_command
 
 # A package with many files on a slow card takes its time; systemd's unit has no limit of its own either.
 _SECONDS = 4 * 3600
@@ -148,10 +148,10 @@ class PackageManager:
     def _run(self, command: Sequence[str]) -> str:
         """Run a command and return what it printed. Raises ServerError, with what it said last."""
         environment = {**os.environ, **_ENVIRONMENT}
-        code, stdout, stderr = run_command(list(command), _SECONDS, command[0], env=environment)
-        if code != 0:
-            raise ServerError(f"{_shown(command)}: {_reason(stdout + stderr)}")
-        return stdout
+        ended = run_command(command, _SECONDS, shown=command[0], env=environment)
+        if ended.code != 0:
+            raise ServerError(f"{_shown(command)}: {_reason(ended.stdout + ended.stderr)}")
+        return ended.stdout
 
 
 class Source:

@@ -19,10 +19,11 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from typing import Callable, Iterable, Mapping, Sequence
+
+from .._common.process import Process
 
 SOCKET = "/run/edgeml/notify.sock"
 # The exit code of a server that was ended because it made no progress: that of the command `timeout`.
@@ -91,7 +92,7 @@ class Relay:
         if not self._manager:
             self._environment["WATCHDOG_USEC"] = str(int(watchdog_seconds * 1e6))
         self._progress = Progress(start_seconds, watchdog_seconds, time.monotonic())
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: Process | None = None
         self._signals: list[int] = []
         self.when_ready: Callable[[], None] = _nothing
         """Called when the server says that it is ready."""
@@ -110,7 +111,7 @@ class Relay:
             # Whoever asks for the end while the server is being started gets it as well.
             for number in _SIGNALS:
                 signal.signal(number, lambda number, _frame: self._stop(number))
-            self._server = server = subprocess.Popen(self._command, env=self._environment, preexec_fn=prepare)
+            self._server = server = Process(self._command, env=self._environment, preexec_fn=prepare)
             for asked in self._signals:
                 server.send_signal(asked)
             selector.register(listener, selectors.EVENT_READ)

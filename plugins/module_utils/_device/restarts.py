@@ -13,7 +13,7 @@ import re
 from typing import Iterable
 
 from .._common.errors import ServerError
-from .process import run_command
+from .._common.process import run_command
 from .systemd import systemctl, systemd_runs
 
 _PROGRAM = "/usr/sbin/needrestart"
@@ -34,10 +34,10 @@ def is_there() -> bool:
 def outdated() -> list[str]:
     """The units that run what has been replaced, and can be restarted. Raises ServerError."""
     command = [_PROGRAM, "-b", "-l"]
-    code, stdout, stderr = run_command(command, _SECONDS)
-    if code != 0:
-        raise ServerError(f"{' '.join(command)}: {stderr.strip()[-500:]}")
-    return sorted(name for name in set(_SERVICE.findall(stdout)) if not _NEVER.match(name))
+    ended = run_command(command, _SECONDS)
+    if ended.code != 0:
+        raise ServerError(f"{' '.join(command)}: {ended.stderr.strip()[-500:]}")
+    return sorted(name for name in set(_SERVICE.findall(ended.stdout)) if not _NEVER.match(name))
 
 
 def restart(failed: Iterable[str] = ()) -> list[str]:

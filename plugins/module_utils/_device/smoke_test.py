@@ -16,11 +16,10 @@ import json
 import os
 import pwd
 import signal
-import subprocess
 from typing import Any, Sequence, TypeVar
 
-from .._common.errors import CandidateError
-from .process import ProcessGroup
+from .._common.errors import CandidateError, ServerError
+from .._common.process import ProcessGroup, TookTooLongError, run_command
 from .runner import container_user
 from .runtime import USER, Runtime, installed_runtime, runtime_identity
 from .service_config import CONFIG, LOAD_SECONDS, load_seconds
@@ -33,6 +32,7 @@ SECONDS = 180
 _GENTLENESS = 5
 # That third, of the 1024 that a container has otherwise.
 _CONTAINER_SHARES = 340
+_REMOVE_SECONDS = 300
 Tool = TypeVar("Tool", bound="RuntimeTool")
 
 
@@ -111,19 +111,18 @@ class RuntimeTool:
         if self._process is None:
             return None
         try:
-            stdout, stderr = self._process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired as error:
-            raise CandidateError(f"{self._name}: no result after {seconds:g} s") from error
-        code = self._process.returncode
+            code, stdout, stderr = self._process.outcome(seconds)
+        except TookTooLongError as error:
+            raise CandidateError(f"{self._name}: {error}") from error
         if code < 0:
             hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
             raise CandidateError(f"{self._name}: the runtime was ended by signal {-code}{hint}")
         try:
-            told = json.loads(stdout.decode("utf-8"))
+            told = json.loads(stdout)
             if not isinstance(told, dict) or (code != 0 and "error" not in told):
                 raise ValueError("no result of a test")
         except (ValueError, RecursionError) as error:
-            last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
+            last = stderr.strip().splitlines()[-1:] or ["nothing"]
             raise CandidateError(
                 f"{self._name}: the runtime ended with code {code} and said: {last[0][:300]}"
             ) from error
@@ -164,8 +163,8 @@ class SmokeTest(RuntimeTool):
 
 def remove_container(engine: str, name: str) -> None:
     """End a container at once, whatever it does; nothing to do where there is none of this name."""
-    nothing = subprocess.DEVNULL
-    subprocess.run([engine, "rm", "--force", name], stdin=nothing, stdout=nothing, stderr=nothing, check=False)
+    with contextlib.suppress(ServerError):
+        run_command([engine, "rm", "--force", name], _REMOVE_SECONDS)
 
 
 def _become_gentle_and_expendable() -> None:

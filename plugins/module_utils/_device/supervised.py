@@ -21,11 +21,12 @@ import os
 import pwd
 import resource
 import signal
-import subprocess
 import sys
 from typing import Sequence
 
+from .._common.errors import ServerError
 from .._common.files import remove_file, write_whole
+from .._common.process import run_command
 from .facts import boot_id
 from .relay import SOCKET, Relay
 
@@ -91,7 +92,10 @@ class SupervisedService:
     def _edgeml(self, *arguments: str, **environment: str) -> None:
         """What fails in it must not keep the server from serving what it can."""
         command = [*self._options.edgeml, *arguments]
-        subprocess.run(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, check=False)
+        try:
+            run_command(command, self._options.start_seconds, env={**os.environ, **environment}, prints=True)
+        except ServerError as error:
+            sys.stderr.write(f"edgeml supervised: {error}\n")
 
     def _environment(self) -> dict[str, str]:
         # Supervisor's own words about its program are no affair of the server.

@@ -34,10 +34,10 @@ def unit_property(unit: str, name: str) -> str:
 def systemctl(*arguments: str) -> str:
     """Run systemctl and return what it printed. Raises ServerError with its reason when it fails."""
     # Many a call asks systemd nothing.
-    from .process import run_command
+    from .._common.process import run_command
 
     command = ["systemctl", *arguments]
-    code, stdout, stderr = run_command(command, SECONDS)
-    if code != 0:
-        raise ServerError(f"{' '.join(command)}: {stderr.strip()}")
-    return stdout.strip()
+    ended = run_command(command, SECONDS)
+    if ended.code != 0:
+        raise ServerError(f"{' '.join(command)}: {ended.stderr.strip()}")
+    return ended.stdout.strip()

@@ -16,10 +16,10 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import subprocess
 from typing import NamedTuple
 
-from .._common.errors import EdgemlError
+from .._common.errors import EdgemlError, ServerError
+from .._common.process import run_command
 
 _UNIT_FILES = ("etc/systemd/system/edgeml-*",)
 # In this order. Keys and credentials are below the first.
@@ -101,11 +101,8 @@ def _remove(path: str) -> None:
 def _systemctl(*arguments: str) -> None:
     command = ["systemctl", *arguments]
     try:
-        run = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_STOP_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise WipeError(f"{' '.join(command)}: {error}") from error
-    if run.returncode != 0:
-        text = run.stdout.decode("utf-8", "replace").strip()
-        raise WipeError(f"{' '.join(command)}: ended with {run.returncode}: {text}")
+        ended = run_command(command, _STOP_SECONDS)
+    except ServerError as error:
+        raise WipeError(str(error)) from error
+    if ended.code != 0:
+        raise WipeError(f"{' '.join(command)}: ended with {ended.code}: {ended.reason}")

@@ -15,11 +15,11 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
-import subprocess
 from typing import Any, Iterable, Mapping, NamedTuple
 
-from .._common.errors import EdgemlError, with_path
+from .._common.errors import EdgemlError, ServerError, with_path
 from .._common.files import fsync_directory, remove_file
+from .._common.process import run_command
 
 # A service that answers its last requests.
 _RELOAD_SECONDS = 300
@@ -234,13 +234,12 @@ def _run(place: Place, command: Iterable[str]) -> str:
     if not words:
         return ""
     try:
-        done = subprocess.run(words, capture_output=True, timeout=_RELOAD_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PlaceError(f"{place.name}: {' '.join(words)}: {error}") from error
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
-        raise PlaceError(f"{place.name}: {' '.join(words)}: ended with {done.returncode}: {' '.join(said)}")
-    return done.stdout.decode(errors="replace")
+        ended = run_command(words, _RELOAD_SECONDS)
+    except ServerError as error:
+        raise PlaceError(f"{place.name}: {error}") from error
+    if ended.code != 0:
+        raise PlaceError(f"{place.name}: {' '.join(words)}: ended with {ended.code}: {ended.reason}")
+    return ended.stdout
 
 
 @contextlib.contextmanager

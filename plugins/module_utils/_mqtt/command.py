@@ -9,15 +9,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 from typing import Any, Sequence
 
-from .._common.errors import EdgemlError
+from .._common.errors import EdgemlError, ServerError
 from .._common.files import DurableTree
+from .._common.process import run_command
 from .._device.describe import answer_info
 from .._device.request import InfoRequest
 from .config import CONFIG, MqttConfig, read_config
@@ -26,6 +27,7 @@ from .messages import MESSAGE_BYTES_MAX, write_message
 # A broker ends the connection of whoever sends more than a message may have, which the topic is a part of.
 _TELEMETRY_BYTES_MAX = MESSAGE_BYTES_MAX - 4096
 PULL_UNIT = "edgeml-pull.service"
+_START_SECONDS = 90
 # Of what model_info returns of a model.
 _TOLD = (
     "active",
@@ -82,7 +84,8 @@ def next_start(directory: str) -> int:
 
 def start_pull() -> None:
     """Have systemd start a poll, unless one is running. It is no matter if that fails: the timer does it, too."""
-    subprocess.run(["systemctl", "--no-block", "start", PULL_UNIT], stdin=subprocess.DEVNULL, check=False)
+    with contextlib.suppress(ServerError):
+        run_command(["systemctl", "--no-block", "start", PULL_UNIT], _START_SECONDS, prints=True)
 
 
 def read_telemetry(config: MqttConfig) -> dict[str, Any]:

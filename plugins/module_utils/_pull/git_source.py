@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from typing import Sequence
 
-from .._common.errors import EdgemlError
+from .._common.errors import EdgemlError, ServerError
 from .._common.files import is_directory, remove_tree
+from .._common.process import run_command
 from .config import PullConfig
 from .origin import LinkError
 
@@ -144,17 +144,9 @@ def _run(command: Sequence[str]) -> str:
         GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL="/dev/null", GIT_TERMINAL_PROMPT="0", LC_ALL="C", GIT_ASKPASS="true"
     )
     try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=FETCH_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        ended = run_command(command, FETCH_SECONDS, shown=command[0], env=environment)
+    except ServerError as error:
         raise _GitFailedError(str(error)) from error
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise _GitFailedError("; ".join(lines[-3:]) or f"git ended with {done.returncode}")
-    return done.stdout.decode("utf-8", "replace")
+    if ended.code:
+        raise _GitFailedError(ended.reason)
+    return ended.stdout

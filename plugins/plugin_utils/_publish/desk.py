@@ -17,13 +17,12 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.process import ProcessGroup
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import ProcessGroup, TookTooLongError
 
 from .measurements import REFERENCE, Measurements, read_measurement, this_machine
 from .model import COLLECTION, Model, PublishError
@@ -183,6 +182,10 @@ class Desk:
             raise said
         return said
 
+    def smoke_all(self, directories: Sequence[str]) -> list[Mapping[str, Any] | RunFailedError]:
+        """Run the smoke tests of versions on this machine, in one process: of each, what it says, or why it failed."""
+        return self._run("smoke", directories, self.here, len(directories))
+
     def _run(
         self, tool: str, arguments: Sequence[str], place: Place, count: int
     ) -> list[Mapping[str, Any] | RunFailedError]:
@@ -191,14 +194,13 @@ class Desk:
         environment = {**os.environ, "PYTHONPATH": place.python_path}
         try:
             with ProcessGroup(command, env=environment, cwd=self.work) as process:
-                stdout, stderr = process.communicate(timeout=SECONDS_MAX)
-                code = process.returncode
-        except subprocess.TimeoutExpired:
-            return [RunFailedError(f"{place.what}: no result after {SECONDS_MAX} s")] * count
+                code, stdout, stderr = process.outcome(SECONDS_MAX)
+        except TookTooLongError as error:
+            return [RunFailedError(f"{place.what}: {error}")] * count
         except OSError as error:
             return [RunFailedError(f"{place.what}: cannot be started: {error}")] * count
         results: list[Mapping[str, Any] | RunFailedError] = []
-        for line in stdout.decode("utf-8", "replace").splitlines()[:count]:
+        for line in stdout.splitlines()[:count]:
             try:
                 said = json.loads(line)
             except ValueError:
@@ -212,7 +214,7 @@ class Desk:
                 results.append(said)
         if len(results) < count:
             ended = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with code {code}"
-            lines = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
+            lines = stderr.strip().splitlines()[-1:] or ["nothing"]
             failure = RunFailedError(f"{place.what}: the runtime ended {ended} and said: {lines[0][:300]}")
             results += [failure] * (count - len(results))
         return results

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Mapping
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.process import ProcessGroup
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import ProcessGroup
 
 from .memory import trim_heap
 from .model import Model, ModelFile, PublishError, couples_rows, file_of
@@ -81,12 +80,11 @@ def run_recipe(path: str, directory: str, *, python: str | None, samples: str) -
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     try:
         with ProcessGroup(command, env=environment, cwd=os.path.dirname(os.path.abspath(path))) as process:
-            stdout, stderr = process.communicate()
-            code = process.returncode
-    except (OSError, subprocess.SubprocessError) as error:
+            code, stdout, stderr = process.outcome(None)
+    except OSError as error:
         raise PublishError(f"{path}: {command[0]}: cannot be started: {error}") from error
     if code != 0:
-        lines = (stdout + stderr).decode("utf-8", "replace").strip().splitlines()[-_LINES_SHOWN:]
+        lines = (stdout + stderr).strip().splitlines()[-_LINES_SHOWN:]
         raise PublishError(f"{path}: the recipe failed with code {code}:\n" + "\n".join(lines))
     models = [name for name in sorted(os.listdir(exported)) if os.path.splitext(name)[1] in FORMATS]
     if len(models) != 1:

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from edgeml_device._common.errors import ServerError
+from edgeml_device._common.process import Process
 from edgeml_device._device import supervisor, systemd
 from edgeml_device._device.listener import FETCH_SECONDS, WATCH_SECONDS, Listener, listen, parse_fields
 from edgeml_device._device.service_manager import NoServiceManager, service_manager
@@ -25,12 +26,12 @@ class Commands:
 
     def __init__(self) -> None:
         self.ran: list[str] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Process] = []
 
-    def __call__(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    def __call__(self, command: Sequence[str]) -> Process:
         assert command[0] == COMMAND
         self.ran.append(" ".join(command[1:]))
-        self.processes.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
+        self.processes.append(Process(["cat"], stdin=PIPE))
         if "--service-failed" in command:
             self.end()
         return self.processes[-1]

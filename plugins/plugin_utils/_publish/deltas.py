@@ -40,7 +40,7 @@ _SAVES_AT_LEAST = 0.02
 # done only where samples of the file say that it saves this much: weights of a network seldom do.
 _LARGE_BYTES = 4 << 20
 _COMPRESSING_SAVES_AT_LEAST = 0.2
-_SAMPLES, _SAMPLE_BYTES, _WIDTHS = 16, 1 << 16, (1, 2, 4)
+_SAMPLES, _SAMPLE_BYTES, _WIDTHS = 16, 1 << 14, (1, 2, 4)
 # A smaller file comes with the request itself.
 _FILE_BYTES_MIN = 1024
 

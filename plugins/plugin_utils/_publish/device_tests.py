@@ -87,11 +87,10 @@ def reasons_of_smoke_tests(
         extra = {file.path: made.locations[file.sha256] for file in files}
         directory = publication.desk.version(variant.name, made.document, variant.name, candidate.model, **extra)
         directories.append(directory)
-        publication.progress.step(f"smoke test of {variant.name}")
-        try:
-            publication.desk.smoke(directory)
-        except RunFailedError as error:
-            reasons.append(f"{variant.name}: smoke test: {error}")
+    publication.progress.step(f"smoke test of {', '.join(candidate.model.name for candidate in passed)}")
+    for candidate, said in zip(passed, publication.desk.smoke_all(directories), strict=True):
+        if isinstance(said, RunFailedError):
+            reasons.append(f"{candidate.model.name}: smoke test: {said}")
     if place is not None:
         publication.progress.step("golden tests as aarch64, emulated")
         for candidate, found in zip(passed, publication.desk.measure_all(directories, None, place), strict=True):

@@ -87,6 +87,15 @@ def test_a_version_that_could_not_serve(
     assert expected in result["error"]
 
 
+def test_several_versions_are_tested_in_one_process(device: Device) -> None:
+    good = directory(device, onnx_models.plus(1), golden(1))
+    code, text = run_smoke(good, device.store.root, good)
+    first, second, third = map(json.loads, text.splitlines())
+    assert code == 1
+    assert first["runtime"] == third["runtime"] == "onnxruntime 1.32.0"
+    assert "version.json: cannot be used" in second["error"]
+
+
 def test_no_version_there(device: Device) -> None:
     code, result = smoke(device.store.root)
     assert code == 1

@@ -44,7 +44,7 @@ from .drift_reference import reference_of
 from .rows import BATCH_ROWS, run_rows
 from .smoke import files_in
 
-_LATENCY_SECONDS = 0.5
+_LATENCY_SECONDS = 0.25
 _LATENCY_RUNS_MAX = 200
 _ALONE_ROWS = 16
 _STATUS = "/proc/self/status"

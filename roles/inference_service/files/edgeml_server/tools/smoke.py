@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The edgeml.fleet authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command line: ``python -m edgeml_server.tools.smoke VERSION_DIRECTORY``: would the server serve this version?
+"""Command line: ``python -m edgeml_server.tools.smoke VERSION_DIRECTORY…``: would the server serve these versions?
 
-Loads the model in this process, as the server does, so that a model that crashes, hangs or exhausts the memory
-does not harm the server: the caller sets limits and sees the exit status. Standard output is one line of JSON:
+Loads each model in this process, as the server does, so that a model that crashes, hangs or exhausts the memory
+does not harm the server: the caller sets limits and sees the exit status. Standard output is a line of JSON for each:
 
     {"latency_seconds": 0.00021, "load_seconds": 0.034, "runtime": "onnxruntime 1.27.0"}    exit code 0
     {"error": "golden test: output 'sum' at [0, 0]: expected 11.0, found 2.0 …"}            exit code 1
@@ -37,9 +37,11 @@ _RUNS = 5
 
 
 def main() -> int:
-    """Test one version. Exit code: 0 if the server could serve it, 1 if not, 2 for a wrong command line."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.smoke", description="Test a version as the server does.")
-    parser.add_argument("directory", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json")
+    """Test versions. Exit code: 0 if the server could serve each, 1 if not, 2 for a wrong command line."""
+    parser = argparse.ArgumentParser(prog="edgeml_server.tools.smoke", description="Test versions as the server does.")
+    parser.add_argument(
+        "directories", nargs="+", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that one inference uses (1)")
     parser.add_argument("--config", metavar="FILE", help="the server's configuration: what it computes on")
     arguments = parser.parse_args()
@@ -48,15 +50,22 @@ def main() -> int:
     # What a runtime's native code prints must not come between: the result alone goes to the real standard output.
     result_file = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    result: dict[str, Any]
+    failed = False
+    with result_file:
+        for directory in arguments.directories:
+            result = _said(directory, arguments)
+            failed = failed or "error" in result
+            print(json.dumps(result), file=result_file, flush=True)
+    return 1 if failed else 0
+
+
+def _said(directory: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is said of a version."""
     try:
         provider = read_config(arguments.config).execution_provider if arguments.config else BackendOptions.provider
-        result = smoke(arguments.directory, BackendOptions(arguments.threads, provider=provider))
+        return smoke(directory, BackendOptions(arguments.threads, provider=provider))
     except Exception as error:
-        result = {"error": str(error) if isinstance(error, (ModelError, EdgemlError, ConfigError)) else repr(error)}
-    with result_file:
-        print(json.dumps(result), file=result_file)
-    return 1 if "error" in result else 0
+        return {"error": str(error) if isinstance(error, (ModelError, EdgemlError, ConfigError)) else repr(error)}
 
 
 def smoke(directory: str, options: BackendOptions) -> dict[str, Any]:

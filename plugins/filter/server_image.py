@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from typing import Any, Callable
+from typing import Any, Callable, Mapping, NamedTuple
 
 from ansible.errors import AnsibleFilterError
 
@@ -48,20 +48,35 @@ _DOCUMENT_BYTES_MAX = 1 << 20
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
-def server_image(path: str) -> dict[str, Any]:
-    """Return the name and the runtimes of the archive's image. Raises AnsibleFilterError for another archive."""
+class ServerImage(NamedTuple):
+    """The image of an archive: its name and tag, the versions of its runtimes by package name, and the architecture of
+    its programs, as Debian calls it."""
+
+    reference: str
+    runtimes: Mapping[str, str]
+    architecture: str
+
+
+def read_server_image(path: str) -> ServerImage:
+    """Return the archive's image. Raises AnsibleFilterError for another archive."""
     try:
         with tarfile.open(path) as archive:
             (descriptor,) = _document(archive, "index.json")["manifests"]
             manifest = _document(archive, _blob(descriptor["digest"]))
             config = _document(archive, _blob(manifest["config"]["digest"]))
         runtimes = json.loads(config["config"]["Labels"][LABEL])
-        return {"reference": f"{NAME}:{_hexadecimal(descriptor['digest'])}", "runtimes": runtimes}
+        return ServerImage(f"{NAME}:{_hexadecimal(descriptor['digest'])}", runtimes, str(config["architecture"]))
     except (OSError, tarfile.TarError, KeyError, ValueError, TypeError) as error:
         found = f"without {error}" if isinstance(error, KeyError) else error
         raise AnsibleFilterError(
             f"{path}: expected an archive of an OCI layout with one image that has the label {LABEL}; found: {found}"
         ) from error
+
+
+def server_image(path: str) -> dict[str, Any]:
+    """Return what a device notes of the archive's image. Raises AnsibleFilterError for another archive."""
+    image = read_server_image(path)
+    return {"reference": image.reference, "runtimes": image.runtimes}
 
 
 def _document(archive: tarfile.TarFile, name: str) -> Any:

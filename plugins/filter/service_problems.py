@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.filter.server_image import read_server_image
 from ansible_collections.edgeml.fleet.plugins.filter.tls_problems import tls_problems
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.image import ARCHITECTURES
 
 DOCUMENTATION = r"""
 name: service_problems
@@ -71,13 +73,16 @@ def service_problems(
     wheels: Mapping[str, Mapping[str, Sequence[str]]],
     service_mgr: str = "systemd",
 ) -> list[str]:
-    """Return what keeps the service with these options from running on a device of this architecture and Python."""
+    """Return what keeps the service with these options from running on a device of this architecture and Python.
+
+    Raises AnsibleFilterError where the image's archive cannot be read.
+    """
     in_container = values["runner"] in CONTAINER_RUNNERS
     return (
         ([] if in_container or values["lock"] else _wheel_problems(values["runtimes"], architecture, python, wheels))
         + _provider_problems(values, architecture, python, wheels)
         + _manager_problems(values, service_mgr)
-        + _image_problems(values, in_container)
+        + _image_problems(values, architecture, in_container)
         + _tls_problems(values)
         + _open_problems(values)
     )
@@ -93,7 +98,7 @@ def _manager_problems(values: Mapping[str, Any], service_mgr: str) -> list[str]:
     return []
 
 
-def _image_problems(values: Mapping[str, Any], in_container: bool) -> list[str]:
+def _image_problems(values: Mapping[str, Any], architecture: str, in_container: bool) -> list[str]:
     if values["quadlet"] and values["runner"] != "podman":
         return [f"inference_service_quadlet is of Podman, but inference_service_runner is {values['runner']}"]
     if in_container and values["runtimes"]:
@@ -108,6 +113,12 @@ def _image_problems(values: Mapping[str, Any], in_container: bool) -> list[str]:
             f"which has no image: expected one of {', '.join(CONTAINER_RUNNERS)}"
         )
         return [problem]
+    if values["image"]:
+        built_for = read_server_image(values["image"]).architecture
+        if built_for != ARCHITECTURES.get(architecture):
+            return [
+                f"inference_service_image {values['image']} is built for {built_for}, but this device is {architecture}"
+            ]
     return []
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 import tarfile
@@ -21,7 +22,7 @@ from controller import Ansible, Run
 from device import Device
 from edgeml_server.config import parse_config
 from links import PYTHON_PATH, REPOSITORY
-from oci_images import write_image
+from oci_images import ARCHITECTURES, write_image
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.credentials import Credentials, hash_secret
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.runner import (
@@ -40,6 +41,9 @@ with tempfile.TemporaryDirectory() as _directory:
     _image = Path(_directory) / "image.tar"
     IMAGE = write_image(_image, [], {"onnxruntime": "1.32.0"})
     IMAGE_ARCHIVE = _image.read_bytes()
+    _other = {"x86_64": "aarch64", "aarch64": "x86_64"}[platform.machine()]
+    write_image(_image, [], {"onnxruntime": "1.32.0"}, _other)
+    FOREIGN_ARCHIVE = _image.read_bytes()
     CLIENT_CA = {"inference_service_tls_client_ca": _authority.path.read_text()}
 TLS = {"inference_service_tls_certificate": _certificate, "inference_service_tls_key": _key}
 CREDENTIALS = {"inference_service_credentials": [{"name": "line-3", "secret": "correct horse battery"}]}
@@ -128,6 +132,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"inference_service_runner": "podman", "inference_service_runtimes": ["ncnn"]},
         "the runtimes are those of its image",
     ),
+    "foreign-image": (
+        {"inference_service_runner": "docker", "inference_service_image": "{{ playbook_dir }}/foreign.tar"},
+        f"foreign.tar is built for {ARCHITECTURES[_other]}, but this device is {platform.machine()}",
+    ),
     "short-secret": (
         {"inference_service_credentials": [{"name": "line-3", "secret": "tooshort"}]},
         "at least 16 characters; found 8",
@@ -181,6 +189,7 @@ def run(machines: dict[str, Device], tmp_path_factory: pytest.TempPathFactory) -
     ]
     play = {"hosts": "edge", "gather_facts": False, "tasks": tasks}
     (ansible.directory / "image.tar").write_bytes(IMAGE_ARCHIVE)
+    (ansible.directory / "foreign.tar").write_bytes(FOREIGN_ARCHIVE)
     (ansible.directory / "prepare.yml").write_text(json.dumps([play]))
     return ansible.run("prepare.yml")
 

@@ -21,8 +21,11 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
-def write_image(path: Path, layers: list[bytes], runtimes: dict[str, str]) -> str:
-    """Write the archive of an image for this machine, of layers that are tar archives. Returns the image's name."""
+def write_image(path: Path, layers: list[bytes], runtimes: dict[str, str], machine: str = platform.machine()) -> str:
+    """Write the archive of an image, for this machine unless another is named, of layers that are tar archives.
+
+    Returns the image's name.
+    """
     blobs: dict[str, bytes] = {}
 
     def blob(content: bytes, kind: str) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def write_image(path: Path, layers: list[bytes], runtimes: dict[str, str]) -> st
 
     described = [blob(layer, _LAYER) for layer in layers]
     config = {
-        "architecture": ARCHITECTURES[platform.machine()],
+        "architecture": ARCHITECTURES[machine],
         "os": "linux",
         "config": {"Labels": {"edgeml.runtimes": json.dumps(runtimes)}},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in described]},

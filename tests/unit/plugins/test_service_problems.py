@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
 from certificates import Authority
 from links import REPOSITORY
+from oci_images import write_image
 
 from ansible_collections.edgeml.fleet.plugins.filter.service_problems import service_problems
 
@@ -94,7 +96,7 @@ def test_each_runner_needs_its_service_manager() -> None:
 
 
 def test_what_is_of_containers_needs_one() -> None:
-    assert problems(runner="podman", quadlet=True, image="/images/arm64.tar") == []
+    assert problems(runner="podman", quadlet=True) == []
     assert problems(runner="docker", quadlet=True) == [
         "inference_service_quadlet is of Podman, but inference_service_runner is docker"
     ]
@@ -102,6 +104,18 @@ def test_what_is_of_containers_needs_one() -> None:
     assert problem.endswith("inference_service_runner is docker: the runtimes are those of its image")
     (problem,) = problems(image="/images/arm64.tar")
     assert problem.endswith("is native, which has no image: expected one of docker, podman, k3s")
+
+
+def test_an_image_is_for_the_devices_architecture(tmp_path: Path) -> None:
+    image = tmp_path / "image.tar"
+    write_image(image, [], {"onnxruntime": "1.32.0"}, "aarch64")
+    assert problems(runner="podman", image=str(image)) == []
+    for architecture in ("x86_64", "armv7l"):
+        expected = f"inference_service_image {image} is built for arm64, but this device is {architecture}"
+        assert problems(architecture, runner="podman", image=str(image)) == [expected]
+    image.write_bytes(b"")
+    with pytest.raises(AnsibleFilterError, match="expected an archive of an OCI layout with one image"):
+        problems(runner="podman", image=str(image))
 
 
 @pytest.mark.parametrize("runtimes", [[], ["onnxruntime"], ["ai-edge-litert", "onnxruntime"]])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_service import DOCKER, PODMAN, loaded_image, running_service
+from docker_service import DOCKER, PODMAN, UNIT, loaded_image, running_service
 from edgeml_device._device.runner import read_image
 from image_device import NAME, NEVER_STARTS, ImageDevice
 from image_parts import with_entrypoint
@@ -64,3 +64,21 @@ def test_an_image_is_swapped_and_reverted_and_no_request_is_lost(device: ImageDe
     assert image.reference == first
     device.service.engine("image", "rm", good.image.reference, bad.image.reference, check=False)
     assert NAME not in device.service.device.get("/v2/health/ready").body.decode()
+
+
+# The rule is the device's, and has nothing to do with the engine.
+@pytest.mark.parametrize("device", [DOCKER], indirect=True)
+def test_swaps_take_none_of_the_starts_that_systemd_allows(device: ImageDevice) -> None:
+    manager = device.service.manager
+    unit = manager.path(UNIT).read_text()
+    assert "StartLimitBurst=10\n" in unit
+    manager.write(UNIT, unit.replace("StartLimitBurst=10\n", "StartLimitBurst=5\n"))
+    good = device.build("1.1.0", app=uuid.uuid4().bytes)
+    manifest = device.publish(good, "1.1.0")
+    for number in range(2):
+        result = device.swap("1.1.0", manifest, retry=True, trial_seconds=0.0)
+        assert not result.get("failed"), (number, result["msg"])
+        reverted = device.swap("1.1.0", state="previous")
+        assert not reverted.get("failed"), (number, reverted["msg"])
+    assert device.running() != good.image.reference
+    assert manager.shown(UNIT, "Result") == "success"

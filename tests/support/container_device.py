@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ default_ulimits = ["nofile=4096:4096", "{_PROCESSES}"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
+# Where Podman keeps images and containers, and which Docker Engine is asked, where a test says so.
+STORAGE, DOCKER_HOST = "CONTAINERS_STORAGE_CONF", "DOCKER_HOST"
 PROGRAMS = ("/usr", "/lib", "/lib64", sys.base_prefix, str(Path(sys.prefix).resolve()), str(REPOSITORY))
 
 
@@ -37,8 +40,9 @@ class ContainerDevice:
         self.directory = directory
         self.engine = engine
         self.name = name
-        self.environment: dict[str, str] = {}
-        if Path(engine).name == "podman":
+        self.environment = {name: os.environ[name] for name in (STORAGE, DOCKER_HOST) if name in os.environ}
+        self._is_podman = Path(engine).name == "podman"
+        if self._is_podman:
             (directory / "containers.conf").write_text(_CONTAINERS_CONF)
             self.environment["CONTAINERS_CONF"] = str(directory / "containers.conf")
         self.command = directory / "edgeml"
@@ -109,7 +113,7 @@ class ContainerDevice:
         # The limits of Podman's are those of the unit's control group, of version 2; a limit of the command's is in the
         # place of all those of the configuration.
         text = text.replace("--cgroups=split", "--cgroups=disabled")
-        return text.replace("--ulimit=", f"--ulimit={_PROCESSES} --ulimit=") if self.environment else text
+        return text.replace("--ulimit=", f"--ulimit={_PROCESSES} --ulimit=") if self._is_podman else text
 
 
 def render(template: str, **variables: Any) -> str:

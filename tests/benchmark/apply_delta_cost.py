@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import BinaryIO
+from io import BufferedIOBase
 
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
@@ -63,7 +63,7 @@ def main() -> None:
     delta, base, result = sys.argv[2:5]
     file = with_blocks(result)
 
-    def open_base(_sha256: str, _size: int) -> BinaryIO:
+    def open_base(_sha256: str, _size: int) -> BufferedIOBase:
         return os.fdopen(os.open(base, os.O_RDONLY), "rb")
 
     def apply() -> None:

@@ -185,12 +185,15 @@ class Pairs:
     def resnet(self) -> None:
         """A ResNet-18: fine-tuned, its last layer alone, and in other forms."""
         image = self._large[:1]
-        first, second = self._tuned(resnet(), self._large, 2, 0.02)
+        network = resnet()
+        first, second = self._tuned(network, self._large, 2, 0.02)
         self._save("resnet-fp32", "model.onnx", (first, second), partial(save_onnx, image=image))
         self._save("resnet-int8", "model.onnx", (first, second), partial(save_int8, images=self._large))
         halves = copy.deepcopy(first).half(), copy.deepcopy(second).half()
         self._save("resnet-fp16", "model.onnx", halves, partial(save_onnx, image=image.half()))
-        head = tuned(first, self._large[ROWS_BEFORE:], self._labels[ROWS_BEFORE:], 2, 0.001, layers="12.")
+        head = tuned(
+            first, self._large[ROWS_BEFORE:], self._labels[ROWS_BEFORE:], 2, 0.001, layers=f"{len(network) - 1}."
+        )
         self._save("resnet-last-layer", "model.onnx", (first, head), partial(save_onnx, image=image))
 
     def _tuned(self, network: nn.Module, images: torch.Tensor, epochs: int, rate: float) -> tuple[nn.Module, nn.Module]:

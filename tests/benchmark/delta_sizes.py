@@ -33,6 +33,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.alignment import Source
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.delta_file import write_delta
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.deltas import LARGE_BYTES
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.tensors import find_tensors
 
 APPLY = Path(__file__).with_name("apply_delta_cost.py")
@@ -107,11 +108,21 @@ def source(path: Path) -> Source:
     return Source(np.memmap(path, np.uint8, "r"), find_tensors(files)[path.name])
 
 
+def bases_tried(size: int, sha256: str, old: Path) -> Iterator[list[tuple[str, Source]]]:
+    """What a release is published with: a delta, and of a file that is not large the compressed one."""
+    yield [(sha256, source(old))]
+    if size < LARGE_BYTES:
+        yield []
+
+
 def measure(name: str, old: Path, new: Path, directory: Path, peers: Peers | None) -> dict[str, str]:
     """One row: bytes as parts of the newer file's."""
     old_bytes, new_bytes = old.read_bytes(), new.read_bytes()
     began = time.process_time()
-    delta = b"".join(write_delta(source(new), [(sha256(old_bytes), source(old))]))
+    delta = min(
+        (b"".join(write_delta(source(new), bases)) for bases in bases_tried(len(new_bytes), sha256(old_bytes), old)),
+        key=len,
+    )
     built = time.process_time() - began
     made = io.BytesIO()
     file = File("m", len(new_bytes), sha256(new_bytes))

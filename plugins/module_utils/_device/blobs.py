@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from io import BufferedIOBase
 from typing import BinaryIO, Iterable, Iterator
 
 from .._common.errors import IntegrityError, StoreError, with_path
@@ -92,7 +93,7 @@ class Blobs:
         """The SHA-256 of each blob, sorted."""
         return sorted(os.listdir(self.directory)) if is_directory(self.directory) else []
 
-    def open_blob(self, sha256: str, size: int) -> BinaryIO:
+    def open_blob(self, sha256: str, size: int) -> BufferedIOBase:
         """Open a blob that a delta needs. Raises IntegrityError for one that is not held."""
         file = File(sha256, size, sha256)
         if not self._is_complete(file):

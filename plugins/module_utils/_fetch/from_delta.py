@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import BinaryIO, Callable, Iterable
+from io import BufferedIOBase
+from typing import Callable, Iterable
 
 from .._common.errors import IntegrityError
 from .._common.files import DurableTree
@@ -28,7 +29,7 @@ def delta_part(tree: DurableTree, directory: str, file: File, sha256: str, size:
 def make_from_delta(
     path: str,
     partial: Partial,
-    open_blob: Callable[[str, int], BinaryIO],
+    open_blob: Callable[[str, int], BufferedIOBase],
     after_block: Callable[[], object] = lambda: None,
 ) -> None:
     """Make what is missing of an open object from the delta at ``path``; each block is verified before it is kept.

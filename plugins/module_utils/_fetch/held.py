@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, Callable, Collection, Iterable, Mapping, NamedTuple
+from io import BufferedIOBase
+from typing import Callable, Collection, Iterable, Mapping, NamedTuple
 
 from .._common.errors import IntegrityError
 from .._common.hashing import BLOCK_BYTES
@@ -23,7 +24,7 @@ class HeldBlock(NamedTuple):
     offset: int
 
 
-def _open_none(sha256: str, _size: int) -> BinaryIO:
+def _open_none(sha256: str, _size: int) -> BufferedIOBase:
     raise IntegrityError(f"{sha256}: no blob is held")
 
 
@@ -35,7 +36,7 @@ class Held(NamedTuple):
 
     blobs: Collection[str] = ()
     blocks: Mapping[str, HeldBlock] = {}
-    open_blob: Callable[[str, int], BinaryIO] = _open_none
+    open_blob: Callable[[str, int], BufferedIOBase] = _open_none
 
 
 def blocks_of(files: Iterable[File]) -> dict[str, HeldBlock]:

@@ -89,7 +89,7 @@ class Partial:
         """Whether all bytes are there, each block as promised."""
         return self.verified == self.file.size
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | memoryview) -> None:
         """Add bytes. Raises CorruptBlockError at the end of a block that is wrong, which is dropped with the rest of
         ``chunk``; FetchError where the disk has no room for them."""
         rest = memoryview(chunk)

@@ -19,13 +19,14 @@ import itertools
 import lzma
 import struct
 import zlib
-from typing import Any, BinaryIO, Callable, Generator, Iterator, NamedTuple, Sequence
+from io import BufferedIOBase
+from typing import Any, BinaryIO, Callable, Generator, Iterator, NamedTuple, Protocol, Sequence
 
 from .._common.errors import IntegrityError, with_path
 from .._common.hashing import BLOCK_BYTES
 from .release import File
 
-MAGIC = b"EDGEMLD\x03"
+MAGIC = b"EDGEMLD\x04"
 BASES_MAX = 16
 GROUPS_MAX = 16
 PIECES_MAX = 1 << 14
@@ -33,8 +34,10 @@ WIDTH_MAX = 16
 # What a block needs beside its bytes, if nothing of it can be compressed.
 _BODY_BYTES_MAX = BLOCK_BYTES + (1 << 19)
 _PIECES_BYTES_MAX = 1 << 19
-HEAD = struct.Struct("<8sQ32sB")
-BASE = struct.Struct("<Q32s")
+# The form; the first bytes of the result's SHA-256; how all blocks are packed; the number of bases.
+PREFIX_BYTES = 8
+HEAD = struct.Struct(f"<8s{PREFIX_BYTES}sBB")
+_DIGEST_BYTES = 32
 _VARINT_BYTES_MAX = 10
 
 # What a plane, the bytes at one place of all elements of a group, is made of.
@@ -45,6 +48,9 @@ ZEROS, STORED, DEFLATE, LZMA = range(4)
 LZMA_FILTERS: Sequence[Any] = (
     {"id": lzma.FILTER_LZMA2, "dict_size": BLOCK_BYTES, "lc": 3, "lp": 0, "pb": 0, "preset": 6},
 )
+# All blocks as one stream: what repeats is found across them.
+PACKING_FILTERS: Sequence[Any] = ({**LZMA_FILTERS[0], "dict_size": 8 * BLOCK_BYTES},)
+_PACKED_BYTES = 1 << 16
 
 # Small steps are some in a byte, as digits: from half of as many values as a digit has below zero on. Other steps are
 # listed, as many as one in so many.
@@ -57,10 +63,14 @@ class DeltaError(IntegrityError):
 
 
 class Header(NamedTuple):
-    """What a delta makes, its size in bytes and its SHA-256, and what from: the same of each base."""
+    """What a delta makes, its size in bytes and the begin of its SHA-256; and what from: of each base both, whole.
+
+    ``packing`` is the codec of all that follows the header: STORED or LZMA.
+    """
 
     size: int
     sha256: str
+    packing: int
     bases: tuple[tuple[int, str], ...]
 
     @property
@@ -84,14 +94,14 @@ class Piece(NamedTuple):
 def apply_delta(
     delta: BinaryIO,
     file: File,
-    open_base: Callable[[str, int], BinaryIO],
-    write: Callable[[bytes], object],
+    open_base: Callable[[str, int], BufferedIOBase],
+    write: Callable[[memoryview], object],
     origin: str = "the delta",
 ) -> None:
     """Make ``file`` from a delta: ``write`` gets its blocks in order, the last one only if the whole is right.
 
-    ``open_base`` opens a blob by its SHA-256 and its size, or raises IntegrityError for one that is not held.
-    ``origin`` names the delta in errors.
+    A block's bytes are ``write``'s until it returns. ``open_base`` opens a blob by its SHA-256 and its size, or raises
+    IntegrityError for one that is not held. ``origin`` names the delta in errors.
 
     Raises DeltaError for a delta that is damaged or makes anything else than ``file``, and OSError.
     """
@@ -116,20 +126,21 @@ def apply_delta(
 
 
 def made_blocks(
-    delta: BinaryIO, file: File, open_base: Callable[[str, int], BinaryIO], origin: str = "the delta"
-) -> Generator[bytes, None, None]:
+    delta: BinaryIO, file: File, open_base: Callable[[str, int], BufferedIOBase], origin: str = "the delta"
+) -> Generator[memoryview, None, None]:
     """The blocks that a delta makes for ``file``, in order, as many bytes as it has. **Nobody has verified them.**
 
-    For who compares them with the release himself; the others call ``apply_delta``, which has the same arguments.
+    Each is there until the next one is asked for: they have their memory in common. For who compares them with the
+    release himself; the others call ``apply_delta``, which has the same arguments.
 
     Raises DeltaError for a delta that is damaged or is not for ``file``, and OSError.
     """
     reader = _Reader(delta, origin)
     header = reader.header()
-    if (header.size, header.sha256) != (file.size, file.sha256):
+    if header.size != file.size or not file.sha256.startswith(header.sha256):
         raise DeltaError(
             f"{origin}: {file.path}: expected a delta that makes {file.size} bytes with SHA-256 {file.sha256}; "
-            f"found one for {header.size} bytes with {header.sha256}"
+            f"found one for {header.size} bytes with {header.sha256}…"
         )
     with contextlib.ExitStack() as bases:
         opened = [bases.enter_context(open_base(sha256, size)) for size, sha256 in header.bases]
@@ -143,24 +154,30 @@ def read_header(delta: BinaryIO, origin: str = "the delta") -> Header:
 
 class _Reader:
     def __init__(self, delta: BinaryIO, origin: str) -> None:
-        self._delta = delta
+        self._delta: _Readable = delta
         self._origin = origin
 
     def header(self) -> Header:
-        magic, size, sha256, count = HEAD.unpack(self._exactly(HEAD.size, "its header"))
+        where = "its header"
+        magic, sha256, packing, count = HEAD.unpack(self._exactly(HEAD.size, where))
         if magic != MAGIC:
             raise DeltaError(f"{self._origin}: expected a delta of the form {MAGIC!r}; found {magic!r}")
+        if packing not in (STORED, LZMA):
+            raise DeltaError(f"{self._origin}: expected the packing {STORED} or {LZMA}; found {packing}")
         if count > BASES_MAX:
             raise DeltaError(f"{self._origin}: expected at most {BASES_MAX} bases; found {count}")
-        read = [BASE.unpack(self._exactly(BASE.size, "its bases")) for _number in range(count)]
-        return Header(size, sha256.hex(), tuple((length, digest.hex()) for length, digest in read))
+        size = self._number(where)
+        bases = tuple((self._number(where), self._exactly(_DIGEST_BYTES, where).hex()) for _number in range(count))
+        return Header(size, sha256.hex(), packing, bases)
 
-    def blocks(self, header: Header, bases: Sequence[BinaryIO]) -> Iterator[bytes]:
+    def blocks(self, header: Header, bases: Sequence[BufferedIOBase]) -> Iterator[memoryview]:
         """The result's blocks; nothing says yet that they are right."""
+        if header.packing == LZMA:
+            self._delta = _Unpacked(self._delta, self._origin)
         decoder = BlockDecoder([size for size, _sha256 in header.bases], bases)
         for number in range(header.blocks):
             where = f"block {number + 1} of {header.blocks}"
-            length = self._length(where)
+            length = self._number(where)
             if length > _BODY_BYTES_MAX:
                 raise DeltaError(f"{self._origin}: {where}: expected at most {_BODY_BYTES_MAX} bytes; found {length}")
             body = self._exactly(length, where)
@@ -173,16 +190,19 @@ class _Reader:
         if self._delta.read(1):
             raise DeltaError(f"{self._origin}: expected {header.blocks} blocks; found more bytes behind the last one")
 
-    def _length(self, where: str) -> int:
-        return next(varints(self._bytes(where)))
+    def _number(self, where: str) -> int:
+        try:
+            return next(varints(self._bytes(where)))
+        except DeltaError as error:
+            raise DeltaError(f"{self._origin}: {where}: {error}") from error
 
     def _bytes(self, where: str) -> Iterator[int]:
         while True:
             yield self._exactly(1, where)[0]
 
     def _exactly(self, length: int, where: str) -> bytes:
-        found = bytearray()
         with with_path(self._origin):
+            found = self._delta.read(length)
             while len(found) < length:
                 part = self._delta.read(length - len(found))
                 if not part:
@@ -190,7 +210,35 @@ class _Reader:
                         f"{self._origin}: {where}: expected {length} bytes; the delta ends after {len(found)}"
                     )
                 found += part
-        return bytes(found)
+        return found
+
+
+class _Readable(Protocol):
+    def read(self, length: int, /) -> bytes: ...
+
+
+class _Unpacked:
+    """What is packed behind a header, as it is read: no more is expanded than is asked for."""
+
+    def __init__(self, packed: _Readable, origin: str) -> None:
+        self._packed = packed
+        self._origin = origin
+        self._lzma = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=PACKING_FILTERS)
+
+    def read(self, length: int) -> bytes:
+        """The next bytes, at most ``length``; none at the end. Raises DeltaError where they are damaged."""
+        found = b""
+        while length and not found and not self._lzma.eof:
+            packed = self._packed.read(_PACKED_BYTES) if self._lzma.needs_input else b""
+            if self._lzma.needs_input and not packed:
+                return b""
+            try:
+                found = self._lzma.decompress(packed, length)
+            except lzma.LZMAError as error:
+                raise DeltaError(f"{self._origin}: damaged: what is packed cannot be expanded: {error}") from error
+        if length and not found and (self._lzma.unused_data or self._packed.read(1)):
+            raise DeltaError(f"{self._origin}: damaged: found more bytes behind what is packed")
+        return found
 
 
 class _Body:
@@ -235,68 +283,80 @@ class _Body:
         return found
 
 
+_ZEROS = bytes(BLOCK_BYTES)
+# From now on the C library of GNU keeps memory that is given back, up to the size of this piece that is given back here
+# unused: so streams and planes, too, ask the kernel for theirs but once.
+bytes(8 * BLOCK_BYTES)
+
+
 class BlockDecoder:
     """Makes the blocks of a file, in their order, from ``bases`` of these sizes."""
 
-    def __init__(self, sizes: Sequence[int], bases: Sequence[BinaryIO]) -> None:
+    def __init__(self, sizes: Sequence[int], bases: Sequence[BufferedIOBase]) -> None:
         self._sizes = sizes
         self._bases = bases
         # The base that was used last, and where its bytes that follow begin.
         self._next = (0, 0)
+        # The block, and the pieces of a group that has several; once for all blocks: memory that is asked for anew
+        # costs as much as a pass of SHA-256 before there is a byte in it.
+        self._block, self._scratch = bytearray(BLOCK_BYTES), bytearray()
 
-    def decode(self, content: bytes, start: int, size: int) -> bytes:
-        """The block of ``size`` bytes that begins at ``start``. Raises DeltaError, ValueError, IndexError, OSError."""
+    def decode(self, content: bytes, start: int, size: int) -> memoryview:
+        """The block of ``size`` bytes that begins at ``start``: it is there until the next call.
+
+        Raises DeltaError, ValueError, IndexError, OSError.
+        """
+        block = memoryview(self._block)[:size]
         if not content:
-            return self._base_bytes(size, *self._next)
+            self._read_base(block, *self._next)
+            return block
         body = _Body(content)
         pieces = read_pieces(body.stream(_PIECES_BYTES_MAX), start)
         if sum(piece.length for piece in pieces) != size:
             raise DeltaError(f"expected pieces of {size} bytes; found {sum(piece.length for piece in pieces)}")
-        if len(pieces) == 1 and not pieces[0].group and pieces[0].base is not None:
-            body.finish()
-            return self._base_bytes(size, pieces[0].base, pieces[0].offset)
-        # Group 0: what is copied.
-        sizes = [0] * (1 + max((piece.group for piece in pieces), default=0))
+        # Where in the block the pieces of each group are. Group 0 is what is copied: it is there when it is read.
+        groups: list[list[slice]] = [[] for _group in range(1 + max((piece.group for piece in pieces), default=0))]
+        position = 0
         for piece in pieces:
-            sizes[piece.group] += piece.length
-        groups = [bytearray(length) for length in sizes]
-        self._read(pieces, groups)
-        for made in groups[1:]:
-            _make(body, made)
+            place = slice(position, position + piece.length)
+            position = place.stop
+            groups[piece.group].append(place)
+            if piece.base is None:
+                block[place] = _ZEROS[: piece.length]
+            else:
+                self._read_base(block[place], piece.base, piece.offset)
+        for places in groups[1:]:
+            self._make(body, block, places)
         body.finish()
-        return bytes(next((made for made in groups if len(made) == size), None) or _joined(pieces, groups))
+        return block
 
-    def _read(self, pieces: Sequence[Piece], groups: Sequence[bytearray]) -> None:
-        """Read into each group what its pieces are compared with."""
-        rest = [memoryview(group) for group in groups]
-        for group, length, number, offset in pieces:
-            target, rest[group] = rest[group][:length], rest[group][length:]
-            if number is not None:
-                target[:] = self._base_bytes(length, number, offset)
+    def _make(self, body: _Body, block: memoryview, places: Sequence[slice]) -> None:
+        """Make the pieces of a group in place of the base's bytes; several are made one behind the other."""
+        if len(places) == 1:
+            _make(body, self._block, places[0])
+            return
+        pieces = [block[place] for place in places]
+        self._scratch[:] = b"".join(pieces)
+        _make(body, self._scratch, slice(0, len(self._scratch)))
+        made = memoryview(self._scratch)
+        for piece in pieces:
+            piece[:], made = made[: len(piece)], made[len(piece) :]
 
-    def _base_bytes(self, length: int, number: int, offset: int) -> bytes:
+    def _read_base(self, target: memoryview, number: int, offset: int) -> None:
+        """Fill ``target`` with the bytes of a base from an offset on."""
+        length = len(target)
         if number >= len(self._bases):
             raise DeltaError(f"expected a base below {len(self._bases)}; found {number}")
         if offset < 0 or offset + length > self._sizes[number]:
             raise DeltaError(f"bytes {offset} to {offset + length} of a base of {self._sizes[number]}")
         self._next = (number, offset + length)
         self._bases[number].seek(offset)
-        found = self._bases[number].read(length)
-        if len(found) != length:
-            raise DeltaError(f"expected {length} bytes of a base from {offset} on; found {len(found)}")
-        return found
-
-
-def _joined(pieces: Sequence[Piece], groups: Sequence[bytearray]) -> bytearray:
-    """The pieces in their order, from the bytes of their groups."""
-    rest = [memoryview(group) for group in groups]
-    result = bytearray(sum(piece.length for piece in pieces))
-    position = 0
-    for group, length, _base, _offset in pieces:
-        result[position : position + length] = rest[group][:length]
-        rest[group] = rest[group][length:]
-        position += length
-    return result
+        read = 0
+        while read < length:
+            part = self._bases[number].readinto(target[read:])
+            if not part:
+                raise DeltaError(f"expected {length} bytes of a base from {offset} on; found {read}")
+            read += part
 
 
 def read_pieces(table: bytes | memoryview, start: int) -> list[Piece]:
@@ -356,20 +416,23 @@ def _decompress(codec: int, content: memoryview, expanded: int) -> bytes:
     return found
 
 
-def _make(body: _Body, group: bytearray) -> None:
-    """Make the bytes of a group's pieces, plane by plane, in place of the base's."""
-    width = body.byte()
-    if not 0 < width <= WIDTH_MAX or len(group) % width:
-        raise DeltaError(f"expected elements of 1 to {WIDTH_MAX} bytes; found {width} in {len(group)}")
-    count = len(group) // width
+def _make(body: _Body, content: bytearray, group: slice) -> None:
+    """Make the bytes of a group, which is a part of ``content``, plane by plane, in place of the base's."""
+    width, size = body.byte(), group.stop - group.start
+    if not 0 < width <= WIDTH_MAX or size % width:
+        raise DeltaError(f"expected elements of 1 to {WIDTH_MAX} bytes; found {width} in {size}")
+    count = size // width
     for place in range(width):
+        plane = slice(group.start + place, group.stop, width)
         kind = body.byte()
         if kind == LITERAL:
-            group[place::width] = _whole(body.stream(count), count)
+            content[plane] = _whole(body.stream(count), count)
         elif kind == DIFFERENCE:
-            group[place::width] = add_bytes(group[place::width], _whole(body.stream(count), count))
+            made = content[plane]
+            add_bytes(made, _whole(body.stream(count), count))
+            content[plane] = made
         elif kind == STEPS:
-            _make_steps(body, group, place, width)
+            _make_steps(body, content, plane, count)
         else:
             raise DeltaError(f"a plane of the unknown kind {kind}")
 
@@ -380,9 +443,8 @@ def _whole(stream: bytes | memoryview, count: int) -> bytes | memoryview:
     return stream
 
 
-def _make_steps(body: _Body, group: bytearray, place: int, width: int) -> None:
+def _make_steps(body: _Body, content: bytearray, place: slice, length: int) -> None:
     """Steps of a plane: small ones, some in a byte; then of the others the distances, and their values."""
-    length = len(group) // width
     digits = body.byte()
     if digits and digits not in RADIXES:
         raise DeltaError(f"expected one of {sorted(RADIXES)} steps in a byte; found {digits}")
@@ -393,17 +455,18 @@ def _make_steps(body: _Body, group: bytearray, place: int, width: int) -> None:
         raise DeltaError(f"expected a distance for each listed step; found {len(distances)} for {len(values)}")
     if not packed and not values:
         return
-    plane = group[place::width]
+    plane = content[place]
     if packed:
         _add_digits(plane, packed, digits)
     for position, value in zip(itertools.accumulate(distances), values):
         plane[position] = (plane[position] + value) & 0xFF
-    group[place::width] = plane
+    content[place] = plane
 
 
-# So many bytes are added at once: they fit into a processor's cache. Python has no faster way to add bytes to bytes
-# than as digits of one large number; what takes the time is to convert them.
-_ADDED_BYTES = 1 << 15
+# So many bytes are added at once: they fit into a processor's cache, and the numbers into memory that the allocator
+# keeps (above 128 KiB together it gives pages back, and faults them in again for each number). Python has no faster way
+# to add bytes to bytes than as digits of one large number; what takes the time is to convert them.
+_ADDED_BYTES = 1 << 14
 
 
 def _each_byte(value: int) -> int:
@@ -418,16 +481,14 @@ _FIRST_DIGITS = {digits: _each_byte(radix - 1) for digits, radix in RADIXES.item
 _TO_STEPS = {digits: _each_byte(0x80 - radix // 2) for digits, radix in RADIXES.items()}
 
 
-def add_bytes(base: bytes | bytearray, steps: bytes | memoryview) -> bytes:
-    """``base`` plus ``steps``, byte by byte, without a carry from one to the next."""
-    olds, news = memoryview(base), memoryview(steps)
-    made = []
-    for start in range(0, len(base), _ADDED_BYTES):
+def add_bytes(plane: bytearray, steps: bytes | memoryview) -> None:
+    """Add ``steps`` to a plane, byte by byte, without a carry from one to the next."""
+    olds, news = memoryview(plane), memoryview(steps)
+    for start in range(0, len(plane), _ADDED_BYTES):
         old = olds[start : start + _ADDED_BYTES]
         left, right = int.from_bytes(old, "little"), int.from_bytes(news[start : start + _ADDED_BYTES], "little")
         added = ((left & _LOW_BITS) + (right & _LOW_BITS)) ^ ((left ^ right) & _HIGH_BIT)
-        made.append(added.to_bytes(len(old), "little"))
-    return b"".join(made)
+        old[:] = added.to_bytes(len(old), "little")
 
 
 def _add_digits(plane: bytearray, packed: bytes | memoryview, digits: int) -> None:

@@ -9,15 +9,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+import lzma
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
 
 from .alignment import Source, Span, align
-from .delta_planes import SAMPLE_BYTES, Plane, best_plane, compress, varint
+from .delta_planes import SAMPLE_BYTES, Plane, best_plane, compress, packed_cost, stored, varint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +30,12 @@ if TYPE_CHECKING:
 # Within a span, runs of equal bytes of this size are copied.
 _RUN_BYTES = 4096
 _WIDTHS_TRIED = (1, 2, 4)
+# Of less, where nothing is known of its elements, single bytes are taken.
+_ELEMENTS_FROM = 256
+# To say where so many bytes are copied from costs more than to pack them.
+_COPIED_FROM = 64
+# Nothing is packed any longer that has become so much larger than planes.
+_PACKED_MORE_MAX = 1 << 20
 
 
 @dataclass
@@ -56,11 +65,45 @@ def write_delta(new: Source, bases: Sequence[tuple[str, Source]]) -> Iterator[by
     """
     size = len(new.content)
     digest = hashlib.sha256(new.content.data).digest()
-    yield form.HEAD.pack(form.MAGIC, size, digest, len(bases))
-    for sha256, base in bases:
-        yield form.BASE.pack(len(base.content), bytes.fromhex(sha256))
-    contents = [base.content for _sha256, base in bases]
-    spans = align(new, [base for _sha256, base in bases])
+    with tempfile.TemporaryFile() as planes, tempfile.TemporaryFile() as packed:
+        packing = _write_blocks(new, [base for _sha256, base in bases], planes, packed)
+        yield form.HEAD.pack(form.MAGIC, digest[: form.PREFIX_BYTES], packing, len(bases)) + varint(size)
+        for sha256, base in bases:
+            yield varint(len(base.content)) + bytes.fromhex(sha256)
+        chosen = packed if packing == form.LZMA else planes
+        chosen.seek(0)
+        yield from iter(lambda: chosen.read(BLOCK_BYTES), b"")
+
+
+def _write_blocks(new: Source, bases: Sequence[Source], planes: BinaryIO, packed: BinaryIO) -> int:
+    """Write all blocks in both ways, one into each file, and return the packing of the one to take.
+
+    Planes, each with its own codec, suit weights. Where there is much else, and much of it repeats from block to block
+    (a forest, names of tensors), all blocks as they are, packed as one, are less.
+    """
+    packer: lzma.LZMACompressor | None = lzma.LZMACompressor(
+        lzma.FORMAT_RAW, filters=[{**packing, "preset": lzma.PRESET_EXTREME | 9} for packing in form.PACKING_FILTERS]
+    )
+    for start, parts in _blocks(new, bases):
+        for file, body in ((planes, _block), (packed, _block_to_pack)):
+            if file is packed and packer is None:
+                continue
+            content = body(start, parts) if parts else b""
+            content = varint(len(content)) + content
+            file.write(packer.compress(content) if file is packed and packer is not None else content)
+        if packed.tell() > planes.tell() + _PACKED_MORE_MAX:
+            packer = None
+    if packer is None:
+        return form.STORED
+    packed.write(packer.flush())
+    return form.LZMA if packed_cost(packed.tell()) < planes.tell() else form.STORED
+
+
+def _blocks(new: Source, bases: Sequence[Source]) -> Iterator[tuple[int, list[tuple[int, _Part]]]]:
+    """Where each block begins, and its parts; none where the last copy goes on."""
+    size = len(new.content)
+    contents = [base.content for base in bases]
+    spans = align(new, bases)
     first = 0
     follows = (0, 0)
     for start in range(0, size, BLOCK_BYTES):
@@ -77,11 +120,10 @@ def write_delta(new: Source, bases: Sequence[tuple[str, Source]]) -> Iterator[by
         if len(parts) > form.PIECES_MAX:
             parts = [(0, _Part(new.content[start:end], None, 0, 0))]
         goes_on = len(parts) == 1 and parts[0][0] < 0 and (parts[0][1].base, parts[0][1].offset) == follows
-        body = b"" if goes_on else _block(start, parts)
         for _width, part in parts:
             if part.old is not None:
                 follows = (part.base, part.offset + len(part.new))
-        yield varint(len(body)) + body
+        yield start, [] if goes_on else parts
 
 
 def _joined(parts: Iterable[tuple[int, _Part]], bases: Sequence[Bytes]) -> Iterator[tuple[int, _Part]]:
@@ -104,6 +146,29 @@ def _joined(parts: Iterable[tuple[int, _Part]], bases: Sequence[Bytes]) -> Itera
 
 def _block(start: int, parts: Sequence[tuple[int, _Part]]) -> bytes:
     """The body of the block that begins at ``start`` and has these parts."""
+    table, groups = _table(start, parts)
+    return compress(table).packed() + b"".join(_group(found) for found in groups)
+
+
+def _block_to_pack(start: int, parts: Sequence[tuple[int, _Part]]) -> bytes:
+    """The same, of single bytes and without any codec."""
+    table, groups = _table(start, list(_without_short_copies(parts)))
+    return stored(table).packed() + b"".join(_bytes_group(found) for found in groups)
+
+
+def _without_short_copies(parts: Iterable[tuple[int, _Part]]) -> Iterator[tuple[int, _Part]]:
+    """The parts as single bytes, where what is compared with few bytes of a base is taken as it is."""
+    import numpy as np
+
+    for short, found in itertools.groupby(parts, lambda item: item[1].old is None or len(item[1].new) < _COPIED_FROM):
+        if short:
+            yield 1, _Part(np.concatenate([part.new for _width, part in found]), None, 0, 0)
+        else:
+            yield from ((min(width, 1), part) for width, part in found)
+
+
+def _table(start: int, parts: Sequence[tuple[int, _Part]]) -> tuple[bytes, Collection[_Kind]]:
+    """The table of a block's pieces, and its groups in their order."""
     classes: dict[tuple[int, bool], _Kind] = {}
     group_of: dict[int, int] = {}
     for number, (width, part) in enumerate(parts):
@@ -122,7 +187,7 @@ def _block(start: int, parts: Sequence[tuple[int, _Part]]) -> bytes:
             expected[part.base] = part.offset + len(part.new)
             table += varint(part.base)
             table += varint(moved << 1 if moved >= 0 else (-moved << 1) - 1)
-    return compress(bytes(table)).packed() + b"".join(_group(found) for found in classes.values())
+    return bytes(table), classes.values()
 
 
 def _parts(new: Bytes, start: int, end: int, span: Span, bases: Sequence[Bytes]) -> Iterator[tuple[int, _Part]]:
@@ -161,6 +226,9 @@ def _runs(new: Bytes, old: Bytes, phase: int) -> Iterator[tuple[int, int, bool]]
 
 def _whole_elements(part: _Part, position: int, span: Span) -> Iterator[tuple[int, _Part]]:
     """Cut what is no whole element off both ends; where an element is not known, of eight bytes of the file."""
+    if not span.width and len(part.new) < _ELEMENTS_FROM:
+        yield 1, part
+        return
     width = span.width or max(_WIDTHS_TRIED)
     head = -(position - (span.start if span.width else 0)) % width
     tail = (len(part.new) - head) % width if len(part.new) > head else 0
@@ -177,10 +245,7 @@ def _whole_elements(part: _Part, position: int, span: Span) -> Iterator[tuple[in
 
 def _group(found: _Kind) -> bytes:
     """The smallest form of some parts, by elements of the width that suits them best."""
-    import numpy as np
-
-    new = np.concatenate([part.new for part in found.parts])
-    old = np.concatenate([part.old for part in found.parts if part.old is not None]) if found.compared else None
+    new, old = _both(found)
     widths = [found.width] if found.width else [width for width in _WIDTHS_TRIED if len(new) % width == 0]
     if len(widths) > 1:
         sample = None if old is None else old[:SAMPLE_BYTES]
@@ -189,6 +254,20 @@ def _group(found: _Kind) -> bytes:
     for plane in _planes(new, old, widths[0]):
         made += plane.packed()
     return bytes(made)
+
+
+def _bytes_group(found: _Kind) -> bytes:
+    """Some parts as single bytes: as they are, or the difference."""
+    new, old = _both(found)
+    kind, content = (form.LITERAL, new) if old is None else (form.DIFFERENCE, new - old)
+    return bytes([1, kind]) + stored(content.tobytes()).packed()
+
+
+def _both(found: _Kind) -> tuple[Bytes, Bytes | None]:
+    import numpy as np
+
+    new = np.concatenate([part.new for part in found.parts])
+    return new, np.concatenate([part.old for part in found.parts if part.old is not None]) if found.compared else None
 
 
 def _planes(new: Bytes, old: Bytes | None, width: int) -> list[Plane]:

@@ -145,11 +145,11 @@ def compress(content: bytes) -> Stream:
     size = len(content)
     if content.count(0) == size:
         return Stream(form.ZEROS, b"", size)
-    stored = Stream(form.STORED, content, size)
+    as_it_is = stored(content)
     sample = content[:SAMPLE_BYTES]
     if _bits(sample) > _NOISE_BITS and len(_deflate(sample, zlib.Z_DEFAULT_STRATEGY)) >= 0.99 * len(sample):
-        return stored
-    found = [stored]
+        return as_it_is
+    found = [as_it_is]
     for strategy in (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_DEFAULT_STRATEGY):
         found.append(Stream(form.DEFLATE, _deflate(content, strategy), size))
     if size <= SAMPLE_BYTES or Stream(form.LZMA, _lzma(sample), len(sample)).cost < min(
@@ -157,6 +157,16 @@ def compress(content: bytes) -> Stream:
     ):
         found.append(Stream(form.LZMA, _lzma(content), size))
     return min(found, key=lambda stream: stream.cost)
+
+
+def stored(content: bytes) -> Stream:
+    """A stream that is not compressed."""
+    return Stream(form.STORED, content, len(content))
+
+
+def packed_cost(size: int) -> float:
+    """What blocks that are packed as one cost, as bytes: a device reads each byte by LZMA."""
+    return size + _CODEC_NS[form.LZMA][1] * max(0, size - _SMALL_BYTES) / _BYTE_NS
 
 
 def _deflate(content: bytes, strategy: int) -> bytes:

@@ -38,7 +38,7 @@ from .writer import make_directories, publish_file
 _SAVES_AT_LEAST = 0.02
 # Compressing takes many times as long as all else that is done with a large file. Without a base to gain from, it is
 # done only where samples of the file say that it saves this much: weights of a network seldom do.
-_LARGE_BYTES = 4 << 20
+LARGE_BYTES = 4 << 20
 _COMPRESSING_SAVES_AT_LEAST = 0.2
 _SAMPLES, _SAMPLE_BYTES, _WIDTHS = 16, 1 << 14, (1, 2, 4)
 # A smaller file comes with the request itself.
@@ -106,7 +106,7 @@ def _may_help(file: File, base: File, source: Source) -> bool:
 
 def _made(file: File, source: Source, bases: Sequence[tuple[str, Source]], limit: int, work: str) -> list[MadeDelta]:
     """The delta, if it takes less than ``limit`` bytes by enough."""
-    if not bases and file.size >= _LARGE_BYTES and _compressed_share(source) > 1 - _COMPRESSING_SAVES_AT_LEAST:
+    if not bases and file.size >= LARGE_BYTES and _compressed_share(source) > 1 - _COMPRESSING_SAVES_AT_LEAST:
         return []
     digest, size = hashlib.sha256(), 0
     location = os.path.join(work, f"{file.sha256}-{len(bases)}.delta")

@@ -31,11 +31,11 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.held import He
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.pace import Patience
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import (
-    BASE,
     DEFLATE,
     HEAD,
     LITERAL,
     MAGIC,
+    PREFIX_BYTES,
     STORED,
 )
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
@@ -246,14 +246,13 @@ def bomb() -> bytes:
     piece = varint(1 << 1) + varint(BLOCK_BYTES)
     table = bytes([STORED]) + varint(len(piece)) + piece
     body = table + bytes([1, LITERAL, DEFLATE]) + varint(BLOCK_BYTES) + varint(len(stream)) + stream
-    head = HEAD.pack(MAGIC, FILE.size, bytes.fromhex(FILE.sha256), 0)
+    head = HEAD.pack(MAGIC, bytes.fromhex(FILE.sha256)[:PREFIX_BYTES], STORED, 0) + varint(FILE.size)
     return head + varint(len(body)) + body
 
 
 def relabelled(delta: bytes, base: bytes) -> bytes:
     """A delta that says to be of another base of the same size."""
-    digest = bytes.fromhex(sha256(base))
-    return delta[: HEAD.size] + BASE.pack(len(base), digest) + delta[HEAD.size + BASE.size :]
+    return delta.replace(bytes.fromhex(sha256(OLD)), bytes.fromhex(sha256(base)))
 
 
 SIMILAR = changed(OLD, 77)

@@ -24,7 +24,7 @@ from releases import Made, make_release, publish, sha256
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta, read_header
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
@@ -183,7 +183,7 @@ def test_a_file_whose_last_bytes_alone_changed_costs_a_byte_for_each_block() -> 
     old = b"".join(bytes(100) + RANDOM.integers(0, 256, 400_000, dtype=np.uint8).tobytes() for _tensor in range(8))
     tensors = [Tensor(str(number), 400_100 * number + 100, 400_100 * (number + 1), 4) for number in range(8)]
     sources = [Source(np.frombuffer(content, np.uint8), tensors) for content in (old + b"version 1.0.0", old + b"1.1")]
-    assert size_of_delta(sources[1], sources[0]) < form.HEAD.size + form.BASE.size + 60
+    assert size_of_delta(sources[1], sources[0]) < form.HEAD.size + 40 + 50
 
 
 def test_a_tensor_that_was_renamed_and_tuned_is_compared_with_one_of_its_size(tmp_path: Path) -> None:
@@ -263,6 +263,39 @@ def test_a_damaged_model_has_no_tensors(tmp_path: Path, content: bytes) -> None:
     assert find_tensors({"model.onnx": str(path)}) == {"model.onnx": []}
 
 
+def packing_of(new: Source, old: Source) -> int:
+    delta = b"".join(write_delta(new, [(sha256(old.content.tobytes()), old)]))
+    return read_header(io.BytesIO(delta)).packing
+
+
+def test_what_repeats_from_block_to_block_is_packed_as_one() -> None:
+    """As of a forest, which has nothing in common with the one before but the way it is written."""
+    phrases = [RANDOM.integers(0, 256, 4000, dtype=np.uint8) for _phrase in range(200)]
+    new, old = (
+        Source(np.concatenate([phrases[number] for number in RANDOM.integers(first, first + 100, 400)]))
+        for first in (0, 100)
+    )
+    assert packing_of(new, old) == form.LZMA
+    assert size_of_delta(new, old) < 100 * 4000 * 1.05
+
+
+def test_weights_are_planes(tmp_path: Path) -> None:
+    paths = [tmp_path / "old.onnx", tmp_path / "new.onnx"]
+    for path, arrays in zip(paths, (LAYERS, tuned(LAYERS)), strict=True):
+        onnx.save(onnx_model(arrays), path)
+    assert packing_of(source_of(paths[1]), source_of(paths[0])) == form.STORED
+
+
+def test_names_alone_cost_little_more_than_the_names(tmp_path: Path) -> None:
+    many = {f"layer{number}": weights(100) for number in range(50)}
+    paths = [tmp_path / "old.onnx", tmp_path / "new.onnx"]
+    for path, prefix in zip(paths, ("", "model/"), strict=True):
+        onnx.save(onnx_model({prefix + name: values for name, values in many.items()}), path)
+    new, old = source_of(paths[1]), source_of(paths[0])
+    assert packing_of(new, old) == form.LZMA
+    assert size_of_delta(new, old) < 0.04 * len(new.content)
+
+
 # ---- what building costs ----
 
 
@@ -293,7 +326,8 @@ def test_building_needs_the_memory_of_some_blocks_and_places(blocks: int) -> Non
         _now, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 24 * BLOCK_BYTES
+    # What packs needs twelve times its dictionary.
+    assert most < 24 * BLOCK_BYTES + 12 * form.PACKING_FILTERS[0]["dict_size"]
 
 
 def test_places_of_equal_runs_do_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +389,7 @@ def test_a_file_is_compressed_where_that_helps(repository: Path, tmp_path: Path)
 
 
 def test_large_weights_that_hardly_compress_are_not_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deltas, "_LARGE_BYTES", 1 << 18)
+    monkeypatch.setattr(deltas, "LARGE_BYTES", 1 << 18)
     weights = np.random.default_rng(1).standard_normal(1 << 17).astype(np.float32)
     pruned = np.where(np.abs(weights) > 2, weights, 0)
     files = {"dense.bin": weights.tobytes(), "pruned.bin": pruned.tobytes(), "small.bin": weights[: 1 << 13].tobytes()}

@@ -14,7 +14,7 @@ import random
 import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import pytest
 from hypothesis import given
@@ -60,16 +60,23 @@ def file_of(content: bytes) -> File:
     return File("model.onnx", len(content), hashlib.sha256(content).hexdigest())
 
 
-def delta_of(result: bytes, bodies: Sequence[bytes], bases: Sequence[bytes] = ()) -> bytes:
-    made = form.HEAD.pack(form.MAGIC, len(result), hashlib.sha256(result).digest(), len(bases))
-    made += b"".join(form.BASE.pack(len(base), hashlib.sha256(base).digest()) for base in bases)
-    return made + b"".join(varint(len(block)) + block for block in bodies)
+def delta_of(
+    result: bytes, bodies: Sequence[bytes], bases: Sequence[bytes] = (), packing: int = form.STORED, cut: int = 0
+) -> bytes:
+    """A delta of these blocks, packed as one if ``packing`` says so; without the last ``cut`` bytes of that."""
+    made = form.HEAD.pack(form.MAGIC, hashlib.sha256(result).digest()[: form.PREFIX_BYTES], packing, len(bases))
+    made += varint(len(result))
+    made += b"".join(varint(len(base)) + hashlib.sha256(base).digest() for base in bases)
+    blocks = b"".join(varint(len(block)) + block for block in bodies)
+    if packing == form.LZMA:
+        blocks = lzma.compress(blocks, lzma.FORMAT_RAW, filters=list(form.PACKING_FILTERS))
+    return made + blocks[: len(blocks) - cut]
 
 
-def opened(*bases: bytes) -> Callable[[str, int], BinaryIO]:
+def opened(*bases: bytes) -> Callable[[str, int], BufferedIOBase]:
     held = {hashlib.sha256(base).hexdigest(): base for base in bases}
 
-    def open_base(sha256: str, size: int) -> BinaryIO:
+    def open_base(sha256: str, size: int) -> BufferedIOBase:
         if len(held.get(sha256, b"")) != size:
             raise IntegrityError(f"{sha256}: not held")
         return io.BytesIO(held[sha256])
@@ -207,7 +214,7 @@ def test_the_last_block_is_written_only_if_the_whole_is_right() -> None:
     delta = io.BytesIO(delta_of(right, [literal(wrong[:BLOCK_BYTES]), literal(wrong[BLOCK_BYTES:])]))
     written: list[bytes] = []
     with pytest.raises(DeltaError, match=f"expected SHA-256 {file_of(right).sha256}; made {file_of(wrong).sha256}"):
-        apply_delta(delta, file_of(right), opened(), written.append)
+        apply_delta(delta, file_of(right), opened(), lambda block: written.append(bytes(block)))
     assert written == [wrong[:BLOCK_BYTES]]
 
 
@@ -216,21 +223,46 @@ def test_blocks_before_a_damaged_one_are_written() -> None:
     bodies = [literal(result[start : start + BLOCK_BYTES]) for start in range(0, len(result), BLOCK_BYTES)]
     written: list[bytes] = []
     with pytest.raises(DeltaError, match="block 3 of 3: expected"):
-        apply_delta(io.BytesIO(delta_of(result, bodies)[:-1]), file_of(result), opened(), written.append)
+        apply_delta(
+            io.BytesIO(delta_of(result, bodies)[:-1]),
+            file_of(result),
+            opened(),
+            lambda block: written.append(bytes(block)),
+        )
     assert b"".join(written) == result[: 2 * BLOCK_BYTES]
 
 
 def test_the_header_says_what_is_made_from_what() -> None:
     header = read_header(io.BytesIO(delta_of(RESULT, [literal(RESULT)], [BASE])))
-    assert (header.size, header.sha256) == file_of(RESULT)[1:3]
+    assert (header.size, header.packing) == (len(RESULT), form.STORED)
+    assert header.sha256 == file_of(RESULT).sha256[: 2 * form.PREFIX_BYTES]
     assert header.bases == ((len(BASE), hashlib.sha256(BASE).hexdigest()),)
     assert header.blocks == 1
 
 
+@pytest.mark.parametrize("read_most", [1000, 1 << 20])
+def test_blocks_that_are_packed_as_one_are_expanded_as_they_are_read(read_most: int) -> None:
+    """What repeats in the second block is not spelled again."""
+    noise = random.Random(9).randbytes(BLOCK_BYTES // 8)
+    result = noise * 8 + noise
+    delta = delta_of(result, [literal(result[:BLOCK_BYTES]), literal(result[BLOCK_BYTES:])], packing=form.LZMA)
+    assert len(delta) < 1.02 * len(noise)
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(read_most, size or 0))
+
+    made = bytearray()
+    apply_delta(Slow(delta), file_of(result), opened(), made.extend)
+    assert made == result
+
+
 BOMB = raw_deflate(bytes(64 << 20))
+PACKED_BOMB = lzma.compress(bytes(64 << 20), lzma.FORMAT_RAW, filters=list(form.PACKING_FILTERS))
+PACKED_HEAD = delta_of(RESULT, [], packing=form.LZMA, cut=1)
 WRONG: dict[str, tuple[bytes, str]] = {
     "no delta": (b"<html>Please log in</html>" * 10, "expected a delta of the form"),
-    "another form": (delta_of(RESULT, [literal(RESULT)]).replace(b"EDGEMLD\x03", b"EDGEMLD\x02"), "of the form"),
+    "another form": (delta_of(RESULT, [literal(RESULT)]).replace(b"EDGEMLD\x04", b"EDGEMLD\x03"), "of the form"),
     "empty": (b"", "the delta ends after 0"),
     "another result": (delta_of(BASE, [literal(BASE)]), "expected a delta that makes 3000 bytes"),
     "too few blocks": (delta_of(RESULT, []), "block 1 of 1: expected 1 bytes; the delta ends after 0"),
@@ -242,6 +274,24 @@ WRONG: dict[str, tuple[bytes, str]] = {
         delta_of(RESULT, [body([(1, [literal_plane(form.DEFLATE, BOMB, 64 << 20)])], varint(2) + varint(3000))]),
         "expected a stream of at most 3000 bytes; found 67108864",
     ),
+    "another packing": (
+        delta_of(RESULT, [literal(RESULT)], packing=form.DEFLATE),
+        "expected the packing 1 or 3; found 2",
+    ),
+    "packed and cut off": (
+        delta_of(RESULT, [literal(RESULT)], packing=form.LZMA, cut=60),
+        "block 1 of 1: expected",
+    ),
+    "packed and damaged": (PACKED_HEAD + b"\xff" * 40, "what is packed cannot be expanded"),
+    "bytes behind what is packed": (
+        delta_of(RESULT, [literal(RESULT)], packing=form.LZMA) + b"x",
+        "found more bytes behind what is packed",
+    ),
+    "too many blocks that are packed": (
+        delta_of(RESULT, [literal(RESULT)] * 2, packing=form.LZMA),
+        "expected 1 blocks; found more bytes",
+    ),
+    "a packed bomb": (PACKED_HEAD + PACKED_BOMB, "expected a base below 0; found 0"),
     "a large table": (
         delta_of(RESULT, [stream(form.DEFLATE, BOMB, 64 << 20)]),
         "expected a stream of at most 524288 bytes; found 67108864",
@@ -368,7 +418,7 @@ def test_a_file_of_one_block_is_compared_before_it_is_written() -> None:
     written: list[bytes] = []
     delta = io.BytesIO(delta_of(RESULT, [literal(bytes(len(RESULT)))]))
     with pytest.raises(DeltaError, match=f"expected SHA-256 {file_of(RESULT).sha256}; made"):
-        apply_delta(delta, file_of(RESULT), opened(), written.append)
+        apply_delta(delta, file_of(RESULT), opened(), lambda block: written.append(bytes(block)))
     assert written == []
 
 
@@ -395,7 +445,7 @@ def test_a_damaged_delta_is_refused_or_makes_the_same(data: st.DataObject) -> No
         ]
     )
     block = body([(1, [steps]), (4, wide)], table)
-    result = form.BlockDecoder([len(BASE)], [io.BytesIO(BASE)]).decode(block, 0, 3000)
+    result = bytes(form.BlockDecoder([len(BASE)], [io.BytesIO(BASE)]).decode(block, 0, 3000))
     delta = bytearray(delta_of(result, [block], [BASE]))
     assert applied(bytes(delta), result, BASE) == result
     for _change in range(data.draw(st.integers(1, 4))):
@@ -418,7 +468,9 @@ def test_the_memory_does_not_grow_with_the_file() -> None:
     base = random.Random(4).randbytes(BLOCK_BYTES)
     noise = random.Random(5).randbytes(BLOCK_BYTES // 4)
     planes = [bytes([form.DIFFERENCE]) + stream(form.STORED, noise)] * 4
-    result = form.add_bytes(base, bytes(byte for byte in noise for _plane in range(4)))
+    added = bytearray(base)
+    form.add_bytes(added, bytes(byte for byte in noise for _plane in range(4)))
+    result = bytes(added)
     bodies = [
         body(
             [(4, planes)],

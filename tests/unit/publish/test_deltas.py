@@ -270,13 +270,10 @@ def packing_of(new: Source, old: Source) -> int:
 
 def test_what_repeats_from_block_to_block_is_packed_as_one() -> None:
     """As of a forest, which has nothing in common with the one before but the way it is written."""
-    phrases = [RANDOM.integers(0, 256, 4000, dtype=np.uint8) for _phrase in range(200)]
-    new, old = (
-        Source(np.concatenate([phrases[number] for number in RANDOM.integers(first, first + 100, 400)]))
-        for first in (0, 100)
-    )
-    assert packing_of(new, old) == form.LZMA
-    assert size_of_delta(new, old) < 100 * 4000 * 1.05
+    old, phrase = (RANDOM.integers(0, 256, BLOCK_BYTES * 2 // 3, dtype=np.uint8) for _file in range(2))
+    new = Source(np.concatenate([phrase, phrase]))
+    assert packing_of(new, Source(old)) == form.LZMA
+    assert size_of_delta(new, Source(old)) < 1.01 * len(phrase)
 
 
 def test_weights_are_planes(tmp_path: Path) -> None:

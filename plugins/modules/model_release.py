@@ -35,7 +35,7 @@ options:
     type: str
     default: ""
   created:
-    description: Time of publication, UTC (now, or that of SOURCE_DATE_EPOCH).
+    description: Time of publication, UTC, such as V(2026-11-01T00:00:00Z) (now, or that of SOURCE_DATE_EPOCH).
     type: str
   variants:
     description: Variants in the order in which devices prefer them; those that do not pass are left out.
@@ -50,9 +50,10 @@ options:
     choices: [fp32, fp16, int8, int8-dynamic, ncnn]
     default: []
   architectures:
-    description: What the release is for.
+    description: What the release is for, as C(uname -m) says.
     type: list
     elements: str
+    choices: [aarch64, armv7l, x86_64]
     default: [aarch64, x86_64]
   output:
     description: The output that the labels belong to, where a model has several.
@@ -60,11 +61,13 @@ options:
   task:
     description: What the model answers, where the samples leave it open; see docs/release.md.
     type: str
+    choices: [class_scores, labels, score, multi_label, regression, reference]
   metric:
     description: How answers are judged, where the task has several metrics.
     type: str
+    choices: [accuracy, within, agreement, auc, r2, mae, rmse, distance]
   accuracy_drop_max:
-    description: What a variant may lose against the source, in points (0.01 is one).
+    description: What a variant may lose against the source, in points (0.01 is one), below V(1).
     type: float
     default: 0.01
   error_increase_max:

@@ -18,7 +18,7 @@ import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from typing import IO, Any, ContextManager, Iterator, List, Sequence, Union
+from typing import IO, Any, Callable, ContextManager, Iterator, List, Mapping, Sequence, Union
 
 from .._common.records import is_whole
 from .datatypes import NUMBERS, TEXT
@@ -33,6 +33,18 @@ _DIMENSIONS_MAX = 32
 _DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error)
 
 Rows = Union[bytes, List[Any]]
+
+
+def write_archive(target: str, arrays: Mapping[str, Any], write: Callable[..., None]) -> None:
+    """Write arrays by their names as a ``.npz`` file; ``write`` is ``numpy.lib.format.write_array``.
+
+    ``numpy.savez`` takes an array called ``file`` or ``allow_pickle`` for an argument of its own. Raises ValueError for
+    an array of objects.
+    """
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                write(member, values, allow_pickle=False)
 
 
 class ArrayError(ValueError):

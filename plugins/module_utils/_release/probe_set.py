@@ -145,6 +145,11 @@ class ProbeSet:
         if whole and output.values == 1:
             return Task.LABELS
         if not whole and output.values > 1 and self.label_values == output.values and _all_flags(self.labels):
+            if self._is_one_hot():
+                raise ProbeSetError(
+                    "task: each sample has exactly one of the labels, as classes are often written: give the place of "
+                    "the right class instead, such as numpy.argmax(labels, axis=1), or declare multi_label"
+                )
             return Task.MULTI_LABEL
         if not whole and output.values > 1 and self.label_values == 1 and _all_whole(self.labels):
             return Task.CLASS_SCORES
@@ -153,10 +158,21 @@ class ProbeSet:
                 f"task: the output {self.output!r} has one number for each sample, which may be a score or a "
                 f"prediction: declare score or regression"
             )
+        if not whole and output.values > 1 and self.label_values == 1:
+            odd = next(label for label in self.labels if not is_whole(label))
+            raise ProbeSetError(
+                f"labels: expected places of the right classes among the {output.values} values of {self.output!r}, "
+                f"whole numbers from 0; found {odd!r}"
+            )
         raise ProbeSetError(
             f"task: the output {self.output!r} has {output.values} values of {output.datatype} for each sample, and "
             f"{self.label_values} labels: declare one of {choices(Task)}"
         )
+
+    def _is_one_hot(self) -> bool:
+        """Whether exactly one label of each sample is 1."""
+        size = self.label_values
+        return all(sum(self.labels[start : start + size]) == 1 for start in range(0, len(self.labels), size))
 
     def _check_labels(self, task: Task, output: Output | None) -> None:
         """Raise ProbeSetError unless the labels fit the task and the output."""

@@ -238,9 +238,13 @@ class Client:
         target = self._known().get(name)
         if target is None:
             known = sorted(release.version for release in self.releases() if release.model == model)
+            models = sorted({release.model for release in self.releases()})
+            signed_is = (
+                f"signed of {model}: {', '.join(known)}" if known else f"signed models: {', '.join(models) or 'none'}"
+            )
             raise TrustError(
-                f"{self.location}: {model} {version} is not signed; signed of {model}: {', '.join(known) or 'nothing'}."
-                " Sign it with: edgeml-publish sign",
+                f"{self.location}: {model} {version} is not signed; {signed_is}. Correct the name or the version, or "
+                "sign the release, once it is published, with: edgeml-publish sign",
                 kind="unsigned",
             )
         signed = signed_release(name, target.custom)

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import importlib
 import json
+import os
 import sys
 from typing import Any, Callable, Mapping, Sequence
 
@@ -104,6 +105,7 @@ def _release(parsed: argparse.Namespace) -> int:
     from .release import publish_release
 
     options = read_options({**_options_file(parsed.options), **_given(parsed)})
+    _check_report(options.report)
     try:
         published = publish_release(options, Progress(), check=parsed.check)
     except RefusedError as error:
@@ -135,6 +137,13 @@ def _release(parsed: argparse.Namespace) -> int:
     else:
         print(f"{name} {'would be' if parsed.check else 'is'} published in {options.repository}")
     return 0
+
+
+def _check_report(path: str | None) -> None:
+    """Raise ArgumentError where no report can be written: before the work, not when the release is published."""
+    directory = os.path.dirname(path or "") or "."
+    if path is not None and (os.path.isdir(path) or not os.access(directory, os.W_OK)):
+        raise ArgumentError(f"report: expected a file in a directory that can be written; found {path}")
 
 
 def _report(options: ReleaseOptions, result: Mapping[str, Any]) -> None:

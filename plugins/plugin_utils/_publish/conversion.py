@@ -51,10 +51,22 @@ def run_source(publication: Publication, source: Source, raw: Samples) -> Source
         samples, candidate.measured = _run(publication.desk, directory, raw, samples_path, reference_path)
     except RunFailedError as error:
         raise RefusedError([f"the source does not run: {error}"]) from error
-    reasons = not_finite(candidate.measured.outputs, "the source")
+    outputs = candidate.measured.outputs
+    reasons = _not_by_samples(outputs, samples.rows) or not_finite(outputs, "the source")
     if reasons:
         raise RefusedError(reasons)
     return SourceRun(candidate, samples, samples_path, reference_path)
+
+
+def _not_by_samples(outputs: Mapping[str, Array], samples: int) -> list[str]:
+    """Why outputs cannot be told apart by samples: with a varying number of rows, or none of a sample's own."""
+    return [
+        f"output {name!r} of the source: expected {samples} rows, one for each sample; found {len(values)}. Export it "
+        "with a first axis for the samples; where each has another number of rows, such as of boxes, with the most "
+        "that there are, and the rest filled up"
+        for name, values in outputs.items()
+        if len(values) != samples
+    ]
 
 
 def _run(desk: Desk, directory: str, raw: Samples, samples_path: str, reference_path: str) -> tuple[Samples, Measured]:

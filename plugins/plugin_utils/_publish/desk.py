@@ -222,8 +222,9 @@ class Desk:
 
 def _read_kept(path: str, reference: str | None) -> Measured | RunFailedError:
     """A measurement of before; its drift reference goes to ``reference``."""
-    if reference is not None:
-        shutil.copyfile(os.path.join(path, REFERENCE), reference)
+    kept = os.path.join(path, REFERENCE)
+    if reference is not None and os.path.exists(kept):
+        shutil.copyfile(kept, reference)
     return Measured(*read_measurement(path))
 
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
@@ -103,7 +104,9 @@ def make_document(
         "golden": files.add("golden.json", golden),
         "probe": files.add(holdout.probe.path, holdout.probe.content),
     }
-    if options.drift_reference:
+    if options.drift_reference and not os.path.exists(run.reference_path):
+        publication.notes.append("no drift reference: neither an input nor an output has numbers")
+    elif options.drift_reference:
         document["reference"] = files.add_file(file_of(run.reference_path, "reference.json"))
     subjects = [file for candidate in passed for file in candidate.model.files]
     statement = provenance.statement(

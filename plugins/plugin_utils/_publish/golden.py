@@ -195,7 +195,11 @@ def _probe(samples: Samples, name: str, values: Array, directory: str, settings:
     path = os.path.join(directory, f"probe.{suffix}")
     with open(path, "wb") as file:
         file.write(content)
-    probe_set = read_probe_set(path)
+    try:
+        probe_set = read_probe_set(path)
+    except ProbeSetError as error:
+        # The file is one of this publication's own, which nobody has written.
+        raise ProbeSetError(str(error).removeprefix(f"{path}: not a probe set: ")) from error
     task, metric = probe_set.resolved(Output(datatype_of(values), values[0].size))
     return Probe(f"probe.{suffix}", content, probe_set, task, metric)
 

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import ProbeSetError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric, ProbeSetError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import ProbeResult
 
 from .candidate import Candidate, not_finite
@@ -61,6 +61,11 @@ def reasons_against_source(holdout: Holdout, options: ReleaseOptions) -> list[st
         return ["the source answers no sample with a finite number"]
     reasons = []
     labels = Counter(probe.probe_set.labels) if probe.probe_set.label_values == 1 else Counter()
+    if len(labels) == 1 and probe.metric is Metric.ACCURACY:
+        reasons.append(
+            f"labels: expected several; found {next(iter(labels))!r} for each sample: nothing tells a good model from "
+            "one that always answers this"
+        )
     if not is_better_than_guessing(holdout.source, value, labels):
         most = max(labels.values()) / sum(labels.values())
         reasons.append(

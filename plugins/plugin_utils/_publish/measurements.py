@@ -24,6 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import write_archive
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -77,10 +79,8 @@ class Measurements:
             with tempfile.TemporaryDirectory(dir=self._directory, prefix=".part-") as part:
                 made = os.path.join(part, "measurement")
                 os.mkdir(made)
-                arrays: dict[str, Any] = dict(outputs)
-                with open(os.path.join(made, OUTPUTS), "wb") as file:
-                    np.savez(file, **arrays)
-                if reference is not None:
+                write_archive(os.path.join(made, OUTPUTS), outputs, np.lib.format.write_array)
+                if reference is not None and os.path.exists(reference):
                     shutil.copyfile(reference, os.path.join(made, REFERENCE))
                 Path(made, SAID).write_text(json.dumps(said), encoding="utf-8")
                 path = os.path.join(self._directory, key)

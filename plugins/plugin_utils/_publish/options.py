@@ -9,22 +9,30 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, ManifestError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.names import check_model_name, check_name
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric, Task
 
 VARIANTS = ("fp32", "fp16", "int8", "int8-dynamic", "ncnn")
 ARCHITECTURES = ("aarch64", "x86_64")
+# As `uname -m` says: no device would take a release for "arm64" or "amd64".
+KNOWN_ARCHITECTURES = ("aarch64", "armv7l", "x86_64")
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-def _is(kind: str, text: str, *, least: float = 0, choices: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+def _is(
+    kind: str, text: str, *, least: float = 0, below: float = math.inf, choices: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
     """Declare an option: its type in Ansible, and what it is for. ``more``: required, elements."""
-    return {"kind": kind, "help": text, "least": least, "choices": tuple(choices), **more}
+    return {"kind": kind, "help": text, "least": least, "below": below, "choices": tuple(choices), **more}
 
 
 @dataclass(frozen=True)
@@ -59,20 +67,31 @@ class ReleaseOptions:
         metadata=_is("list", "variants that have to pass, or nothing is published", choices=VARIANTS, elements="str"),
     )
     architectures: list[str] = field(
-        default_factory=lambda: list(ARCHITECTURES), metadata=_is("list", "what the release is for", elements="str")
+        default_factory=lambda: list(ARCHITECTURES),
+        metadata=_is("list", "what the release is for, as uname -m says", choices=KNOWN_ARCHITECTURES, elements="str"),
     )
     output: str | None = field(
         default=None, metadata=_is("str", "the output that the labels belong to, where a model has several")
     )
     task: str | None = field(
         default=None,
-        metadata=_is("str", "what the model answers, where the samples leave it open; see docs/release.md"),
+        metadata=_is(
+            "str",
+            "what the model answers, where the samples leave it open; see docs/release.md",
+            choices=[task.value for task in Task],
+        ),
     )
     metric: str | None = field(
-        default=None, metadata=_is("str", "how answers are judged, where the task has several metrics")
+        default=None,
+        metadata=_is(
+            "str",
+            "how answers are judged, where the task has several metrics",
+            choices=[metric.value for metric in Metric],
+        ),
     )
     accuracy_drop_max: float = field(
-        default=0.01, metadata=_is("float", "what a variant may lose against the source, in points (0.01 is one)")
+        default=0.01,
+        metadata=_is("float", "what a variant may lose against the source, in points (0.01 is one)", below=1),
     )
     error_increase_max: float = field(
         default=0.05, metadata=_is("float", "by what part a variant's mean error may be larger")
@@ -194,6 +213,8 @@ def read_options(values: Mapping[str, Any]) -> ReleaseOptions:
         check_name(options.version, "version")
     except ManifestError as error:
         raise ArgumentError(str(error)) from error
+    _check_time(options.created)
+    _check_runtime(options.runtime_minimum)
     if not options.variants:
         raise ArgumentError(f"variants: expected at least one of {', '.join(VARIANTS)}")
     stray = sorted(set(options.required_variants) - set(options.variants))
@@ -219,6 +240,8 @@ def _converted(name: str, about: Mapping[str, Any], value: Any) -> Any:
         if not isinstance(value, bool):
             raise ArgumentError(f"{name}: expected true or false; found {value!r}")
         return value
+    if about["choices"] and value not in about["choices"]:
+        raise ArgumentError(f"{name}: expected one of {', '.join(about['choices'])}; found {value!r}")
     if not isinstance(value, str):
         raise ArgumentError(f'{name}: expected a text; found {value!r}. Quote it: {name}: "{value}"')
     return _path(value) if about["kind"] == "path" else value
@@ -248,11 +271,31 @@ def _number(name: str, about: Mapping[str, Any], value: Any) -> float | int:
         number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):
         number = math.nan
-    least = about["least"]
+    least, below = about["least"], about["below"]
     whole = about["kind"] == "int"
-    if not math.isfinite(number) or number < least or (whole and number != int(number)):
-        raise ArgumentError(f"{name}: expected a{' whole' if whole else ''} number from {least:g}; found {value!r}")
+    if not math.isfinite(number) or not least <= number < below or (whole and number != int(number)):
+        limit = f" and below {below:g}" if below < math.inf else ""
+        raise ArgumentError(
+            f"{name}: expected a{' whole' if whole else ''} number from {least:g}{limit}; found {value!r}"
+        )
     return int(number) if whole else number
+
+
+def _check_time(value: str | None) -> None:
+    """Raise ArgumentError unless it is a time as manifests have it, by which releases are ordered."""
+    try:
+        if value is not None:
+            datetime.datetime.strptime(value, _TIME).replace(tzinfo=datetime.timezone.utc)
+    except ValueError as error:
+        raise ArgumentError(
+            f"created: expected a time in UTC, such as 2026-11-01T00:00:00Z; found {value!r}"
+        ) from error
+
+
+def _check_runtime(value: str | None) -> None:
+    """Raise ArgumentError unless it begins as the version of a runtime does."""
+    if value is not None and not re.match(r"[0-9]+(\.[0-9]+)*", value):
+        raise ArgumentError(f"runtime_minimum: expected a version, such as 1.17.0; found {value!r}")
 
 
 def _check_device(name: str, value: Any) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import zipfile
 from importlib import metadata
 
 
@@ -41,7 +42,11 @@ def main() -> None:
         found = {name: numpy.asarray(values) for name, values in module.reference(inputs).items()}
         texts = [name for name, values in found.items() if values.dtype == object]
         found.update({name: found[name].astype(str) for name in texts})
-        numpy.savez(outputs, **found)  # type: ignore[arg-type]
+        # numpy.savez takes an output called "file" for an argument of its own.
+        with zipfile.ZipFile(outputs, "w") as archive:
+            for name, values in found.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    numpy.lib.format.write_array(member, values, allow_pickle=False)
     packages = {item.metadata["Name"]: item.version for item in metadata.distributions() if item.metadata["Name"]}
     with open(about, "w", encoding="utf-8") as file:
         json.dump({"python": sys.version.split()[0], "packages": packages}, file)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import write_archive
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.datatypes import NUMBERS, TEXT
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ LABELS = "labels"
 SETTINGS = "probe"
 _INPUT, _REFERENCE = "input:", "reference:"
 _SHOWN = 5
+# NumPy's kinds of numbers, booleans and texts.
+_KINDS = "biufUS"
 
 
 class SamplesError(EdgemlError):
@@ -46,7 +49,7 @@ class Samples:
     @property
     def rows(self) -> int:
         """How many samples there are."""
-        return max((len(values) for values in self.inputs.values()), default=0)
+        return max((len(values) for values in self.inputs.values() if values.ndim), default=0)
 
 
 def read_samples(path: str, *, missing_values: bool = False) -> Samples:
@@ -56,8 +59,13 @@ def read_samples(path: str, *, missing_values: bool = False) -> Samples:
     model with one output), and ``probe``, a text with settings as JSON.
     """
     arrays = _arrays(path)
+    for name, values in arrays.items():
+        if values.dtype.kind not in _KINDS:
+            raise SamplesError(f"{path}: {name}: expected numbers, booleans or texts; found {values.dtype}")
     settings = _settings(path, arrays.pop(SETTINGS, None))
     labels = arrays.pop(LABELS, None)
+    if labels is not None and labels.dtype.kind == "S":
+        labels = _texts(f"{path}: {LABELS}", labels)
     inputs: dict[str, Array] = {}
     reference: dict[str, Array] = {}
     for name, values in arrays.items():
@@ -97,8 +105,7 @@ def write_inputs(path: str, inputs: Mapping[str, Array]) -> None:
     """Write arrays by their names for a program that reads them again."""
     import numpy as np
 
-    # NumPy's types take every name for that of its option allow_pickle, too.
-    np.savez(path, **inputs)  # type: ignore[arg-type]
+    write_archive(path, inputs, np.lib.format.write_array)
 
 
 def _arrays(path: str) -> dict[str, Array]:
@@ -135,8 +142,10 @@ def _check_rows(samples: Samples) -> None:
     if samples.labels is not None:
         counted[LABELS] = samples.labels
     counted.update({f"{_REFERENCE}{name}": values for name, values in samples.reference.items()})
+    if not samples.rows:
+        raise SamplesError(f"{samples.path}: expected arrays with a row for each sample; found no row")
     for name, values in counted.items():
-        if not values.ndim or len(values) != samples.rows or not samples.rows:
+        if not values.ndim or len(values) != samples.rows:
             raise SamplesError(
                 f"{samples.path}: {name}: expected {samples.rows} rows, one for each sample; "
                 f"found the shape {list(values.shape)}"
@@ -166,10 +175,7 @@ def _cast(path: str, spec: Mapping[str, Any], values: Array) -> Array:
     if datatype == TEXT:
         if values.dtype.kind not in "US":
             raise SamplesError(f"{path}: {spec['name']}: expected texts (dtype str); found {values.dtype}")
-        try:
-            fit: Array = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
-        except UnicodeDecodeError as error:
-            raise SamplesError(f"{path}: {spec['name']}: expected texts in UTF-8: {error}") from error
+        fit = _texts(f"{path}: {spec['name']}", values)
     else:
         wanted = np.dtype(NUMBERS[datatype][0])
         if not np.can_cast(values.dtype, wanted, "same_kind") and not _is_exact(values, wanted):
@@ -179,10 +185,12 @@ def _cast(path: str, spec: Mapping[str, Any], values: Array) -> Array:
         fit = values.astype(wanted)
         if wanted.kind in "iu" and (fit.astype(np.float64) != values.astype(np.float64)).any():
             raise SamplesError(f"{path}: {spec['name']}: found values that {datatype} cannot hold")
-    rank = len(shape) if shape else 1
-    if not spec.get("any_rank") and fit.ndim != rank:
+    if not spec.get("any_rank") and fit.ndim != len(shape):
+        remedy = (
+            ". The model has no axis for samples: export it with one in front" if fit.ndim == len(shape) + 1 else ""
+        )
         raise SamplesError(
-            f"{path}: {spec['name']}: expected the shape {list(shape)} (-1: any size); found {list(fit.shape)}"
+            f"{path}: {spec['name']}: expected the shape {list(shape)} (-1: any size); found {list(fit.shape)}{remedy}"
         )
     wrong = [place for place, size in enumerate(shape[1:], 1) if size not in (-1, fit.shape[place])]
     if wrong:
@@ -190,6 +198,16 @@ def _cast(path: str, spec: Mapping[str, Any], values: Array) -> Array:
             f"{path}: {spec['name']}: expected the shape {list(shape)} (-1: any size); found {list(fit.shape)}"
         )
     return np.ascontiguousarray(fit)
+
+
+def _texts(name: str, values: Array) -> Array:
+    """Texts that may be bytes, as TensorFlow has them."""
+    import numpy as np
+
+    try:
+        return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+    except UnicodeDecodeError as error:
+        raise SamplesError(f"{name}: expected texts in UTF-8: {error}") from error
 
 
 def _is_exact(values: Array, wanted: Any) -> bool:

@@ -113,6 +113,29 @@ def test_without_labels_the_variants_are_compared_with_the_sources_outputs(tmp_p
     assert [row["judgement"]["metric"] for row in published.table] == ["agreement", "agreement"]
 
 
+def test_a_model_from_texts_to_texts_has_no_drift_reference(tmp_path: Path) -> None:
+    words = {"red": "rouge", "green": "vert"}
+    ends = [helper.make_tensor_value_info(name, TensorProto.STRING, ["n"]) for name in ("word", "answer")]
+    node = helper.make_node(
+        "LabelEncoder",
+        ["word"],
+        ["answer"],
+        domain="ai.onnx.ml",
+        keys_strings=[*words],
+        values_strings=[*words.values()],
+    )
+    graph = helper.make_graph([node], "words", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    case = Case(tmp_path, helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    asked = np.array([*words] * 200)
+    case.samples = {"word": asked, "labels": np.array([words[word].encode() for word in asked])}
+    published = case.publish()
+    assert published.facts["metric"] == "accuracy"
+    assert published.facts["source_metric"] == 1.0
+    assert "reference" not in published.document
+    assert "no drift reference: neither an input nor an output has numbers" in published.notes
+
+
 def test_other_runtimes_are_tried(tmp_path: Path) -> None:
     case = Case(tmp_path)
     case.options["runtime_pythons"] = [sys.executable]

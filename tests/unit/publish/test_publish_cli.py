@@ -92,6 +92,16 @@ def test_an_error_of_the_system_names_the_file(
     assert said.err == f"edgeml-publish: refused: {expected}\n"
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(release, "publish_release", None)
+    for path in (tmp_path / "none" / "report.html", tmp_path):
+        assert from_input(monkeypatch, json.dumps({**OPTIONS, "report": str(path)})) == cli.REFUSED
+        expected = f"report: expected a file in a directory that can be written; found {path}"
+        assert capsys.readouterr().err == f"edgeml-publish: refused: {expected}\n"
+
+
 def test_a_package_that_is_not_there_has_no_subcommands(
     asked: list[tuple[ReleaseOptions, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

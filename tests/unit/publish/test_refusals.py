@@ -163,6 +163,8 @@ def test_a_model_newer_than_the_oldest_runtime_of_the_fleet(tmp_path: Path) -> N
         ({"image": np.zeros((360, 1, 8, 9), np.float32)}, r"expected the shape \[-1, 1, 8, 8\]"),
         ({"other": np.zeros((360, 2), np.float32)}, "expected the model's inputs image; found image, other"),
         ({"labels": np.zeros(359, np.int64)}, "labels: expected 360 rows"),
+        ({"labels": np.zeros(360, np.int64)}, "labels: expected several; found 0 for each sample"),
+        ({"labels": np.eye(10, dtype=int)[np.arange(360) % 10]}, "exactly one of the labels"),
         ({"image": np.array(["a"] * 360)}, "image: expected FP32, as the model has"),
         ({"image": np.array([None] * 360)}, "pickle"),
         ({"reference:scores": np.zeros((360, 10), np.float32)}, "reference: expected outputs of the model"),
@@ -170,6 +172,7 @@ def test_a_model_newer_than_the_oldest_runtime_of_the_fleet(tmp_path: Path) -> N
         ({"labels": np.full(360, 11)}, "expected places from 0 to 9"),
         ({"probe": np.array("[]")}, "probe: expected a JSON object"),
         ({"probe": np.array(json.dumps({"output": "scores"}))}, "output: expected one of probabilities"),
+        ({"probe": np.array(json.dumps({"task": "scores"}))}, "samples: output 'probabilities': task: expected one of"),
     ],
 )
 def test_samples_that_do_not_fit(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
@@ -185,6 +188,26 @@ def test_a_source_that_is_none(tmp_path: Path) -> None:
     case = Case(tmp_path)
     case.options["source"] = str(tmp_path / "model.pkl")
     assert "expected a source .onnx" in refusal(case)
+
+
+def test_outputs_with_another_number_of_rows_than_there_are_samples(tmp_path: Path) -> None:
+    ends = [
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3]),
+        helper.make_tensor_value_info("boxes", TensorProto.INT64, [2, "boxes"]),
+    ]
+    nodes = [
+        helper.make_node("Greater", ["image", "zero"], ["mask"]),
+        helper.make_node("NonZero", ["mask"], ["places"]),
+        helper.make_node("Transpose", ["places"], ["boxes"]),
+    ]
+    zero = numpy_helper.from_array(np.zeros((), np.float32), "zero")
+    graph = helper.make_graph(nodes, "boxes", ends[:1], ends[1:], [zero])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    case = Case(tmp_path, proto.SerializeToString())
+    case.samples = {"image": np.random.default_rng(3).standard_normal((40, 3)).astype(np.float32)}
+    found = refusal(case)
+    assert found.startswith("output 'boxes' of the source: expected 40 rows, one for each sample; found ")
+    assert "with the most that there are" in found
 
 
 def test_an_accuracy_below_what_is_asked_for(tmp_path: Path) -> None:

@@ -6,10 +6,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.samples import Samples, SamplesError, fitted
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.samples import (
+    Samples,
+    SamplesError,
+    fitted,
+    read_samples,
+    write_inputs,
+)
 
 TEXT = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
 
@@ -28,3 +37,45 @@ def test_texts_may_be_arrays_of_bytes() -> None:
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(SamplesError, match=r"samples\.npz: text: expected texts in UTF-8: .*0xff"):
         fitted(texts(b"\xff\xd8"), TEXT)
+
+
+@pytest.mark.parametrize("shape", [[4], []])
+def test_a_model_without_an_axis_for_samples_is_told_how_to_get_one(shape: list[int]) -> None:
+    samples = Samples("samples.npz", {"x": np.zeros((400, *shape), np.float32)})
+    with pytest.raises(SamplesError, match=r"expected the shape \[4?\] .*; found \[400.*\]\. The model has no axis"):
+        fitted(samples, [{"name": "x", "datatype": "FP32", "shape": shape}])
+
+
+def test_inputs_may_have_any_names(tmp_path: Path) -> None:
+    path = str(tmp_path / "inputs.npz")
+    names = ("file", "allow_pickle", "arr_0", "serving/default:0")
+    inputs = {name: np.full(2, place, np.float32) for place, name in enumerate(names)}
+    write_inputs(path, inputs)
+    with np.load(path, allow_pickle=False) as archive:
+        assert {name: archive[name].tolist() for name in archive.files} == {
+            name: values.tolist() for name, values in inputs.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"labels": np.array(["2020-01-01"] * 3, "datetime64[D]")}, "labels: expected numbers, .*; found datetime64"),
+        ({"x": np.zeros((3, 4), "c8")}, "x: expected numbers, booleans or texts; found complex64"),
+        ({"gain": np.float32(2)}, r"gain: expected 3 rows, one for each sample; found the shape \[\]"),
+        ({"x": np.zeros((0, 4)), "labels": np.zeros(0)}, "expected arrays with a row for each sample; found no row"),
+    ],
+)
+def test_arrays_that_are_no_samples(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
+    path = tmp_path / "samples.npz"
+    arrays: dict[str, Any] = {"x": np.zeros((3, 4)), "labels": np.array([0, 1, 2]), **change}
+    np.savez(path, **arrays)
+    with pytest.raises(SamplesError, match=expected):
+        read_samples(str(path))
+
+
+def test_labels_may_be_arrays_of_bytes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", x=np.zeros(2), labels=np.array(["caf\u00e9".encode(), b"tea"]))
+    labels = read_samples(str(tmp_path / "samples.npz")).labels
+    assert labels is not None
+    assert labels.tolist() == ["caf\u00e9", "tea"]

@@ -377,7 +377,7 @@ def test_an_archive_that_ends_early_is_refused(tmp_path: Path) -> None:
         (made((4, -1)), Output("INT64", 1), Task.LABELS, Metric.ACCURACY),
         (made(("a", "b")), Output(TEXT, 1), Task.LABELS, Metric.ACCURACY),
         (made((True, False)), Output("BOOL", 1), Task.LABELS, Metric.ACCURACY),
-        (made((1, 0, 0, 1), 2), Output("FP16", 2), Task.MULTI_LABEL, Metric.ACCURACY),
+        (made((1, 0, 1, 1), 2), Output("FP16", 2), Task.MULTI_LABEL, Metric.ACCURACY),
         (reference(), Output("FP32", 7), Task.REFERENCE, Metric.AGREEMENT),
         (reference(declared_metric=Metric.DISTANCE), None, Task.REFERENCE, Metric.DISTANCE),
         (made(declared_task=Task.SCORE), Output("FP64", 1), Task.SCORE, Metric.AUC),
@@ -408,6 +408,12 @@ SCORE_OR_PREDICTION = (
 )
 
 
+ONE_HOT = (
+    "task: each sample has exactly one of the labels, as classes are often written: give the place of the right class "
+    "instead, such as numpy.argmax(labels, axis=1), or declare multi_label"
+)
+
+
 def places_wanted(most: int, found: str) -> str:
     """The refusal of labels that are no places of classes."""
     return f"labels: expected places from 0 to {most} and at least 2 scores for each sample in 'y'; found {found}"
@@ -435,7 +441,17 @@ def places_wanted(most: int, found: str) -> str:
         (
             made((0.5, 1)),
             Output("FP32", 2),
-            f"task: the output 'y' has 2 values of FP32 for each sample, and 1 labels: declare one of {TASKS}",
+            "labels: expected places of the right classes among the 2 values of 'y', whole numbers from 0; found 0.5",
+        ),
+        (
+            made(("cat", "dog")),
+            Output("FP32", 2),
+            "labels: expected places of the right classes among the 2 values of 'y', whole numbers from 0; found 'cat'",
+        ),
+        (
+            made((1, 0, 0, 1), 2),
+            Output("FP32", 2),
+            ONE_HOT,
         ),
         (
             made(),

@@ -136,6 +136,11 @@ def test_a_release_that_is_not_signed_yet(signed: Signed, trust: Trust) -> None:
     assert caught.value.kind == "unsigned"
 
 
+def test_a_misspelt_model_is_told_which_models_are_signed(signed: Signed, trust: Trust) -> None:
+    with pytest.raises(TrustError, match=r"digts 1\.0\.0 is not signed; signed models: digits\. Correct the name"):
+        open_repository(str(signed.path), trust).release("digts", "1.0.0")
+
+
 def test_a_state_that_cannot_be_kept(signed: Signed, trust: Trust, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     with pytest.raises(TrustError, match="cannot be kept") as caught:

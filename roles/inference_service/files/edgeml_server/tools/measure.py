@@ -15,7 +15,7 @@ SAMPLES is a ``.npz`` file with an array for each input, one row for each sample
 ``1.npz`` … in the directory. ``memory_bytes`` is by how much the process grows, at its peak, from before the model is
 loaded until a batch has run; ``latency_seconds`` the median time of one sample; ``batch_spread`` by how much an output
 of a sample differs, at most, between a batch and the sample alone. ``--reference FILE`` also writes a drift reference
-of the samples.
+of the samples, where one of their inputs or outputs has numbers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from edgeml_device._common.errors import EdgemlError
+from edgeml_device._release.arrays import write_archive
 from edgeml_device._release.release import WHOLE
 
 from edgeml_server.common.errors import ModelError
@@ -40,7 +42,7 @@ from edgeml_server.common.tensors import Array, TensorSpec
 from edgeml_server.models.backend import Backend, BackendOptions, backend_for
 from edgeml_server.models.loading import ModelFiles, load
 
-from .drift_reference import reference_of
+from .drift_reference import NothingComparableError, reference_of
 from .rows import BATCH_ROWS, run_rows
 from .smoke import files_in
 
@@ -108,8 +110,10 @@ def measure(
         if outputs_path:
             _write(outputs_path, outputs)
         if reference_path:
-            with open(reference_path, "w", encoding="utf-8") as file:
-                json.dump(reference_of(samples, outputs), file)
+            with suppress(NothingComparableError):
+                reference = reference_of(samples, outputs)
+                with open(reference_path, "w", encoding="utf-8") as file:
+                    json.dump(reference, file)
     backend.close()
     return result
 
@@ -160,8 +164,7 @@ def _read(path: str) -> dict[str, Array]:
 
 
 def _write(path: str, outputs: Mapping[str, Array]) -> None:
-    with open(path, "wb") as file:
-        np.savez(file, **{name: _storable(values) for name, values in outputs.items()})
+    write_archive(path, {name: _storable(values) for name, values in outputs.items()}, np.lib.format.write_array)
 
 
 def _storable(values: Array) -> Array:

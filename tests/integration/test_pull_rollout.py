@@ -12,13 +12,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from authorities import Authority
-from controller import DIGITS, Ansible, Run
+from controller import DIGITS, Ansible
 from device import Device
 from links import PYTHON_PATH
 from mosquitto import Broker, Peer
@@ -138,10 +139,9 @@ class Site:
         )
         path.write_text(json.dumps(inventory))
 
-    def rollout(self, version: str, *options: str, **changes: Any) -> Run:
-        """Roll a release out while the devices look."""
-        variables = {**judged(version, self.ansible.directory / "ledger", WAVES), **changes}
-        return self.ansible.run("edgeml.fleet.rollout", *options, **variables)
+    def start(self, version: str) -> subprocess.Popen[str]:
+        """Begin to roll a release out."""
+        return self.ansible.start("edgeml.fleet.rollout", **judged(version, self.ansible.directory / "ledger", WAVES))
 
     def ledger(self, name: str) -> dict[str, Any]:
         """What the ledger has of a rollout."""
@@ -175,9 +175,19 @@ def test_a_mixed_fleet_is_one_rollout_with_one_verdict(mixed: Site, tmp_path: Pa
     broker.start()
     peer = Peer(broker, broker.certificate("edge-9"), topics=(look_topic(FLEET),))
     watcher = Peer(broker, broker.certificate("dashboard"), topics=(rollout_topic(FLEET, "digits"),))
+    process = mixed.start("1.1.0")
+    # What is called does not wait for what pulls.
+    while mixed.fleet[FIRST[1]].live != "1.1.0":
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    assert mixed.fleet[FIRST[0]].live == "1.0.0"
     with Polls(mixed.devices):
-        good = mixed.rollout("1.1.0")
+        good = mixed.ansible.finish(process)
         assert good.code == 0, good
+        waits = (
+            "digits-1.1.0-1: wave 1 of 2 (25%): 0 of 2 that pull have reported what came of the swap; waits for at most"
+        )
+        assert waits in good.stderr
         assert mixed.live == dict.fromkeys(CLASSES, "1.1.0")
         assert mixed.outcomes("digits-1.1.0-1") == dict.fromkeys(CLASSES, "updated")
         assert [wave["verdict"] for wave in mixed.ledger("digits-1.1.0-1")["waves"]] == ["pass", "pass"]
@@ -196,7 +206,7 @@ def test_a_mixed_fleet_is_one_rollout_with_one_verdict(mixed: Site, tmp_path: Pa
         assert seen[-1][1]["outcomes"] == {"updated": 4}
         broker.stop()
 
-        bad = mixed.rollout("1.2.0")
+        bad = mixed.ansible.finish(mixed.start("1.2.0"))
         assert bad.code == 2, bad
         assert mixed.live == dict.fromkeys(CLASSES, "1.1.0")
         expected = {**dict.fromkeys(FIRST, "reverted"), **dict.fromkeys(SECOND, "not started")}

@@ -147,7 +147,12 @@ class Ansible:
 
     def run(self, playbook: str, *options: str, **variables: Any) -> Run:
         """Run a playbook to its end."""
-        with self.start(playbook, *options, **variables) as process:
+        return self.finish(self.start(playbook, *options, **variables))
+
+    @staticmethod
+    def finish(process: subprocess.Popen[str]) -> Run:
+        """Wait for a playbook that was started."""
+        with process:
             stdout, stderr = process.communicate()
         assert stdout.startswith("{"), stdout + stderr
         assert "[DEPRECATION WARNING]" not in stderr, stderr

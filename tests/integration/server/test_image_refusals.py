@@ -5,18 +5,25 @@
 
 from __future__ import annotations
 
+import random
+import re
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from docker_service import DOCKER, docker, loaded_image, running_service
+from container_device import STORAGE
+from docker_service import DOCKER, PODMAN, docker, loaded_image, running_service
 from image_device import ImageDevice
 from image_parts import make_image
 from user_manager import SYSTEMD
 
 LIVE = "1.1.0"
+STORAGE_BYTES = 48 << 20
+# Whoever is only slow is not ended meanwhile.
+WATCHDOG_SECONDS = 240
 
 pytestmark = [
     pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="needs systemd's program"),
@@ -31,7 +38,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageDevice]:
     with (
         pytest.MonkeyPatch.context() as patch,
         loaded_image(DOCKER, directory) as image,
-        running_service(image, directory) as service,
+        running_service(image, directory, DOCKER, WATCHDOG_SECONDS) as service,
     ):
         device = ImageDevice.make(service, directory, patch)
         built = device.build(LIVE, app=uuid.uuid4().bytes)
@@ -59,10 +66,36 @@ def new_release(device: ImageDevice, version: str) -> dict[str, Any]:
     return device.publish(device.build(version, app=uuid.uuid4().bytes), version)
 
 
-def test_no_room_in_the_engines_store(device: ImageDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeml_device._device.engine.Engine.free_bytes", lambda _engine: 1000)
-    message = refused(device, "1.2.0", new_release(device, "1.2.0"))
-    assert "bytes in the engine's store, unpacked and on its way; 1000 are free" in message
+@pytest.fixture
+def small_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageDevice]:
+    """A device whose Podman has a small file system for images and containers, and serves from a release's image."""
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={STORAGE_BYTES}", "none", str(storage)], check=True)
+    try:
+        settings = f'[storage]\ndriver = "vfs"\ngraphroot = "{storage}/graph"\nrunroot = "{storage}/run"\n'
+        (tmp_path / "storage.conf").write_text(settings)
+        monkeypatch.setenv(STORAGE, str(tmp_path / "storage.conf"))
+        with (
+            loaded_image(PODMAN, tmp_path) as image,
+            running_service(image, tmp_path, PODMAN, WATCHDOG_SECONDS) as service,
+        ):
+            device = ImageDevice.make(service, tmp_path, monkeypatch)
+            result = device.swap(LIVE, new_release(device, LIVE))
+            assert result["live"] == LIVE, result.get("msg", result)
+            yield device
+    finally:
+        subprocess.run(["umount", "--lazy", str(storage)], check=True)
+
+
+def test_no_room_in_the_engines_store(small_device: ImageDevice) -> None:
+    built = small_device.build("1.2.0", app=random.Random(16).randbytes(STORAGE_BYTES * 2 // 3))
+    message = refused(small_device, "1.2.0", small_device.publish(built, "1.2.0"))
+    found = re.search(
+        r"the image needs (\d+) bytes in the engine's store, unpacked and on its way; (\d+) are free", message
+    )
+    assert found, message
+    assert int(found[1]) > STORAGE_BYTES > int(found[2]) > 0
 
 
 def test_a_layer_that_is_damaged_on_its_way(device: ImageDevice) -> None:

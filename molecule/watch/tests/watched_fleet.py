@@ -143,11 +143,9 @@ def queued() -> list[int]:
 
 def kept_samples() -> dict[int, list[str]]:
     """The samples of each batch that the device keeps, without their time, by its number."""
-    container, found = FLEET.container(FORWARDING), {}
+    found = {}
     for number in queued():
-        content = subprocess.run(
-            ["docker", "exec", container, "sh", "-c", f"cat {SPOOL}/{number:012}.*"], check=True, capture_output=True
-        ).stdout
+        content = FLEET.output(FORWARDING, f"cat {SPOOL}/{number:012}.*")
         lines = zlib.decompress(content, 31).decode().splitlines()
         found[number] = [line.rpartition(" ")[0] for line in lines]
     return found

@@ -118,7 +118,7 @@ def test_kills_at_frames_of_an_update_leave_board_and_gateway_agreed(
     interrupted.begin_again()
     frames, told = interrupted.update(0, lambda: None)
     assert told is not None
-    assert told["live"] == NEW
+    assert told["live"] == NEW, told.get("msg")
     kinds = {
         "gateway": interrupted.kill_gateway, "board": interrupted.kill_board, "both": interrupted.kill_both,
     }  # fmt: skip
@@ -132,7 +132,7 @@ def test_kills_at_frames_of_an_update_leave_board_and_gateway_agreed(
         if reached < at:
             # This time fewer frames were sent again, and it came to its end.
             assert told is not None
-            assert told["live"] == NEW, told.get("msg")
+            assert told["live"] == NEW, (kind, at, told.get("msg"))
             continue
         assert (told is None) == (kind != "board")
         version = interrupted.settle()

@@ -88,6 +88,20 @@ def test_a_release_that_is_signed_later_leaves_the_desired_state_as_it_was(fleet
     assert {release.version for release in client.releases()} == {"1.0.0", "2.0.0"}
 
 
+def test_no_other_fleet_ends_the_search_for_ones_own(fleet: Fleet, tmp_path: Path) -> None:
+    """A client of TUF stops at a role that matches and is expired, and after 32 that match: no other fleet's does."""
+    for number in range(33):
+        fleet.allow([fleet.key], fleet=f"aisle-{number}")
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=200)
+    neighbour = FleetRepository(str(fleet.signed.path), "aisle-0", now=lambda: long_ago)
+    neighbour.publish(content("old"), expected=0, key=fleet.key, online=[fleet.signed.holders.online])
+    fleet.publish("first", 0)
+    with pytest.raises(TrustError) as refused:
+        fleet.read(tmp_path / "state", desired_name("aisle-0"))
+    assert refused.value.kind == "expired"
+    assert fleet.read(tmp_path / "state") == (b"1 first", 1)
+
+
 def test_two_controllers_are_told_apart(fleet: Fleet, tmp_path: Path) -> None:
     fleet.publish("first", 0)
     fleet.publish("of the other controller", 1)

@@ -28,6 +28,7 @@ from edgeml_device._common.errors import EdgemlError, ManifestError
 from edgeml_device._release.manifest import parse_release
 
 from edgeml_server.common.errors import ModelError
+from edgeml_server.common.memory import trim_heap
 from edgeml_server.common.tensors import Array
 from edgeml_server.config import ConfigError, read_config
 from edgeml_server.models.backend import BackendOptions
@@ -56,6 +57,7 @@ def main() -> int:
             result = _said(directory, arguments)
             failed = failed or "error" in result
             print(json.dumps(result), file=result_file, flush=True)
+            trim_heap()
     return 1 if failed else 0
 
 

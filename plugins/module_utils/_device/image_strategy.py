@@ -37,6 +37,8 @@ from .whole_server import WholeServerStrategy
 # The old container answers what is open; the new one loads all models.
 _START_SECONDS = 600.0
 _INTERVAL_SECONDS = 0.2
+# How often a server is asked before it counts as one that cannot give way.
+_LOOKS = 3
 
 
 class ImageStrategy(WholeServerStrategy):
@@ -98,7 +100,8 @@ class ImageStrategy(WholeServerStrategy):
         # The starts of swaps are no failures, which systemd would count them as and start the service no more.
         systemctl("reset-failed", "--", self._unit)
         if unit_property(self._unit, "ActiveState") == "active":
-            if self._server.has_started():
+            # A restart loses requests: a busy device may only be slow to answer.
+            if any(self._server.has_started() for _look in range(_LOOKS)):
                 self._start_bridge(bridge)
             else:
                 systemctl("restart", "--", self._unit)

@@ -20,6 +20,18 @@ from user_manager import SYSTEMD
 
 INFER = "/v2/models/plus/infer"
 REQUEST = {"inputs": [plus_input([1, 2])]}
+# Whoever is only slow is not ended meanwhile.
+WATCHDOG_SECONDS = 240
+# More than the device waits for an answer of its server.
+SLOW_SECONDS = 15
+# Whose container does not run for a while from the moment on in which a swap comes to it.
+SLOW = """#!/bin/sh
+if [ "$1" = reset-failed ]; then
+    {engine} pause {container} >/dev/null
+    setsid sh -c 'sleep {seconds}; {engine} unpause {container}' >/dev/null 2>&1 </dev/null &
+fi
+exec /usr/bin/systemctl --user "$@"
+"""
 
 pytestmark = [
     pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="needs systemd's program"),
@@ -32,7 +44,7 @@ def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     """A device that serves ``plus`` from an image that the role brought."""
     with (
         loaded_image(request.param, tmp_path) as image,
-        running_service(image, tmp_path, request.param) as service,
+        running_service(image, tmp_path, request.param, WATCHDOG_SECONDS) as service,
     ):
         yield ImageDevice.make(service, tmp_path, monkeypatch)
 
@@ -82,3 +94,19 @@ def test_swaps_take_none_of_the_starts_that_systemd_allows(device: ImageDevice) 
         assert not reverted.get("failed"), (number, reverted["msg"])
     assert device.running() != good.image.reference
     assert manager.shown(UNIT, "Result") == "success"
+
+
+# The rule is the device's, and has nothing to do with the engine.
+@pytest.mark.parametrize("device", [DOCKER], indirect=True)
+def test_a_server_that_is_slow_to_answer_gives_way_and_is_not_restarted(device: ImageDevice, tmp_path: Path) -> None:
+    good = device.build("1.1.0", app=uuid.uuid4().bytes)
+    manifest = device.publish(good, "1.1.0")
+    slow = SLOW.format(engine=DOCKER, container=device.service.container.name, seconds=SLOW_SECONDS)
+    (device.directory / "bin" / "systemctl").write_text(slow)
+    with Load(tmp_path, device.service.device.port, INFER, REQUEST) as load:
+        result = device.swap("1.1.0", manifest, trial_seconds=0.0)
+    assert not result.get("failed"), result["msg"]
+    assert device.running() == good.image.reference
+    lost = [request for request in load.requests if request.status != OK]
+    assert not lost, f"{len(lost)} of {len(load.requests)} requests: {lost[:5]}"
+    assert max(request.seconds for request in load.requests) > SLOW_SECONDS / 2, "nothing was slow"

@@ -109,4 +109,4 @@ def test_another_sequence_is_refused(device: Device) -> None:
     device.start()
     reason = device.get("/v2/models/parts/ready").json()["error"]
     assert "output 'parts': expected one of" in reason
-    assert "found seq(tensor(float)), which the protocol cannot carry" in reason
+    assert "found seq(tensor(float)), which the protocol cannot carry. Export the model with an output" in reason

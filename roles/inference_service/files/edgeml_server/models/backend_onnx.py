@@ -232,7 +232,7 @@ def _spec(path: str, kind: str, node: Any, any_rank: bool = False) -> TensorSpec
     if node.type not in _DATATYPES:
         raise ModelError(
             f"{path}: {kind} {node.name!r}: expected one of {', '.join(_DATATYPES)}; found {node.type}, "
-            "which the protocol cannot carry"
+            f"which the protocol cannot carry. Export the model with an {kind} of one of these types"
         )
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     symbols = tuple(size if isinstance(size, str) and size not in _NO_NAMES else None for size in node.shape)

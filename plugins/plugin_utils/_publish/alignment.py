@@ -29,6 +29,8 @@ PLACES_MAX = 1 << 21
 _CHUNK = 1 << 20
 # More runs in a chunk are not worth their pieces, nor the time to find them.
 RUNS_MAX = 4096
+# So many bytes that were inserted between two runs are looked for.
+_INSERTED_MAX = 32
 # Bytes between two runs are taken to belong together where so many of them are equal.
 _SIMILAR = 0.3
 _ALIKE = 0.1
@@ -227,8 +229,8 @@ def _runs(new: Bytes, start: int, end: int, bases: Sequence[Source], seeds: Seed
                 break
             at, base, offset = found
             behind = at + 1
-            if last is not None and _agrees(new, bases, at, last):
-                base, offset = last.base or 0, last.offset + at - last.start
+            if last is not None:
+                base, offset = _continued_at(new, bases, at, last) or (base, offset)
             old = bases[base].content
             forward = _equal(new[at:end], old[offset:])
             if forward < SEED_BYTES:
@@ -239,11 +241,18 @@ def _runs(new: Bytes, start: int, end: int, bases: Sequence[Source], seeds: Seed
             yield last
 
 
-def _agrees(new: Bytes, bases: Sequence[Source], at: int, last: Span) -> bool:
-    """Whether the older file goes on as the newer one does, as far behind the last run."""
-    offset = last.offset + at - last.start
-    old = bases[last.base or 0].content[offset : offset + SEED_BYTES]
-    return len(old) == SEED_BYTES and bool((old == new[at : at + SEED_BYTES]).all())
+def _continued_at(new: Bytes, bases: Sequence[Source], at: int, last: Span) -> tuple[int, int] | None:
+    """The base and the offset where the older file goes on behind the last run, if it does so as the newer one.
+
+    As far behind it, or nearer by what was inserted there.
+    """
+    wanted = bytes(new[at : at + SEED_BYTES])
+    old = bases[last.base or 0].content
+    for inserted in range(min(at - last.start - last.length, _INSERTED_MAX) + 1):
+        offset = last.offset + at - last.start - inserted
+        if bytes(old[offset : offset + SEED_BYTES]) == wanted:
+            return last.base or 0, offset
+    return None
 
 
 def _equal(left: Bytes, right: Bytes) -> int:

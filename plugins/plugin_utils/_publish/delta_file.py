@@ -32,8 +32,8 @@ _RUN_BYTES = 4096
 _WIDTHS_TRIED = (1, 2, 4)
 # Of less, where nothing is known of its elements, single bytes are taken.
 _ELEMENTS_FROM = 256
-# To say where so many bytes are copied from costs more than to pack them.
-_COPIED_FROM = 64
+# In what is packed, less is not compared with a base.
+_COMPARED_FROM = 64
 # Nothing is packed any longer that has become so much larger than planes.
 _PACKED_MORE_MAX = 1 << 20
 
@@ -152,16 +152,21 @@ def _block(start: int, parts: Sequence[tuple[int, _Part]]) -> bytes:
 
 def _block_to_pack(start: int, parts: Sequence[tuple[int, _Part]]) -> bytes:
     """The same, of single bytes and without any codec."""
-    table, groups = _table(start, list(_without_short_copies(parts)))
+    table, groups = _table(start, list(_without_short_differences(parts)))
     return stored(table).packed() + b"".join(_bytes_group(found) for found in groups)
 
 
-def _without_short_copies(parts: Iterable[tuple[int, _Part]]) -> Iterator[tuple[int, _Part]]:
-    """The parts as single bytes, where what is compared with few bytes of a base is taken as it is."""
+def _without_short_differences(parts: Iterable[tuple[int, _Part]]) -> Iterator[tuple[int, _Part]]:
+    """The parts as single bytes, where few bytes that differ from a base's are taken as they are: they repeat, and
+    the differences do not."""
     import numpy as np
 
-    for short, found in itertools.groupby(parts, lambda item: item[1].old is None or len(item[1].new) < _COPIED_FROM):
-        if short:
+    def as_it_is(item: tuple[int, _Part]) -> bool:
+        width, part = item
+        return part.old is None or (width >= 0 and len(part.new) < _COMPARED_FROM)
+
+    for whole, found in itertools.groupby(parts, as_it_is):
+        if whole:
             yield 1, _Part(np.concatenate([part.new for _width, part in found]), None, 0, 0)
         else:
             yield from ((min(width, 1), part) for width, part in found)

@@ -263,6 +263,16 @@ def test_a_damaged_model_has_no_tensors(tmp_path: Path, content: bytes) -> None:
     assert find_tensors({"model.onnx": str(path)}) == {"model.onnx": []}
 
 
+def test_a_copy_behind_an_insertion_goes_on_where_the_last_one_ended() -> None:
+    """Also where its first bytes are elsewhere, too."""
+    name, first, second = (RANDOM.integers(0, 256, size, dtype=np.uint8) for size in (40, 100, 100))
+    old = Source(np.concatenate([name, first, name, second]))
+    inserted = np.frombuffer(b"12", np.uint8)
+    new = Source(np.concatenate([inserted, name, first, inserted, name, second]))
+    copies = [(span.start, span.length, span.offset) for span in align(new, [old]) if span.base is not None]
+    assert copies == [(2, 140, 0), (144, 140, 140)]
+
+
 def packing_of(new: Source, old: Source) -> int:
     delta = b"".join(write_delta(new, [(sha256(old.content.tobytes()), old)]))
     return read_header(io.BytesIO(delta)).packing

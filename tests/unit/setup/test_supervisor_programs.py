@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,8 +174,21 @@ def test_what_supervisor_refuses_is_told_and_so_is_one_that_is_not_there(
     nobody = device.directory / "nobody.sock"
     nobody.touch()
     monkeypatch.setattr(programs, "SOCKETS", (str(nobody),))
+    monkeypatch.setattr(programs, "LISTENS_SECONDS", 0)
     with pytest.raises(SetupError, match=r"nobody\.sock: supervisor\.getProcessInfo: .*refused"):
         device.supervisor.show(SERVICE)
+
+
+def test_a_supervisor_that_does_not_listen_yet_is_waited_for(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    begins = device.directory / "begins.sock"
+    begins.touch()
+    monkeypatch.setattr(programs, "SOCKETS", (str(begins),))
+    real = device.directory / "real.sock"
+    real.hardlink_to(device.directory / "supervisor.sock")
+    timer = threading.Timer(0.5, real.replace, [begins])
+    timer.start()
+    assert device.supervisor.show(SERVICE)["ActiveState"] == "inactive"
+    timer.join()
 
 
 def test_nobody_takes_over_in_a_program(device: Device) -> None:

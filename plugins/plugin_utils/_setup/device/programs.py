@@ -23,6 +23,8 @@ SOCKETS = ("/run/supervisor.sock", "/var/run/supervisor.sock", "/tmp/supervisor.
 # The service says there that it runs, and whether it is ready.
 RUNNING = "/run/edgeml-running.json"
 READY_SECONDS = 300
+# Supervisor shows its socket before it listens there; a device that is busy takes a while for the rest.
+LISTENS_SECONDS = 60
 _LOG_BYTES = 2000
 # What Supervisor says of a program that it does not know, that runs already, and that does not run.
 _BAD_NAME, _ENDED, _ALREADY_STARTED, _NOT_RUNNING = 10, 40, 60, 70
@@ -150,8 +152,16 @@ def _transport(address: str) -> Any:
 
     class Connection(http.client.HTTPConnection):
         def connect(self) -> None:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.connect(address)
+            deadline = time.monotonic() + LISTENS_SECONDS
+            while True:
+                self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                try:
+                    return self.sock.connect(address)
+                except OSError as error:
+                    self.sock.close()
+                    if not isinstance(error, ConnectionRefusedError) or time.monotonic() > deadline:
+                        raise
+                time.sleep(0.2)
 
     class Transport(xmlrpc.client.Transport):
         def make_connection(self, host: Any) -> http.client.HTTPConnection:

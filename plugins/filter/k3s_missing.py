@@ -11,7 +11,7 @@ from typing import Callable, Mapping, Sequence
 DOCUMENTATION = r"""
 name: k3s_missing
 short_description: Find the files of K3s that a device lacks, or has with another content
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Compares the digests of the files on a device with those that a playbook names.

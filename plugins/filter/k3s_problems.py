@@ -12,7 +12,7 @@ from typing import Any, Callable, Mapping
 DOCUMENTATION = r"""
 name: k3s_problems
 short_description: Find what keeps the role k3s from running K3s on a device
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Compares the role's options with each other and with the device, before anything is changed there.

@@ -18,7 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._smp.address import A
 DOCUMENTATION = r"""
 name: microcontrollers
 short_description: Find the microcontrollers behind a gateway
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Reads them from the variables of their hosts, which are the only place that says which one is behind which gateway.

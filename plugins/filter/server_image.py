@@ -16,7 +16,7 @@ from ansible.errors import AnsibleFilterError
 DOCUMENTATION = r"""
 name: server_image
 short_description: Tell what a device notes of the server's image in an archive
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Reads an OCI layout of one image in a tar archive. The image's name has the digest of its manifest as its tag, so

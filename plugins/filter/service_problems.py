@@ -16,7 +16,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.image import
 DOCUMENTATION = r"""
 name: service_problems
 short_description: Find what keeps the role inference_service from serving on a device
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Compares the role's options with each other and with the device, before anything is changed there.

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleFilterError
 DOCUMENTATION = r"""
 name: tree_digest
 short_description: A digest of all files in some directories
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - SHA-256 of the files' paths within their directories and of their contents, on the controller. It is the same

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: decommissioned_devices
 short_description: Name the devices for whom a fleet's authority signs nothing any more
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Reads the directory of an authority on the controller. The roles P(edgeml.fleet.report_mailbox#role) and

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: device_profiles
 short_description: Read the signed profiles of device classes
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - Reads the profiles that M(edgeml.fleet.device_profiles) keeps in a model repository, and fails for one that another

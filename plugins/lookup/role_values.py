@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: role_values
 short_description: Read a role's variables as the types that its argument spec gives them
-version_added: 0.1.0
+version_added: 0.2.0
 author: The edgeml.fleet authors (@edgeml)
 description:
   - A role's argument spec checks a copy of each variable, and leaves the variable as it is. So a number that arrives

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: collected_dataset
 short_description: Make datasets of the inputs that devices collected
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes a dataset of each model of which M(edgeml.fleet.collected_inputs) has taken inputs. C(labelled.npz) has the
     inputs with the labels that feedback gave, C(unlabelled.npz) those without, and C(dataset.json) where each row comes

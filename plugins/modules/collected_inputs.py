@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: collected_inputs
 short_description: Take the inputs that a device collected for retraining
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Takes the inputs that the inference server on the device keeps by the consent of
     C(inference_service_collect_inputs), the oldest first, and stores them on the controller, each verified.

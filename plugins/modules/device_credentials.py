@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: device_credentials
 short_description: Read the certificates of a machine, and replace them with their keys
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Reads the certificates and authorities of the services that the roles of this collection set up, and returns them.
     Keys are not read.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: device_decommission
 short_description: Take devices out of service for good
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Notes in the ledger that devices are out of service. Rollouts and reconciliations leave them out from then on,
     though the inventory may still name them.

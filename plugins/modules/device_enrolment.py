@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: device_enrolment
 short_description: Sign the certificates of devices in pull mode
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Signs certificates with the fleet's authority, whose key is on the controller. It connects to no device.
   - A device makes its key itself. What an operator accepts is the fingerprint of that key, the SHA-256 of its public

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: device_profile
 short_description: Measure what a model costs on a device
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Lets the device rest, has its server answer one burst of requests, and then requests without a pause. The requests
     are the release's golden inputs, and no traffic that a trial or a gate would count.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: device_profiles
 short_description: Keep what was measured of device classes in a model repository, signed
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes one profile for each class of what M(edgeml.fleet.device_profile) measured on its devices. Times, memory and
     power are medians over the devices, the memory that the class has is the least.

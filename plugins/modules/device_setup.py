@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: device_setup
 short_description: Bring a device to a described state by one command
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Packages, users, directories, files, commands and systemd units are compared with what is described, and what
     differs is changed, all by one command over the connection. To start a module takes a small board seconds, and a

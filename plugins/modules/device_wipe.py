@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: device_wipe
 short_description: Remove everything of the fleet from a device
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Stops and disables the units of this collection, and removes keys, certificates and credentials, the store with its
     models, the log of predictions, the runtime and the command C(edgeml).

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: image_release
 short_description: Build the inference server's image for containers, and publish it as a release
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Runs on the controller, as C(edgeml-publish image) does, and connects to no device.
   - Builds an image for each architecture from Debian's packages, the locked wheels and the collection's own server. It

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: model_channel
 short_description: Have a channel, such as production, stand for a version of a model
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - A channel is a name that stands for one version of a model. C(model_version=channel:production) rolls out the
     version that the channel has when the rollout is planned.

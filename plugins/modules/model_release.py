@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: model_release
 short_description: Convert, prove, measure and publish a model as a release
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Runs on the controller, as C(edgeml-publish) does, and connects to no device.
   - Takes a trained model and a labelled holdout. Makes smaller variants, compares each with the source row by row,

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: model_repository_info
 short_description: List the releases of a model repository
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Returns each release with its size, variants and channels, and whether it is withdrawn.
   - An action plugin. It runs on the controller and connects to no device. It believes what is in the directory; who

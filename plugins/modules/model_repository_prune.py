@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: model_repository_prune
 short_description: Remove from a model repository what nobody needs
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Removes releases that no channel stands for, that no rollout of the O(ledger) needs, and that are none of the
     O(keep_last) newest of their model. Then it removes the blobs that no release needs.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: model_withdrawal
 short_description: Have nobody run a release any more
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Says beside a release in the model repository that nobody may run it, and why. Controllers refuse it from then on,
     and tell each device at its next rollout or reconciliation, which refuses it by itself.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rollout_call
 short_description: Ask a device what a rollout needs of it
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - One call to a device, made by the tasks of the playbooks C(edgeml.fleet.rollout), C(edgeml.fleet.reconcile) and
     C(edgeml.fleet.rollback). What is asked comes from the steps of M(edgeml.fleet.rollout_step), how the device is

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rollout_step
 short_description: Decide what a rollout does next
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - One step of the playbooks C(edgeml.fleet.rollout), C(edgeml.fleet.reconcile) and C(edgeml.fleet.rollback). Tasks
     work on the devices. Between them a step reads what these tasks registered, decides, writes the ledger and returns

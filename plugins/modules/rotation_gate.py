@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rotation_gate
 short_description: Decide whether a wave of a rotation of credentials begins
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - An action plugin. It runs on the controller and connects to no device. The playbook
     C(edgeml.fleet.rotate_credentials) calls it before each wave, and M(edgeml.fleet.rotation_wave) on each machine.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rotation_wave
 short_description: Bring a machine through one wave of a rotation of credentials
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - An action plugin. It reads what the machine has by M(edgeml.fleet.device_credentials), and changes what is of the
     authority that is replaced. Certificates of other authorities are left alone.

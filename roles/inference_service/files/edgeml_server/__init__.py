@@ -54,7 +54,7 @@ from __future__ import annotations
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # From 1.29 on, ONNX Runtime's wheels for Linux keep an identifier of the device and send telemetry to their vendor, if
 # this is not set before they are imported. A device sends nobody anything that its operators did not ask for.

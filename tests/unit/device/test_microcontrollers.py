@@ -24,7 +24,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The timers that were stopped."""
     found: list[str] = []
     monkeypatch.setattr(microcontrollers, "stop_watching", lambda: found.append("edgeml-mcu.timer"))
-    monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.05)
     return found
 
 

@@ -49,7 +49,7 @@ class KilledError(BaseException):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame that is lost, or a microcontroller that is gone, costs the tests less time than on a real line."""
-    monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.05)
     monkeypatch.setattr(smp_strategy, "BOOT_SECONDS", 0.5)
     monkeypatch.setattr(swap, "SERVER_RETURN_SECONDS", 0.5)
 
@@ -165,7 +165,7 @@ def commit(store: Store, device: Microcontroller, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(recovery, "boot_seconds", lambda: 1e12)
     assert look(store, device, name).startswith("commit")
     monkeypatch.undo()
-    monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.05)
     monkeypatch.setattr(smp_strategy, "BOOT_SECONDS", 0.5)
     monkeypatch.setattr(swap, "SERVER_RETURN_SECONDS", 0.5)
 
@@ -490,7 +490,7 @@ def test_a_gateway_that_dies_at_a_frame_of_a_swap_leaves_both_agreed(
 def test_a_microcontroller_that_loses_power_at_a_frame_of_a_swap_runs_the_old_version_or_the_new(
     serving: Store, device: Microcontroller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.02)
+    monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.005)
     monkeypatch.setattr(smp_strategy, "BOOT_SECONDS", 0.05)
     monkeypatch.setattr(swap, "SERVER_RETURN_SECONDS", 0.0)
     number = 0
@@ -508,7 +508,7 @@ def test_a_microcontroller_that_loses_power_at_a_frame_of_a_swap_runs_the_old_ve
         assert result.get("failed") or result["live"] in ("1.1.0", None)
         if serving.state("digits").active == "1.1.0":
             swapped(serving, device, model("1.1.0", 0x90), state="previous", manifest=None, inline_blobs={})
-        monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.02)
+        monkeypatch.setattr(smp_strategy, "ANSWER_SECONDS", 0.005)
     assert number > 20
 
 

@@ -30,7 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._smp.client import (
 from ansible_collections.edgeml.fleet.plugins.module_utils._smp.ports import open_port
 
 # The wait for an answer that does not come. One that comes is there at once, and a lost one costs this.
-ANSWER_SECONDS = 0.2
+ANSWER_SECONDS = 0.1
 NEW = signed_image(b"\x90" * 3000, (1, 1, 0))
 
 

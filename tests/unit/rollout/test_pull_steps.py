@@ -313,16 +313,18 @@ def test_a_reconciliation_publishes_what_the_ledger_says_and_waits_for_nobody(st
 def test_a_broker_that_is_away_is_named_and_nothing_waits_for_it(stage: PulledStage, tmp_path: Path) -> None:
     assert stage.step("presence") == {"presence": {}}
     own = stage.fleet.authority.issue("controller", tmp_path / "controller.pem")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    stage.variables["rollout_pull"].update(
-        report_seconds=0, mqtt_broker="127.0.0.1", mqtt_port=port, certificate_file=str(own)
-    )
-    with pytest.raises(BrokerError, match="Connection refused"):
-        stage.step("presence")
-    stage.step("plan")
-    stage.batch = stage.waves[0]
-    collected = stage.step("begin_wave")
+    with socket.socket() as silent:
+        # It belongs to this test, and refuses connections.
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        stage.variables["rollout_pull"].update(
+            report_seconds=0, mqtt_broker="127.0.0.1", mqtt_port=port, certificate_file=str(own)
+        )
+        with pytest.raises(BrokerError, match="Connection refused"):
+            stage.step("presence")
+        stage.step("plan")
+        stage.batch = stage.waves[0]
+        collected = stage.step("begin_wave")
     assert collected["published"] == 1
     assert "devices were not told to look" in collected["warnings"][0]
     assert "Connection refused" in collected["warnings"][0]

@@ -18,7 +18,7 @@ import os
 import signal
 import subprocess
 import threading
-from typing import IO, TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence
+from typing import IO, TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence, cast
 
 from .errors import ServerError
 
@@ -144,7 +144,7 @@ class _Writer(threading.Thread):
     def __init__(self, process: ProcessGroup, write: Callable[[IO[bytes]], None]) -> None:
         super().__init__(daemon=True)
         # Whoever reads what the program prints would close its input.
-        self._pipe, process.stdin = process.stdin, None
+        self._pipe, process.stdin = cast("IO[bytes]", process.stdin), None
         self._process = process
         self._write = write
         self._failure: Exception | None = None
@@ -152,7 +152,6 @@ class _Writer(threading.Thread):
 
     def run(self) -> None:
         """Write it all. What fails ends the program, before the end of its input could tell it that this was all."""
-        assert self._pipe is not None
         try:
             self._write(self._pipe)
         except BrokenPipeError:

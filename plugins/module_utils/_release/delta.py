@@ -229,7 +229,7 @@ class _Unpacked:
         """The next bytes, at most ``length``; none at the end. Raises DeltaError where they are damaged."""
         found = b""
         while length and not found and not self._lzma.eof:
-            packed = self._packed.read(_PACKED_BYTES) if self._lzma.needs_input else b""
+            packed = b"" if not self._lzma.needs_input else self._packed.read(_PACKED_BYTES)
             if self._lzma.needs_input and not packed:
                 return b""
             try:

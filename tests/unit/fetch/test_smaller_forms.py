@@ -14,7 +14,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import object_server as servers
 import pytest
@@ -70,7 +70,7 @@ def held_of(*contents: bytes, blocks: bool = False, damaged: Mapping[str, bytes]
     """A device that holds these files; ``damaged``: what it reads of one, or nothing if that is gone."""
     blobs = {**{sha256(content): content for content in contents}, **(damaged or {})}
 
-    def open_blob(digest: str, _size: int) -> BinaryIO:
+    def open_blob(digest: str, _size: int) -> io.BytesIO:
         if not blobs.get(digest):
             raise IntegrityError(f"{digest}: no such blob")
         return io.BytesIO(blobs[digest])

@@ -36,9 +36,8 @@ from machine_controller import MachineController
 from machine_images import MachineImages, roles_of
 from machine_model import ACTIVATE, NEW, OLD, request
 from server_process import Device, plus_input
-from server_unit import ServerUnit
+from server_unit import running_unit
 from supervised_service import running_supervised
-from user_manager import UserManager
 from whole_machine import WholeMachine, architecture_of
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
@@ -127,14 +126,8 @@ def here(runner: str, directory: Path) -> Iterator[Served]:
     if runner == "native":
         device = Device(directory)
         device.publish("plus", OLD, onnx_models.plus(1))
-        device.configure()
-        with UserManager(directory) as manager:
-            unit = ServerUnit(manager, directory)
-            unit.install("benchmark")
-            assert unit.call("start") == 0
-            device.port = unit.port
+        with running_unit(device, directory):
             yield _here(device, [str(directory)])
-            unit.call("stop")
     elif runner == "supervisor":
         with running_supervised(directory) as supervised:
             yield _here(supervised.device, [str(directory)])

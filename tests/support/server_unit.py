@@ -7,10 +7,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from links import PYTHON_PATH, REPOSITORY
 from user_manager import UserManager
+
+if TYPE_CHECKING:
+    from server_process import Device
 
 UNIT = "edgeml-inference.service"
 WATCHDOG_SECONDS = 60
@@ -72,6 +78,19 @@ ReadWritePaths={self._directory}
         log = (self._directory / "log").read_text()
         listening = [line for line in log.splitlines() if "info listening" in line][-1]
         return int(dict(part.split("=", 1) for part in listening.split()[2:])["port"])
+
+
+@contextmanager
+def running_unit(device: Device, directory: Path) -> Iterator[ServerUnit]:
+    """A unit that serves what the device has, with a service manager of its own; the device knows its port."""
+    device.configure()
+    with UserManager(directory) as manager:
+        unit = ServerUnit(manager, directory)
+        unit.install("first")
+        assert unit.call("start") == 0
+        device.port = unit.port
+        yield unit
+        unit.call("stop")
 
 
 def _sandbox() -> str:

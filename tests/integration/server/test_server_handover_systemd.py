@@ -19,8 +19,8 @@ import pytest
 from links import PYTHON_PATH
 from load import OK, Load
 from server_process import Device, plus_input
-from server_unit import ServerUnit
-from user_manager import SYSTEMD, UserManager
+from server_unit import ServerUnit, running_unit
+from user_manager import SYSTEMD
 
 UPGRADES = int(os.environ.get("EDGEML_TEST_UPGRADES", "2"))
 REQUEST = {"inputs": [plus_input([1, 2])]}
@@ -33,14 +33,8 @@ pytestmark = pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="needs system
 def unit(device: Device, tmp_path: Path) -> Iterator[ServerUnit]:
     """A unit that serves the device's model."""
     device.publish("plus", "1.0.0", onnx_models.plus(1))
-    device.configure()
-    with UserManager(tmp_path) as manager:
-        unit = ServerUnit(manager, tmp_path)
-        unit.install("first")
-        assert unit.call("start") == 0
-        device.port = unit.port
+    with running_unit(device, tmp_path) as unit:
         yield unit
-        unit.call("stop")
 
 
 def wait_restarted(unit: ServerUnit, device: Device, times: int) -> None:

@@ -272,7 +272,9 @@ def test_a_failed_wave_is_published_as_stopped(stage: PulledStage) -> None:
     assert stage.step("close")["stats"]["rollout_outcomes"]["not reverted"] == len(pulled)
 
 
-def test_devices_that_could_not_be_told_to_go_back_are_waited_for_by_nobody(stage: PulledStage) -> None:
+def test_devices_that_could_not_be_told_to_go_back_are_waited_for_by_nobody(
+    stage: PulledStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage.variables["rollout_pull"]["report_seconds"] = 0
     stage.step("plan")
     failed = {"failed": True, "version": "2.0.0", "live": "1.0.0", "msg": "it crashed", "refused": False}
@@ -289,7 +291,7 @@ def test_devices_that_could_not_be_told_to_go_back_are_waited_for_by_nobody(stag
         stage.register(REPORTED, {host: {"reports": reports}})
     stage.register(SOAKED, dict.fromkeys(stage.batch, stage.step("soak")))
     key.unlink()
-    stage.say = is_lost  # type: ignore[method-assign]
+    monkeypatch.setattr(stage, "say", is_lost)
     judged = stage.step("judge")
     assert judged["next"] == "revert"
     assert "could not be told to go back" in judged["warnings"][0]

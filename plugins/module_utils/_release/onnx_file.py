@@ -58,6 +58,18 @@ _DYNAMIC_QUANTISATION = {
     Operator("com.microsoft", "DynamicQuantizeLSTM"),
     Operator("com.microsoft", "DynamicQuantizeMatMul"),
 }
+# They draw random numbers, also those with a seed: the generator goes on from one run to the next.
+_RANDOM = {
+    Operator("", name)
+    for name in (
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    )
+}
 
 
 @dataclass
@@ -83,6 +95,11 @@ class OnnxFile:
     def couples_rows(self) -> bool:
         """Whether an operator computes with what all rows of a batch have in common: the server never batches it."""
         return bool(self.operators & _DYNAMIC_QUANTISATION)
+
+    @property
+    def random_operators(self) -> list[Operator]:
+        """The operators that draw random numbers: what depends on them differs from run to run."""
+        return sorted(self.operators & _RANDOM)
 
 
 def read_onnx(path: str) -> OnnxFile:

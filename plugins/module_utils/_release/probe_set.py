@@ -19,6 +19,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 from .._common.errors import EdgemlError
 from .._common.packed import FLAGS_MAX, NUMBERS_MAX
 from .._common.records import is_whole
+from .._common.words import counted
 from .arrays import Array
 from .datatypes import TEXT
 
@@ -86,6 +87,12 @@ METRICS: Mapping[Task, tuple[Metric, ...]] = {
 }
 
 
+_FITTING_LABELS = (
+    "give one number for each value, or where the values are scores of classes, the place of the right one. Without "
+    "labels, reference outputs (expected) are what answers are compared with"
+)
+
+
 class Output(NamedTuple):
     """What is known of an output: its datatype, and how many values it has for one sample."""
 
@@ -120,7 +127,7 @@ class ProbeSet:
 
         Raises ProbeSetError if they do not fit each other, or if the task could be one of several.
         """
-        task = self.declared_task or self._task_of(output)
+        task = self.declared_task or self.task_of(output)
         metric = self.declared_metric or METRICS[task][0]
         if metric not in METRICS[task]:
             known = ", ".join(item.value for item in METRICS[task])
@@ -132,8 +139,8 @@ class ProbeSet:
         self._check_labels(task, output)
         return task, metric
 
-    def _task_of(self, output: Output | None) -> Task:
-        """The task that the output and the labels suggest."""
+    def task_of(self, output: Output | None) -> Task:
+        """Return the task that output and labels suggest. Raises ProbeSetError if it could be one of several."""
         if self.expected is not None:
             return Task.REFERENCE
         if output is None:
@@ -144,30 +151,45 @@ class ProbeSet:
         whole = output.datatype not in ("FP16", "FP32", "FP64")
         if whole and output.values == 1:
             return Task.LABELS
-        if not whole and output.values > 1 and self.label_values == output.values and _all_flags(self.labels):
+        flags = self.label_values == output.values and _all_flags(self.labels)
+        if (not whole or output.datatype == "BOOL") and output.values > 1 and flags:
             if self._is_one_hot():
                 raise ProbeSetError(
                     "task: each sample has exactly one of the labels, as classes are often written: give the place of "
                     "the right class instead, such as numpy.argmax(labels, axis=1), or declare multi_label"
                 )
             return Task.MULTI_LABEL
+        if not whole and self.label_values == output.values and _has_fractions(self.labels):
+            return Task.REGRESSION
         if not whole and output.values > 1 and self.label_values == 1 and _all_whole(self.labels):
             return Task.CLASS_SCORES
-        if not whole and output.values == 1:
-            raise ProbeSetError(
-                f"task: the output {self.output!r} has one number for each sample, which may be a score or a "
-                f"prediction: declare score or regression"
-            )
         if not whole and output.values > 1 and self.label_values == 1:
             odd = next(label for label in self.labels if not is_whole(label))
             raise ProbeSetError(
                 f"labels: expected places of the right classes among the {output.values} values of {self.output!r}, "
                 f"whole numbers from 0; found {odd!r}"
             )
-        raise ProbeSetError(
-            f"task: the output {self.output!r} has {output.values} values of {output.datatype} for each sample, and "
-            f"{self.label_values} labels: declare one of {choices(Task)}"
+        fitting = [task.value for task in Task if self._fits(task, output)]
+        if not whole and output.values == 1 and flags and fitting:
+            raise ProbeSetError(
+                f"task: the output {self.output!r} has one number for each sample, which may be a score or a "
+                f"prediction: declare score or regression"
+            )
+        found = (
+            f"the output {self.output!r} has {counted(output.values, 'value')} of {output.datatype} for each sample, "
+            f"and {counted(self.label_values, 'label')}"
         )
+        if not fitting:
+            raise ProbeSetError(f"labels: {found}, which fit each other in no task: {_FITTING_LABELS}")
+        raise ProbeSetError(f"task: {found}: declare {' or '.join(fitting)}")
+
+    def _fits(self, task: Task, output: Output) -> bool:
+        """Whether these labels and such an output can be of the task."""
+        try:
+            self._check_labels(task, output)
+        except ProbeSetError:
+            return False
+        return True
 
     def _is_one_hot(self) -> bool:
         """Whether exactly one label of each sample is 1."""
@@ -230,6 +252,11 @@ def is_finite(value: Any) -> bool:
 
 def _all_whole(labels: Sequence[Any]) -> bool:
     return all(map(is_whole, labels))
+
+
+def _has_fractions(labels: Sequence[Any]) -> bool:
+    """Whether they are finite numbers that no classes have: with a fraction, some of them."""
+    return all(map(is_finite, labels)) and any(label != int(label) for label in labels)
 
 
 def _all_flags(labels: Sequence[Any]) -> bool:

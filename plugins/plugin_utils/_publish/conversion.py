@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from .candidate import Candidate, draft, not_finite
 from .desk import Desk, Measured, RunFailedError
-from .model import RefusedError
+from .model import Model, RefusedError, random_operators
+from .options import ReleaseOptions
 from .publication import Publication
 from .samples import Samples, fitted, write_inputs
 from .source import Source
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _ROWS_SHOWN = 5
+_FINITE = (
+    ". Have the model give a finite number where it has no answer, leave the output out of the export, or leave out "
+    "samples that clients never send"
+)
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,27 @@ def run_source(publication: Publication, source: Source, raw: Samples) -> Source
     except RunFailedError as error:
         raise RefusedError([f"the source does not run: {error}"]) from error
     outputs = candidate.measured.outputs
-    reasons = _not_by_samples(outputs, samples.rows) or not_finite(outputs, "the source")
+    reasons = (
+        _random(model, candidate.measured, publication.options)
+        or _not_by_samples(outputs, samples.rows)
+        or [reason + _FINITE for reason in not_finite(outputs, "the source")]
+    )
     if reasons:
         raise RefusedError(reasons)
     return SourceRun(candidate, samples, samples_path, reference_path)
+
+
+def _random(model: Model, measured: Measured, options: ReleaseOptions) -> list[str]:
+    """Why no golden test holds of a model: it draws random numbers, and the same samples had several answers."""
+    operators = ", ".join(map(str, random_operators(model)))
+    return [
+        f"output {name!r} of the source: expected the same answers to the same samples; found some that differ by "
+        f"{spread:.3g}, because the model draws random numbers ({operators}), and no device can prove that it computes "
+        "what you tested. Export it as it is in use (PyTorch: model.eval() first); where the noise belongs to the "
+        "model, make it an input"
+        for name, spread in measured.said["batch_spread"].items()
+        if operators and spread > options.conversion_absolute
+    ]
 
 
 def _not_by_samples(outputs: Mapping[str, Array], samples: int) -> list[str]:

@@ -163,7 +163,7 @@ def make_probe(
             reasons.append(f"output {name!r}: {error}")
     if not fitting:
         raise ProbeSetError("; ".join(reasons))
-    scores = [probe for probe in fitting if probe.task is Task.CLASS_SCORES]
+    scores = [probe for probe in fitting if _has_scores(probe, outputs[probe.probe_set.output])]
     if len(fitting) > 1 and len(scores) != 1:
         found = ", ".join(probe.probe_set.output for probe in fitting)
         why = (
@@ -173,6 +173,11 @@ def make_probe(
         )
         raise ProbeSetError(f"output: {why}: {found}; name one")
     return (scores if len(fitting) > 1 else fitting)[0]
+
+
+def _has_scores(probe: Probe, values: Array) -> bool:
+    """Whether an output has scores, of which others, such as the labels that apply, are made."""
+    return probe.task is Task.CLASS_SCORES or (probe.task is Task.MULTI_LABEL and values.dtype.kind == "f")
 
 
 def _probe(samples: Samples, name: str, values: Array, directory: str, settings: Mapping[str, Any]) -> Probe:
@@ -188,6 +193,10 @@ def _probe(samples: Samples, name: str, values: Array, directory: str, settings:
     if samples.labels is None and "tolerance" not in document:
         spread = float(np.nan_to_num(values.astype(np.float64)).std()) if values.dtype.kind in "fiu" else 0.0
         document["tolerance"] = {"absolute": float(f"{REFERENCE_TOLERANCE * spread:.3g}"), "relative": 0}
+    described = Output(datatype_of(values), values[0].size)
+    if samples.labels is not None and "task" not in document:
+        # Devices need not find it out again, and one with older code finds out less.
+        document["task"] = _task(samples.labels, name, described).value
     content = _as_json(samples, values, document)
     suffix = "json" if content is not None else "npz"
     if content is None:
@@ -200,8 +209,14 @@ def _probe(samples: Samples, name: str, values: Array, directory: str, settings:
     except ProbeSetError as error:
         # The file is one of this publication's own, which nobody has written.
         raise ProbeSetError(str(error).removeprefix(f"{path}: not a probe set: ")) from error
-    task, metric = probe_set.resolved(Output(datatype_of(values), values[0].size))
+    task, metric = probe_set.resolved(described)
     return Probe(f"probe.{suffix}", content, probe_set, task, metric)
+
+
+def _task(labels: Array, output: str, described: Output) -> Task:
+    """The task that labels of such an output have. Raises ProbeSetError."""
+    flat = tuple(labels.reshape(-1).tolist())
+    return ProbeSet((), output, len(labels), flat, labels[0].size).task_of(described)
 
 
 def _as_json(samples: Samples, values: Array, settings: Mapping[str, Any]) -> bytes | None:

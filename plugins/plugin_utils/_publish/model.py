@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BlockDigests, read_hashed
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import read_onnx
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import Operator, read_onnx
 
 # The directory of the collection: plugins/plugin_utils/_publish/ is three levels below it.
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -84,6 +84,14 @@ def couples_rows(path: str) -> bool:
         return read_onnx(path).couples_rows
     except ValueError:
         return False
+
+
+def random_operators(model: Model) -> list[Operator]:
+    """The operators of an ONNX model that draw random numbers; none of what is no ONNX file."""
+    try:
+        return read_onnx(model.entrypoint.location).random_operators
+    except ValueError:
+        return []
 
 
 def file_of(location: str, path: str | None = None) -> ModelFile:

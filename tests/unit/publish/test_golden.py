@@ -79,6 +79,25 @@ def test_of_several_outputs_the_labels_are_those_of_the_scores(tmp_path: Path) -
     assert named.scores({"label": CLASSES})[1] == 1.0
 
 
+def test_of_several_outputs_lists_of_labels_are_those_of_the_scores(tmp_path: Path) -> None:
+    """As scikit-learn's converter exports a classifier with several labels: those that apply, and their scores."""
+    labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1], [1, 1], [0, 0]])
+    outputs = {"label": labels == 1, "number": labels, "probabilities": labels.astype(np.float32)}
+    for settings in ({}, {"task": "multi_label"}):
+        probe = make_probe(
+            Samples("holdout.npz", {"x": X}, labels), outputs, str(tmp_path), output=None, settings=settings
+        )
+        assert (probe.probe_set.output, probe.task) == ("probabilities", Task.MULTI_LABEL)
+
+
+@pytest.mark.parametrize("labels", [X[:, 0] + 0.5, np.hstack([X, X]) + 0.5], ids=["one value", "several values"])
+def test_labels_with_fractions_are_those_of_a_regression_and_the_file_says_so(tmp_path: Path, labels: Any) -> None:
+    outputs = {"y": labels.reshape(len(X), -1).astype(np.float32)}
+    probe = make_probe(Samples("holdout.npz", {"x": X}, labels), outputs, str(tmp_path), output=None, settings={})
+    assert (probe.task, json.loads(probe.content)["task"]) == (Task.REGRESSION, "regression")
+    assert probe.scores(outputs)[1] == 0
+
+
 @pytest.mark.parametrize(
     ("outputs", "output", "expected"),
     [

@@ -210,6 +210,31 @@ def test_outputs_with_another_number_of_rows_than_there_are_samples(tmp_path: Pa
     assert "with the most that there are" in found
 
 
+@pytest.mark.parametrize("seed", [{}, {"seed": 1.0}], ids=["no seed", "a seed"])
+def test_a_model_that_draws_random_numbers(tmp_path: Path, seed: dict[str, float]) -> None:
+    """Such as one exported in training mode, or a variational autoencoder. A seed is that of the first run only."""
+    proto = onnx.load_model_from_string(digits_model())
+    for node in proto.graph.node:
+        node.output[:] = [{"probabilities": "exact"}.get(name, name) for name in node.output]
+    proto.graph.node.extend(
+        [
+            helper.make_node("RandomNormalLike", ["exact"], ["noise"], scale=0.01, **seed),
+            helper.make_node("Add", ["exact", "noise"], ["probabilities"]),
+        ]
+    )
+    found = refusal(Case(tmp_path, proto.SerializeToString()))
+    assert found.startswith(
+        "output 'probabilities' of the source: expected the same answers to the same samples; found some that differ by"
+    )
+    assert "because the model draws random numbers (RandomNormalLike)" in found
+
+
+def test_random_numbers_that_no_answer_depends_on_are_no_reason(tmp_path: Path) -> None:
+    proto = onnx.load_model_from_string(digits_model())
+    proto.graph.node.append(helper.make_node("RandomNormal", [], ["noise"], shape=[1]))
+    assert Case(tmp_path, proto.SerializeToString()).publish().changed
+
+
 def test_an_accuracy_below_what_is_asked_for(tmp_path: Path) -> None:
     case = Case(tmp_path, digits_model("1.2.0"))
     case.options["accuracy_min"] = 0.9

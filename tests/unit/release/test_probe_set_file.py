@@ -378,6 +378,9 @@ def test_an_archive_that_ends_early_is_refused(tmp_path: Path) -> None:
         (made(("a", "b")), Output(TEXT, 1), Task.LABELS, Metric.ACCURACY),
         (made((True, False)), Output("BOOL", 1), Task.LABELS, Metric.ACCURACY),
         (made((1, 0, 1, 1), 2), Output("FP16", 2), Task.MULTI_LABEL, Metric.ACCURACY),
+        (made((True, False, True, True), 2), Output("BOOL", 2), Task.MULTI_LABEL, Metric.ACCURACY),
+        (made((1.5, 2.0)), Output("FP32", 1), Task.REGRESSION, Metric.MAE),
+        (made((-0.5, 2, 0.0, 1.0), 2), Output("FP64", 2), Task.REGRESSION, Metric.MAE),
         (reference(), Output("FP32", 7), Task.REFERENCE, Metric.AGREEMENT),
         (reference(declared_metric=Metric.DISTANCE), None, Task.REFERENCE, Metric.DISTANCE),
         (made(declared_task=Task.SCORE), Output("FP64", 1), Task.SCORE, Metric.AUC),
@@ -414,6 +417,14 @@ ONE_HOT = (
 )
 
 
+NO_TASK = (
+    "labels: the output 'y' has 3 values of FP32 for each sample, and 2 labels, which fit each other in no task: give "
+    "one number for each value, or where the values are scores of classes, the place of the right one. Without "
+    "labels, reference outputs (expected) are what answers are compared with"
+)
+TWO_OF_EITHER = "2 labels: declare multi_label or regression"
+
+
 def places_wanted(most: int, found: str) -> str:
     """The refusal of labels that are no places of classes."""
     return f"labels: expected places from 0 to {most} and at least 2 scores for each sample in 'y'; found {found}"
@@ -431,12 +442,12 @@ def places_wanted(most: int, found: str) -> str:
         (
             made((0, 1, 2, 3), 2),
             Output("FP32", 3),
-            f"task: the output 'y' has 3 values of FP32 for each sample, and 2 labels: declare one of {TASKS}",
+            NO_TASK,
         ),
         (
             made((0, 2, 0, 1), 2),
             Output("FP32", 2),
-            f"task: the output 'y' has 2 values of FP32 for each sample, and 2 labels: declare one of {TASKS}",
+            "task: the output 'y' has 2 values of FP32 for each sample, and 2 labels: declare regression",
         ),
         (
             made((0.5, 1)),
@@ -456,7 +467,17 @@ def places_wanted(most: int, found: str) -> str:
         (
             made(),
             Output("INT64", 2),
-            f"task: the output 'y' has 2 values of INT64 for each sample, and 1 labels: declare one of {TASKS}",
+            "task: the output 'y' has 2 values of INT64 for each sample, and 1 label: declare class_scores",
+        ),
+        (
+            made((3, 250_000)),
+            Output("FP32", 1),
+            "task: the output 'y' has 1 value of FP32 for each sample, and 1 label: declare labels or regression",
+        ),
+        (
+            made((1, 0, 0, 1), 2),
+            Output("INT64", 2),
+            f"task: the output 'y' has 2 values of INT64 for each sample, and {TWO_OF_EITHER}",
         ),
         (
             made(declared_metric=Metric.AUC),

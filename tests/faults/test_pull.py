@@ -30,18 +30,19 @@ from .trace_replay import WHOLE_LOG, Replay
 OLD, NEW = "1.0.0", "2.0.0"
 # Without --all-points: so many kills, and one of so many images of what a power cut may leave.
 CHOSEN_MAX, CUTS_EACH = 12, 400
-# With --all-points each proof has so many parts, which may run beside each other.
-PARTS = 12
+# With --all-points a proof has so many parts, which may run beside each other: sending has few points.
+PARTS = {"follow": 12, "send": 1}
 
 Point = TypeVar("Point")
 
 
 class Poll:
-    """A device that has a poll before it. ``sends``: it has followed already, and has two reports to send."""
+    """A device that has a poll before it: one that follows, or one that sends its two reports of that."""
 
-    def __init__(self, directory: Path, fleet: PulledFleet, sends: bool) -> None:
+    def __init__(self, directory: Path, fleet: PulledFleet, kind: str) -> None:
         self.fleet = fleet
-        self._sends = sends
+        self.kind = kind
+        self._sends = kind == "send"
         self.device = fleet.device(sources=[f"file://{fleet.signed.path}"])
         self._mailbox_url = str(self.device.document["mailbox"])
         fleet.publish(fleet.rollout(OLD))
@@ -49,12 +50,13 @@ class Poll:
         ask = Ask(1, "swap", f"{MODEL}-{NEW}-1", waves=[1])
         fleet.publish(fleet.rollout(NEW), fleet.rollout(OLD), ask=ask)
         self._away()
-        if sends:
+        if self._sends:
             assert self.device.poll().code == 0
             self.device.document["mailbox"] = self._mailbox_url
         self._prepared, self._mailbox, self.log = (directory / name for name in ("prepared", "mailbox", "log"))
         clone(self.device.directory, self._prepared)
         clone(fleet.mailbox, self._mailbox)
+        self._to_send = self._queued()
 
     def _away(self) -> None:
         """Have the mailbox out of reach, so that what a poll queues is there to be lost."""
@@ -68,6 +70,15 @@ class Poll:
         self.device.document["mailbox"] = self._mailbox_url
         if not self._sends:
             self._away()
+
+    def deliver(self) -> None:
+        """Have those reports in the mailbox that the device forgot: it does so when they have arrived."""
+        queued = self._queued()
+        for number, content in self._to_send.items():
+            if number not in queued:
+                path = self.fleet.mailbox / self.device.name / f"{number}.json"
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(content)
 
     def act(self) -> None:
         """Look once."""
@@ -118,18 +129,20 @@ class Poll:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "part" in metafunc.fixturenames:
-        metafunc.parametrize("part", range(PARTS if metafunc.config.getoption("--all-points") else 1))
+        all_points = metafunc.config.getoption("--all-points")
+        parts = [(kind, part) for kind, count in PARTS.items() for part in range(count if all_points else 1)]
+        metafunc.parametrize(("poll", "part"), parts, indirect=["poll"])
 
 
-@pytest.fixture(params=["follow", "send"])
+@pytest.fixture
 def poll(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Poll]:
     with web_fleet(tmp_path / "fleet") as fleet:
-        yield Poll(tmp_path, fleet, sends=request.param == "send")
+        yield Poll(tmp_path, fleet, request.param)
 
 
-def chosen(points: Sequence[Point], all_points: bool, part: int) -> Sequence[Point]:
+def chosen(points: Sequence[Point], all_points: bool, poll: Poll, part: int) -> Sequence[Point]:
     """A part of all points, or some of them, spread evenly."""
-    step = PARTS if all_points else max(len(points) // CHOSEN_MAX, 1)
+    step = PARTS[poll.kind] if all_points else max(len(points) // CHOSEN_MAX, 1)
     return list(itertools.islice(points, part, None, step))
 
 
@@ -145,8 +158,8 @@ def test_a_poll_is_killed_at_every_call_about_its_files(
     listed = [call for call in poll.calls() if call.concerns(poll.device.directory)]
     points = listed if all_points else [call for call in listed if call.changes]
     name = request.node.callspec.id
-    outcomes = sweep(results, f"killed: edgeml pull, {name}", chosen(points, all_points, part), killed)
-    assert outcomes.keys() == ({"old", "new"} if "follow" in name else {"new"})
+    outcomes = sweep(results, f"killed: edgeml pull, {name}", chosen(points, all_points, poll, part), killed)
+    assert outcomes.keys() == ({"old", "new"} if poll.kind == "follow" else {"new"})
 
 
 def test_a_poll_loses_its_power_on_any_filesystem(
@@ -168,6 +181,7 @@ def test_a_poll_loses_its_power_on_any_filesystem(
         poll.fresh()
         shutil.rmtree(poll.device.directory)
         survivor[1].write(poll.device.directory)
+        poll.deliver()
         return poll.recovered()
 
     for _warm_up in range(2):
@@ -178,6 +192,6 @@ def test_a_poll_loses_its_power_on_any_filesystem(
     calls = strace.calls(poll.act, poll.log, WHOLE_LOG)
     real = Filesystem(poll.device.directory).now().key()
     name = request.node.callspec.id
-    step = PARTS if all_points else CUTS_EACH
+    step = PARTS[poll.kind] if all_points else CUTS_EACH
     images = itertools.islice(survivors(), part, None, step)
     sweep(results, f"power cut, model: edgeml pull, {name}", images, cut)

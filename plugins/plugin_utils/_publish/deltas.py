@@ -106,7 +106,8 @@ def _may_help(file: File, base: File, source: Source) -> bool:
 
 def _made(file: File, source: Source, bases: Sequence[tuple[str, Source]], limit: int, work: str) -> list[MadeDelta]:
     """The delta, if it takes less than ``limit`` bytes by enough."""
-    if not bases and file.size >= LARGE_BYTES and _compressed_share(source) > 1 - _COMPRESSING_SAVES_AT_LEAST:
+    saves_at_least = _COMPRESSING_SAVES_AT_LEAST if file.size >= LARGE_BYTES else _SAVES_AT_LEAST
+    if not bases and _compressed_share(source) > 1 - saves_at_least:
         return []
     digest, size = hashlib.sha256(), 0
     location = os.path.join(work, f"{file.sha256}-{len(bases)}.delta")

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric, ProbeSetError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric, ProbeSetError, Task
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import ProbeResult
 
 from .candidate import Candidate, not_finite
@@ -50,6 +50,11 @@ def make_holdout(publication: Publication, run: SourceRun, right: Mapping[str, A
         probe = make_probe(run.samples, right, publication.desk.work, output=options.output, settings=settings)
     except ProbeSetError as error:
         raise RefusedError([f"samples: {error}"]) from error
+    if probe.task is Task.REFERENCE:
+        publication.notes.append(
+            "no labels: answers are compared with this source's own, so that a rollout's gate sees whether devices "
+            "compute what was published, and not whether it is better or worse than the version before"
+        )
     source, metric = probe.scores(right)
     return Holdout(run.samples, run.samples_path, right, probe, source, metric)
 

@@ -211,7 +211,7 @@ def test_outputs_with_another_number_of_rows_than_there_are_samples(tmp_path: Pa
 
 
 @pytest.mark.parametrize("seed", [{}, {"seed": 1.0}], ids=["no seed", "a seed"])
-def test_a_model_that_draws_random_numbers(tmp_path: Path, seed: dict[str, float]) -> None:
+def test_a_model_that_draws_random_numbers(tmp_path: Path, seed: dict[str, Any]) -> None:
     """Such as one exported in training mode, or a variational autoencoder. A seed is that of the first run only."""
     proto = onnx.load_model_from_string(digits_model())
     for node in proto.graph.node:

@@ -272,6 +272,15 @@ def test_reference_outputs_with_another_number_of_axes(tmp_path: Path, said: Ans
     assert not any("no reference outputs" in note for note in published.notes)
 
 
+def test_without_labels_a_note_says_what_a_rollout_will_not_see(tmp_path: Path, said: Answers) -> None:
+    case = Case(tmp_path)
+    assert not any("no labels" in note for note in case.publish(check=True).notes)
+    del case.samples["labels"]
+    published = case.publish(check=True)
+    assert published.facts["task"] == "reference"
+    assert any("not whether it is better or worse than the version before" in note for note in published.notes)
+
+
 def test_a_manifest_that_cannot_be_is_not_published(tmp_path: Path, said: Answers) -> None:
     case = Case(tmp_path)
     case.options["architectures"] = ["x86_64"] * 65

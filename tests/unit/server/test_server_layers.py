@@ -18,8 +18,8 @@ PACKAGE = Path(edgeml_server.__file__).parent
 LAYERS = {
     "common": set[str](),
     "observe": {"common"},
-    # What models report, the reference files that they are tested with, and shadows: the interface of observe.
-    "models": {"common", "observe.model_observer", "observe.reference", "observe.shadow"},
+    # What models report, what their answers are, the reference files that they are tested with, and shadows.
+    "models": {"common", "observe.answers", "observe.model_observer", "observe.reference", "observe.shadow"},
     "http": {"common", "models", "observe"},
     "handover": {"common", "systemd"},
     "tools": {"common", "config", "handover", "models", "observe"},

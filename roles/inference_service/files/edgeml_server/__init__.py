@@ -43,6 +43,7 @@
       metrics.py           every Prometheus metric; series.py keeps their values, exposition.py writes them
       observer.py          the thread that feeds prediction_log.py and drift.py
       prediction_log.py    requests and responses in a bounded SQLite file; feedback.py compares true labels with them
+      answers.py           which output has the answers, and what they are
       drift.py             live rows against the release's reference.py
       shadow.py            a candidate version that answers mirrored requests
       model_observer.py    what models/ reports

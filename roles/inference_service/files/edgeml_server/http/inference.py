@@ -15,6 +15,7 @@ from edgeml_server.common.errors import InvalidRequestError, RequestError, Unava
 from edgeml_server.common.tensors import Array, shown
 from edgeml_server.models.executor import InferenceExecutor
 from edgeml_server.models.inference import Answer, infer
+from edgeml_server.models.loading import LoadedModel
 from edgeml_server.models.repository import ModelRepository
 from edgeml_server.models.served import ServedModel
 from edgeml_server.observe.metrics import Metrics
@@ -59,6 +60,7 @@ class InferenceEndpoint:
         failure: str | None = None
         answer: Answer | None = None
         served: ServedModel | None = None
+        part: LoadedModel | None = None
         arrived = started = time.perf_counter()
         try:
             latest = deadline(request.headers, self._deadline_ms)
@@ -118,7 +120,7 @@ class InferenceEndpoint:
             self._bodies.release(size)
             if code and not request.is_probe:
                 self._metrics.count_request(*labels, request.part, code=code)
-                self._record(request, labels, code, time.perf_counter() - started, size, answer, failure)
+                self._record(request, labels, code, time.perf_counter() - started, size, answer, failure, part)
             if served is not None:
                 served.release()
         reply = answer.reply
@@ -136,11 +138,13 @@ class InferenceEndpoint:
         size: int,
         answer: Answer | None,
         failure: str | None,
+        part: LoadedModel | None,
     ) -> None:
         request_id: str | None = None
         inputs: Mapping[str, Array] = {}
         outputs: Mapping[str, Array] = {}
         in_sequence = False
+        form = None if part is None else part.form
         if answer is not None:
             request_id, inputs, outputs = answer.request.id, answer.request.inputs, answer.outputs
             in_sequence = answer.request.place is not None
@@ -149,7 +153,9 @@ class InferenceEndpoint:
             if shadow is not None and shadow.active_version == labels[1] and not in_sequence:
                 shadow.offer(MirroredRequest(inputs, outputs, answer.run_seconds, size))
         name = request.name if labels[0] else ""
-        record = Record(time.time(), name, labels[1], request_id, code, seconds, inputs, outputs, failure, in_sequence)
+        record = Record(
+            time.time(), name, labels[1], request_id, code, seconds, inputs, outputs, failure, in_sequence, form
+        )
         self._observer.offer(record, size)
 
 

@@ -18,6 +18,7 @@ from edgeml_server.common.errors import ModelError
 from edgeml_server.common.log import Log
 from edgeml_server.common.memory import trim_heap
 from edgeml_server.common.tensors import Array
+from edgeml_server.observe.answers import AnswerForm
 from edgeml_server.observe.reference import Series, read_reference
 
 from .backend import Backend, BackendOptions, backend_for
@@ -37,7 +38,7 @@ class LoadedModel:
 
     ``reference`` is what live tensors are compared with, empty without a reference file; ``classes`` are the names of
     each output's classes; ``prepared``: it was loaded in its prepared form; ``sequences``: those of a model whose
-    release asks for them.
+    release asks for them; ``form``: what the release says of its answers, where that was asked for.
     """
 
     backend: Backend
@@ -47,6 +48,7 @@ class LoadedModel:
     seconds: float
     prepared: bool = False
     sequences: Sequences | None = None
+    form: AnswerForm | None = None
 
     @functools.cached_property
     def calls(self) -> QuickCalls:
@@ -56,7 +58,8 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where the files of one model of a version are: the model itself, and, if there are, golden test and reference.
+    """Where the files of one model of a version are: the model itself, and, if there are, golden test, drift
+    reference and probe set.
 
     The rest is what the manifest declares: the names of classes, the libraries with custom operators, the signature,
     the file's own names of tensors by their public ones, what the variant allows its outputs, and how many sequences a
@@ -67,6 +70,7 @@ class ModelFiles:
     model: str
     golden: str | None = None
     reference: str | None = None
+    probe: str | None = None
     classes: ClassNames = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
     signature: str | None = None
@@ -90,6 +94,7 @@ def model_files(directory: str, release: Release, variant: Variant) -> dict[str,
             model=os.path.join(directory, entry.entrypoint),
             golden=path(part.golden),
             reference=path(part.reference),
+            probe=path(part.probe),
             classes=part.classes,
             libraries=tuple(os.path.join(directory, library) for library in variant.libraries),
             signature=entry.signature,

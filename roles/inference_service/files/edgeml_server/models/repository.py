@@ -22,6 +22,7 @@ from edgeml_device._release.release import MODEL
 from edgeml_server.common.errors import ModelError, NotFoundError, UnavailableError
 from edgeml_server.common.log import Log
 from edgeml_server.common.memory import memory_headroom, trim_heap
+from edgeml_server.observe.answers import read_answer_form
 from edgeml_server.observe.model_observer import ModelObserver
 from edgeml_server.observe.shadow import Shadow
 
@@ -233,7 +234,7 @@ class ModelRepository:
             raise
         self._shadows[model] = {
             name: self._observer.start_shadow(
-                model, version, part.backend, active.version, timed=self._batching.rows == 1
+                model, version, part.backend, active.version, timed=self._batching.rows == 1, form=part.form
             )
             for name, part in parts.items()
         }
@@ -313,6 +314,8 @@ class ModelRepository:
         files = model_files(version.directory, version.release, version.chosen)
         parts = load_parts(files, self._options, version.directory, self._store.prepared(version))
         for name, part in parts.items():
+            form = read_answer_form(files[name].probe, part.backend.outputs)
+            parts[name] = dataclasses.replace(part, form=form)
             if part.inputs is None:
                 model = full_name(version.model, name)
                 _log.warning("neither tested nor warmed up: the release has no golden inputs", model=model)

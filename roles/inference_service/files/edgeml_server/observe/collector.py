@@ -34,22 +34,24 @@ from edgeml_device._release.collected_input import (
     pack,
     unpack,
 )
+from edgeml_device._release.probe_set import Task
 
 from edgeml_server.common.errors import UnavailableError
 from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import Array, datatype_of, to_binary
 
+from .answers import answer_in, predictions_of
 from .collect_rules import CollectRule
 from .drift import DriftMonitor
 from .metrics import Metrics
-from .prediction_log import Labelled, Record, check_free_space, predictions_of
+from .prediction_log import Labelled, Record, check_free_space
 from .reservoir import Cell, Held, Reservoir
 
 TICK_SECONDS = 60.0
 """How often what is old is removed, and what the controller took is noted."""
 _DISAGREEMENTS_MAX = 64
 _DISAGREEMENT_BYTES_MAX = 4 << 20
-# A label speaks of that many rows at most (prediction_log.predictions_of).
+# A label speaks of that many rows at most (answers.predictions_of).
 _AWAITED_ROWS_MAX = 64
 _HOUR_SECONDS = 3600
 
@@ -177,6 +179,9 @@ class InputCollector:
             _log.error("what waited for a label cannot be read", error=error)
             return
         for item, predicted, label in zip(items, labelled.predictions, labelled.labels):
+            if isinstance(label, list):
+                # Several labels of a row are no class.
+                continue
             # Of numbers none is just right: how far off they are says no label of a class.
             wrong = not labelled.absolute_errors and predicted != label
             kept = reservoir.get(item.digest)
@@ -351,8 +356,10 @@ def _rows(record: Record) -> int:
 
 
 def _scores(record: Record) -> Array | None:
-    """The scores of the classes in the first output, one row for each of the request's."""
-    values = next(iter(record.outputs.values()), None)
+    """The scores of the classes in the output with the answers, one row for each of the request's."""
+    values, form = answer_in(record.outputs, record.form)
+    if form is not None and form.task is not Task.CLASS_SCORES:
+        return None
     if values is None or values.dtype.kind != "f" or values.ndim != 2 or values.shape[1] < 2:
         return None
     return values if len(values) == _rows(record) else None
@@ -372,12 +379,12 @@ def _margins(record: Record) -> Array | None:
 def _inputs(record: Record, rows: Sequence[int], reasons: Mapping[str, Array]) -> Iterator[CollectedInput]:
     """The rows of a request with these numbers."""
     scores = _scores(record)
-    output = next(iter(record.outputs.values()), None)
+    output, form = answer_in(record.outputs, record.form)
     predictions: Sequence[Any] | None = None
     if scores is not None and not np.isnan(scores).any():
         predictions = scores.argmax(axis=1).tolist()
     elif output is not None:
-        predictions = predictions_of(output)
+        predictions = predictions_of(output, form)
     if predictions is not None and len(predictions) != _rows(record):
         predictions = None
     for row in rows:
@@ -386,5 +393,5 @@ def _inputs(record: Record, rows: Sequence[int], reasons: Mapping[str, Array]) -
             for name, values in sorted(record.inputs.items())
         )
         why = tuple(reason for reason in REASONS if reason in reasons and reasons[reason][row])
-        predicted = None if predictions is None else predictions[row]
+        predicted = None if predictions is None or isinstance(predictions[row], list) else predictions[row]
         yield CollectedInput(record.model, record.version, record.time, why, tensors, predicted)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Callable
 
+from .answers import AnswerForm
 from .collector import InputCollector
 from .drift import DriftMonitor
 from .metrics import Metrics
@@ -69,13 +70,25 @@ class ModelObserver:
         observe: Callable[[int], None] = self._metrics.batch_rows.labels(model, version).observe
         return observe
 
-    def start_shadow(self, model: str, version: str, candidate: Candidate, active_version: str, timed: bool) -> Shadow:
-        """Start to mirror requests for ``active_version`` to ``candidate``; ``timed``: time both."""
+    def start_shadow(
+        self,
+        model: str,
+        version: str,
+        candidate: Candidate,
+        active_version: str,
+        *,
+        timed: bool,
+        form: AnswerForm | None,
+    ) -> Shadow:
+        """Start to mirror requests for ``active_version`` to ``candidate``; ``timed``: time both. ``form`` is what the
+        candidate's release says of its answers."""
         self._metrics.add_version(model, version)
 
         def disagreed(request: MirroredRequest) -> None:
             inputs, outputs = request.inputs, request.outputs
-            record = Record(time.time(), model, active_version, None, 200, request.seconds, inputs, outputs, None)
+            record = Record(
+                time.time(), model, active_version, None, 200, request.seconds, inputs, outputs, None, form=form
+            )
             self._collector.offer_disagreement(record, request.size)
 
-        return Shadow(model, version, candidate, active_version, self._metrics, timed, disagreed)
+        return Shadow(model, version, candidate, active_version, self._metrics, timed, disagreed, form)

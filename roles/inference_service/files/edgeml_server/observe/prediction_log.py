@@ -20,11 +20,14 @@ from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
+from edgeml_device._common.words import counted
 
 from edgeml_server.common import json_codec
 from edgeml_server.common.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
 from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import Array, datatype_of, to_json
+
+from .answers import AnswerForm, answer_in, predictions_of
 
 COLUMNS = (
     *("id", "time", "model", "version", "request_id", "code", "seconds"),
@@ -60,15 +63,12 @@ _NO_AWAITING_SCHEMA = "DROP TRIGGER IF EXISTS awaiting_label_goes; DROP TABLE IF
 _AWAITING_SHARE_MAX = 256
 # A tensor with more elements is only summarised, whatever was chosen.
 _ELEMENTS_MAX = 4096
-_ROWS_WITH_PREDICTION_MAX = 64
 _ERROR_CHARACTERS_MAX = 500
 _REQUEST_ID_CHARACTERS_MAX = 200
 # The approximate size of a row without its texts.
 _ROW_BYTES = 200
 # Deleting a tenth of the rows at a time makes it rare.
 _DELETED_SHARE = 10
-
-NO_CLASS = -1
 
 FREE_BYTES_MIN = 16 << 20
 """What the log leaves free of its filesystem, or a twentieth of it where that is less."""
@@ -80,7 +80,8 @@ _log = Log(__name__)
 
 
 class Record(NamedTuple):
-    """One inference request and its result. ``inputs`` and ``outputs`` are empty when it failed."""
+    """One inference request and its result. ``inputs`` and ``outputs`` are empty when it failed. ``form``: what the
+    release says of the model's answers."""
 
     time: float
     model: str
@@ -92,6 +93,7 @@ class Record(NamedTuple):
     outputs: Mapping[str, Array]
     error: str | None
     in_sequence: bool = False
+    form: AnswerForm | None = None
 
 
 AwaitingLabel = Callable[[Record], Optional[bytes]]
@@ -184,11 +186,12 @@ class PredictionLog:
             raise ConflictError(f"request {request_id!r} has its label already: {known}")
         if prediction_text is None:
             raise InvalidRequestError(
-                f"request {request_id!r} has no prediction to compare with: it failed, or its "
-                "first output is neither one value nor one list of scores for each row"
+                f"request {request_id!r} has no prediction to compare with: it failed, or what it answered is neither "
+                "one value nor one list of scores for each row. A release whose probe set says which output has the "
+                "answers and what they are (output, task) is compared by that"
             )
         predictions = json.loads(prediction_text)
-        labels = label if isinstance(label, list) else [label]
+        labels = _by_rows(label, predictions)
         labelled = _compare(version, predictions, labels)
         awaiting = None
         with self._transaction():
@@ -281,8 +284,8 @@ class PredictionLog:
         return content if content and len(content) <= self._options.bytes // _AWAITING_SHARE_MAX else None
 
     def _row(self, record: Record) -> _Row:
-        first_output = next(iter(record.outputs.values()), None)
-        predictions = None if first_output is None else predictions_of(first_output)
+        values, form = answer_in(record.outputs, record.form)
+        predictions = None if values is None else predictions_of(values, form)
         return (
             record.time,
             record.model,
@@ -307,25 +310,6 @@ def check_free_space(path: str) -> None:
     least = min(FREE_BYTES_MIN, filesystem.f_blocks * filesystem.f_frsize // _FREE_SHARE_MIN)
     if free < least:
         raise UnavailableError(f"{path}: expected {least} free bytes on its filesystem; found {free}")
-
-
-def predictions_of(values: Array) -> list[Any] | None:
-    """One prediction for each row of an output: its only value, or the place of the highest of its scores.
-
-    A value that is not finite is None; scores with NaN among them are NO_CLASS, which no label is.
-    None for what is neither, and for large batches.
-    """
-    rows = values.reshape(1, -1) if values.ndim == 0 else values.reshape(len(values), -1) if len(values) else None
-    if rows is None or len(rows) > _ROWS_WITH_PREDICTION_MAX or not rows.shape[1]:
-        return None
-    if rows.shape[1] == 1:
-        return [_json_value(value) for value in rows[:, 0].tolist()]
-    if rows.dtype.kind == "f" and values.ndim == 2:
-        classes = rows.argmax(axis=1)
-        # NaN would be taken for the highest.
-        classes[np.isnan(rows).any(axis=1)] = NO_CLASS
-        return list(classes.tolist())
-    return None
 
 
 def summary_of(values: Array) -> dict[str, Any]:
@@ -377,14 +361,40 @@ def _compare(version: str, predictions: Sequence[Any], labels: Sequence[Any]) ->
         raise InvalidRequestError(
             f"label: expected that of a number; the prediction of row {predictions.index(None)} is not finite"
         )
-    expected = type(predictions[0])
+    rows, wanted = ([_values(row) for row in each] for each in (predictions, labels))
+    sizes = [(len(found), len(right)) for found, right in zip(rows, wanted) if len(found) != len(right)]
+    if sizes:
+        raise InvalidRequestError(
+            f"label: expected {counted(sizes[0][0], 'value')} for each row, as the prediction has; found "
+            f"{sizes[0][1]}. What the values of an output are, the release says by the task of its probe set"
+        )
+    expected = type(rows[0][0])
     fits = (float, int) if expected is float else (expected,)
-    if any(type(label) not in fits for label in labels):
+    if any(type(value) not in fits for label in wanted for value in label):
         raise InvalidRequestError(f"label: expected {expected.__name__}, as the prediction is; found {labels[:5]}")
     if expected is float:
-        return Labelled(version, 0, 0, [abs(found - wanted) for found, wanted in zip(predictions, labels)])
-    right = sum(found == wanted for found, wanted in zip(predictions, labels))
+        return Labelled(version, 0, 0, [_mean_error(*both) for both in zip(rows, wanted)])
+    right = sum(found == label for found, label in zip(rows, wanted))
     return Labelled(version, right, len(labels) - right, [])
+
+
+def _by_rows(label: Any, predictions: Sequence[Any]) -> list[Any]:
+    """The label as a list with one for each row. That of a single row, which may be a list itself, may stand alone."""
+    is_one = isinstance(predictions[0], list) and isinstance(label, list) and not any(map(_is_list, label))
+    return label if isinstance(label, list) and not is_one else [label]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _values(row: Any) -> list[Any]:
+    return row if isinstance(row, list) else [row]
+
+
+def _mean_error(found: Sequence[float], wanted: Sequence[float]) -> float:
+    """As a probe set measures it: the mean over a row's values."""
+    return math.fsum(abs(one - other) for one, other in zip(found, wanted)) / len(found)
 
 
 def _tensors_json(tensors: Mapping[str, Array], full: bool) -> str:

@@ -23,8 +23,8 @@ import numpy as np
 from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import Array
 
+from .answers import AnswerForm, decided, predictions_of
 from .metrics import Metrics
-from .prediction_log import predictions_of
 
 PENDING_MAX = 16
 _PENDING_BYTES_MAX = 16 << 20
@@ -69,7 +69,8 @@ class Shadow:
 
     ``timed``: whether the active version answers as the candidate does, one request at a time, so that the processor
     time of both can be compared. It is that of the thread that runs the model: to wait for clients takes none.
-    ``disagreed`` gets the requests that the candidate answers otherwise, in the shadow's thread.
+    ``disagreed`` gets the requests that the candidate answers otherwise, in the shadow's thread. ``form`` is what the
+    candidate's release says of its answers.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Shadow:
         metrics: Metrics,
         timed: bool = True,
         disagreed: Callable[[MirroredRequest], None] = lambda _request: None,
+        form: AnswerForm | None = None,
     ) -> None:
         self.model = model
         self.version = version
@@ -90,6 +92,7 @@ class Shadow:
         self._metrics = metrics
         self._timed = timed
         self._disagreed = disagreed
+        self._form = form
         self._requests: queue.Queue[MirroredRequest | None] = queue.Queue()
         # Each is written by one thread only; the difference is what the queue holds.
         self._bytes_in = 0
@@ -147,7 +150,11 @@ class Shadow:
             self._metrics.shadow_duration.labels(self.model, self.version, role).observe(value)
         distances = [distance(request.outputs[name], outputs[name]) for name in names]
         self._metrics.shadow_distance.labels(self.model, self.version).observe(max(distances, default=0.0))
-        return "agreed" if all(agree(request.outputs[name], outputs[name]) for name in names) else "disagreed"
+        same = all(agree(request.outputs[name], outputs[name], self._form_of(name)) for name in names)
+        return "agreed" if same else "disagreed"
+
+    def _form_of(self, output: str) -> AnswerForm | None:
+        return self._form if self._form is not None and self._form.output == output else None
 
     def _count(self, outcome: str) -> None:
         # The series of a shadow that has ended may be removed already.
@@ -155,13 +162,21 @@ class Shadow:
             self._metrics.shadow_requests.labels(self.model, self.version, outcome).inc()
 
 
-def agree(active: Array, candidate: Array) -> bool:
-    """Whether two outputs say the same: the same classes, texts, whole numbers, nearly the same other numbers."""
+def agree(active: Array, candidate: Array, form: AnswerForm | None = None) -> bool:
+    """Whether two outputs say the same: the same classes, texts, whole numbers, nearly the same other numbers.
+
+    Of an output with the answers, ``form`` says which of these they are; of others several numbers count as scores.
+    """
     if active.shape != candidate.shape:
         return False
-    first, second = predictions_of(active), predictions_of(candidate)
-    if first is not None and second is not None and active.ndim == 2 and active.shape[1] > 1:
-        return first == second
+    if form is not None:
+        decisions = decided(active, form), decided(candidate, form)
+        if decisions[0] is not None and decisions[1] is not None:
+            return bool((decisions[0] == decisions[1]).all())
+    elif active.ndim == 2 and active.shape[1] > 1:
+        first, second = predictions_of(active), predictions_of(candidate)
+        if first is not None and second is not None:
+            return first == second
     if active.dtype.kind != "f" or candidate.dtype.kind != "f":
         return bool((active == candidate).all())
     return bool(np.isclose(candidate, active, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True).all())

@@ -1,0 +1,124 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a model's answers are: classes, yes or no, numbers. The output alone does not say it: three numbers may be the
+scores of three classes, or three predictions. The probe set of the release does.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from edgeml_device._common.errors import EdgemlError
+from edgeml_device._release.probe_set import Metric, Output, Task
+from edgeml_device._release.probe_set_file import read_probe_set
+
+from edgeml_server.common.tensors import Array, TensorSpec
+
+NO_CLASS = -1
+_ROWS_WITH_PREDICTION_MAX = 64
+# JSON is read as a whole; a larger probe set is better off as .npz, of which only the labels are read.
+_JSON_BYTES_MAX = 1 << 20
+
+
+class AnswerForm(NamedTuple):
+    """Which output has the answers, and what they are. ``threshold``: from which score on the answer is yes; None where
+    the release goes by the scores themselves."""
+
+    output: str
+    task: Task
+    threshold: float | None = None
+
+
+def read_answer_form(probe_path: str | None, outputs: Sequence[TensorSpec]) -> AnswerForm | None:
+    """Return what the probe set at ``probe_path`` says of a model's answers; None where it does not say it, as one that
+    compares with reference outputs, whatever these are."""
+    if probe_path is None or (not probe_path.endswith(".npz") and _size(probe_path) > _JSON_BYTES_MAX):
+        return None
+    try:
+        probe = read_probe_set(probe_path)
+        spec = next(spec for spec in outputs if spec.name == probe.output)
+        sizes = spec.shape[1:]
+        known = None if spec.any_rank or -1 in sizes else Output(spec.datatype, math.prod(sizes))
+        task, metric = probe.resolved(known)
+    except (EdgemlError, OSError, StopIteration):
+        # What is wrong with it says whoever asks it; here it only means that nothing is known.
+        return None
+    if task is Task.REFERENCE:
+        return None
+    has_threshold = task is Task.MULTI_LABEL or (task is Task.SCORE and metric is Metric.ACCURACY)
+    return AnswerForm(probe.output, task, probe.threshold if has_threshold else None)
+
+
+def answer_in(outputs: Mapping[str, Array], form: AnswerForm | None) -> tuple[Array | None, AnswerForm | None]:
+    """Return the output that has the answers, with their form; without one, or where it was not asked for, the first
+    output and None."""
+    if form is not None and form.output in outputs:
+        return outputs[form.output], form
+    return next(iter(outputs.values()), None), None
+
+
+def decided(values: Array, form: AnswerForm) -> Array | None:
+    """Return what each row decides: a class, yes or no as 1 and 0, or several of these; where NaN is among its scores
+    NO_CLASS. None where a row is a number, a text, or anything else that decides nothing."""
+    rows = _rows(values)
+    if rows is None or rows.dtype == object or not rows.shape[1]:
+        return None
+    if form.task is Task.CLASS_SCORES and rows.shape[1] > 1:
+        found = rows.argmax(axis=1)
+    elif form.threshold is not None and (form.task is Task.MULTI_LABEL or rows.shape[1] == 1):
+        found = (rows >= form.threshold).astype(np.int64)
+    else:
+        return None
+    if rows.dtype.kind == "f":
+        # NaN would be taken for the highest, or for a no.
+        found[np.isnan(rows).any(axis=1)] = NO_CLASS
+    return found
+
+
+def predictions_of(values: Array, form: AnswerForm | None = None) -> list[Any] | None:
+    """Return one prediction for each row of an output: its only value, or the place of the highest of its scores; by
+    the ``form`` of the answers what it decides, or its numbers.
+
+    A value that is not finite is None; scores with NaN among them are NO_CLASS, which no label is.
+    None for what is neither, and for large batches.
+    """
+    rows = _rows(values)
+    if rows is None or len(rows) > _ROWS_WITH_PREDICTION_MAX or not rows.shape[1]:
+        return None
+    if form is None and rows.shape[1] > 1 and rows.dtype.kind == "f" and values.ndim == 2:
+        form = AnswerForm("", Task.CLASS_SCORES)
+    found = None if form is None else decided(values, form)
+    if found is not None:
+        return list((found[:, 0] if form is not None and form.task is Task.SCORE else found).tolist())
+    if form is not None and form.task is Task.REGRESSION:
+        numbers = [_finite(row) for row in rows.astype(np.float64).tolist()]
+        return numbers if rows.shape[1] > 1 else [None if row is None else row[0] for row in numbers]
+    if rows.shape[1] == 1:
+        return [_json_value(value) for value in rows[:, 0].tolist()]
+    return None
+
+
+def _rows(values: Array) -> Array | None:
+    if values.ndim == 0:
+        return values.reshape(1, -1)
+    return values.reshape(len(values), -1) if len(values) else None
+
+
+def _finite(row: list[float]) -> list[float] | None:
+    return row if all(map(math.isfinite, row)) else None
+
+
+def _json_value(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0

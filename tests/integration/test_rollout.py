@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -451,7 +452,7 @@ def test_a_second_rollout_beside_the_first_is_refused(ansible: Ansible, fleet: F
     (refused,) = second.results("Plan the rollout").values()
     assert refused["locked"] is True
     assert "another run is at work since " in refused["msg"]
-    assert f"digits-1.1.0-1 (process {process.pid})" in refused["msg"]
+    assert f"digits-1.1.0-1 (process {process.pid} on {socket.gethostname()})" in refused["msg"]
     assert second.results("Fetch, verify and swap") == {}
     assert quiet.code == 0, quiet
     assert quiet.results("Swap to what the device should serve, or leave what was stopped") == {}

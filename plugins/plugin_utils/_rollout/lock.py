@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import select
+import socket
 import time
 from typing import Any
 
@@ -41,19 +42,37 @@ def take(path: str, owner: int, note: str) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _read(descriptor)
-            if holder.get("owner") == owner:
+            if holder.get("run") == _run_id(owner):
                 return
+            where = f" on {holder['host']}" if "host" in holder else ""
             raise LockedError(
                 f"{path}: another run is at work since {holder.get('since', 'an unknown time')}: "
-                f"{holder.get('note', 'unknown')} (process {holder.get('owner', 'unknown')})"
+                f"{holder.get('note', 'unknown')} (process {holder.get('owner', 'unknown')}{where})"
             ) from None
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"owner": owner, "since": since, "note": note}).encode(), 0)
+        told = {"owner": owner, "host": socket.gethostname(), "run": _run_id(owner), "since": since, "note": note}
+        os.pwrite(descriptor, json.dumps(told).encode(), 0)
         if os.fork() == 0:
             _hold(descriptor, owner)
     finally:
         os.close(descriptor)
+
+
+def _run_id(owner: int) -> str:
+    """What tells the run from every other one, also of a machine or a container that shares the ledger.
+
+    In containers, such as AWX's execution environments, ansible-playbook often has the same process number.
+    """
+    found = [socket.gethostname(), str(owner)]
+    with contextlib.suppress(OSError):  # There is no /proc on macOS.
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            found.append(file.read().strip())
+        found.append(os.readlink("/proc/self/ns/pid"))
+        with open(f"/proc/{owner}/stat", encoding="utf-8", errors="replace") as file:
+            # The name in parentheses may hold anything; the start is the 20th field after it.
+            found.append(file.read().rpartition(")")[2].split()[19])
+    return " ".join(found)
 
 
 def _read(descriptor: int) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,9 +18,13 @@ import time
 from pathlib import Path
 
 import pytest
+from links import PYTHON_PATH
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import lock
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
+
+
+HOST = re.escape(socket.gethostname())
 
 
 def start() -> subprocess.Popen[bytes]:
@@ -29,7 +35,7 @@ def test_a_second_run_is_told_who_is_at_work(tmp_path: Path) -> None:
     path = str(tmp_path / "ledger" / "lock")
     with start() as first, start() as second:
         take(path, first.pid, "digits-1.1.0-1")
-        with pytest.raises(LockedError, match=rf"at work since 2.*: digits-1.1.0-1 \(process {first.pid}\)"):
+        with pytest.raises(LockedError, match=rf"at work since 2.*: digits-1.1.0-1 \(process {first.pid} on {HOST}\)"):
             take(path, second.pid, "reconcile")
         take(path, first.pid, "digits-1.1.0-1")
         for process in (first, second):
@@ -68,6 +74,31 @@ def test_a_run_that_has_ended_already_leaves_no_lock(tmp_path: Path) -> None:
         except LockedError:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+CONTAINED = """
+import os, sys
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
+try:
+    take(sys.argv[1], os.getpid(), "rollout")
+    print(os.getpid(), "holds", flush=True)
+    sys.stdin.read()
+except LockedError as error:
+    print(os.getpid(), "refused", error, flush=True)
+"""
+
+
+def test_a_run_of_the_same_number_in_another_container_is_another_one(tmp_path: Path) -> None:
+    """As jobs of AWX are: each has process numbers of its own, and both have the directory of the ledger."""
+    command = ["unshare", "--pid", "--fork", sys.executable, "-c", CONTAINED, str(tmp_path / "lock")]
+    env = {**os.environ, "PYTHONPATH": str(PYTHON_PATH)}
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "1 holds\n"
+        second = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert second.stdout.startswith("1 refused "), second
+        assert f"rollout (process 1 on {socket.gethostname()})" in second.stdout
+        first.communicate()
 
 
 HOLDER = """

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._enrolment.authority import Authority, is_authority
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.ansible_scene import AnsibleScene
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decommissioned import (
     Decommissioned,
     forget_decommissioned,
@@ -21,6 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decommission
     write_decommissioned,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import take
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.names import refuse_unknown_names
 
 
 class ActionModule(ControllerAction):
@@ -38,6 +40,7 @@ class ActionModule(ControllerAction):
 
     def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return which devices are out of service now, and of which something is still to be removed."""
+        refuse_unknown_names(AnsibleScene(self, task_vars), "decommission_")
         ledger, check_mode = args["ledger"], self._task.check_mode
         if not check_mode:
             # Until the run ends: a rollout plans either before all of this, or after it.

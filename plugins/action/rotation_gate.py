@@ -26,7 +26,9 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._enrolment.succession
     fingerprint_of,
     name_of,
 )
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.ansible_scene import AnsibleScene
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import take
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.names import refuse_unknown_names
 
 _READ, _CLOSE = "read", "close"
 # Where the playbook keeps what each machine said, the newest first.
@@ -52,6 +54,7 @@ class ActionModule(ControllerAction):
 
     def answer(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return whether the wave begins, on which machines, and what the authorities are."""
+        refuse_unknown_names(AnsibleScene(self, task_vars), "rotate_")
         check_mode = self._task.check_mode
         if not check_mode:
             # Until the run ends: no rollout plans or works meanwhile.

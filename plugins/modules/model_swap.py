@@ -42,7 +42,8 @@ options:
         With none before it, the model is no longer served. A version that was reverted is not tried again without
         O(retry), so that no schedule brings it back.
       - If the version before is withdrawn, V(previous) goes back to it within a rollout (O(rollout_id)) or a trial, and
-        says so in RV(withdrawn). Otherwise it is refused.
+        says so in RV(withdrawn). Otherwise it is refused. So is a version before that failed on this device or
+        was left there, unless O(retry) is set. So two rollbacks in a row do not end where they began.
       - V(absent) removes the version from the store, and the order to fetch it. The active and the previous version are
         never removed.
     type: str

@@ -116,7 +116,7 @@ def test_a_versions_life_four_ways(ansible: Ansible, device: Device) -> None:
             swap("1.1.0", "present"),
             swap("1.1.0", rollout_id="rollout-2", reason="better"),
             swap("1.1.0", "previous", reason="worse"),
-            swap("1.0.0", "previous", reason="not worse"),
+            swap("1.0.0", "previous", reason="not worse", retry=True),
         )
     )
 
@@ -491,6 +491,16 @@ def test_going_back_names_the_version_to_leave(ansible: Ansible, serving: Device
     assert (other["changed"], other["live"]) == (False, "1.1.0")
     assert (back["changed"], back["live"]) == (True, "1.0.0")
     assert (again["changed"], again["live"]) == (False, "1.0.0")
+
+
+def test_a_second_way_back_does_not_end_at_what_was_left(ansible: Ansible, serving: Device) -> None:
+    _up, _back, second = ansible.tasks(
+        swap("1.1.0"), swap("1.1.0", "previous", reason="worse"), swap("1.0.0", "previous")
+    )
+    assert message(second).startswith("digits 1.1.0, the version before 1.0.0, failed on this device at ")
+    assert second["msg"].endswith(": worse. It is not tried again until it is asked for with retry. Live now: 1.0.0")
+    assert (second["refused"], second["live"]) == (True, "1.0.0")
+    assert serving.versions() == ("1.0.0", "1.0.0", "1.1.0")
 
 
 def test_going_back_works_while_the_server_is_down(ansible: Ansible, serving: Device) -> None:

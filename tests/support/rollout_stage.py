@@ -52,6 +52,7 @@ class Stage:
             "rollout_limits": UNMEASURED,
             **variables,
         }
+        self.given: list[str] = []
         self.host: dict[str, dict[str, Any]] = {name: {"device_class": kind} for name, kind in CLASSES.items()}
         self.results: dict[tuple[str, str], Any] = {}
         self.noted: dict[str, Any] = {}
@@ -64,6 +65,12 @@ class Stage:
 
     def has_plugin(self, kind: str, name: str) -> bool:
         return name in {"connection": ("local", "ssh"), "become": ("sudo",), "shell": ("sh",)}[kind]
+
+    def role_variables(self) -> list[str]:
+        return [f"model_sync_{word}" for word in ("releases", "keep")]
+
+    def users_roles(self) -> list[str]:
+        return ["rollout_notify"]
 
     def host_variables(self, host: str) -> Mapping[str, Any]:
         return self.host.get(host, {})

@@ -38,7 +38,7 @@ def section(page: str, title: str) -> str:
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
 def test_each_playbook_has_its_variables_documented(path: Path) -> None:
     documented = section((DOCS / "playbooks.md").read_text(), f"`edgeml.fleet.{path.stem}`")
-    hosts = r"(?<![.\w])([a-z]\w*) \| default\('(?:edge|caches|mailbox|brokers)'(?:, true)?\)"
+    hosts = r"(?<![.\w])([a-z]\w*) \| default\('(?:edge|caches|mailbox|brokers|models)'(?:, true)?\)"
     used = set(re.findall(hosts, path.read_text()))
     used |= set(re.findall(r"\{\{ (model_\w+|\w+_probe|enroll_(?!result)\w+)\b", path.read_text()))
     assert used

@@ -141,7 +141,7 @@ class Command:
             # A swap that was interrupted is put back by this: then it is left already.
             swap.recover_interrupted(act=True)
             try:
-                plan = swap.plan_revert(leaves, options.accept_withdrawn)
+                plan = swap.plan_revert(leaves, options.accept_withdrawn, options.retry)
             except WithdrawnError as error:
                 raise WithdrawnError(f"{error}, or go back to it all the same with --accept-withdrawn") from error
             swap.revert(plan)
@@ -394,6 +394,7 @@ def _parser() -> argparse.ArgumentParser:
     revert = add("revert", Command.revert, "go back to the version before")
     revert.add_argument("model")
     revert.add_argument("--accept-withdrawn", action="store_true", help="also to a release that is withdrawn")
+    revert.add_argument("--retry", action="store_true", help="also to one that failed here, or was left before")
     fetch = add("fetch", Command.fetch, "fetch what was ordered, or the release of a manifest")
     fetch.add_argument("--manifest", metavar="FILE", help="the manifest of a release; you answer for where it is from")
     fetch.add_argument(

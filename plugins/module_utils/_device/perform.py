@@ -130,7 +130,8 @@ class SwapCall:
         elif state == "staged":
             plan = self._order(swap, options, act)
         else:
-            plan = swap.plan_revert(version) if state == "previous" else swap.plan_absent(version)
+            goes_back = state == "previous"
+            plan = swap.plan_revert(version, retry=request.retry) if goes_back else swap.plan_absent(version)
             if act and plan.notifies_server:
                 swap.revert(plan)
             elif act and plan.stages:

@@ -98,6 +98,14 @@ class Plan(NamedTuple):
         return acts or bool(self.missing)
 
 
+def _failed_before(what: str, failure: Failure) -> FailedBeforeError:
+    return FailedBeforeError(
+        f"{what} failed on this device at {failure.time}: {failure.reason}. "
+        "It is not tried again until it is asked for with retry",
+        {"reason": failure.reason, "time": failure.time, "rollout_id": failure.rollout_id},
+    )
+
+
 class Planning(Recovery):
     """Plans the transitions of a model."""
 
@@ -113,11 +121,7 @@ class Planning(Recovery):
         before, version = self.state, release.version
         failure = before.failed.get(version)
         if failure is not None and before.active != version and not self._tries_again(failure, options):
-            raise FailedBeforeError(
-                f"{self.model} {version} failed on this device at {failure.time}: {failure.reason}. "
-                f"It is not tried again until it is asked for with retry",
-                {"reason": failure.reason, "time": failure.time, "rollout_id": failure.rollout_id},
-            )
+            raise _failed_before(f"{self.model} {version}", failure)
         if before.trial is not None and before.active != version:
             raise ServerError(
                 f"{self.strategy.silence(self.serving.server)}, so that the trial of {before.active} cannot be ended "
@@ -135,14 +139,15 @@ class Planning(Recovery):
             _check_memory(release, require(plan.variant), device, options.headroom_percent)
         return plan._replace(switches=switches, notifies_server=tells)
 
-    def plan_revert(self, version: str, accept_withdrawn: bool = False) -> Plan:
+    def plan_revert(self, version: str, accept_withdrawn: bool = False, retry: bool = False) -> Plan:
         """Plan to go back from ``version`` to the one before it; nothing to do when it is neither active nor live.
 
         Within a rollout, nothing is to do either where it was not this rollout that made ``version`` active. A version
         that is left counts as failed here: nobody brings it back without being asked to.
 
         A rollout and a trial also go back to a release that is withdrawn: it ran before, and the version that they
-        leave is worse. A person has to accept it; otherwise this raises WithdrawnError.
+        leave is worse. A person has to accept it; otherwise this raises WithdrawnError. Nor does a person go back to a
+        version that failed here or was left: without ``retry`` this raises FailedBeforeError.
         """
         before, live, rollout_id = self.state, self.live(), self.cause.rollout_id
         plan = Plan(self.initial_state, before, live, recovers=self._recovers)
@@ -151,8 +156,12 @@ class Planning(Recovery):
         if rollout_id is not None and (self.store.activation(self.model) or {}).get("rollout_id") != rollout_id:
             return plan
         after = before.reverted() if before.trial else before._replace(active=before.previous, previous=version)
-        if not (before.trial or rollout_id is not None or accept_withdrawn or after.active is None):
-            self.refuse_withdrawn(after.active)
+        if not (before.trial or rollout_id is not None or after.active is None):
+            if not accept_withdrawn:
+                self.refuse_withdrawn(after.active)
+            failure = before.failed.get(after.active)
+            if failure is not None and not retry:
+                raise _failed_before(f"{self.model} {after.active}, the version before {version},", failure)
         after = after.with_failure(version, self._failure(version, self.cause.why or REVERTED_BY_REQUEST))
         if after.active is not None:
             after = after.without_failure(after.active)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
+from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible import constants
@@ -20,6 +22,10 @@ from ansible.plugins.loader import become_loader, connection_loader, lookup_load
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 
+# The roles of this collection.
+_ROLES = Path(__file__).parents[3] / "roles"
+# An option of an entry point in a role's argument spec.
+_OPTION = re.compile(r"^      (\w+):$", re.MULTILINE)
 _LOADERS = {"become": become_loader, "connection": connection_loader, "shell": shell_loader}
 
 
@@ -43,6 +49,7 @@ class AnsibleScene:
         self.can_ask = not self.check_mode and "awx_job_id" not in task_vars
         self.operator = str(task_vars.get("awx_user_name") or task_vars.get("tower_user_name") or _login())
         self.variables: Mapping[str, Any] = _Templated(action, task_vars)
+        self.given: Sequence[str] = list(action._task.get_variable_manager().extra_vars)
 
     def ask(self, prompt: str) -> str:
         """Return what the person at the terminal types; nothing where nobody is there, or who is there ends it."""
@@ -69,6 +76,17 @@ class AnsibleScene:
             return bool(_LOADERS[kind].find_plugin(name, check_aliases=True))
         except AnsibleError:
             return False
+
+    def role_variables(self) -> list[str]:
+        """Return the names of the variables of this collection's roles."""
+        specs = [path.read_text(encoding="utf-8") for path in _ROLES.glob("*/meta/argument_specs.yml")]
+        return [name for text in specs for name in _OPTION.findall(text)]
+
+    def users_roles(self) -> list[str]:
+        """Return the names of the roles that are the user's own."""
+        places = [*vars(constants)["DEFAULT_ROLES_PATH"], os.path.join(self._vars["playbook_dir"], "roles")]
+        own = {role for place in places if os.path.isdir(place) for role in os.listdir(place)}
+        return sorted(own - {path.name for path in _ROLES.iterdir()})
 
     def host_variables(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host, templated where they are read."""

@@ -147,8 +147,14 @@ def _became(results: DeviceResults, judged: Outcome | None) -> Row:
     if (revert.get("unreachable") and outcome is not Outcome.AWAY) or revert.get("failed"):
         outcome, detail = Outcome.NOT_REVERTED, one_line(revert)
     elif revert.get("changed"):
-        outcome, after = Outcome.REVERTED, _active(revert, "after")
+        outcome, after, detail = Outcome.REVERTED, _active(revert, "after"), _without_version(revert)
     return {"before": before, "after": after, "outcome": outcome.value, "detail": detail}
+
+
+def _without_version(revert: Result) -> str:
+    """What is to be said of a device that went back, and that no version was active on before."""
+    ended = revert.get("changed") and (revert.get("after") or {}).get("active", "") is None
+    return "no version was active before: the model is not served now" if ended else ""
 
 
 def _is_planned(swap: Result) -> bool:
@@ -205,7 +211,7 @@ def rollback_rows(results: Mapping[str, DeviceResults]) -> list[Row]:
         else:
             outcome = Outcome.REVERTED.value if result.get("changed") else "unchanged"
         row = {"device": host, "before": before, "after": after, "outcome": outcome}
-        rows.append({**row, "detail": one_line(result) if bad else ""})
+        rows.append({**row, "detail": one_line(result) if bad else _without_version(result)})
     return rows
 
 

@@ -13,10 +13,9 @@ A role's argument spec checks a copy of a variable and leaves the variable as it
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Iterable, Mapping, NoReturn, Sequence, TypeVar
+from typing import Any, Callable, ClassVar, Mapping, NoReturn, Sequence, TypeVar
 
 import yaml
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -25,10 +24,6 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common import window
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 
 PREFIX = "rollout_"
-# Variables with that prefix that are no options: who takes part.
-_ABOUT_HOSTS = ("hosts", "pinned", "maintenance")
-# How alike a name must be to an option's, of 1, to be a misspelling of it; `wave` and `waves` are.
-_ALIKE = 0.85
 Self = TypeVar("Self", bound="_Options")
 
 
@@ -373,20 +368,6 @@ class RolloutOptions(LedgerOptions):
         if not self.soak_seconds:
             return 1
         return max(self.soak_seconds_max // self.soak_seconds, 1)
-
-
-def check_names(variables: Iterable[str]) -> None:
-    """Raise ArgumentError for a variable that is a misspelt option: it would change nothing, without a word."""
-    known = [name[len(PREFIX) :] for name in of_role()] + list(_ABOUT_HOSTS)
-    for name in sorted(variables):
-        word = name[len(PREFIX) :] if name.startswith(PREFIX) else ""
-        if not word or word in known:
-            continue
-        option, dot, part = word.partition(".")
-        if dot and option in known:
-            raise ArgumentError(f'{name}: expected a mapping, such as -e \'{{"{PREFIX}{option}": {{"{part}": …}}}}\'')
-        for meant in difflib.get_close_matches(word, known, 1, _ALIKE):
-            raise ArgumentError(f"{name}: no such variable; did you mean {PREFIX}{meant}?")
 
 
 def of_role() -> dict[str, dict[str, Any]]:

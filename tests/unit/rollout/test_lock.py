@@ -23,7 +23,6 @@ from links import PYTHON_PATH
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import lock
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
 
-
 HOST = re.escape(socket.gethostname())
 
 

@@ -20,7 +20,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options impo
     DeviceOptions,
     RolloutOptions,
     absolute_path,
-    check_names,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
@@ -29,8 +28,18 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.swap_setting
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository import Trust, open_repository
 
 from . import pulling, shadow
+from .names import refuse_unknown_names
 from .profiles import read_profiles
-from .scene import Result, Scene, StepError, common_variables, hold_lock, noted, whole_fleet, wrong_devices
+from .scene import (
+    Result,
+    Scene,
+    StepError,
+    common_variables,
+    hold_lock,
+    noted,
+    whole_fleet,
+    wrong_devices,
+)
 
 _HOSTS_SHOWN = 200
 _NAMED_MAX = 10
@@ -38,8 +47,8 @@ _NAMED_MAX = 10
 
 def plan(scene: Scene) -> Result:
     """Verify the release, check every variable, split the fleet into waves and open the ledger. Touch no device."""
+    refuse_unknown_names(scene, "rollout_")
     names = whole_fleet(scene)
-    check_names(scene.variables)
     options = RolloutOptions.from_variables(scene.variables)
     judging.read_limits(options.limits)
     directory = absolute_path(options.ledger)

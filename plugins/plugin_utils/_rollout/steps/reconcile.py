@@ -20,7 +20,6 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
     LedgerOptions,
     absolute_path,
-    check_names,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
@@ -28,7 +27,17 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 
 from . import pulling
 from .labels import late_failures
-from .scene import RECONCILED, UNMENDED, Result, Scene, hold_lock, noted, whole_fleet, wrong_devices
+from .names import refuse_unknown_names
+from .scene import (
+    RECONCILED,
+    UNMENDED,
+    Result,
+    Scene,
+    hold_lock,
+    noted,
+    whole_fleet,
+    wrong_devices,
+)
 
 _EMPTY = "rollout_ledger: {}: no rollout is known here, so nothing is known of what a device should serve"
 _BAD = (Outcome.FAILED, Outcome.REFUSED, Outcome.SILENT)
@@ -36,8 +45,8 @@ _BAD = (Outcome.FAILED, Outcome.REFUSED, Outcome.SILENT)
 
 def wanted(scene: Scene) -> Result:
     """Find out by the ledger what each device of the play should be on."""
+    refuse_unknown_names(scene, "rollout_", "reconcile_")
     whole_fleet(scene)
-    check_names(scene.variables)
     options = LedgerOptions.from_variables(scene.variables)
     directory = absolute_path(options.ledger)
     if not scene.check_mode:

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from typing import Callable
 
-from . import begin_wave, close, fleet, judge, labels, plan, power, pulling, reconcile, rollback, soak
+from . import begin_wave, close, fleet, judge, labels, names, plan, power, pulling, reconcile, rollback, soak
 from .scene import Result
 
 STEPS: dict[str, Callable[..., Result]] = {
+    "names": names.names,
     "plan": plan.plan,
     "power": power.power,
     "begin_wave": begin_wave.begin_wave,

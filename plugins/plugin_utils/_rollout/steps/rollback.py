@@ -22,6 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Rollback
 
 from . import pulling
+from .names import refuse_unknown_names
 from .scene import Result, Scene, StepError, hold_lock, noted, revert_result, whole_fleet
 
 
@@ -30,6 +31,7 @@ def rollback(scene: Scene) -> Result:
 
     So no schedule brings the version back to a device that has just left it.
     """
+    refuse_unknown_names(scene, "rollback_", "rollout_")
     whole_fleet(scene, "rollback_hosts")
     values, options = scene.variables, LedgerOptions.from_variables(scene.variables)
     directory = options.ledger_directory
@@ -40,6 +42,14 @@ def rollback(scene: Scene) -> Result:
     found = ledger.read_all(directory)
     reason = str(values.get("rollback_reason") or "rollback by an operator")
     wave = values.get("rollback_wave")
+    # What nobody answered in a survey is an empty text.
+    wave = None if wave == "" else wave
+    if wave is not None and not values.get("rollback_rollout"):
+        known = ", ".join(item.id for item in found.rollouts) or "none"
+        raise StepError(
+            f"rollback_wave: expected rollback_rollout beside it, the rollout that wave {wave} is of: {known}. Without "
+            "it all devices would go back"
+        )
     if values.get("rollback_rollout"):
         run, concerned = _back_from_rollout(scene, found, str(values["rollback_rollout"]), wave, reason)
     else:
@@ -70,10 +80,7 @@ def _back_from_rollout(
         )
     planned = {item.number: item for item in rollout.plan.waves}
     if wave is not None:
-        try:
-            number = int(wave)
-        except (TypeError, ValueError):
-            number = 0
+        number = int(wave) if str(wave).isdecimal() else 0
         if number not in planned:
             known = ", ".join(f"{item.number} ({item.name})" for item in planned.values())
             raise StepError(f"rollback_wave: expected a wave of {name}: {known}; found {wave!r}. {_active(found)}")

@@ -75,12 +75,20 @@ class Scene(Protocol):
     operator: str
     # The variables of the host that the step runs for, those of the role included.
     variables: Mapping[str, Any]
+    # The names of those that the command gives (-e).
+    given: Sequence[str]
 
     def matching(self, pattern: str) -> list[str]:
         """Return all hosts of the inventory that match, also those that are not played."""
 
     def has_plugin(self, kind: str, name: str) -> bool:
         """Return whether the controller has a plugin of this kind: connection, become or shell."""
+
+    def role_variables(self) -> list[str]:
+        """Return the names of the variables of this collection's roles."""
+
+    def users_roles(self) -> list[str]:
+        """Return the names of the roles that are the user's own."""
 
     def host_variables(self, host: str) -> Mapping[str, Any]:
         """Return the variables of a host."""

@@ -18,7 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.regist
 
 ARGUMENTS: dict[str, Any] = {"step": {"type": "str", "required": True, "choices": list(STEPS)}}
 # The steps whose message is for the person who runs the playbook.
-_SHOWN = ("power", "judge", "judge_labels", "close", "wanted", "fleet")
+_SHOWN = ("power", "judge", "judge_labels", "close", "fleet")
 
 
 class ActionModule(ControllerAction):

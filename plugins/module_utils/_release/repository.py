@@ -29,6 +29,7 @@ from .release import IMAGE, PACKAGES, File, Part, Release, Variant
 
 WITHDRAWN = "withdrawn.json"
 _WITHDRAWN_BYTES_MAX = 65536
+_NAMED_MAX = 12
 
 
 class Repository:
@@ -44,10 +45,23 @@ class Repository:
             with open(path, "rb") as file:
                 release = parse_release_json(file.read(MANIFEST_BYTES_MAX + 1), path)
         except OSError as error:
-            raise ManifestError(f"{path}: expected the manifest of {model} {version}; {error.strerror}") from error
+            there = self._there_is(model) if isinstance(error, FileNotFoundError) else ""
+            raise ManifestError(
+                f"{path}: expected the manifest of {model} {version}; {error.strerror}{there}"
+            ) from error
         if (release.model, release.version) != (model, version):
             raise ManifestError(f"{path}: expected {model} {version}; found {release.model} {release.version}")
         return release
+
+    def _there_is(self, model: str) -> str:
+        """What there is where a release is not."""
+        if not os.path.isdir(self.root):
+            return f": {self.root} is no directory"
+        kind, names = (f"versions of {model}", self.versions(model))
+        if not names:
+            kind, names = "models", self.models()
+        shown = f"{', '.join(names[:_NAMED_MAX])}{' …' if len(names) > _NAMED_MAX else ''}"
+        return f". The repository has the {kind} {shown}" if names else f". {self.root} has no release of any model"
 
     def models(self) -> list[str]:
         """The models of which releases are in the directory, by name. Raises ManifestError if it cannot be read."""

@@ -188,7 +188,8 @@ def permit(
     missing = sorted(set(certified).difference(names, given_up))
     held = [f"{host.name} (away)" for host in away] + [f"{name} (not in the inventory)" for name in missing]
     if wave is Wave.LEAVES:
-        return Permission(tuple(f"{host.name} (away)" for host in away if host.is_server), servers=not held)
+        # Only a server holds it back; then all are named that the rotation waits for.
+        return Permission(tuple(held) if any(host.is_server for host in away) else (), servers=not held)
     if wave is Wave.RETIRE:
         held += [
             f"{host.name} (its certificate waits)"

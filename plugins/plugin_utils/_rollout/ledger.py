@@ -21,7 +21,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import choose_rollout
 
-from .rollout import Rollout, RolloutError, State, second_after
+from .rollout import SCHEMA, Rollout, RolloutError, State, second_after
 
 _SUFFIX = ".json"
 # Where a host is, and where it goes back to.
@@ -56,6 +56,12 @@ def read(path: str) -> Rollout | None:
             document = json.load(file)
         if not isinstance(document, dict) or "schema" not in document:
             raise RolloutError("expected a mapping with a schema")
+        schema = document["schema"]
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise LedgerError(
+                f"{path}: a newer version of the collection wrote it: expected schema {SCHEMA}; found {schema}. Use "
+                "that version on this controller, too"
+            )
         return Rollout.from_dict(document)
     except FileNotFoundError:
         return None

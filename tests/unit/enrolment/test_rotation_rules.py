@@ -199,6 +199,12 @@ def test_a_machine_whose_task_failed_stops_the_rotation(fleet: Fleet) -> None:
         ({"a": "authority", "server": "authority", "b": "away"}, Wave.LEAVES, (), False),
         # It would refuse the devices' new certificates.
         ({"a": "authority", "server": "away"}, Wave.LEAVES, ("server (away)",), False),
+        (
+            {"a": "authority", "b": "away", "server": "away"},
+            Wave.LEAVES,
+            ("b (away)", "server (away)"),
+            False,
+        ),
         ({"a": "leaves", "server": "leaves"}, Wave.RETIRE, (), True),
         ({"a": "retired", "b": "leaves", "server": "retired"}, Wave.RETIRE, (), True),
         ({"a": "leaves", "b": "away", "server": "leaves"}, Wave.RETIRE, ("b (away)",), True),

@@ -108,8 +108,22 @@ def test_a_probe_set_that_would_measure_nonsense_is_refused(
 
 def test_an_absent_release_is_named(root: Path) -> None:
     path = root / "digits" / "9.9.9" / "manifest.json"
-    with pytest.raises(ManifestError, match=f"^{path}: expected the manifest of digits 9.9.9; No such file"):
+    with pytest.raises(ManifestError) as refused:
         Repository(str(root)).release("digits", "9.9.9")
+    said = f"{path}: expected the manifest of digits 9.9.9; No such file or directory. The repository has the "
+    assert str(refused.value) == f"{said}versions of digits 1.0.0"
+
+
+def test_what_there_is_instead_of_an_absent_release_is_named(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for directory, said in (
+        (root, ". The repository has the models digits"),
+        (tmp_path / "empty", f". {tmp_path}/empty has no release of any model"),
+        (tmp_path / "nowhere", f": {tmp_path}/nowhere is no directory"),
+    ):
+        with pytest.raises(ManifestError) as refused:
+            Repository(str(directory)).release("digit", "1.0.0")
+        assert str(refused.value).endswith(f"expected the manifest of digit 1.0.0; No such file or directory{said}")
 
 
 @pytest.mark.parametrize("name", ["../digits", "/etc", "", "..", "x" * 10_240, "-rf", "a\nb"])

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from rollout_stage import CLASSES, DONE, Stage
+from rollouts import a_rollout
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
@@ -53,6 +55,25 @@ def test_a_device_swaps_by_its_own_variables(stage: Stage) -> None:
         "model_info",
         {"model": "digits", "retry_seconds": 180, "probe": True, "store": "/srv/models"},
     )
+
+
+def test_who_goes_back_is_asked_without_a_look_at_all_others(stage: Stage) -> None:
+    """What is taken for one device of very many is no more than for one of four."""
+    (stage.ledger).mkdir()
+    ledger.write(str(stage.ledger / "digits-1.1.0-1.json"), a_rollout())
+    sizes = []
+    for more in (0, 20_000):
+        stage.hosts = [*sorted(CLASSES), *(f"edge-{number}" for number in range(more))]
+        stage.groups = {"all": stage.hosts, "edge": stage.hosts}
+        stage.variables.update(model_version="1.1.0")
+        assert stage.step("rollback")["next"] == "revert"
+        tracemalloc.start()
+        ((_module, arguments),) = calls(stage, "revert", "edge-l1")
+        sizes.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (arguments["model"], arguments["version"], arguments["state"]) == ("digits", "1.1.0", "previous")
+        assert "rollout_id" not in arguments
+    assert sizes[1] < 2 * sizes[0]
 
 
 def test_a_variable_that_is_wrong_is_named_and_keeps_no_device_from_going_back(stage: Stage) -> None:

@@ -147,7 +147,7 @@ def test_devices_are_held_to_the_ledger(stage: Stage) -> None:
     stage.step("close")
     (stage.ledger / "digits-9-1.json").write_text("{")
     stage.register("status_withdrawn", {"edge-s1": {"failed": True, "msg": "no root"}})
-    stage.step("fleet")
+    result = stage.step("fleet")
     document = read(stage)
     assert {item["device"]: item["reasons"] for item in document["devices"]} == {
         host: ["digits: on 1.0.0; the ledger has 1.1.0"] for host in CLASSES
@@ -163,6 +163,8 @@ def test_devices_are_held_to_the_ledger(stage: Stage) -> None:
     metrics = Path(stage.variables["status_page"]).with_suffix(".prom").read_text()
     assert 'edgeml_fleet_wanted_info{device="edge-s1",model="digits",version="1.1.0"} 1\n' in metrics
     assert document["notes"][1] == "Withdrawn releases could not be read: no root"
+    # Shown as well, but for what another task has failed with.
+    assert result["warnings"] == document["notes"][:1]
 
 
 def test_a_run_for_a_part_of_the_fleet_forgets_nobody_but_who_left(stage: Stage) -> None:

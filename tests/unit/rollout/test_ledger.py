@@ -134,6 +134,7 @@ DAMAGED = {
     "null": "null",
     "zero": "\0",
     "later": json.dumps({"schema": 2}),
+    "no schema of ours": json.dumps({**a_rollout().to_dict(), "schema": "one"}),
     "state": json.dumps({**a_rollout().to_dict(), "state": "odd"}),
     "version": json.dumps({**a_rollout().to_dict(), "version": 1.1}),
     "attempt": json.dumps({**a_rollout().to_dict(), "attempt": "1"}),
@@ -148,7 +149,10 @@ def test_a_damaged_file_is_named_and_passed_over(tmp_path: Path, content: str) -
     with pytest.raises(LedgerError) as caught:
         ledger.read(str(path))
     assert str(path) in str(caught.value)
-    assert "Move it away" in str(caught.value)
+    newer = (
+        "a newer version of the collection wrote it: expected schema 1; found 2. Use that version on this controller"
+    )
+    assert (newer if content == DAMAGED["later"] else "Move it away") in str(caught.value)
     other = a_rollout(model="faces")
     ledger.write(ledger.path_of(str(tmp_path), other.id), other)
     found = ledger.read_all(str(tmp_path))

@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions, absolute_path
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import (
+    DeviceOptions,
+    RolloutOptions,
+    absolute_path,
+)
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import brought
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import SHADOW_WAVE
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, rollout_id
@@ -27,7 +31,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import (
 )
 
 from .pulling import PULL
-from .scene import SWAP, WAVE, Scene, StepError, current_rollout, current_run, device_variables
+from .scene import SWAP, WAVE, Scene, StepError, current_rollout, current_run, device_variables, noted_run
 
 # Controls are read one after the other, so one that is away must not hold up a wave.
 _CONTROL_RETRY_SECONDS = 15.0
@@ -52,7 +56,7 @@ class DeviceCall:
 def swap_call(run: Run, rollout: Rollout) -> Arguments:
     """Return the arguments of ``model_swap`` that all devices of a wave get: those that bring the release."""
     return {
-        **_names(run),
+        **_names(run.options),
         "manifest": dict(run.manifest),
         "withdrawn": dict(run.withdrawn),
         "repository": absolute_path(run.options.repository),
@@ -61,9 +65,8 @@ def swap_call(run: Run, rollout: Rollout) -> Arguments:
     }
 
 
-def _names(run: Run) -> Arguments:
+def _names(options: RolloutOptions) -> Arguments:
     """The release, and the rollout, without a look into the ledger: one for each device would be many."""
-    options = run.options
     name = rollout_id(options.model, options.version, options.attempt)
     return {"model": options.model, "version": options.version, "rollout_id": name}
 
@@ -161,20 +164,17 @@ def _end_shadow(scene: Scene, host: str, options: DeviceOptions, _model: str | N
 
 
 def _revert(scene: Scene, host: str, options: DeviceOptions, _model: str | None) -> Sequence[DeviceCall]:
-    run = current_run(scene)
-    if isinstance(run, Run):
-        what, why = _names(run), "; ".join(run.problems)
-    elif isinstance(run, Rollback):
-        what = {
-            "model": run.model,
-            "version": run.version,
-            **({"rollout_id": run.rollout_id} if run.rollout_id else {}),
-        }
-        why = run.reason
+    # As it is: to read the whole run, with its waves, for each of its devices would take the square of their number.
+    run = noted_run(scene)
+    if run["kind"] == Run.kind:
+        what, why = _names(RolloutOptions(**run["options"])), "; ".join(run["problems"])
+    elif run["kind"] == Rollback.kind:
+        what = {name: run[name] for name in ("model", "version", "rollout_id") if run[name]}
+        why = run["reason"]
     else:
-        raise StepError(f"this run is a {run.kind}, and nothing goes back")
+        raise StepError(f"this run is a {run['kind']}, and nothing goes back")
     # Those that pull go back by what is published.
-    if host not in run.revert or (host in run.pulled and not scene.check_mode):
+    if host not in run["revert"] or (host in run["pulled"] and not scene.check_mode):
         return []
     how = {"retry_seconds": options.device_silence_seconds, **options.server}
     return [DeviceCall("model_swap", {**what, "state": "previous", "reason": why, **how})]

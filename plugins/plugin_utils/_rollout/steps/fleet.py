@@ -49,8 +49,8 @@ def fleet(scene: Scene) -> Result:
     before = _earlier(path, notes)
     rollouts = _rollouts(absolute_path(options.ledger), notes)
     withdrawn: Mapping[str, Any] = next(filter(None, (scene.registered(host, WITHDRAWN) for host in scene.hosts)), {})
-    if withdrawn.get("failed"):
-        notes.append(f"Withdrawn releases could not be read: {withdrawn.get('msg')}")
+    # The task before has failed with it: no warning.
+    unread = [f"Withdrawn releases could not be read: {withdrawn.get('msg')}"] if withdrawn.get("failed") else []
     wanted = ledger.wanted(rollouts, scene.hosts)
     asked = {
         host: Asked(
@@ -61,14 +61,14 @@ def fleet(scene: Scene) -> Result:
         )
         for host in scene.hosts
     }
-    document = fleet_document(asked, rollouts, withdrawn.get("withdrawn"), before, notes)
+    document = fleet_document(asked, rollouts, withdrawn.get("withdrawn"), before, [*notes, *unread])
     known = set(scene.groups.get("all", ()))
     document["not_asked"] = [item for item in document["not_asked"] if item["device"] in known]
     os.makedirs(os.path.dirname(page), exist_ok=True)
     write_whole(path, json.dumps(document, indent=1) + "\n")
     write_whole(f"{os.path.splitext(page)[0]}.prom", controller_exposition(fleet_samples(document)))
     fleet_page.write(document, page)
-    return {"page": page, "msg": f"The page is {page}"}
+    return {"page": page, "msg": f"The page is {page}", **({"warnings": notes} if notes else {})}
 
 
 def _device_class(scene: Scene, host: str, options: LedgerOptions, notes: list[str]) -> str:

@@ -134,8 +134,8 @@ def changed(run: AnyRun, scene: Scene) -> Result:
     return {"ansible_facts": {CHANGES: {**changes, "scratch": scene.scratch, "closing": closing}}}
 
 
-def current_run(scene: Scene) -> AnyRun:
-    """Return what the first step of this run noted. Raises StepError where that did not run."""
+def noted_run(scene: Scene) -> Mapping[str, Any]:
+    """Return what the steps of this run noted, as it is. Raises StepError where the first step did not run."""
     document = scene.fact(FACT)
     # Of an earlier run, where facts are cached.
     if document.get("scratch") != scene.scratch:
@@ -143,11 +143,17 @@ def current_run(scene: Scene) -> AnyRun:
             "this run has no plan: its first play did not run. Run the whole playbook; --start-at-task and --tags "
             "leave out what the rest stands on"
         )
+    changes = scene.fact(CHANGES)
+    return {**document, **changes} if changes.get("scratch") == scene.scratch else document
+
+
+def current_run(scene: Scene) -> AnyRun:
+    """Return what the steps of this run noted. Raises StepError where the first step did not run."""
     readers: dict[str, Callable[[Mapping[str, Any]], AnyRun]] = {
         kind.kind: kind.from_dict for kind in (Run, Reconciliation, Rollback, LabelReading)
     }
-    changes = scene.fact(CHANGES)
-    return readers[document["kind"]]({**document, **changes} if changes.get("scratch") == scene.scratch else document)
+    document = noted_run(scene)
+    return readers[document["kind"]](document)
 
 
 def current_rollout(scene: Scene) -> tuple[Run, Rollout]:

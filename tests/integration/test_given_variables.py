@@ -48,6 +48,12 @@ def test_a_part_of_a_rollback_is_never_all_of_it(site: Site) -> None:
     assert all("no version was active before: the model is not served now" in line for line in closed["msg"][1:])
 
 
+def test_all_that_is_missing_is_named_by_its_variable(site: Site) -> None:
+    assert refused(site, "publish", model_name="plain", model_source="").endswith(
+        "model_version, model_source, model_samples: not set. Set it in the inventory, or with -e model_version=…"
+    )
+
+
 def test_extra_variables_of_all_kinds(site: Site) -> None:
     (site.ansible.directory / "roles" / "rollout_notify").mkdir(parents=True)
     site.ansible.configure("roles_path = roles")

@@ -289,6 +289,9 @@ def test_a_host_of_any_name_is_rolled_out_to_in_its_wave(tmp_path: Path, monkeyp
         ("status", "status_hosts"),
         ("provision", "provision_hosts"),
         ("container_runtime", "container_runtime_hosts"),
+        ("site_cache", "site_cache_hosts"),
+        ("pull_agent", "pull_agent_hosts"),
+        ("profile", "profile_hosts"),
     ],
 )
 def test_a_group_without_hosts_is_an_error(tmp_path: Path, playbook: str, variable: str) -> None:

@@ -50,6 +50,7 @@ _READ = {
     "model_repository_": ("hosts",),
     "patch_": ("version", "name", "hosts", "device_timeout"),
     "provision_": ("hosts",),
+    "profile_": ("hosts", "key", "seconds", "burst", "power_sensor"),
     "pull_agent_": ("hosts",),
     "reconcile_": (),
     "report_mailbox_": ("hosts",),
@@ -63,6 +64,7 @@ _READ = {
 }
 _TOLD = {
     "collect_inputs_": ("datasets", "failed"),
+    "profile_": ("classes",),
     "decommission_": ("refused", "wiped", "to_wipe"),
     "reconcile_": ("outcomes",),
     "rollback_": ("outcomes",),

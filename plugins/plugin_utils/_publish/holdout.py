@@ -18,7 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measure
 from .candidate import Candidate, not_finite
 from .conversion import SourceRun
 from .golden import Probe, make_probe
-from .judgement import Judgement, Verdict, is_better_than_guessing, judge
+from .judgement import Judgement, Verdict, guessed, is_better_than_guessing, judge
 from .model import RefusedError
 from .options import ReleaseOptions
 from .publication import Publication
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
+
+_OTHER_LABELS = "the labels are not those of these samples, or the inputs are not prepared as in training"
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,13 @@ def reasons_against_source(holdout: Holdout, options: ReleaseOptions) -> list[st
         most = max(labels.values()) / sum(labels.values())
         reasons.append(
             f"labels: the source is right in {value:.4f} of {holdout.source.samples} samples, and always giving the "
-            f"most frequent label is right in {most:.4f}: the labels are not those of these samples, or the inputs are "
-            "not prepared as in training"
+            f"most frequent label is right in {most:.4f}: {_OTHER_LABELS}"
+        )
+    same = guessed(probe.metric, probe.probe_set.labels, probe.probe_set.label_values)
+    if same is not None and (value >= same if probe.metric.is_error else value <= same):
+        reasons.append(
+            f"labels: the source reaches {probe.metric.value} {value:.4g} in {holdout.source.samples} samples, and "
+            f"always giving the same answer reaches {same:.4g}: {_OTHER_LABELS}"
         )
     least = options.accuracy_min
     if least is not None and (value > least if probe.metric.is_error else value < least):

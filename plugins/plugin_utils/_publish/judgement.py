@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import enum
 import math
+import statistics
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.estimates import (
@@ -120,6 +121,21 @@ def _upper(effect: PairedProportion, samples: int) -> float:
 def interval(correct: float, samples: int) -> tuple[float, float]:
     """The exact interval (95%, two-sided) of a share."""
     return proportion_lower(correct, samples, ALPHA / 2), proportion_upper(correct, samples, ALPHA / 2)
+
+
+def guessed(metric: Metric, labels: Sequence[float], values: int) -> float | None:
+    """What the metric is of a model that always gives the same: of errors with the median of each of the ``values`` of
+    a sample, or the mean where squares count; None for metrics of right and wrong."""
+    if metric in (Metric.AUC, Metric.R2):
+        return 0.5 if metric is Metric.AUC else 0.0
+    columns = [labels[place::values] for place in range(values)]
+    if metric is Metric.MAE:
+        middles = [statistics.median(column) for column in columns]
+        errors = [abs(label - middle) for column, middle in zip(columns, middles) for label in column]
+        return math.fsum(errors) / len(labels)
+    if metric is Metric.RMSE:
+        return math.sqrt(math.fsum(statistics.pvariance(column) for column in columns) / values)
+    return None
 
 
 def is_better_than_guessing(result: ProbeResult, value: float, labels: Mapping[Any, int]) -> bool:

@@ -65,6 +65,31 @@ def test_labels_of_other_samples(tmp_path: Path) -> None:
     assert "the labels are not those of these samples" in refusal(case)
 
 
+@pytest.mark.parametrize("metric", ["mae", "rmse", "r2", "auc"])
+def test_labels_that_are_the_opposite_of_what_a_model_of_numbers_says(tmp_path: Path, metric: str) -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in ("image", "y")]
+    identity = helper.make_graph([helper.make_node("Identity", ["image"], ["y"])], "identity", ends[:1], ends[1:])
+    proto = helper.make_model(identity, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    case = Case(tmp_path, proto.SerializeToString())
+    case.options.update(task="score" if metric == "auc" else "regression", metric=metric)
+    chance = np.random.default_rng(2)
+    x = chance.standard_normal(400).astype(np.float32)
+    numbers = x + chance.normal(0, 0.1, 400)
+    labels, opposite = (numbers > 0, numbers <= 0) if metric == "auc" else (numbers, -numbers)
+    case.samples = {"image": x[:, None], "labels": opposite}
+    found = refusal(case)
+    same = {
+        "mae": np.abs(numbers - np.median(numbers)).mean(),
+        "rmse": numbers.std(),
+        "r2": 0.0,
+        "auc": 0.5,
+    }
+    assert f"labels: the source reaches {metric} " in found
+    assert f"and always giving the same answer reaches {same[metric]:.4g}: the labels are not those" in found
+    case.samples["labels"] = labels
+    assert case.publish().changed
+
+
 def test_a_holdout_of_thirty_rows(tmp_path: Path) -> None:
     case = Case(tmp_path)
     case.samples = {name: values[:30] for name, values in case.samples.items()}

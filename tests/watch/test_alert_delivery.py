@@ -23,7 +23,18 @@ from links import REPOSITORY
 from ansible_collections.edgeml.fleet.plugins.module_utils._watch.metrics import exposition
 
 RULES = REPOSITORY / "docs" / "watching" / "alerts.yml"
-ALERTMANAGER = REPOSITORY / ".cache" / "prometheus-alertmanager" / "usr" / "bin" / "prometheus-alertmanager"
+UNPACKED = REPOSITORY / ".cache" / "prometheus-alertmanager" / "usr"
+# Debian's program reads its templates from /usr/share, wherever it lies: it sees those of its package there.
+ALERTMANAGER = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t overlay overlay -o "lowerdir=$1/share:/usr/share" /usr/share && program=$1/bin/prometheus-alertmanager && '
+    'shift && exec "$program" "$@"',
+    "sh",
+    str(UNPACKED),
+)
 
 
 class Site(http.server.ThreadingHTTPServer):
@@ -108,7 +119,7 @@ def test_an_alert_reaches_the_webhook_and_ends(tmp_path: Path) -> None:
         (tmp_path / "prometheus.json").write_text(json.dumps(config))
         with (
             running(
-                str(ALERTMANAGER),
+                *ALERTMANAGER,
                 f"--config.file={tmp_path / 'alertmanager.json'}",
                 f"--storage.path={tmp_path / 'alertmanager'}",
                 f"--web.listen-address=127.0.0.1:{managed}",

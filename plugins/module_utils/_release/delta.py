@@ -26,7 +26,7 @@ from .._common.errors import IntegrityError, with_path
 from .._common.hashing import BLOCK_BYTES
 from .release import File
 
-MAGIC = b"EDGEMLD\x04"
+MAGIC = b"EMD\x05"
 BASES_MAX = 16
 GROUPS_MAX = 16
 PIECES_MAX = 1 << 14
@@ -35,8 +35,8 @@ WIDTH_MAX = 16
 _BODY_BYTES_MAX = BLOCK_BYTES + (1 << 19)
 _PIECES_BYTES_MAX = 1 << 19
 # The form; the first bytes of the result's SHA-256; how all blocks are packed; the number of bases.
-PREFIX_BYTES = 8
-HEAD = struct.Struct(f"<8s{PREFIX_BYTES}sBB")
+PREFIX_BYTES = 4
+HEAD = struct.Struct(f"<{len(MAGIC)}s{PREFIX_BYTES}sBB")
 _DIGEST_BYTES = 32
 _VARINT_BYTES_MAX = 10
 

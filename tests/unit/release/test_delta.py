@@ -262,7 +262,7 @@ PACKED_BOMB = lzma.compress(bytes(64 << 20), lzma.FORMAT_RAW, filters=list(form.
 PACKED_HEAD = delta_of(RESULT, [], packing=form.LZMA, cut=1)
 WRONG: dict[str, tuple[bytes, str]] = {
     "no delta": (b"<html>Please log in</html>" * 10, "expected a delta of the form"),
-    "another form": (delta_of(RESULT, [literal(RESULT)]).replace(b"EDGEMLD\x04", b"EDGEMLD\x03"), "of the form"),
+    "another form": (delta_of(RESULT, [literal(RESULT)]).replace(b"EMD\x05", b"EMD\x04"), "of the form"),
     "empty": (b"", "the delta ends after 0"),
     "another result": (delta_of(BASE, [literal(BASE)]), "expected a delta that makes 3000 bytes"),
     "too few blocks": (delta_of(RESULT, []), "block 1 of 1: expected 1 bytes; the delta ends after 0"),

@@ -73,9 +73,11 @@ def site() -> Iterator[Site]:
     with Site() as found:
         thread = threading.Thread(target=found.serve_forever, args=(0.05,))
         thread.start()
-        yield found
-        found.shutdown()
-        thread.join()
+        try:
+            yield found
+        finally:
+            found.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager

@@ -168,10 +168,12 @@ def _example(row: int, expected: Array, found: Array, same: Array) -> str:
 
 
 def _like(values: Array, other: Array) -> Array:
-    """The source's outputs in the type and the shape of the model's."""
+    """The source's outputs in the type and the shape of the model's, row by row."""
+    import numpy as np
+
     shaped = values.reshape(other.shape)
     found: Array = shaped.astype(other.dtype) if other.dtype.kind in "fiub" else shaped.astype(str)
-    return found
+    return np.ascontiguousarray(found)
 
 
 def outputs_shapes(right: Mapping[str, Array]) -> dict[str, list[int]]:

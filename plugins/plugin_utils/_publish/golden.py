@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.probe_scores import ProbeScores
@@ -185,6 +185,8 @@ def _probe(samples: Samples, name: str, values: Array, directory: str, settings:
 
     import numpy as np
 
+    if samples.labels is not None:
+        samples = replace(samples, labels=_places(samples.labels, values))
     document: dict[str, Any] = {
         **{key: value for key, value in samples.settings.items() if key != "output"},
         **{key: value for key, value in settings.items() if value is not None},
@@ -211,6 +213,18 @@ def _probe(samples: Samples, name: str, values: Array, directory: str, settings:
         raise ProbeSetError(str(error).removeprefix(f"{path}: not a probe set: ")) from error
     task, metric = probe_set.resolved(described)
     return Probe(f"probe.{suffix}", content, probe_set, task, metric)
+
+
+def _places(labels: Array, values: Array) -> Array:
+    """Labels as places among several values, where they are written as floats, or as booleans among two; others as they
+    are."""
+    import numpy as np
+
+    sizes = {"f": values[0].size > 1, "b": values[0].size == 2}
+    if labels[0].size != 1 or not sizes.get(labels.dtype.kind):
+        return labels
+    places = labels.astype(np.int64)
+    return places if (places == labels).all() else labels
 
 
 def _task(labels: Array, output: str, described: Output) -> Task:

@@ -64,8 +64,8 @@ def read_samples(path: str, *, missing_values: bool = False) -> Samples:
             raise SamplesError(f"{path}: {name}: expected numbers, booleans or texts; found {values.dtype}")
     settings = _settings(path, arrays.pop(SETTINGS, None))
     labels = arrays.pop(LABELS, None)
-    if labels is not None and labels.dtype.kind == "S":
-        labels = _texts(f"{path}: {LABELS}", labels)
+    if labels is not None:
+        labels = _plain(_texts(f"{path}: {LABELS}", labels))
     inputs: dict[str, Array] = {}
     reference: dict[str, Array] = {}
     for name, values in arrays.items():
@@ -208,6 +208,15 @@ def _texts(name: str, values: Array) -> Array:
         return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
     except UnicodeDecodeError as error:
         raise SamplesError(f"{name}: expected texts in UTF-8: {error}") from error
+
+
+def _plain(values: Array) -> Array:
+    """The same values as devices read them: row by row, in little-endian order, in at most 64 bits."""
+    import numpy as np
+
+    if values.dtype.kind == "f" and values.dtype.itemsize > np.dtype(np.float64).itemsize:
+        values = values.astype(np.float64)
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
 
 
 def _is_exact(values: Array, wanted: Any) -> bool:

@@ -90,6 +90,22 @@ def test_of_several_outputs_lists_of_labels_are_those_of_the_scores(tmp_path: Pa
         assert (probe.probe_set.output, probe.task) == ("probabilities", Task.MULTI_LABEL)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [CLASSES.astype(np.float64), CLASSES.astype(np.float32)[:, None], CLASSES == 1],
+    ids=["floats", "a column", "booleans"],
+)
+def test_classes_may_be_written_as_floats_or_booleans(tmp_path: Path, labels: Any) -> None:
+    scores = SCORES if labels.dtype.kind == "f" else SCORES[:, :2]
+    probe = make_probe(Samples("holdout.npz", {"x": X}, labels), {"y": scores}, str(tmp_path), output=None, settings={})
+    assert probe.task is Task.CLASS_SCORES
+    assert probe.probe_set.labels == tuple(labels.reshape(-1).astype(int).tolist())
+    assert all(type(label) is int for label in probe.probe_set.labels)
+    other = Samples("holdout.npz", {"x": X}, CLASSES == 1 if labels.dtype.kind == "b" else labels + 0.5)
+    with pytest.raises(ProbeSetError, match="whole numbers from 0; found "):
+        make_probe(other, {"y": SCORES}, str(tmp_path), output=None, settings={})
+
+
 @pytest.mark.parametrize("labels", [X[:, 0] + 0.5, np.hstack([X, X]) + 0.5], ids=["one value", "several values"])
 def test_labels_with_fractions_are_those_of_a_regression_and_the_file_says_so(tmp_path: Path, labels: Any) -> None:
     outputs = {"y": labels.reshape(len(X), -1).astype(np.float32)}

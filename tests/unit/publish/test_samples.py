@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import all_values, read_npz
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.samples import (
     Samples,
     SamplesError,
@@ -44,6 +45,29 @@ def test_a_model_without_an_axis_for_samples_is_told_how_to_get_one(shape: list[
     samples = Samples("samples.npz", {"x": np.zeros((400, *shape), np.float32)})
     with pytest.raises(SamplesError, match=r"expected the shape \[4?\] .*; found \[400.*\]\. The model has no axis"):
         fitted(samples, [{"name": "x", "datatype": "FP32", "shape": shape}])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.asfortranarray(np.arange(6.0).reshape(3, 2)),
+        np.arange(3.0).astype(">f8"),
+        np.arange(3).astype(">i2"),
+        np.arange(3.0).astype(np.longdouble),
+        np.array(["a", "bc", "d"]).astype(">U2"),
+        np.array([b"a", b"bc", b"d"]),
+    ],
+    ids=["Fortran order", "big-endian numbers", "big-endian whole numbers", "more than 64 bits", "texts", "bytes"],
+)
+def test_labels_are_as_devices_read_them(tmp_path: Path, labels: Any) -> None:
+    path = str(tmp_path / "samples.npz")
+    np.savez(path, x=np.zeros(3), labels=labels)
+    found = read_samples(path).labels
+    assert found is not None
+    device = str(tmp_path / "probe.npz")
+    np.savez(device, labels=found)
+    wanted = labels.astype(str) if labels.dtype.kind == "S" else labels
+    assert all_values(read_npz(device)["labels"]) == wanted.reshape(-1).tolist()
 
 
 def test_inputs_may_have_any_names(tmp_path: Path) -> None:

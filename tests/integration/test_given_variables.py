@@ -54,6 +54,15 @@ def test_all_that_is_missing_is_named_by_its_variable(site: Site) -> None:
     )
 
 
+@pytest.mark.parametrize(("playbook", "variable"), [("rollout", "rollout_hosts"), ("status", "status_hosts")])
+def test_an_inventory_that_is_not_there_is_no_fleet_without_devices(site: Site, playbook: str, variable: str) -> None:
+    """A schedule would believe that all is well. A slice of AWX may be empty."""
+    (site.ansible.directory / "hosts.json").unlink()
+    assert f"{variable}: no host of the inventory matches " in refused(site, playbook)
+    job = site.ansible.run(f"edgeml.fleet.{playbook}", awx_job_id=7)
+    assert job.code == 0, job
+
+
 def test_extra_variables_of_all_kinds(site: Site) -> None:
     (site.ansible.directory / "roles" / "rollout_notify").mkdir(parents=True)
     site.ansible.configure("roles_path = roles")

@@ -45,6 +45,7 @@ FACT = "edgeml_rollout"
 CHANGES = "edgeml_rollout_changes"
 
 LOCK_WAIT_SECONDS = 30
+_NO_HOST = "has none at all: name it with -i, or in ansible.cfg"
 
 Result = dict[str, Any]
 
@@ -224,7 +225,8 @@ def whole_fleet(scene: Scene, variable: str = "rollout_hosts") -> list[str]:
     found = scene.matching(pattern)
     if not found:
         known = ", ".join(sorted(name for name in scene.groups if name not in ("all", "ungrouped"))) or "none"
-        raise ArgumentError(f"{variable}: no host of the inventory matches {pattern!r}; its groups are: {known}")
+        has = f"its groups are: {known}" if scene.groups.get("all") else f"it {_NO_HOST}"
+        raise ArgumentError(f"{variable}: no host of the inventory matches {pattern!r}; {has}")
     return found
 
 

@@ -47,7 +47,8 @@ def take(path: str, owner: int, note: str) -> None:
             where = f" on {holder['host']}" if "host" in holder else ""
             raise LockedError(
                 f"{path}: another run is at work since {holder.get('since', 'an unknown time')}: "
-                f"{holder.get('note', 'unknown')} (process {holder.get('owner', 'unknown')}{where})"
+                f"{holder.get('note', 'unknown')} (process {holder.get('owner', 'unknown')}{where}). "
+                "Wait for its end, or end that process"
             ) from None
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         os.ftruncate(descriptor, 0)

@@ -120,7 +120,10 @@ def test_a_holder_that_left_no_note_is_still_a_holder(tmp_path: Path, content: s
         with pytest.raises(LockedError) as refused:
             take(str(path), os.getpid(), "second")
         holder.communicate()
-    assert str(refused.value) == (f"{path}: another run is at work since an unknown time: unknown (process unknown)")
+    assert str(refused.value) == (
+        f"{path}: another run is at work since an unknown time: unknown (process unknown). Wait for its end, or end "
+        "that process"
+    )
     assert path.read_text() == content
 
 

@@ -237,7 +237,7 @@ def test_a_fleet_without_a_device_that_takes_part_is_refused(stage: Stage) -> No
 
 
 def test_a_rollout_beside_another_run_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene, "LOCK_WAIT_SECONDS", 0)
+    monkeypatch.setattr(scene, "LOCK_WAIT_SECONDS", 0.1)
     with another_run() as owner:
         other = Stage(Path(stage.scratch).parent)
         other.process = owner
@@ -245,6 +245,9 @@ def test_a_rollout_beside_another_run_is_refused(stage: Stage, monkeypatch: pyte
         stage.variables["model_version"] = "1.2.0"
         with pytest.raises(LockedError, match=r"another run is at work since .*: digits-1.1.0-1"):
             stage.step("plan")
+    # Who waits at the terminal is told for whom, once.
+    (told,) = stage.said
+    assert told.endswith("Wait for its end, or end that process. This run waits for 0.1 s")
 
 
 @contextmanager

@@ -203,6 +203,7 @@ def _problem(values: Mapping[str, Any], scene: Scene) -> str:
 def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True) -> None:
     """Hold the ledger's lock until the run ends; wait where another run has it, because a reconcile ends soon."""
     deadline = time.monotonic() + (LOCK_WAIT_SECONDS if waits else 0)
+    told = False
     while True:
         try:
             take(os.path.join(directory, "lock"), scene.process, note)
@@ -212,9 +213,12 @@ def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True) ->
                 f"rollout_ledger: {directory}: the ledger cannot be written: {error.strerror or error}. Name a "
                 "directory that the user who runs ansible-playbook can write"
             ) from error
-        except LockedError:
+        except LockedError as error:
             if time.monotonic() >= deadline:
                 raise
+            if not told:
+                scene.say(f"{error}. This run waits for {LOCK_WAIT_SECONDS} s")
+                told = True
             time.sleep(1)
 
 

@@ -40,7 +40,7 @@ def answers(factor: float) -> Any:
 
 
 def content(factor: float) -> bytes:
-    """``embedding`` (FP32 [N, 3]) first; then ``prices`` (FP32 [N, 2]), and a probability, ``is_large`` (FP32 [N, 1])."""
+    """``embedding`` (FP32 [N, 3]), then ``prices`` (FP32 [N, 2]), and ``is_large`` (FP32 [N, 1])."""
     numbers = [numpy_helper.from_array(np.array([number]), f"n{number}") for number in (0, 1)]
     weights = WEIGHTS * np.array([1.0, factor], np.float32)
     return model_of(

@@ -30,8 +30,10 @@ ALERTMANAGER = (
     "--mount",
     "sh",
     "-c",
-    'mount -t overlay overlay -o "lowerdir=$1/share:/usr/share" /usr/share && program=$1/bin/prometheus-alertmanager && '
-    'shift && exec "$program" "$@"',
+    (
+        'mount -t overlay overlay -o "lowerdir=$1/share:/usr/share" /usr/share && '
+        'program=$1/bin/prometheus-alertmanager && shift && exec "$program" "$@"'
+    ),
     "sh",
     str(UNPACKED),
 )

@@ -186,9 +186,11 @@ def _cast(path: str, spec: Mapping[str, Any], values: Array) -> Array:
         if wanted.kind in "iu" and (fit.astype(np.float64) != values.astype(np.float64)).any():
             raise SamplesError(f"{path}: {spec['name']}: found values that {datatype} cannot hold")
     if not spec.get("any_rank") and fit.ndim != len(shape):
-        remedy = (
-            ". The model has no axis for samples: export it with one in front" if fit.ndim == len(shape) + 1 else ""
-        )
+        remedy = ""
+        if fit.ndim == len(shape) + 1:
+            remedy = ". The model has no axis for samples: export it with one in front"
+        elif fit.ndim == len(shape) - 1 and 1 in shape[1:] and -1 not in shape[1:]:
+            remedy = f". Give it the missing axis: {spec['name']}.reshape({', '.join(map(str, (-1, *shape[1:])))})"
         raise SamplesError(
             f"{path}: {spec['name']}: expected the shape {list(shape)} (-1: any size); found {list(fit.shape)}{remedy}"
         )

@@ -70,6 +70,26 @@ def test_labels_are_as_devices_read_them(tmp_path: Path, labels: Any) -> None:
     assert all_values(read_npz(device)["labels"]) == wanted.reshape(-1).tolist()
 
 
+@pytest.mark.parametrize(
+    ("found", "shape", "remedy"),
+    [
+        ([5], [-1, 1], ". Give it the missing axis: x.reshape(-1, 1)"),
+        ([5, 8, 8], [-1, 1, 8, 8], ". Give it the missing axis: x.reshape(-1, 1, 8, 8)"),
+        ([5, 8], [-1, 8, 8], ""),
+        ([5], [-1, 1, 1], ""),
+        ([5, 8], [-1, 1, -1], ""),
+    ],
+)
+def test_samples_that_lack_an_axis_are_refused_with_how_to_give_it(
+    found: list[int], shape: list[int], remedy: str
+) -> None:
+    """Such as the columns of a data frame, and images without their one channel."""
+    samples = Samples("samples.npz", {"x": np.zeros(found, np.float32)})
+    with pytest.raises(SamplesError) as refused:
+        fitted(samples, [{"name": "x", "datatype": "FP32", "shape": shape}])
+    assert str(refused.value) == f"samples.npz: x: expected the shape {shape} (-1: any size); found {found}{remedy}"
+
+
 def test_inputs_may_have_any_names(tmp_path: Path) -> None:
     path = str(tmp_path / "inputs.npz")
     names = ("file", "allow_pickle", "arr_0", "serving/default:0")

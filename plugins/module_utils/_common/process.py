@@ -111,20 +111,22 @@ def run_command(
     *,
     shown: str = "",
     env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
     prints: bool = False,
     write: Callable[[IO[bytes]], None] | None = None,
 ) -> Ended:
     """Run a command to its end. It and all that it has started are ended after ``seconds``.
 
-    ``env`` is its whole environment, if not this process's. What it says is read, or goes where this process's own
-    output goes where it ``prints``. ``write`` writes what the command reads, and closes nothing.
+    ``env`` is its whole environment and ``cwd`` its directory, if not this process's. What it says is read, or goes
+    where this process's own output goes where it ``prints``. ``write`` writes what the command reads, and closes
+    nothing.
     Raises CommandError, which begins with ``shown`` or the command, and what ``write`` raises.
     """
     name = shown or " ".join(command)
     output = None if prints else subprocess.PIPE
     stdin = subprocess.DEVNULL if write is None else subprocess.PIPE
     try:
-        process = ProcessGroup(command, env=env, stdin=stdin, stdout=output, stderr=output)
+        process = ProcessGroup(command, env=env, cwd=cwd, stdin=stdin, stdout=output, stderr=output)
     except OSError as error:
         raise CommandError(f"{name}: {error}") from error
     with process:

@@ -9,13 +9,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import Sequence
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import CommandError, run_command
 
 from .debian import ImageError
 
 MIRROR = "http://deb.debian.org"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# A slow link is no error, and one that is dead ends apt earlier.
+_SECONDS = 6 * 3600
 _CONFIGURATION = """\
 Dir::State "{root}/state";
 Dir::State::status "{root}/status";
@@ -63,12 +66,12 @@ def download_packages(
 def _apt(root: str, command: Sequence[str], directory: str | None = None) -> str:
     environment = {**os.environ, "APT_CONFIG": os.path.join(root, "apt.conf"), "LC_ALL": "C.UTF-8"}
     try:
-        done = subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise ImageError(f"{command[0]}: not found: an image is built on Debian, or where apt is installed") from error
-    if done.returncode != 0:
-        raise ImageError(f"{' '.join(command[:3])}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+        ended = run_command(command, _SECONDS, shown=" ".join(command[:3]), env=environment, cwd=directory)
+    except CommandError as error:
+        raise ImageError(f"{error}. An image is built on Debian, or where apt is installed") from error
+    if ended.code != 0:
+        raise ImageError(f"{' '.join(command[:3])}: {ended.stderr.strip() or ended.stdout.strip()}")
+    return ended.stdout
 
 
 def _write(path: str, text: str) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import tempfile
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import CommandError, run_command
 
 from .contents import PYTHON
 from .debian import ImageError
@@ -64,11 +65,12 @@ class Compiler:
                 "PYTHONDONTWRITEBYTECODE": "1",
             }
             command = [*self._command, "-S", "-s", "-m", "compileall", *options, directory]
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
-            )
-            if done.returncode != 0:
-                raise ImageError(f"bytecode: {done.stdout.strip() or done.stderr.strip()}")
+            try:
+                ended = run_command(command, _SECONDS, shown="compileall", env=environment)
+            except CommandError as error:
+                raise ImageError(f"bytecode: {error}") from error
+            if ended.code != 0:
+                raise ImageError(f"bytecode: {ended.stdout.strip() or ended.stderr.strip()}")
             made = dict(_read_tree(directory))
         return {**files, **{path: entry for path, entry in made.items() if path.endswith(".pyc")}}
 

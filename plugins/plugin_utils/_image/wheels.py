@@ -12,10 +12,11 @@ import csv
 import hashlib
 import io
 import os
-import subprocess
 import sys
 from email.parser import Parser
 from typing import Iterator, NamedTuple, Sequence
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import CommandError, run_command
 
 from .contents import APP, PYTHON
 from .debian import ImageError
@@ -29,6 +30,8 @@ _LOCK = os.path.join(_ROLE, "requirements", f"cp{PYTHON.replace('.', '')}.txt")
 PACKAGES = ("h11", "httptools", "numpy", "orjson", "prometheus-client", "pysimdjson", "uvloop")
 RUNTIMES = ("onnxruntime", "ai-edge-litert", "ncnn")
 _SITE_PACKAGES = "site-packages/"
+# pip downloads: a slow link is no error.
+_SECONDS = 6 * 3600
 _APP = "app/"
 _APP_PARTS = ("edgeml_server/", "edgeml_device/")
 
@@ -79,11 +82,12 @@ def read_app(cache: str) -> Files:
 def _pack(program: str, archive: str, *arguments: str) -> None:
     """Have one of the role's own programs make its archive."""
     command = [os.path.join(_ROLE, program), archive, *arguments]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise ImageError(f"{program}: {done.stderr.strip() or done.stdout.strip()}")
+    try:
+        ended = run_command(command, _SECONDS, shown=program, env={**os.environ, "PYTHON": sys.executable})
+    except CommandError as error:
+        raise ImageError(str(error)) from error
+    if ended.code != 0:
+        raise ImageError(f"{program}: {ended.stderr.strip() or ended.stdout.strip()}")
 
 
 def _below(prefix: str, archive: str) -> Files:

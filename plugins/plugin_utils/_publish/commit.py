@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import Any
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import CommandError, run_command
 
 _SECONDS_MAX = 60
 _USER = re.compile(r"(?<=://)[^/@]*@")
@@ -54,16 +55,9 @@ def _git(directory: str, *command: str) -> str | None:
     """What Git prints; None where it fails."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(
-            # The name of a file is no pattern.
-            ["git", "--literal-pathspecs", "--no-optional-locks", *command],
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SECONDS_MAX,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        # The name of a file is no pattern.
+        words = ["git", "--literal-pathspecs", "--no-optional-locks", *command]
+        ended = run_command(words, _SECONDS_MAX, env=environment, cwd=directory)
+    except CommandError:
         return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+    return ended.stdout.strip() if ended.code == 0 else None

@@ -16,11 +16,12 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from typing import Iterable
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import CommandError, run_command
 
 from .desk import SECONDS_MAX, Place
 from .measurements import cache_directory, this_machine
@@ -137,18 +138,12 @@ def _packages(version: str, formats: Iterable[str]) -> str:
 def _output(command: list[str], *more: str, **environment: str) -> str:
     """What a command prints. Raises PublishError with its last line."""
     try:
-        done = subprocess.run(
-            [*command, *more],
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
+        ended = run_command(
+            [*command, *more], _COMMAND_SECONDS, shown=os.path.basename(command[0]), env={**os.environ, **environment}
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PublishError(f"{command[0]}: {error}") from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise PublishError(f"{os.path.basename(command[0])}: code {done.returncode}: {lines[0][:300]}")
-    return done.stdout
+    except CommandError as error:
+        raise PublishError(str(error)) from error
+    if ended.code != 0:
+        lines = ended.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise PublishError(f"{os.path.basename(command[0])}: code {ended.code}: {lines[0][:300]}")
+    return ended.stdout

@@ -11,10 +11,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import tempfile
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import (
+    CommandError,
+    TookTooLongError,
+    run_command,
+)
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.ncnn_file import (
     SUFFIX,
     WEIGHTS_SUFFIX,
@@ -76,18 +80,16 @@ def _converted(program: str, work: str, entrypoint: str, shapes: Mapping[str, Se
         f"ncnnparam={made}{SUFFIX}", f"ncnnbin={made}{WEIGHTS_SUFFIX}", *others,
     ]  # fmt: skip
     try:
-        done = subprocess.run(
-            command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS_MAX, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NothingToDoError(f"pnnx: no result after {_SECONDS_MAX} s") from error
-    except OSError as error:
-        raise NothingToDoError(f"{program}: expected the program pnnx; {error.strerror}") from error
+        ended = run_command(command, _SECONDS_MAX, shown="pnnx", cwd=work)
+    except TookTooLongError as error:
+        raise NothingToDoError(str(error)) from error
+    except CommandError as error:
+        raise NothingToDoError(f"{program}: expected the program pnnx; {error}") from error
     try:
         return read_ncnn(made + SUFFIX)
     except (OSError, ValueError) as error:
-        said = (done.stdout + done.stderr).decode("utf-8", "replace").strip().splitlines()[-_LINES_SHOWN:]
-        raise NothingToDoError(f"pnnx makes no ncnn model of it, code {done.returncode}: {' '.join(said)}") from error
+        said = (ended.stdout + ended.stderr).strip().splitlines()[-_LINES_SHOWN:]
+        raise NothingToDoError(f"pnnx makes no ncnn model of it, code {ended.code}: {' '.join(said)}") from error
 
 
 def _interface(path: str) -> tuple[dict[str, tuple[int, ...]], list[str]]:

@@ -46,24 +46,34 @@ class Decision:
     text: str = ""
 
 
+def agreed_after(options: RolloutOptions, waves: Sequence[PlannedWave], wave: PlannedWave) -> int:
+    """Return after which wave somebody has to agree before this one of ``waves`` begins; 0 where nobody has to.
+
+    It need not be the one before: a run for a part of the fleet plays only waves that have devices of it.
+    """
+    before = max((other.number for other in waves if other.number < wave.number), default=0)
+    return max((number for number in options.approve_after if before <= number < wave.number), default=0)
+
+
 def before_wave(
     options: RolloutOptions,
     wave: PlannedWave,
     *,
+    agree_after: int,
     now: datetime.datetime,
     answer: str | None,
     can_ask: bool,
 ) -> Decision:
     """Decide whether a wave begins: not outside the window, and not before somebody agreed.
 
-    ``answer`` is what a person typed, None before anybody was asked.
+    ``agree_after`` is the wave after which somebody has to agree, 0 for nobody; ``answer`` what a person typed, None
+    before anybody was asked.
     """
     if options.plan_only:
         return Decision(Next.END)
     if not window.is_open(options.window, now):
         return Decision(Next.END, f"outside the maintenance window ({', '.join(options.window)})")
-    before = wave.number - 1
-    if before not in options.approve_after or options.approved >= before:
+    if options.approved >= agree_after:
         return Decision(Next.SWAP)
     if answer is None and can_ask:
         devices = "1 device" if len(wave.hosts) == 1 else f"{len(wave.hosts)} devices"
@@ -71,7 +81,7 @@ def before_wave(
     if answer is not None and answer.strip().lower() == "yes":
         return Decision(Next.SWAP)
     return Decision(
-        Next.END, f"somebody has to agree to wave {wave.number}: run it again with rollout_approved={before}"
+        Next.END, f"somebody has to agree to wave {wave.number}: run it again with rollout_approved={agree_after}"
     )
 
 
@@ -87,10 +97,10 @@ def behind(rollout: Rollout, waves: Sequence[PlannedWave], wave: PlannedWave) ->
 
 
 def agreement(
-    options: RolloutOptions, wave: PlannedWave, *, answer: str | None, operator: str, time: str
+    options: RolloutOptions, agree_after: int, *, answer: str | None, operator: str, time: str
 ) -> Agreement | None:
     """Return who agreed to a wave that begins; None where nobody had to. ``operator`` runs the playbook."""
-    if wave.number - 1 not in options.approve_after:
+    if not agree_after:
         return None
     if answer is not None:
         return Agreement(time, operator, "terminal")

@@ -19,6 +19,7 @@ from rollouts import WAVES, a_rollout
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import (
     Next,
     after_verdict,
+    agreed_after,
     before_wave,
     ended,
     soak_seconds,
@@ -218,22 +219,36 @@ def test_after_a_fail_those_go_back_that_may_have_the_version(outcome: Outcome, 
 
 
 def test_a_wave_begins_when_nothing_is_against_it() -> None:
-    assert before_wave(OPTIONS, WAVES[0], now=NOON, answer=None, can_ask=True).next is Next.SWAP
+    assert (
+        before_wave(
+            OPTIONS, WAVES[0], agree_after=agreed_after(OPTIONS, WAVES, WAVES[0]), now=NOON, answer=None, can_ask=True
+        ).next
+        is Next.SWAP
+    )
 
 
 def test_no_wave_begins_where_only_the_plan_was_asked_for() -> None:
     options = dataclasses.replace(OPTIONS, plan_only=True)
-    decision = before_wave(options, WAVES[0], now=NOON, answer="yes", can_ask=True)
+    decision = before_wave(
+        options, WAVES[0], agree_after=agreed_after(options, WAVES, WAVES[0]), now=NOON, answer="yes", can_ask=True
+    )
     assert (decision.next, decision.text) == (Next.END, "")
 
 
 def test_no_wave_begins_outside_the_window() -> None:
     options = dataclasses.replace(OPTIONS, window=["Mon-Fri 01:00-05:00 Europe/Berlin"])
-    decision = before_wave(options, WAVES[0], now=NOON, answer="yes", can_ask=True)
+    decision = before_wave(
+        options, WAVES[0], agree_after=agreed_after(options, WAVES, WAVES[0]), now=NOON, answer="yes", can_ask=True
+    )
     assert decision.next is Next.END
     assert decision.text == "outside the maintenance window (Mon-Fri 01:00-05:00 Europe/Berlin)"
     night = NOON.replace(hour=2)
-    assert before_wave(options, WAVES[0], now=night, answer=None, can_ask=True).next is Next.SWAP
+    assert (
+        before_wave(
+            options, WAVES[0], agree_after=agreed_after(options, WAVES, WAVES[0]), now=night, answer=None, can_ask=True
+        ).next
+        is Next.SWAP
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,13 +268,41 @@ def test_who_has_to_agree_is_asked_or_waited_for(
     approved: int, answer: str | None, can_ask: bool, following: Next
 ) -> None:
     options = dataclasses.replace(OPTIONS, approve_after=[1], approved=approved)
-    decision = before_wave(options, WAVES[1], now=NOON, answer=answer, can_ask=can_ask)
+    decision = before_wave(
+        options, WAVES[1], agree_after=agreed_after(options, WAVES, WAVES[1]), now=NOON, answer=answer, can_ask=can_ask
+    )
     assert decision.next is following
     if following is Next.END:
         assert decision.text == "somebody has to agree to wave 2: run it again with rollout_approved=1"
     if following is Next.ASK:
         assert decision.text == "Wave 2 (100%) has 2 devices. Type yes to go on"
-    assert before_wave(options, WAVES[0], now=NOON, answer=None, can_ask=False).next is Next.SWAP
+    assert (
+        before_wave(
+            options, WAVES[0], agree_after=agreed_after(options, WAVES, WAVES[0]), now=NOON, answer=None, can_ask=False
+        ).next
+        is Next.SWAP
+    )
+
+
+@pytest.mark.parametrize(
+    ("played", "approve_after", "expected"),
+    [
+        ([1, 2, 3], [1], [0, 1, 0]),
+        ([1, 2, 3], [1, 2], [0, 1, 2]),
+        # Of a part of the fleet: no device of wave 2, or none of the first two.
+        ([1, 3], [1], [0, 1]),
+        ([1, 3], [1, 2], [0, 2]),
+        ([3], [1], [1]),
+        ([3, 4], [1, 3], [1, 3]),
+        ([0, 1, 2], [1], [0, 0, 1]),
+    ],
+)
+def test_a_wave_that_has_no_device_here_lets_nobody_pass_without_agreement(
+    played: list[int], approve_after: list[int], expected: list[int]
+) -> None:
+    options = dataclasses.replace(OPTIONS, approve_after=approve_after)
+    waves = [PlannedWave(number, str(number), ("a",)) for number in played]
+    assert [agreed_after(options, waves, wave) for wave in waves] == expected
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,14 @@ def test_a_fleet_without_a_device_that_takes_part_is_refused(stage: Stage) -> No
         stage.step("plan")
 
 
+def test_a_wave_that_is_none_is_no_wave_to_agree_after(stage: Stage) -> None:
+    stage.variables["rollout_approve_after"] = [1, 3]
+    with pytest.raises(ArgumentError) as refused:
+        stage.step("plan")
+    expected = "rollout_approve_after: expected numbers of waves: 1 (25%), 2 (100%); found 3"
+    assert str(refused.value) == expected
+
+
 def test_a_rollout_beside_another_run_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scene, "LOCK_WAIT_SECONDS", 0.1)
     with another_run() as owner:

@@ -14,6 +14,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledge
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import (
     Decision,
     Next,
+    agreed_after,
     agreement,
     before_wave,
     behind,
@@ -47,7 +48,13 @@ def begin_wave(scene: Scene) -> Result:
             answer = scene.ask(decision.text)
             decision = _decide(scene, run, rollout, wave, answer)
         if decision.next is Next.SWAP and not scene.check_mode:
-            agreed = agreement(run.options, wave, answer=answer, operator=scene.operator, time=utc_now())
+            agreed = agreement(
+                run.options,
+                agreed_after(run.options, run.waves, wave),
+                answer=answer,
+                operator=scene.operator,
+                time=utc_now(),
+            )
             ledger.write(run.path, rollout.with_wave_begun(wave.number, wave.name, agreed))
     except (RolloutError, ledger.LedgerError) as error:
         decision = Decision(Next.END, str(error))
@@ -75,4 +82,5 @@ def _decide(scene: Scene, run: Run, rollout: Rollout, wave: PlannedWave, answer:
     if why and not run.options.plan_only:
         return Decision(Next.END, why)
     now = datetime.datetime.now(datetime.timezone.utc)
-    return before_wave(run.options, wave, now=now, answer=answer, can_ask=scene.can_ask)
+    agree_after = agreed_after(run.options, run.waves, wave)
+    return before_wave(run.options, wave, agree_after=agree_after, now=now, answer=answer, can_ask=scene.can_ask)

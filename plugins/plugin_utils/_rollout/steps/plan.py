@@ -64,6 +64,7 @@ def plan(scene: Scene) -> Result:
     described = {host: devices.describe(found, options.device_class_variables) for host, found in fleet.items()}
     described = leave_out(described, directory)
     planned = _waves(scene, options, described)
+    _check_approvals(options, planned)
     shown = [PlannedWave(wave["number"], wave["name"], tuple(wave["hosts"])) for wave in planned.document()["waves"]]
     notes = devices.check_groups(options.waves, scene.groups)
     notes += _unclassed(fleet, options.device_class_variables)
@@ -175,6 +176,15 @@ def _waves(scene: Scene, options: RolloutOptions, described: Mapping[str, Any]) 
         )
     except ArgumentError as error:
         raise ArgumentError(f"rollout_{error}") from None
+
+
+def _check_approvals(options: RolloutOptions, planned: waves.Plan) -> None:
+    """Raise ArgumentError for a wave that is none: nobody would be asked after it."""
+    names = [wave["name"] for wave in planned.boundaries["waves"]]
+    for number in options.approve_after:
+        if number > len(names):
+            known = ", ".join(f"{position} ({name})" for position, name in enumerate(names, 1))
+            raise ArgumentError(f"rollout_approve_after: expected numbers of waves: {known}; found {number}")
 
 
 def _check_devices(fleet: Mapping[str, Mapping[str, Any]], scene: Scene) -> None:

@@ -103,6 +103,11 @@ def file_of(location: str, path: str | None = None) -> ModelFile:
     return ModelFile(location, path or os.path.basename(location), size, digest, blocks.found())
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, shortened; of one that says nothing its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 class Progress:
     """Says each step when it begins, with the time since the start."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.process import ProcessGroup
 
 from .memory import trim_heap
-from .model import Model, ModelFile, PublishError, couples_rows, file_of
+from .model import Model, ModelFile, PublishError, couples_rows, file_of, first_line
 from .structure import read_structure
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _external_files(path: str) -> list[ModelFile]:
         onnx.checker.check_model(path)
         trim_heap()
     except Exception as error:
-        raise PublishError(f"{path}: not an ONNX model that can be published: {_first_line(error)}") from error
+        raise PublishError(f"{path}: not an ONNX model that can be published: {first_line(error)}") from error
     stray = [name for name in names if os.path.basename(name) != name or name.startswith((".", "-"))]
     if stray:
         raise PublishError(
@@ -121,7 +121,3 @@ def _external_files(path: str) -> list[ModelFile]:
             'onnx.save(model, path, save_as_external_data=True, location="weights.bin")'
         )
     return [file_of(os.path.join(os.path.dirname(path), name), name) for name in names]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

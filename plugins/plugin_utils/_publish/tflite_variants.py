@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
 
 from .model import Model, PublishError, file_of
-from .variants import BATCH_ROWS, Calibration, NothingToDoError, batches_of, calibrating, cut_off, quiet
+from .variants import BATCH_ROWS, Calibration, NothingToDoError, batches_of, calibrating, cut_off, running
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 PACKAGE = "ai-edge-quantizer==0.10.0"
+_TOOLS = "ai-edge-quantizer"
 _WEIGHTED = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _FLOAT = ("INPUT", "OUTPUT", "SOFTMAX", "LOGISTIC")
 
@@ -74,7 +75,7 @@ class StaticQuantiser:
         from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
         chosen = calibrating(inputs, samples)
-        with quiet():
+        with running(_TOOLS):
             calibrator = Calibrator(self._graph.content, num_threads=1, qsv_update_func=min_max_update)
             calibrator.calibrate({self._graph.signature: list(batches_of(chosen, self._graph.rows))}, self._recipe())
         return self.take(calibrator.get_model_qsvs(), len(next(iter(chosen.values()))), holdout)
@@ -182,7 +183,7 @@ class _Graph:
         import numpy as np
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        with quiet():
+        with running(_TOOLS):
             interpreter = Interpreter(
                 model_content=content,
                 num_threads=1,
@@ -204,7 +205,7 @@ def _made(graph: _Graph, recipe: Any, ranges: Any, name: str, directory: str, no
     """Write a variant."""
     from ai_edge_quantizer.quantizer import Quantizer
 
-    with quiet():
+    with running(_TOOLS):
         quantizer = Quantizer(bytearray(graph.content), recipe.get_quantization_recipe())
         made = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     path = os.path.join(directory, f"{name}.tflite")

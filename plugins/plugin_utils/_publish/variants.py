@@ -14,11 +14,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from .memory import trim_heap
-from .model import Model, PublishError, couples_rows, file_of
+from .model import Model, PublishError, couples_rows, file_of, first_line
 from .structure import read_structure
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ STATIC_OPERATORS = (
 )  # fmt: skip
 WEIGHTED_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 DYNAMIC_OPERATORS = ("MatMul", "Gemm", "LSTM", "Attention")
+_TOOLS = "ONNX Runtime's quantiser"
 # The weights of what is being quantised, beside its graph.
 _WEIGHTS = "prepared.weights"
 # Per channel, QuantizeLinear has an axis from this opset on.
@@ -46,7 +48,7 @@ _OPSET_OF_QDQ = 13
 
 
 class NothingToDoError(PublishError):
-    """The variant would be the same model; the text says why."""
+    """The variant would be the same model, or its tool cannot make it; the text says why."""
 
 
 @dataclass
@@ -103,7 +105,7 @@ def float16(source: Model, directory: str) -> Model:
     before = _bytes_of_floats(model)
     if not before:
         raise NothingToDoError("the model has no float32 weights")
-    with quiet():
+    with running(_TOOLS):
         made = convert_float_to_float16(model, keep_io_types=True)
     return _saved(made, model, "onnx-fp16", directory, ("float16 weights, float32 inputs and outputs",))
 
@@ -118,7 +120,7 @@ def int8_dynamic(source: Model, directory: str) -> Model:
     if not kinds & set(DYNAMIC_OPERATORS):
         raise NothingToDoError(f"the model has no layer of {', '.join(DYNAMIC_OPERATORS)}")
     path = os.path.join(directory, "dynamic.onnx")
-    with quiet():
+    with running(_TOOLS):
         quantize_dynamic(
             model,
             path,
@@ -198,7 +200,7 @@ class StaticQuantiser:
             raise PublishError("int8: calibrate comes first")
         # The weights stay in their file: the quantiser reads one after the other from the directory that it is in.
         model = onnx.load(self._path, load_external_data=False)
-        with quiet(), contextlib.chdir(self._directory):
+        with running(_TOOLS), contextlib.chdir(self._directory):
             quantizer = QDQQuantizer(
                 model,
                 per_channel=True,
@@ -320,6 +322,7 @@ def _prepare(source: Model, path: str) -> None:
     del found.opset_import[:]
     found.opset_import.extend(kept)
     _name_nodes(found)
+    _flatten_biases(found)
     # Else the quantiser infers the shapes once more, of a copy.
     add_infer_metadata(found)
     onnx.save(found, path)
@@ -338,6 +341,21 @@ def _name_nodes(model: Any) -> None:
                 name += "_"
             node.name = name
             taken.add(name)
+
+
+def _flatten_biases(model: Any) -> None:
+    """Give each bias one axis. Of a product and a sum the runtime makes a layer whose bias has the shape [1, n], as
+    scikit-learn's converter writes it. The quantiser fails with that, and takes [n], which is the same.
+    """
+    graph = model.graph
+    used = Counter(name for node in graph.node for name in node.input)
+    alone = {item.name: item for item in graph.initializer if used[item.name] == 1}
+    for item in graph.input:
+        alone.pop(item.name, None)
+    for node in graph.node:
+        bias = alone.get(node.input[2]) if node.op_type == "Gemm" and len(node.input) > 2 else None
+        if bias is not None and len(bias.dims) == 2 and bias.dims[0] == 1:
+            del bias.dims[0]
 
 
 def _bytes_of_floats(model: Any) -> int:
@@ -370,8 +388,11 @@ def _saved(made: Any, original: Any, name: str, directory: str, notes: tuple[str
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the tools' warnings and progress bars to themselves: what counts is measured afterwards."""
+def running(tool: str) -> Iterator[None]:
+    """Keep the tool's warnings and progress bars to itself: what counts is measured afterwards.
+
+    Raises NothingToDoError where it fails with the model.
+    """
     import warnings
 
     before = logging.root.manager.disable
@@ -381,5 +402,7 @@ def quiet() -> Iterator[None]:
         with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
             try:
                 yield
+            except Exception as error:
+                raise NothingToDoError(f"{tool} fails with this model: {first_line(error)}") from error
             finally:
                 logging.disable(before)

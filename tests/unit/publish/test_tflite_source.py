@@ -23,7 +23,11 @@ from tflite_models import Graph, dense, plus_one
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import tflite_variants
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Model, RefusedError, file_of
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.variants import Calibration, NothingToDoError, quiet
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.variants import (
+    Calibration,
+    NothingToDoError,
+    running,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -94,7 +98,7 @@ def test_the_quantizers_own_moving_average_loses_the_loud_ones_and_is_refused(
     ) -> Calibration:
         settings = RecipeManager()
         settings.load_quantization_recipe(recipe.static_wi8_ai8())
-        with quiet():
+        with running("ai-edge-quantizer"):
             calibrator = Calibrator(levels(), num_threads=1)
             calibrator.calibrate({"serving_default": [{"x": value[None]} for value in inputs["x"]]}, settings)
         return quantiser.take(calibrator.get_model_qsvs(), SAMPLES, holdout)

@@ -98,7 +98,7 @@ def desired_rollout(rollout: Rollout) -> DesiredRollout | None:
         reached=len(boundaries.waves) if rollout.state is State.PASSED else rollout.reached,
         boundaries=boundaries,
         groups=groups,
-        only=sorted(rollout.plan.wave_numbers) if rollout.plan.limited else None,
+        only=_only(rollout),
         left_out=sorted(rollout.plan.left_out),
         retry=rollout.attempt > 1,
         reason=(rollout.why if stopped else rollout.reason)[:4096],
@@ -107,6 +107,19 @@ def desired_rollout(rollout: Rollout) -> DesiredRollout | None:
         class_settings=_settings_by_name(settings.get("device_classes")),
         device_settings=_settings_by_name(settings.get("devices")),
     )
+
+
+def _only(rollout: Rollout) -> list[str] | None:
+    """The devices that take part, where others do not: in a run for a part of the fleet, and after one.
+
+    Without those that it has not come to although their wave, or a later one, has begun.
+    """
+    if rollout.takes_new_devices:
+        return None
+    numbers = rollout.plan.wave_numbers
+    begun = max(numbers.values(), default=0) if rollout.state is State.PASSED else rollout.reached
+    early = {host for host, number in numbers.items() if number <= begun}.difference(rollout.hosts_reached)
+    return sorted(set(numbers).difference(early)) if rollout.plan.limited or early else None
 
 
 def _settings_by_name(document: Mapping[str, Mapping[str, Any]] | None) -> dict[str, SwapSettings]:

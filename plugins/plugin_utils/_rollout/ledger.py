@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Iterable, Sequence
+from typing import Any, Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
@@ -127,9 +127,10 @@ def needed(rollouts: Sequence[Rollout]) -> set[tuple[str, str]]:
     for rollout in reversed(rollouts):
         if rollout.state.is_stopped:
             continue
-        for host, number in rollout.plan.wave_numbers.items():
+        planned = _planned(rollout)
+        for host in planned.numbers:
             versions = places.setdefault((rollout.model, host), [])
-            if len(versions) < _PLACES and rollout.version not in versions and rollout.includes(number):
+            if len(versions) < _PLACES and rollout.version not in versions and planned.has_come_to(host):
                 versions.append(rollout.version)
                 found.add((rollout.model, rollout.version))
     return found
@@ -143,29 +144,42 @@ def wanted(rollouts: Sequence[Rollout], hosts: Iterable[str]) -> dict[str, list[
     that had reached the host's wave and were stopped, newest first, each with its ``rollout_id`` and ``why``. Hosts
     without an entry are left out.
     """
-    by_model: dict[str, list[tuple[Rollout, dict[str, int], int]]] = {}
+    by_model: dict[str, list[_Planned]] = {}
     for rollout in reversed(rollouts):
-        by_model.setdefault(rollout.model, []).append((rollout, rollout.plan.wave_numbers, rollout.reached))
+        by_model.setdefault(rollout.model, []).append(_planned(rollout))
     result = {}
     for host in hosts:
-        entries = [_wanted(model, host, planned) for model, planned in sorted(by_model.items())]
+        entries = [_wanted(model, host, found) for model, found in sorted(by_model.items())]
         entries = [entry for entry in entries if entry["version"] is not None or entry["stopped_releases"]]
         if entries:
             result[host] = entries
     return result
 
 
-def _wanted(model: str, host: str, planned: Iterable[tuple[Rollout, dict[str, int], int]]) -> dict[str, Any]:
+class _Planned(NamedTuple):
+    """A rollout, with what it says of each host."""
+
+    rollout: Rollout
+    numbers: Mapping[str, int]
+    reached: int
+    hosts_reached: Collection[str]
+
+    def has_come_to(self, host: str) -> bool:
+        """Whether the host belongs on the release; of a stopped rollout, whether it may have it."""
+        if self.rollout.state.is_stopped:
+            return self.numbers.get(host, self.reached + 1) <= self.reached
+        joins = self.rollout.takes_new_devices and self.numbers.get(host, 0) <= self.reached
+        return host in self.hosts_reached or joins
+
+
+def _planned(rollout: Rollout) -> _Planned:
+    return _Planned(rollout, rollout.plan.wave_numbers, rollout.reached, rollout.hosts_reached)
+
+
+def _wanted(model: str, host: str, rollouts: Iterable[_Planned]) -> dict[str, Any]:
     """What a host should do about one model by its rollouts, newest first."""
     found, stopped = choose_rollout(
-        (
-            rollout,
-            rollout.state.is_stopped,
-            numbers.get(host, reached + 1) <= reached
-            if rollout.state.is_stopped
-            else rollout.includes(numbers.get(host)),
-        )
-        for rollout, numbers, reached in planned
+        (planned.rollout, planned.rollout.state.is_stopped, planned.has_come_to(host)) for planned in rollouts
     )
     entry: dict[str, Any] = {
         "model": model,

@@ -133,7 +133,7 @@ class Wave:
 
     ``verdict`` is None until it is judged. ``findings`` are the gate's, as documents: the ledger of another version of
     the collection may have others. ``outcomes``: what became of each of its devices. ``agreed`` is None where nobody
-    had to agree.
+    had to agree. ``hosts`` are the devices that it has begun on: a run for a part of the fleet begins it on a part.
     """
 
     number: int
@@ -145,6 +145,7 @@ class Wave:
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     analyses: tuple[Analysis, ...] = ()
     agreed: Agreement | None = None
+    hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Wave:
@@ -160,6 +161,7 @@ class Wave:
             outcomes={str(host): Outcome(word) for host, word in (document.get("outcomes") or {}).items()},
             analyses=tuple(Analysis.from_dict(item) for item in document.get("analyses") or ()),
             agreed=Agreement.from_dict(agreed) if agreed else None,
+            hosts=tuple(map(str, document.get("hosts") or ())),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -174,6 +176,7 @@ class Wave:
             "outcomes": {host: outcome.value for host, outcome in self.outcomes.items()},
             "analyses": [analysis.to_dict() for analysis in self.analyses],
             "agreed": self.agreed.to_dict() if self.agreed else None,
+            **({"hosts": list(self.hosts)} if self.hosts else {}),
         }
 
 
@@ -276,6 +279,9 @@ class Rollout:
                 f"To try the release again: rollout_attempt={found.attempt + 1}"
             )
         plan = self.plan.merged_with(found.plan)
+        if found.state is State.PASSED and not found.plan.limited:
+            # One of the whole fleet stays one, whatever part of it is played again.
+            plan = dataclasses.replace(plan, limited=False)
         return dataclasses.replace(
             self,
             plan=plan,
@@ -302,10 +308,15 @@ class Rollout:
         others = [known for known in self.waves if known.number != wave.number]
         return dataclasses.replace(self, waves=tuple(sorted([*others, wave], key=lambda known: known.number)))
 
-    def with_wave_begun(self, number: int, name: str, agreed: Agreement | None = None) -> Rollout:
-        """Return the rollout with a wave begun. One that begins again keeps its analyses, not its verdict."""
+    def with_wave_begun(
+        self, number: int, name: str, agreed: Agreement | None = None, hosts: Iterable[str] = ()
+    ) -> Rollout:
+        """Return the rollout with a wave begun on ``hosts``. One that begins again keeps its analyses, no verdict."""
         before = self.wave(number) or Wave(number)
-        return self.with_wave(dataclasses.replace(before, name=name, ended=None, verdict=None, agreed=agreed))
+        begun = tuple(dict.fromkeys((*(before.hosts or before.outcomes), *hosts)))
+        return self.with_wave(
+            dataclasses.replace(before, name=name, ended=None, verdict=None, agreed=agreed, hosts=begun)
+        )
 
     def with_verdict(
         self,
@@ -377,14 +388,23 @@ class Rollout:
             for host, outcome in wave.outcomes.items()
         }
 
-    def includes(self, number: int | None) -> bool:
-        """Return whether a device of the wave ``number`` belongs on the release.
+    @property
+    def takes_new_devices(self) -> bool:
+        """Whether it has come to all devices, also those not planned for: one of the whole fleet that has passed."""
+        return self.state is State.PASSED and not self.plan.limited
 
-        One that was not planned for (None) joins a rollout of the whole fleet that has passed.
+    @property
+    def hosts_reached(self) -> frozenset[str]:
+        """The devices that it has come to: they belong on the release.
+
+        A later wave may have begun before them, in a run for a part of the fleet.
         """
-        if number is None:
-            return self.state is State.PASSED and not self.plan.limited
-        return number <= self.reached
+        planned = {wave.number: wave.hosts for wave in self.plan.waves}
+        found: set[str] = set()
+        for wave in self.waves:
+            if wave.number != SHADOW_WAVE:
+                found.update(wave.hosts or wave.outcomes or planned.get(wave.number, ()))
+        return frozenset(found)
 
     def earlier_outcomes(self, wave: PlannedWave) -> dict[str, Outcome]:
         """Return what became of the devices that are not of this wave."""

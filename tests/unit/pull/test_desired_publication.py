@@ -108,6 +108,22 @@ def test_a_passed_rollout_has_come_to_every_device_and_a_stopped_one_says_why() 
     assert (stopped.stopped, stopped.reached, stopped.reason) == (True, 1, "it was bad")
 
 
+def test_devices_of_waves_that_were_passed_over_take_no_part() -> None:
+    """A run for a part of the fleet has begun the last wave, and none of those before it."""
+    early = rollout(begun=0, plan={"limited": True}).with_wave_begun(2, "100%", hosts=["c"])
+    for state in (State.RUNNING, State.PASSED):
+        told = desired_rollout(dataclasses.replace(early, state=state))
+        assert told is not None
+        assert told.only == ["c"]
+    whole = dataclasses.replace(early, plan=dataclasses.replace(early.plan, limited=False))
+    told = desired_rollout(whole)
+    assert told is not None
+    assert told.only == ["c"]
+    passed = desired_rollout(dataclasses.replace(whole, state=State.PASSED))
+    assert passed is not None
+    assert passed.only is None
+
+
 def test_a_part_of_the_fleet_and_those_that_take_no_part_are_named() -> None:
     left_out = {"d": LeftOut(Outcome.PINNED, "a trial")}
     told = desired_rollout(rollout(plan={"limited": True, "left_out": left_out}))

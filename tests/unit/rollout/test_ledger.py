@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,10 @@ from hypothesis import strategies as st
 from rollouts import HOSTS, a_rollout, wanted_by
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.ledger import LedgerError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import Plan, PlannedWave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import State
 
 
@@ -98,6 +102,32 @@ def test_what_was_stopped_is_named() -> None:
 
 def test_a_rollout_of_a_part_says_nothing_of_others() -> None:
     assert versions(wanted_by("1.1.0", "passed", 2, limited=True)) == dict.fromkeys("abc", "1.1.0")
+
+
+def test_a_run_for_a_part_brings_nobody_else_past_a_wave_that_has_not_begun(tmp_path: Path) -> None:
+    """The canaries of a rollout have begun, and then ``--limit`` plays one device of the last wave to its end."""
+    waves = [PlannedWave(1, "1", ("a",)), PlannedWave(2, "2", ("b",)), PlannedWave(3, "3", ("c", "d"))]
+    rollout = dataclasses.replace(a_rollout(), plan=Plan(waves=tuple(waves)))
+    rollout = rollout.with_wave_begun(1, "1", hosts="a").with_verdict(1, Verdict.PASS, [], {"a": Outcome.UPDATED})
+    part = dataclasses.replace(rollout, plan=Plan(waves=(PlannedWave(3, "3", ("d",)),), limited=True))
+    part = part.resumed_from(rollout.closed(State.PAUSED, "the window")).with_wave_begun(3, "3", hosts="d")
+    assert versions(part) == {"a": "1.1.0", "d": "1.1.0"}
+    part = part.with_verdict(3, Verdict.PASS, [], {"d": Outcome.UPDATED}).closed(State.PASSED, "every wave passed")
+    path = ledger.path_of(str(tmp_path), part.id)
+    ledger.write(path, part)
+    read = ledger.read(path)
+    assert read == part
+    assert versions(part) == {"a": "1.1.0", "d": "1.1.0"}
+    assert ledger.needed([wanted_by("1.0.0", "passed", 2), part]) == {("digits", "1.0.0"), ("digits", "1.1.0")}
+    # As a version before this one has written it.
+    older = dataclasses.replace(part, waves=tuple(dataclasses.replace(wave, hosts=()) for wave in part.waves))
+    assert versions(older) == {"a": "1.1.0", "d": "1.1.0"}
+    # The whole fleet goes on, and comes to all; a part of it that is played again takes nothing back.
+    whole = rollout.resumed_from(part).with_wave_begun(1, "1", hosts="a")
+    assert versions(whole) == {"a": "1.1.0", "d": "1.1.0"}
+    whole = whole.closed(State.PASSED, "every wave passed")
+    assert versions(whole) == dict.fromkeys("abcd", "1.1.0")
+    assert versions(part.resumed_from(whole).closed(State.PASSED, "again")) == dict.fromkeys("abcd", "1.1.0")
 
 
 @given(

@@ -55,7 +55,7 @@ def begin_wave(scene: Scene) -> Result:
                 operator=scene.operator,
                 time=utc_now(),
             )
-            ledger.write(run.path, rollout.with_wave_begun(wave.number, wave.name, agreed))
+            ledger.write(run.path, rollout.with_wave_begun(wave.number, wave.name, agreed, wave.hosts))
     except (RolloutError, ledger.LedgerError) as error:
         decision = Decision(Next.END, str(error))
     result: Result = {

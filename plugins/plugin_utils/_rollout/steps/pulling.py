@@ -64,7 +64,7 @@ def begin_swaps(scene: Scene) -> Result:
     wave = run.wave_of(scene.batch)
     if scene.check_mode:
         # Beginning the wave has noted nothing.
-        rollout = rollout.with_wave_begun(wave.number, wave.name)
+        rollout = rollout.with_wave_begun(wave.number, wave.name, hosts=wave.hosts)
     if not any(_pulled_of(run, wave)):
         return {}
     return _ask(scene, run.options.model, _wave_question(run, rollout, wave, SWAP), rollout)

@@ -313,7 +313,8 @@ class Rollout:
     ) -> Rollout:
         """Return the rollout with a wave begun on ``hosts``. One that begins again keeps its analyses, no verdict."""
         before = self.wave(number) or Wave(number)
-        begun = tuple(dict.fromkeys((*(before.hosts or before.outcomes), *hosts)))
+        hosts = tuple(hosts)
+        begun = tuple(dict.fromkeys((*(before.hosts or before.outcomes), *hosts))) if hosts else before.hosts
         return self.with_wave(
             dataclasses.replace(before, name=name, ended=None, verdict=None, agreed=agreed, hosts=begun)
         )
@@ -403,7 +404,9 @@ class Rollout:
         found: set[str] = set()
         for wave in self.waves:
             if wave.number != SHADOW_WAVE:
-                found.update(wave.hosts or wave.outcomes or planned.get(wave.number, ()))
+                # A version before this one noted no hosts.
+                known = wave.outcomes if self.plan.limited else ()
+                found.update(wave.hosts or known or planned.get(wave.number, ()))
         return frozenset(found)
 
     def earlier_outcomes(self, wave: PlannedWave) -> dict[str, Outcome]:

@@ -30,6 +30,16 @@ GATEWAY = "mcu_gateway"
 PLUGINS = {"ansible_connection": "connection", "ansible_shell_type": "shell", "ansible_become_method": "become"}
 CONNECTION_VARIABLES = (*PLUGINS, "ansible_become", "ansible_port")
 
+# What tells devices of one address apart: the way there, and whose store and server.
+_BESIDE_ADDRESS = (
+    "ansible_connection",
+    "ansible_port",
+    "ansible_ssh_args",
+    "ansible_ssh_common_args",
+    "ansible_ssh_extra_args",
+    "rollout_server",
+)
+
 Row = dict[str, Any]
 Result = Mapping[str, Any]
 
@@ -79,6 +89,28 @@ def check_connection(variables: Mapping[str, Any], has_plugin: Callable[[str, st
             f"{variable}: expected a {kind} plugin that this controller has; found {name!r}. "
             f"ansible-doc --type {kind} --list names them"
         )
+
+
+def under_several_names(fleet: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note for each address that several hosts have, and that is reached in the same way for all of them."""
+    places: dict[str, list[str]] = {}
+    for host, variables in fleet.items():
+        if "ansible_host" in variables:
+            places.setdefault(str(variables["ansible_host"]), []).append(host)
+    notes = []
+    for address, hosts in places.items():
+        ways: dict[str, list[str]] = {}
+        # One variable of each host is read, and more only of those that share it.
+        for host in hosts if len(hosts) > 1 else ():
+            way = repr([(name, fleet[host][name]) for name in _BESIDE_ADDRESS if name in fleet[host]])
+            ways.setdefault(way, []).append(host)
+        notes += [
+            f"the same device under several names, {address}: {', '.join(sorted(names))}: it is in several places of "
+            "the plan, and measured as often"
+            for names in ways.values()
+            if len(names) > 1
+        ]
+    return notes
 
 
 def without_class(fleet: Mapping[str, Mapping[str, Any]], class_variables: Sequence[str]) -> list[str]:

@@ -236,6 +236,18 @@ def test_a_fleet_without_a_device_that_takes_part_is_refused(stage: Stage) -> No
         stage.step("plan")
 
 
+def test_a_device_that_the_inventory_has_twice_is_named(stage: Stage) -> None:
+    for host in stage.host.values():
+        host.update(ansible_host="192.0.2.7", ansible_ssh_common_args="-J jump-a")
+    # One behind another jump host, and one that is another device of the same gateway.
+    stage.host["edge-s1"]["ansible_ssh_common_args"] = "-J jump-b"
+    stage.host["edge-s2"]["rollout_server"] = {"store": "/srv/meter"}
+    told = "the same device under several names, 192.0.2.7: edge-l1, edge-l2: "
+    assert [line for line in stage.step("plan")["msg"] if line.startswith(told)]
+    stage.host["edge-l2"]["ansible_host"] = "192.0.2.8"
+    assert not [line for line in stage.step("plan")["msg"] if "several names" in line]
+
+
 def test_a_wave_that_is_none_is_no_wave_to_agree_after(stage: Stage) -> None:
     stage.variables["rollout_approve_after"] = [1, 3]
     with pytest.raises(ArgumentError) as refused:

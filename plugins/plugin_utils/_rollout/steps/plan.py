@@ -67,7 +67,7 @@ def plan(scene: Scene) -> Result:
     _check_approvals(options, planned)
     shown = [PlannedWave(wave["number"], wave["name"], tuple(wave["hosts"])) for wave in planned.document()["waves"]]
     notes = devices.check_groups(options.waves, scene.groups)
-    notes += _unclassed(fleet, options.device_class_variables)
+    notes += [*_unclassed(fleet, options.device_class_variables), *devices.under_several_names(fleet)]
     if not shown:
         reasons = "; ".join(f"{host} {why}" for host, why in sorted(planned.left_out.items()))
         raise StepError(f"no device to roll out to: {reasons or 'the play has no hosts'}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, message_of
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.ansible_scene import AnsibleScene
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.refusal import refused
@@ -34,7 +34,7 @@ class ActionModule(ControllerAction):
         except (EdgemlError, OSError) as error:
             answer = refused(step, error, scene)
             if answer is None:
-                raise AnsibleActionFail(str(error), result={"step": step}) from None
+                raise AnsibleActionFail(message_of(error), result={"step": step}) from None
             result = answer
         self.warn(result.pop("warnings", []))
         if result.get("stats"):

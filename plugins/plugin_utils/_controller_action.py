@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Iterable, Mapping, Sequence
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, message_of
 
 
 class ControllerAction(ActionBase):
@@ -40,7 +40,7 @@ class ControllerAction(ActionBase):
         try:
             return {"changed": False, **self.answer(args, task_vars or {})}
         except (EdgemlError, OSError) as error:
-            raise AnsibleActionFail(str(error)) from None
+            raise AnsibleActionFail(message_of(error)) from None
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Show each of the warnings."""

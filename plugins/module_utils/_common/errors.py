@@ -16,6 +16,13 @@ class EdgemlError(Exception):
     """Base of every error that the collection raises on purpose; its text is meant for the operator."""
 
 
+def message_of(error: Exception) -> str:
+    """What is wrong, for people: of a file its path first, and not the number that the system has for it."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 class ArgumentError(EdgemlError):
     """An argument is out of its range; the text names it, what was expected and what was found."""
 

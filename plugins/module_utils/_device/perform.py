@@ -19,6 +19,7 @@ from .._common.errors import (
     ServerDownError,
     StoreError,
     SwapError,
+    message_of,
 )
 from .._fetch.failures import FetchError
 from .._release.manifest import parse_release
@@ -176,7 +177,7 @@ class SwapCall:
 
     def failed(self, error: Exception, live: str | None, refused: bool) -> dict[str, Any]:
         """The result of a request that failed by ``error``."""
-        message = f"{error}. Live now: {live or 'no version'}"
+        message = f"{message_of(error)}. Live now: {live or 'no version'}"
         return {**self.result, "failed": True, "changed": False, "msg": message, "live": live, "refused": refused}
 
     def _open(self, prepared: bool = True) -> Swap:

@@ -12,6 +12,7 @@ the task after it fails with that.
 
 from __future__ import annotations
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import message_of
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
@@ -21,7 +22,7 @@ from .scene import Result, Scene, noted
 
 def refused(step: str, error: Exception, scene: Scene) -> Result | None:
     """Return the result of a first step that ended with an error; None for a step that is no first one."""
-    why = str(error)
+    why = message_of(error)
     stats = {
         "plan": {"rollout_verdict": "refused", "rollout_problem": why},
         "rollback": {"rollback_problem": why},

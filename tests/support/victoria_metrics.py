@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -23,8 +24,8 @@ from links import REPOSITORY
 
 PROGRAM = REPOSITORY / ".cache" / "victoria-metrics" / "usr" / "bin" / "victoria-metrics"
 GUARD_SECONDS = 300.0
-# Of a number it keeps some fourteen digits.
-_DIGITS = ".12g"
+# Values by their series: ``up{device="edge-1",job="edgeml-device"}``.
+Samples = dict[str, float]
 
 
 class VictoriaMetrics:
@@ -75,7 +76,7 @@ class VictoriaMetrics:
             self._process.wait()
             self._process = None
 
-    def stored(self, device: str) -> dict[int, set[str]]:
+    def stored(self, device: str) -> dict[int, Samples]:
         """The samples of a device by their time, as ``samples_by_time`` has them."""
         return samples_by_time(self.get("/api/v1/export", **{"match[]": f'{{device="{device}"}}'}))
 
@@ -92,29 +93,40 @@ class VictoriaMetrics:
             return False
 
 
-def samples_by_time(exported: str) -> dict[int, set[str]]:
-    """The samples of an export by their time: ``up{device="edge-1",job="edgeml-device"} 1``."""
-    found: dict[int, set[str]] = defaultdict(set)
+def samples_by_time(exported: str) -> dict[int, Samples]:
+    """The samples of an export by their time in milliseconds since 1970.
+
+    What Prometheus sends where a series ends is no number, and no sample.
+    """
+    found: dict[int, Samples] = defaultdict(dict)
     for line in exported.splitlines():
         series = json.loads(line)
         labels = dict(series["metric"])
-        name = labels.pop("__name__")
-        pairs = ",".join(f'{label}="{labels[label]}"' for label in sorted(labels))
+        name = _series(labels.pop("__name__"), labels)
         for time_ms, value in zip(series["timestamps"], series["values"], strict=True):
-            found[time_ms].add(f"{name}{{{pairs}}} {float(value):{_DIGITS}}")
+            if value is not None:
+                found[time_ms][name] = float(value)
     return dict(found)
 
 
-def exported_form(samples: Iterable[str]) -> set[str]:
+def exported_form(samples: Iterable[str]) -> Samples:
     """Samples without a time in that form: labels by their names, values as numbers."""
-    found = set()
+    found = {}
     for sample in samples:
         series, _space, value = sample.rpartition(" ")
         name, _brace, labels = series[:-1].partition("{")
-        pairs = sorted(re.findall(r'(\w+)="([^"]*)"', labels))
-        texts = ",".join(f'{label}="{text}"' for label, text in pairs)
-        found.add(f"{name}{{{texts}}} {float(value):{_DIGITS}}")
+        found[_series(name, dict(re.findall(r'(\w+)="([^"]*)"', labels)))] = float(value)
     return found
+
+
+def has_all(stored: Samples, recorded: Samples) -> bool:
+    """Whether all that was recorded is stored. VictoriaMetrics cuts a value off behind 14 digits."""
+    return all(name in stored and math.isclose(stored[name], value, rel_tol=1e-12) for name, value in recorded.items())
+
+
+def _series(name: str, labels: Mapping[str, str]) -> str:
+    pairs = ",".join(f'{label}="{labels[label]}"' for label in sorted(labels))
+    return f"{name}{{{pairs}}}"
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

@@ -26,8 +26,9 @@ READY_SECONDS = 300
 # Supervisor shows its socket before it listens there; a device that is busy takes a while for the rest.
 LISTENS_SECONDS = 60
 _LOG_BYTES = 2000
-# What Supervisor says of a program that it does not know, that runs already, and that does not run.
-_BAD_NAME, _ENDED, _ALREADY_STARTED, _NOT_RUNNING = 10, 40, 60, 70
+# What Supervisor says of a program that it does not know, that has ended, that cannot be started or has ended badly
+# before it looked, that runs already, and that does not run.
+_BAD_NAME, _ENDED, _NOT_STARTED, _ALREADY_STARTED, _NOT_RUNNING = 10, 40, 50, 60, 70
 _ACTIVE = ("STARTING", "RUNNING", "BACKOFF")
 
 
@@ -78,8 +79,10 @@ class Supervisor:
         if verb in ("restart", "reload") and name not in self._begun_anew:
             self._call("supervisor.stopProcess", name)
         # One that ends at once has said why in its log.
-        self._call("supervisor.startProcess", name, allowed=(_ENDED, _ALREADY_STARTED))
-        if name == "edgeml-inference":
+        waits = name == "edgeml-inference"
+        allowed = (_ENDED, _ALREADY_STARTED, _NOT_STARTED) if waits else (_ENDED, _ALREADY_STARTED)
+        self._call("supervisor.startProcess", name, allowed=allowed)
+        if waits:
             self._wait_ready(name)
 
     def hand_over(self, unit: str, lock: str) -> bool:

@@ -274,8 +274,7 @@ credentials-arm: ## replace the authority of emulated ARM devices that pull, and
 .PHONY: patch
 patch: FLEET := native
 patch: ## patch devices by snapshots of packages: a slow one, one that fails, a full disk, power cut in the middle of dpkg
-	@command -v reprepro >/dev/null || { echo 'patch needs reprepro: apt-get install reprepro' >&2; exit 1; }
-	pytest tests/patching
+	@tools/patching
 	$(MOLECULE) test --scenario-name patch
 
 .PHONY: supervisor

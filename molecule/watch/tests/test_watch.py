@@ -278,12 +278,13 @@ def test_a_device_that_was_cut_off_for_six_hours_leaves_no_gap() -> None:
 
 @pytest.mark.usefixtures("down", "alone")
 def test_a_receiver_that_was_down_for_a_day_leaves_no_gap() -> None:
-    FLEET.on(WATCHER, "systemctl stop victoria-metrics")
+    # With what is before it, which would tell its time: the hours pass for the device alone.
+    FLEET.on(WATCHER, "systemctl stop nginx victoria-metrics")
     try:
         said = simulate(1440)
         recorded = kept_samples()
     finally:
-        FLEET.on(WATCHER, "systemctl start victoria-metrics")
+        FLEET.on(WATCHER, "systemctl start victoria-metrics nginx")
     assert list(recorded) == list(range(1, 1441))
     deliver(1440)
     assert_no_gap(said["times"], recorded)

@@ -117,4 +117,6 @@ class Progress:
 
     def step(self, text: str) -> None:
         """Say that a step begins."""
-        print(f"[{time.monotonic() - self._began:6.1f} s] {text}", file=self._stream, flush=True)
+        # In one write: steps may begin side by side.
+        self._stream.write(f"[{time.monotonic() - self._began:6.1f} s] {text}\n")
+        self._stream.flush()

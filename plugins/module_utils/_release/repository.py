@@ -57,7 +57,7 @@ class Repository:
         """What there is where a release is not."""
         if not os.path.isdir(self.root):
             return f": {self.root} is no directory"
-        kind, names = (f"versions of {model}", self.versions(model))
+        kind, names = f"versions of {model}", self.versions(model)
         if not names:
             kind, names = "models", self.models()
         shown = f"{', '.join(names[:_NAMED_MAX])}{' …' if len(names) > _NAMED_MAX else ''}"

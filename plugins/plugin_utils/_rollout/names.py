@@ -102,8 +102,12 @@ def check_names(variables: Iterable[str]) -> None:
         option, dot, part = word.partition(".")
         if dot and option in known:
             raise ArgumentError(f'{name}: expected a mapping, such as -e \'{{"{PREFIX}{option}": {{"{part}": …}}}}\'')
-        for meant in difflib.get_close_matches(word, known, 1, _ALIKE):
-            raise ArgumentError(f"{name}: no such variable; did you mean {PREFIX}{meant}?")
+        _refuse_misspelt(PREFIX, word, known)
+
+
+def _refuse_misspelt(prefix: str, word: str, known: Sequence[str]) -> None:
+    for meant in difflib.get_close_matches(word, known, 1, _ALIKE):
+        raise ArgumentError(f"{prefix}{word}: no such variable; did you mean {prefix}{meant}?")
 
 
 def check_given(given: Iterable[str], own: Sequence[str], roles: Iterable[str], users_roles: Iterable[str]) -> None:
@@ -121,8 +125,7 @@ def check_given(given: Iterable[str], own: Sequence[str], roles: Iterable[str], 
         word = name[len(prefix) :]
         if word in known[prefix]:
             continue
-        for meant in difflib.get_close_matches(word, known[prefix], 1, _ALIKE):
-            raise ArgumentError(f"{name}: no such variable; did you mean {prefix}{meant}?")
+        _refuse_misspelt(prefix, word, known[prefix])
         if prefix in (*own, "edgeml_"):
             near = difflib.get_close_matches(word, known[prefix], _NEAR_MAX, _NEAR)
             there = f"; the nearest are {', '.join(f'{prefix}{item}' for item in near)}" if near else ""

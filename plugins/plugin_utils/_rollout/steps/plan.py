@@ -30,16 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 from . import pulling, shadow
 from .names import refuse_unknown_names
 from .profiles import read_profiles
-from .scene import (
-    Result,
-    Scene,
-    StepError,
-    common_variables,
-    hold_lock,
-    noted,
-    whole_fleet,
-    wrong_devices,
-)
+from .scene import Result, Scene, StepError, common_variables, hold_lock, noted, whole_fleet, wrong_devices
 
 _HOSTS_SHOWN = 200
 _NAMED_MAX = 10

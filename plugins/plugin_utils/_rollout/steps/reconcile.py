@@ -28,16 +28,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust.repository imp
 from . import pulling
 from .labels import late_failures
 from .names import refuse_unknown_names
-from .scene import (
-    RECONCILED,
-    UNMENDED,
-    Result,
-    Scene,
-    hold_lock,
-    noted,
-    whole_fleet,
-    wrong_devices,
-)
+from .scene import RECONCILED, UNMENDED, Result, Scene, hold_lock, noted, whole_fleet, wrong_devices
 
 _EMPTY = "rollout_ledger: {}: no rollout is known here, so nothing is known of what a device should serve"
 _BAD = (Outcome.FAILED, Outcome.REFUSED, Outcome.SILENT)

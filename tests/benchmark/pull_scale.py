@@ -10,7 +10,7 @@ off, in steady operation and after outages of the origin. The reports of a wave,
 collected from a directory and from nginx with the mailbox's configuration.
 
 usage: PYTHONPATH=.cache/python:tests/support python tests/benchmark/pull_scale.py [--polls N]
-    [--reports N]
+    [--reports N] [--earlier CHECKOUT]
 """
 
 from __future__ import annotations
@@ -177,24 +177,40 @@ def simulate(outage_seconds: int, requests_when_new: float) -> Herd:
 # ---- the device, and the controller ----
 
 
-def processor_shares(origin: Origin, runs: int) -> dict[str, float]:
-    """The processor time of a whole ``edgeml pull`` that finds nothing, as a part of ``edgeml status``'s."""
+def processor_seconds(origin: Origin, runs: int, earlier: Path | None) -> dict[str, float]:
+    """The processor time in seconds of a whole ``edgeml pull`` that finds nothing, by HTTP and HTTPS, and of ``edgeml
+    status``: today's, and with ``earlier`` that of an earlier version, which has an empty store."""
     start = "import sys; from edgeml_device.{} import main; sys.exit(main(sys.argv[1:]))"
+    today = os.environ["PYTHONPATH"].split(":")[0]
     commands = {}
     for name in ("http", "https"):
         device = origin.fleet.directory / "devices" / f"edge-{name}"
-        commands[name] = [start.format("_pull.command"), "--config", str(device / "pull.json")]
-        commands["status"] = [start.format("_device.cli"), "status", "--store", str(device / "store")]
+        commands[name] = (today, [start.format("_pull.command"), "--config", str(device / "pull.json")])
+        commands["status"] = (today, [start.format("_device.cli"), "status", "--store", str(device / "store")])
+    if earlier:
+        place = origin.fleet.directory / "earlier"
+        (place / "store").mkdir(parents=True)
+        code = earlier.resolve() / "plugins" / "module_utils"
+        (place / "edgeml_device").symlink_to(code)
+        module = "_command" if (code / "_command.py").exists() else "_device.cli"
+        commands["earlier status"] = (str(place), [start.format(module), "status", "--store", str(place / "store")])
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _run in range(runs):
-        for name, command in commands.items():
-            seconds[name].append(_processor_seconds([sys.executable, "-sS", "-c", *command]))
-    status = statistics.median(seconds["status"])
-    return {name: statistics.median(found) / status for name, found in seconds.items()}
+        for name, (path, command) in commands.items():
+            seconds[name].append(_processor_seconds([sys.executable, "-sS", "-c", *command], path))
+    return {name: statistics.median(found) for name, found in seconds.items()}
 
 
-def _processor_seconds(command: list[str]) -> float:
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ["PYTHONPATH"].split(":")[0]}
+def _shares(name: str, seconds: dict[str, float]) -> str:
+    return ", ".join(
+        f"{seconds[name] / seconds[status]:.2f} of {status}"
+        for status in ("status", "earlier status")
+        if status in seconds
+    )
+
+
+def _processor_seconds(command: list[str], python_path: str) -> float:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": python_path}
     nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
     pid = os.posix_spawn(command[0], command, environment, file_actions=nowhere)
     _pid, status, used = os.wait4(pid, 0)
@@ -243,12 +259,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--polls", type=int, default=3000)
     parser.add_argument("--reports", type=int, default=10_000)
+    parser.add_argument("--earlier", type=Path, metavar="CHECKOUT", help="measure its `edgeml status` as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as path:
         origin = Origin(Path(path) / "origin")
         try:
             costs = polls_of_a_device(origin, options.polls)
-            shares = processor_shares(origin, 30)
+            seconds = processor_seconds(origin, 30, options.earlier)
         finally:
             origin.fleet.stop()
         print(f"{'a poll that finds':42} {'requests':>5} {'bytes':>7} {'nginx us':>9}")
@@ -261,7 +278,7 @@ def main() -> None:
             print(
                 f"{DEVICES:,} devices, {name}: {steady * idle.requests:.0f} requests and {steady * idle.octets:,.0f} "
                 f"bytes a second; nginx {a_day * 1e3:.2f} ms of processor time per device and day, "
-                f"{a_day / PUSH_SECONDS:.3f} of a push; edgeml pull {shares[name]:.2f} of edgeml status"
+                f"{a_day / PUSH_SECONDS:.3f} of a push; edgeml pull {_shares(name, seconds)}"
             )
         for minutes in (10, 120, 1440):
             new = costs["a new desired state, https"].requests

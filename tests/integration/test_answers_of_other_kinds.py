@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from controller import Ansible, Run
+from detectors import detector, detector_holdout
 from device import Device
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import model_of
@@ -142,3 +144,57 @@ def test_a_score_with_a_threshold_is_taken_back_by_its_labels(tmp_path: Path, de
     assert [device.server.serving_version("alarm") for device in devices] == ["1.0.0"] * 2
     book = json.loads((tmp_path / "ledger" / "alarm-1.1.0-1.json").read_text())
     assert book["why"].startswith("labels that came later: fail: live accuracy drop")
+
+
+def publish_detector(root: Path, version: str, shift: float) -> None:
+    """Publish a detector whose boxes are so many pixels beside where they should be, judged by the true ones."""
+    directory = root / f"finder-{version}"
+    directory.mkdir()
+    case = Case(directory, detector(shift))
+    features, truth = detector_holdout()
+    settings = {"task": "reference", "metric": "distance", "output": "boxes", "ragged": True, "unordered": True}
+    case.samples = {"features": features, "labels": truth, "probe": json.dumps(settings)}
+    case.options.update(model="finder", version=version, repository=str(root / "repository"))
+    assert case.publish().changed
+
+
+def test_a_detector_with_as_many_boxes_as_it_finds_is_judged_by_the_true_ones(
+    tmp_path: Path, devices: list[Device]
+) -> None:
+    """Better boxes pass and serve; worse ones are stopped after the first wave."""
+    for version, shift in (("1.0.0", 2.0), ("1.1.0", 0.5), ("1.2.0", 6.0)):
+        publish_detector(tmp_path, version, shift)
+    for device in devices:
+        device.serve(read_release(tmp_path / "repository", "finder", "1.0.0"))
+
+    ansible = Ansible(tmp_path, devices)
+    better, book = rollout(ansible, tmp_path, "finder", "1.1.0")
+    assert better.code == 0, better
+    found = [finding for finding in book["waves"][0]["findings"] if finding["check"] == "probe error"]
+    assert {finding["verdict"] for finding in found} == {"pass"}
+    assert all(finding["estimate"] < 0.5 for finding in found)
+
+    features, _truth = detector_holdout()
+    session = onnxruntime.InferenceSession(detector(0.5), providers=["CPUExecutionProvider"])
+    names = ["boxes", "scores", "classes"]
+    counts = set()
+    for row in range(12):
+        one = features[row : row + 1]
+        wanted = dict(zip(names, session.run(names, {"features": one}), strict=True))
+        counts.add(len(wanted["boxes"]))
+        tensor = {"name": "features", "datatype": "FP32", "shape": list(one.shape), "data": one.flatten().tolist()}
+        for device in devices:
+            reply, _tail = device.server.infer("finder", {"inputs": [tensor]}, b"")
+            assert reply["model_version"] == "1.1.0"
+            outputs = {output["name"]: output for output in reply["outputs"]}
+            for name, values in wanted.items():
+                assert outputs[name]["shape"] == list(values.shape)
+                np.testing.assert_allclose(outputs[name]["data"], values.flatten(), rtol=1e-6)
+    assert len(counts) > 2
+
+    worse, book = rollout(ansible, tmp_path, "finder", "1.2.0")
+    assert worse.code == 2, worse
+    found = [finding for finding in book["waves"][0]["findings"] if finding["check"] == "probe error"]
+    assert {finding["verdict"] for finding in found} == {"fail"}
+    assert all(finding["estimate"] > 5 for finding in found)
+    assert [device.server.serving_version("finder") for device in devices] == ["1.1.0"] * 2

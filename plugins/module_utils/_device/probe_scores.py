@@ -47,9 +47,14 @@ class ProbeScores:
             answers = [None if math.isnan(score) else score >= threshold for score in answer]
             self._flags.append(answers == [bool(label) for label in labels])
         elif self._metric in (Metric.WITHIN, Metric.AGREEMENT):
-            self._flags.append(self._is_near(answer, labels if expected is None else expected))
+            wanted = labels if expected is None else expected
+            if self._probe.unordered and len(answer) == len(wanted):
+                answer, wanted = _paired(answer, wanted, self._row_values)
+            self._flags.append(self._is_near(answer, wanted))
         else:
             wanted = labels if expected is None else expected
+            if self._probe.unordered:
+                answer, wanted = _paired(answer, wanted, self._row_values)
             if self._probe.ragged:
                 answer, wanted = _filled(answer, len(wanted)), _filled(wanted, len(answer))
             self._numbers.append(_error(answer, wanted, self._metric))
@@ -84,6 +89,11 @@ class ProbeScores:
             **more,
             "results": {"numbers": packed, "scale": scale},
         }
+
+    @property
+    def _row_values(self) -> int:
+        """How many values a row of a reference has, such as the four of a box."""
+        return math.prod(self._probe.expected.shape[2:]) if self._probe.expected is not None else 1
 
     def _auc(self) -> dict[str, Any]:
         positives = [bool(label) for label in self._probe.labels]
@@ -123,6 +133,34 @@ def _is_in_top(scores: Sequence[Any], label: Any, top: int) -> bool:
         return False
     before = sum(score > own or (score == own and place < label) for place, score in enumerate(scores))
     return bool(before < top)
+
+
+def unfilled(row: Sequence[Any]) -> Sequence[Any]:
+    """The row without the NaN (in JSON null) at its end."""
+    end = len(row)
+    while end and (row[end - 1] is None or math.isnan(row[end - 1])):
+        end -= 1
+    return row[:end]
+
+
+def _paired(answer: Sequence[Any], wanted: Sequence[Any], size: int) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Both with their rows of ``size`` values in one order: the two rows that are nearest to each other first, then of
+    the rest; then those that one of the two lacks."""
+    if len(answer) % size or len(wanted) % size:
+        return answer, wanted
+    found, right = ([values[at : at + size] for at in range(0, len(values), size)] for values in (answer, wanted))
+    apart = sorted(
+        (sum(abs(a - b) for a, b in zip(found[place], right[other])), place, other)
+        for place in range(len(found))
+        for other in range(len(right))
+    )
+    left, unmet = dict(enumerate(found)), dict(enumerate(right))
+    rows = []
+    for _distance, place, other in apart:
+        if place in left and other in unmet:
+            rows.append((left.pop(place), unmet.pop(other)))
+    pairs = [*rows, *((row, ()) for row in left.values()), *(((), row) for row in unmet.values())]
+    return [value for row, _other in pairs for value in row], [value for _row, other in pairs for value in other]
 
 
 def _filled(values: Sequence[Any], size: int) -> Sequence[Any]:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from dataclasses import dataclass
 from typing import Any, Mapping
@@ -20,7 +19,7 @@ from .._release.arrays import ArrayError, RowReader, Rows, unpacked
 from .._release.probe_set import Output, ProbeSet, ProbeSetError
 from .._release.probe_set_file import read_outputs, read_probe_set
 from .client import InferenceServer
-from .probe_scores import ProbeScores
+from .probe_scores import ProbeScores, unfilled
 from .state import require
 
 # A batch of a model with a variable first size: what one request takes at most.
@@ -205,12 +204,4 @@ def _references(probe: ProbeSet, reader: RowReader | None, count: int) -> list[l
         return [None] * count
     values = unpacked(reader.read(count), array.datatype)
     rows = [values[row * array.row_values : (row + 1) * array.row_values] for row in range(count)]
-    return [_unfilled(row) for row in rows] if probe.ragged else list(rows)
-
-
-def _unfilled(row: list[Any]) -> list[Any]:
-    """The row without the NaN (in JSON null) at its end."""
-    end = len(row)
-    while end and (row[end - 1] is None or math.isnan(row[end - 1])):
-        end -= 1
-    return row[:end]
+    return [list(unfilled(row)) for row in rows] if probe.ragged else list(rows)

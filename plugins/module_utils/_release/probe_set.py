@@ -105,7 +105,8 @@ class ProbeSet:
     """A probe set. ``labels`` holds ``label_values`` values for each sample; a reference has ``expected`` instead.
 
     ``task`` is None where the file declares none: then the output decides (``resolved``). ``ragged``: answers differ in
-    the number of their values, such as those of boxes, and the reference is filled up with NaN.
+    the number of their values, such as those of boxes, and the reference is filled up with NaN. ``unordered``: the
+    order of their rows means nothing; each is compared with the nearest one of the reference.
     """
 
     inputs: tuple[Array, ...]
@@ -115,6 +116,7 @@ class ProbeSet:
     label_values: int = 1
     expected: Array | None = None
     ragged: bool = False
+    unordered: bool = False
     declared_task: Task | None = None
     declared_metric: Metric | None = None
     top: int = 1

@@ -23,7 +23,9 @@ from .probe_set import Metric, Output, ProbeSet, ProbeSetError, Task, choices, i
 
 JSON_BYTES_MAX = 256 << 20
 
-_FIELDS = ("task", "metric", "inputs", "output", "labels", "expected", "ragged", "top", "threshold", "tolerance")
+_FIELDS = (
+    "task", "metric", "inputs", "output", "labels", "expected", "ragged", "unordered", "top", "threshold", "tolerance",
+)  # fmt: skip
 
 
 def read_probe_set(path: str) -> ProbeSet:
@@ -162,6 +164,7 @@ def _checked(
         label_values=label_values,
         expected=expected,
         ragged=_ragged(document.get("ragged", False), expected),
+        unordered=_unordered(document.get("unordered", False), document, expected),
         declared_task=_member(Task, task, "task"),
         declared_metric=_member(Metric, metric, "metric"),
         top=_top(document.get("top", 1)),
@@ -217,6 +220,17 @@ def _ragged(value: Any, expected: Array | None) -> bool:
         raise ProbeSetError(f"ragged: expected true or false; found {str(value)[:80]!r}")
     if value and (expected is None or expected.datatype not in ("FP16", "FP32", "FP64")):
         raise ProbeSetError("ragged: expected reference outputs (expected) of floating-point numbers beside it")
+    return value
+
+
+def _unordered(value: Any, document: Mapping[str, Any], expected: Array | None) -> bool:
+    if not isinstance(value, bool):
+        raise ProbeSetError(f"unordered: expected true or false; found {str(value)[:80]!r}")
+    if value and (not document.get("ragged") or expected is None or len(expected.shape) < 3):
+        raise ProbeSetError(
+            "unordered: expected ragged beside it, and a reference with a sample, a row and its values as axes, such "
+            "as [samples, most boxes, 4]"
+        )
     return value
 
 

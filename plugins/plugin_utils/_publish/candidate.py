@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import SCHEMA
 
@@ -120,14 +120,19 @@ def draft(publication: Publication, candidate: Candidate) -> str:
     return publication.desk.version(f"draft-{candidate.model.name}", document, candidate.model.name, candidate.model)
 
 
-def not_finite(outputs: Mapping[str, Array], what: str) -> list[str]:
-    """Why these outputs cannot be judged: those with numbers that are not finite, by name."""
+def not_finite(measured: Measured, what: str) -> list[str]:
+    """Why outputs cannot be judged: those with numbers that are not finite, by name."""
     import numpy as np
 
     reasons = []
-    for name, values in outputs.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            rows = sorted({int(place[0]) for place in np.argwhere(~np.isfinite(values))})
+    for name, values in measured.outputs.items():
+        if values.dtype.kind != "f":
+            continue
+        varying = measured.varying.get(name)
+        filled = values[0].size - varying.sizes() if varying else 0
+        wrong = np.count_nonzero(~np.isfinite(values.reshape(len(values), -1)), axis=1) - filled
+        rows = [int(row) for row in np.flatnonzero(wrong)]
+        if rows:
             reasons.append(
                 f"output {name!r} of {what}: expected finite numbers; found others in {len(rows)} samples, "
                 f"such as {', '.join(map(str, rows[:_ROWS_SHOWN]))}"

@@ -18,6 +18,7 @@ from .options import ReleaseOptions
 from .publication import Publication
 from .samples import Samples, fitted, write_inputs
 from .source import Source
+from .varying import Varying, filled_sizes, like
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,7 @@ def run_source(publication: Publication, source: Source, raw: Samples) -> Source
     reasons = (
         _random(model, candidate.measured, publication.options)
         or _not_by_samples(outputs, samples.rows)
-        or [reason + _FINITE for reason in not_finite(outputs, "the source")]
+        or [reason + _FINITE for reason in not_finite(candidate.measured, "the source")]
     )
     if reasons:
         raise RefusedError(reasons)
@@ -81,11 +82,11 @@ def _random(model: Model, measured: Measured, options: ReleaseOptions) -> list[s
 
 
 def _not_by_samples(outputs: Mapping[str, Array], samples: int) -> list[str]:
-    """Why outputs cannot be told apart by samples: with a varying number of rows, or none of a sample's own."""
+    """Why outputs cannot be told apart by samples: they have no axis for them."""
     return [
         f"output {name!r} of the source: expected {samples} rows, one for each sample; found {len(values)}. Export it "
-        "with a first axis for the samples; where each has another number of rows, such as of boxes, with the most "
-        "that there are, and the rest filled up"
+        "with a first axis for the samples; where each has another number of rows, such as of boxes, for one sample "
+        "at once"
         for name, values in outputs.items()
         if len(values) != samples
     ]
@@ -120,7 +121,12 @@ def right_outputs(publication: Publication, source: Source, run: SourceRun) -> d
             name = next(iter(right))
         if name not in right:
             raise RefusedError([f"reference: expected outputs of the model, {', '.join(right)}; found {name!r}"])
-        reason = _difference(publication, name, values, right[name], measured.said["batch_spread"].get(name, 0.0))
+        reason = None
+        if name in measured.varying:
+            reason = _other_sizes(name, values, measured.varying[name])
+            values = values if reason else like(values.astype(right[name].dtype), right[name])
+        if reason is None:
+            reason = _difference(publication, name, values, right[name], measured.said["batch_spread"].get(name, 0.0))
         if reason is not None:
             reasons.append(reason)
         else:
@@ -130,6 +136,21 @@ def right_outputs(publication: Publication, source: Source, run: SourceRun) -> d
     if not reference:
         publication.notes.append("no reference outputs: nothing says that the source's file computes what was trained")
     return right
+
+
+def _other_sizes(name: str, expected: Array, found: Varying) -> str | None:
+    """How the sizes of what varies differ from those of the source framework, or None where they are the same."""
+    import numpy as np
+
+    wanted, sizes = filled_sizes(expected), found.sizes()
+    rows = np.flatnonzero(wanted != sizes)
+    if not len(rows):
+        return None
+    shown = "; ".join(f"sample {row}: expected {wanted[row]} values, found {sizes[row]}" for row in rows[:_ROWS_SHOWN])
+    return (
+        f"conversion: output {name!r} is not what the source framework computes, in {len(rows)} of {len(sizes)} "
+        f"samples: {shown}"
+    )
 
 
 def _difference(publication: Publication, name: str, expected: Array, found: Array, batch_spread: float) -> str | None:

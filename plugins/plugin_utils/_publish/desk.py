@@ -26,6 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.process impor
 
 from .measurements import REFERENCE, Measurements, read_measurement, this_machine
 from .model import COLLECTION, Model, PublishError
+from .varying import Varying, varying_outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +56,11 @@ class Measured:
     def runtime(self) -> str:
         """The name and version of the runtime."""
         return str(self.said["runtime"])
+
+    @property
+    def varying(self) -> dict[str, Varying]:
+        """The outputs whose sizes vary from sample to sample."""
+        return varying_outputs(self.said)
 
     @property
     def architecture(self) -> str:

@@ -26,6 +26,7 @@ from .holdout import Holdout
 from .model import ModelFile, PublishError, RefusedError, file_of
 from .publication import Publication, utc_now
 from .source import Source
+from .varying import Varying, like
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,8 +77,12 @@ def make_document(
 ) -> ReleaseDocument:
     """Write the manifest of the variants that passed. Raises RefusedError where no sample can be golden."""
     options = publication.options
-    count = _fixed_rows(passed) or options.golden_rows
-    rows = golden_rows(holdout.samples.inputs, _rows_all_agree_on(passed, holdout), count)
+    varying = run.candidate.known.varying
+    agreed = _rows_all_agree_on(passed, holdout, varying)
+    if varying:
+        rows = _row_with_most(agreed, varying)
+    else:
+        rows = golden_rows(holdout.samples.inputs, agreed, _fixed_rows(passed) or options.golden_rows)
     if not rows:
         raise RefusedError(["golden file: the variants agree on no sample"])
     files = _Files(publication)
@@ -93,6 +98,7 @@ def make_document(
         rows,
         absolute=options.conversion_absolute,
         relative=options.conversion_relative,
+        exact={name: found.sample(holdout.right[name], rows[0]) for name, found in varying.items()},
     )
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -140,15 +146,32 @@ def _fixed_rows(passed: Sequence[Candidate]) -> int | None:
     return None
 
 
-def _rows_all_agree_on(passed: Sequence[Candidate], holdout: Holdout) -> list[int]:
-    """The samples whose outputs without a tolerance, such as classes, all variants answer alike on all processors."""
+def _row_with_most(rows: Sequence[int], varying: Mapping[str, Varying]) -> list[int]:
+    """The sample with the most values, such as those of boxes: an answer without any would prove little."""
+    if not rows:
+        return []
+    sizes = [found.sizes() for found in varying.values()]
+    return [max(rows, key=lambda row: sum(int(each[row]) for each in sizes))]
+
+
+def _rows_all_agree_on(passed: Sequence[Candidate], holdout: Holdout, varying: Mapping[str, Varying]) -> list[int]:
+    """The samples whose outputs without a tolerance, such as classes, all variants answer alike on all processors. So
+    they do the sizes of what varies."""
     import numpy as np
 
     agreed = np.ones(holdout.samples.rows, bool)
     for candidate in passed:
         for measured in filter(None, (candidate.measured, candidate.emulated)):
             for name, values in holdout.right.items():
-                if values.dtype.kind != "f":
+                if name in varying:
+                    wanted, found = varying[name], measured.varying.get(name)
+                    shapes = [list(shape) for shape in found.shapes] if found else []
+                    agreed &= [list(shape) in shapes[row : row + 1] for row, shape in enumerate(wanted.shapes)]
+                    if wanted.is_exact:
+                        near = like(measured.outputs[name], values)
+                        same = (near == values) | (np.isnan(near) & np.isnan(values))
+                        agreed &= same.reshape(len(same), -1).all(axis=1)
+                elif values.dtype.kind != "f":
                     same = np.asarray(values.astype(str) == measured.outputs[name].astype(str))
                     agreed &= same.reshape(len(same), -1).all(axis=1)
     return [int(row) for row in np.flatnonzero(agreed)]
@@ -162,7 +185,7 @@ def _tolerances(
     relative = publication.options.conversion_relative if candidate.kind == "fp32" else 0
     for measured in filter(None, (candidate.measured, candidate.emulated)):
         for name, spread in spreads(measured.outputs, right, rows).items():
-            if right[name].dtype.kind in "iu":
+            if right[name].dtype.kind in "iu" or (name in measured.varying and measured.varying[name].is_exact):
                 continue
             absolute = _absolute_tolerance(candidate.kind, spread)
             if name not in found or absolute > found[name]["absolute"]:

@@ -12,9 +12,9 @@ import io
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Collection, Mapping, Sequence
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.probe_scores import ProbeScores
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.probe_scores import ProbeScores, unfilled
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import unpacked
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.datatypes import NUMBERS, TEXT
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import (
@@ -29,6 +29,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measure
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.reader import Reader
 
 from .samples import Samples
+from .varying import like
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,21 +63,32 @@ class Probe:
     def scores(self, outputs: Mapping[str, Array]) -> tuple[ProbeResult, float | None]:
         """What a device would measure if these were its answers, and the metric."""
         values = outputs[self.probe_set.output]
-        scores = ProbeScores(self.probe_set, self.task, self.metric)
-        flat = values.reshape(len(values), -1).tolist()
-        expected: list[Any] = [None] * len(flat)
-        if self.probe_set.expected is not None:
-            array = self.probe_set.expected
-            with array.open() as reader:
-                expected = [unpacked(reader.read(1), array.datatype) for _row in range(array.rows)]
-        for answer, wanted in zip(flat, expected, strict=True):
-            scores.add(answer, wanted)
-        found = scores.result()
+        found = self._compared(values.reshape(len(values), -1).tolist())
         reader_of_results = Reader()
         result = reader_of_results.observation(None, found).probe
         if result is None:
             raise ProbeSetError(f"{self.path}: {'; '.join(reader_of_results.problems)}")
         return result, found["value"]
+
+    def of_no_answer(self) -> float | None:
+        """What the distance would be of a model that finds nothing anywhere; None for other metrics."""
+        if self.metric is not Metric.DISTANCE or not self.probe_set.ragged:
+            return None
+        value: float | None = self._compared([[]] * self.probe_set.samples)["value"]
+        return value
+
+    def _compared(self, answers: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        scores = ProbeScores(self.probe_set, self.task, self.metric)
+        expected: list[Any] = [None] * len(answers)
+        if self.probe_set.expected is not None:
+            array = self.probe_set.expected
+            with array.open() as reader:
+                expected = [unpacked(reader.read(1), array.datatype) for _row in range(array.rows)]
+        for answer, wanted in zip(answers, expected, strict=True):
+            if self.probe_set.ragged:
+                answer, wanted = unfilled(answer), unfilled(wanted)
+            scores.add(answer, wanted)
+        return scores.result()
 
 
 def datatype_of(values: Array) -> str:
@@ -126,13 +138,20 @@ def golden_rows(inputs: Mapping[str, Array], allowed: Sequence[int], count: int)
 
 
 def golden_file(
-    inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: Sequence[int], *, absolute: float, relative: float
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    rows: Sequence[int],
+    *,
+    absolute: float,
+    relative: float,
+    exact: Mapping[str, Array] | None = None,
 ) -> bytes:
     """The golden file of these rows, with the tolerance of a conversion; what each variant may be off is in the
-    manifest."""
+    manifest. ``exact`` are outputs of these rows as they are, of varying sizes."""
+    chosen = {name: values[list(rows)] for name, values in outputs.items()}
     document = {
         "inputs": [tensor(name, values[list(rows)]) for name, values in inputs.items()],
-        "outputs": [tensor(name, values[list(rows)]) for name, values in outputs.items()],
+        "outputs": [tensor(name, values) for name, values in {**chosen, **(exact or {})}.items()],
         "tolerance": {"absolute": absolute, "relative": relative},
     }
     return compact(document)
@@ -144,11 +163,18 @@ def compact(document: Any) -> bytes:
 
 
 def make_probe(
-    samples: Samples, outputs: Mapping[str, Array], directory: str, *, output: str | None, settings: Mapping[str, Any]
+    samples: Samples,
+    outputs: Mapping[str, Array],
+    directory: str,
+    *,
+    output: str | None,
+    settings: Mapping[str, Any],
+    varying: Collection[str] = (),
 ) -> Probe:
     """Make the probe set of the samples; ``outputs`` are the source's. Raises ProbeSetError for what is ambiguous.
 
-    Where ``output`` is None, it is the one that the labels fit; of several, the one with scores.
+    Where ``output`` is None, it is the one that the labels fit; of several, the one with scores. Those named in
+    ``varying`` have another size for each sample.
     """
     wanted = output or samples.settings.get("output")
     names = [wanted] if wanted else list(outputs)
@@ -158,7 +184,8 @@ def make_probe(
     reasons: list[str] = []
     for name in names:
         try:
-            fitting.append(_probe(samples, name, outputs[name], directory, settings))
+            own = {**settings, "ragged": True} if name in varying and _is_reference(samples, settings) else settings
+            fitting.append(_probe(samples, name, outputs[name], directory, own))
         except ProbeSetError as error:
             reasons.append(f"output {name!r}: {error}")
     if not fitting:
@@ -183,26 +210,29 @@ def _has_scores(probe: Probe, values: Array) -> bool:
 def _probe(samples: Samples, name: str, values: Array, directory: str, settings: Mapping[str, Any]) -> Probe:
     import os
 
-    import numpy as np
-
-    if samples.labels is not None:
+    # What is right, where it is an output, such as the true boxes.
+    truth = samples.labels if _is_reference(samples, settings) else None
+    if truth is not None:
+        samples = replace(samples, labels=None)
+    elif samples.labels is not None:
         samples = replace(samples, labels=_places(samples.labels, values))
     document: dict[str, Any] = {
         **{key: value for key, value in samples.settings.items() if key != "output"},
         **{key: value for key, value in settings.items() if value is not None},
         "output": name,
     }
-    if samples.labels is None and "tolerance" not in document:
-        spread = float(np.nan_to_num(values.astype(np.float64)).std()) if values.dtype.kind in "fiu" else 0.0
+    if samples.labels is None and truth is None and "tolerance" not in document:
+        spread = _spread_of(values)
         document["tolerance"] = {"absolute": float(f"{REFERENCE_TOLERANCE * spread:.3g}"), "relative": 0}
     described = Output(datatype_of(values), values[0].size)
     if samples.labels is not None and "task" not in document:
         # Devices need not find it out again, and one with older code finds out less.
         document["task"] = _task(samples.labels, name, described).value
-    content = _as_json(samples, values, document)
+    expected = values if truth is None else truth
+    content = _as_json(samples, expected, document)
     suffix = "json" if content is not None else "npz"
     if content is None:
-        content = _as_archive(samples, values, document)
+        content = _as_archive(samples, expected, document)
     path = os.path.join(directory, f"probe.{suffix}")
     with open(path, "wb") as file:
         file.write(content)
@@ -213,6 +243,23 @@ def _probe(samples: Samples, name: str, values: Array, directory: str, settings:
         raise ProbeSetError(str(error).removeprefix(f"{path}: not a probe set: ")) from error
     task, metric = probe_set.resolved(described)
     return Probe(f"probe.{suffix}", content, probe_set, task, metric)
+
+
+def _is_reference(samples: Samples, settings: Mapping[str, Any]) -> bool:
+    """Whether answers are compared with outputs: those that are given as labels, or without labels the source's own."""
+    task = settings.get("task") or samples.settings.get("task")
+    return samples.labels is None or task == Task.REFERENCE.value
+
+
+def _spread_of(values: Array) -> float:
+    """The standard deviation of the finite numbers; 0 where there are none."""
+    import numpy as np
+
+    if values.dtype.kind not in "fiu":
+        return 0.0
+    wide = values.astype(np.float64)
+    finite = wide[np.isfinite(wide)]
+    return float(finite.std()) if finite.size else 0.0
 
 
 def _places(labels: Array, values: Array) -> Array:
@@ -273,7 +320,8 @@ def spreads(
         if expected.dtype.kind not in "fiu":
             continue
         places = slice(None) if rows is None else list(rows)
-        exact, actual = (values[places].astype(np.float64) for values in (expected, found[name]))
+        both = expected, like(found[name], expected)
+        exact, actual = (values[places].astype(np.float64) for values in both)
         with np.errstate(invalid="ignore"):
             difference = np.nan_to_num(np.abs(exact - actual), nan=0.0, posinf=np.inf)
         scale = float(np.abs(np.nan_to_num(exact)).max(initial=0.0))

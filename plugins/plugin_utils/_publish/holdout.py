@@ -49,10 +49,17 @@ def make_holdout(publication: Publication, run: SourceRun, right: Mapping[str, A
     options = publication.options
     settings = {"task": options.task, "metric": options.metric}
     try:
-        probe = make_probe(run.samples, right, publication.desk.work, output=options.output, settings=settings)
+        probe = make_probe(
+            run.samples,
+            right,
+            publication.desk.work,
+            output=options.output,
+            settings=settings,
+            varying=run.candidate.known.varying,
+        )
     except ProbeSetError as error:
         raise RefusedError([f"samples: {error}"]) from error
-    if probe.task is Task.REFERENCE:
+    if probe.task is Task.REFERENCE and run.samples.labels is None:
         publication.notes.append(
             "no labels: answers are compared with this source's own, so that a rollout's gate sees whether devices "
             "compute what was published, and not whether it is better or worse than the version before"
@@ -85,6 +92,12 @@ def reasons_against_source(holdout: Holdout, options: ReleaseOptions) -> list[st
             f"labels: the source reaches {probe.metric.value} {value:.4g} in {holdout.source.samples} samples, and "
             f"always giving the same answer reaches {same:.4g}: {_OTHER_LABELS}"
         )
+    nothing = probe.of_no_answer()
+    if holdout.samples.labels is not None and nothing is not None and value >= nothing:
+        reasons.append(
+            f"labels: the source reaches {probe.metric.value} {value:.4g} in {holdout.source.samples} samples, and "
+            f"finding nothing in any of them reaches {nothing:.4g}: {_OTHER_LABELS}"
+        )
     least = options.accuracy_min
     if least is not None and (value > least if probe.metric.is_error else value < least):
         reasons.append(f"accuracy_min: expected {probe.metric.value} {least:g}; found {value:g}")
@@ -93,7 +106,7 @@ def reasons_against_source(holdout: Holdout, options: ReleaseOptions) -> list[st
 
 def judge_candidate(candidate: Candidate, holdout: Holdout, options: ReleaseOptions) -> None:
     """Compare a variant that was measured with the source, and refuse it unless it passes."""
-    reasons = not_finite(candidate.known.outputs, candidate.model.name)
+    reasons = not_finite(candidate.known, candidate.model.name)
     if reasons:
         candidate.refusal = "; ".join(reasons)
         return

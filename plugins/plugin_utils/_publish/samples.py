@@ -25,6 +25,8 @@ LABELS = "labels"
 SETTINGS = "probe"
 _INPUT, _REFERENCE = "input:", "reference:"
 _SHOWN = 5
+_MISSING = "If NaN is a missing value to this model, set missing_values"
+_RAGGED = f'Of boxes, of which each sample has another number, set "ragged": true in {SETTINGS}: NaN then fills them up'
 # NumPy's kinds of numbers, booleans and texts.
 _KINDS = "biufUS"
 
@@ -82,7 +84,8 @@ def read_samples(path: str, *, missing_values: bool = False) -> Samples:
     for name, values in inputs.items():
         _check_numbers(f"{path}: {name}", values, missing_values=missing_values)
     if labels is not None:
-        _check_numbers(f"{path}: {LABELS}", labels, missing_values=False)
+        is_filled = settings.get("ragged") is True
+        _check_numbers(f"{path}: {LABELS}", labels, missing_values=is_filled, remedy=_RAGGED)
     return samples
 
 
@@ -152,7 +155,7 @@ def _check_rows(samples: Samples) -> None:
             )
 
 
-def _check_numbers(name: str, values: Array, *, missing_values: bool) -> None:
+def _check_numbers(name: str, values: Array, *, missing_values: bool, remedy: str = _MISSING) -> None:
     import numpy as np
 
     if values.dtype.kind != "f":
@@ -161,7 +164,7 @@ def _check_numbers(name: str, values: Array, *, missing_values: bool) -> None:
     if wrong.any():
         rows = sorted({int(place[0]) for place in np.argwhere(wrong)})
         shown = ", ".join(map(str, rows[:_SHOWN])) + (" …" if len(rows) > _SHOWN else "")
-        remedy = "" if missing_values else ". If NaN is a missing value to this model, set missing_values"
+        remedy = "" if missing_values else f". {remedy}"
         raise SamplesError(
             f"{name}: expected finite numbers; found {int(np.count_nonzero(wrong))} NaN or infinite values in "
             f"{len(rows)} of {len(values)} samples: {shown}{remedy}"

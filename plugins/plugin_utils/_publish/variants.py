@@ -12,6 +12,7 @@ All are made by ONNX Runtime's own tools. Nothing here judges a variant: that ta
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 from collections import Counter
@@ -246,14 +247,19 @@ class StaticQuantiser:
         outputs = {node.output[0] for node in self._model.graph.node if node.output}
         known = {name for node in read_structure(quantised).graph.node for name in node.output}
         shared = sorted(outputs & known)
-        rows = {name: values[:BATCH_ROWS] for name, values in inputs.items()}
-        errors: dict[str, float] = {}
-        exact = self._inner_values(self._path, shared)(rows)
-        rough = self._inner_values(quantised, shared)(rows)
-        for name in shared:
-            wanted, found = (values[name].astype(np.float64) for values in (exact, rough))
-            size = float(np.square(wanted).mean())
-            errors[name] = float(np.square(wanted - found).mean()) / size if size else 0.0
+        exact, rough = self._inner_values(self._path, shared), self._inner_values(quantised, shared)
+        wrong, sizes = dict.fromkeys(shared, 0.0), dict.fromkeys(shared, 0.0)
+        batches = batches_of(inputs, self._size)
+        for rows in itertools.islice(batches, max(1, BATCH_ROWS // (self._size or BATCH_ROWS))):
+            right, found = exact(rows), rough(rows)
+            for name in shared:
+                # Of boxes that are found, there may be another number.
+                if right[name].shape != found[name].shape:
+                    continue
+                wanted = right[name].astype(np.float64)
+                wrong[name] += float(np.square(wanted - found[name]).sum())
+                sizes[name] += float(np.square(wanted).sum())
+        errors = {name: wrong[name] / sizes[name] if sizes[name] else 0.0 for name in shared}
         added: dict[str, float] = {}
         for node in self._model.graph.node:
             if node.op_type in WEIGHTED_OPERATORS:

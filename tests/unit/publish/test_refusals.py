@@ -141,9 +141,10 @@ def test_the_share_that_a_calibration_cuts_off_is_said(tmp_path: Path) -> None:
     assert [variant["name"] for variant in published.document["variants"]] == ["onnx-fp32"]
 
 
-def test_layers_go_back_to_float_until_the_variant_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", ["n", 1], ids=["any batch", "one sample at once"])
+def test_layers_go_back_to_float_until_the_variant_passes(tmp_path: Path, batch: str | int) -> None:
     """Channels of very different sizes in one tensor: int8 loses the small ones, and one layer in float keeps them."""
-    case = Case(tmp_path, uneven_model())
+    case = Case(tmp_path, uneven_model(batch))
     rng = np.random.default_rng(5)
     images = rng.standard_normal((500, 4), dtype=np.float32)
     images[:, 0] = np.sign(images[:, 0]) * rng.uniform(0.5, 1.5, 500)
@@ -156,7 +157,7 @@ def test_layers_go_back_to_float_until_the_variant_passes(tmp_path: Path) -> Non
     assert any(note.startswith("with no layers in float: accuracy goes from") for note in row["notes"])
 
 
-def uneven_model() -> bytes:
+def uneven_model(batch: str | int) -> bytes:
     """Whether the first input is above 0, by way of a hidden value 5,000 times as small as its neighbour."""
     first = np.array([[1, 0, 0], [0, 5000, 0], [0, 0, 1], [0, 0, 1]], np.float32)
     second = np.array([[-1, 1], [0, 0], [0, 0]], np.float32)
@@ -167,7 +168,7 @@ def uneven_model() -> bytes:
         helper.make_node("MatMul", ["scores", "third"], ["probabilities"]),
     ]
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, size])
         for name, size in (("image", 4), ("probabilities", 2))
     ]
     constants = [
@@ -222,24 +223,26 @@ def test_a_source_that_is_none(tmp_path: Path) -> None:
     assert "expected a source .onnx" in refusal(case)
 
 
-def test_outputs_with_another_number_of_rows_than_there_are_samples(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 8])
+def test_outputs_without_an_axis_for_the_samples(tmp_path: Path, batch: int) -> None:
+    """Of each sample the same number of rows; or of eight at once as many as are found."""
     ends = [
-        helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3]),
-        helper.make_tensor_value_info("boxes", TensorProto.INT64, [2, "boxes"]),
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3]),
+        helper.make_tensor_value_info("boxes", TensorProto.INT64, ["boxes", 2]),
     ]
     nodes = [
-        helper.make_node("Greater", ["image", "zero"], ["mask"]),
+        helper.make_node("GreaterOrEqual" if batch == 1 else "Greater", ["image", "least"], ["mask"]),
         helper.make_node("NonZero", ["mask"], ["places"]),
         helper.make_node("Transpose", ["places"], ["boxes"]),
     ]
-    zero = numpy_helper.from_array(np.zeros((), np.float32), "zero")
-    graph = helper.make_graph(nodes, "boxes", ends[:1], ends[1:], [zero])
+    least = numpy_helper.from_array(np.array(-100.0 if batch == 1 else 0.0, np.float32), "least")
+    graph = helper.make_graph(nodes, "boxes", ends[:1], ends[1:], [least])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     case = Case(tmp_path, proto.SerializeToString())
     case.samples = {"image": np.random.default_rng(3).standard_normal((40, 3)).astype(np.float32)}
     found = refusal(case)
     assert found.startswith("output 'boxes' of the source: expected 40 rows, one for each sample; found ")
-    assert "with the most that there are" in found
+    assert "such as of boxes, for one sample at once" in found
 
 
 @pytest.mark.parametrize("seed", [{}, {"seed": 1.0}], ids=["no seed", "a seed"])

@@ -46,7 +46,11 @@ GOLDEN: dict[str, Any] = {
     ],
     "tolerance": {"absolute": 0.1, "relative": 0},
 }
-FIELDS = "task, metric, inputs, output, labels, expected, ragged, top, threshold, tolerance"
+UNORDERED = (
+    "unordered: expected ragged beside it, and a reference with a sample, a row and its values as axes, such as "
+    "[samples, most boxes, 4]"
+)
+FIELDS = "task, metric, inputs, output, labels, expected, ragged, unordered, top, threshold, tolerance"
 TASKS = ", ".join(task.value for task in Task)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -276,6 +280,8 @@ def test_whatever_json_says_is_a_probe_set_or_is_refused(
             {"ragged": True},
             "ragged: expected reference outputs (expected) of floating-point numbers beside it",
         ),
+        ({"unordered": "yes"}, "unordered: expected true or false; found 'yes'"),
+        ({"unordered": True}, UNORDERED),
         ({"top": 0}, "top: expected a whole number from 1; found '0'"),
         ({"top": 1.0}, "top: expected a whole number from 1; found '1.0'"),
         ({"top": True}, "top: expected a whole number from 1; found 'True'"),
@@ -656,3 +662,11 @@ def test_whatever_json_says_is_a_golden_file_or_is_refused(
     path = written(tmp_path_factory.getbasetemp() / "any_golden.json", replaced(GOLDEN, place, value))
     with contextlib.suppress(ProbeSetError):
         assert read_outputs(path)
+
+
+def test_rows_without_an_order_are_those_of_a_ragged_reference(tmp_path: Path) -> None:
+    expected = {"datatype": "FP32", "shape": [2, 1, 4], "data": [0, 0, 1, 1, None, None, None, None]}
+    settings = {"output": "y", "expected": expected, "metric": "distance", "unordered": True}
+    probe = read_probe_set(written(tmp_path / "probe.json", {**REFERENCE, **settings, "ragged": True}))
+    assert (probe.ragged, probe.unordered) == (True, True)
+    assert refused(written(tmp_path / "probe.json", {**REFERENCE, **settings})) == UNORDERED

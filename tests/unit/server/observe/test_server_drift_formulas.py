@@ -128,8 +128,55 @@ def test_a_reference_that_was_made_here_is_read_and_matches_its_own_rows(tmp_pat
     path = tmp_path / "reference.json"
     path.write_text(json.dumps(document))
     series = {item.name: item for item in read_reference(str(path), [*TENSORS, TensorSpec("scores", "FP32", (-1, 3))])}
-    assert sorted(series) == ["scores_argmax", "scores_maximum", "x_deviation", "x_mean"]
+    assert sorted(series) == ["scores_argmax", "scores_maximum", "x_0", "x_1"]
     for item in series.values():
         rows = x if item.tensor == "x" else scores
         assert (item.histogram(item.values(rows)) == item.counts).all()
         assert item.counts.sum() == 2000
+
+
+def of(tensors: dict[str, Any], **options: Any) -> dict[str, str | int]:
+    """The series of a model's outputs, with the statistic of each."""
+    return {item["name"]: item["statistic"] for item in reference_of({}, tensors, **options)["series"]}
+
+
+def test_each_of_a_few_numbers_is_watched_and_a_row_of_many_as_a_whole() -> None:
+    rows = np.random.default_rng(4).normal(0, 1, (50, 17)).astype(np.float32)
+    shares = np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True)
+    as_whole = {"y_mean": "mean", "y_deviation": "deviation"}
+    assert of({"y": rows[:, :3]}) == {"y_0": 0, "y_1": 1, "y_2": 2}
+    assert list(of({"y": rows[:, :16]}).values()) == list(range(16))
+    assert of({"y": rows}) == {**as_whole, "y_argmax": "argmax"}
+    assert of({"y": rows[:, :15].reshape(50, 5, 3)}) == as_whole
+    assert of({"y": rows.astype(np.int64)}) == as_whole
+    # Rows of other sizes in other requests have no third number.
+    assert of({"y": rows[:, :3]}, varying=["y"]) == {**as_whole, "y_argmax": "argmax"}
+    # Scores of classes; those of labels that apply together are none.
+    assert of({"y": shares}) == {"y_argmax": "argmax", "y_maximum": "maximum"}
+    assert of({"y": 1 / (1 + np.exp(-rows[:, :2]))}) == {"y_0": 0, "y_1": 1}
+
+
+def test_the_drift_of_one_of_several_numbers_is_seen() -> None:
+    """A temperature in kelvin, and a humidity from 0 to 1 that fails: the largest is always the temperature."""
+    generator = np.random.default_rng(5)
+    typical, live = (
+        np.stack([generator.normal(300, 5, rows), generator.normal(mean, 0.05, rows)], axis=1).astype(np.float32)
+        for rows, mean in ((4000, 0.5), (1000, 0.8))
+    )
+    document = reference_of({}, {"y": typical})
+    drifted = {}
+    for item in document["series"]:
+        series = Series(item["name"], "y", item["statistic"], np.array(item["edges"]), np.array(item["counts"], float))
+        drifted[series.name] = compare(series.counts, series.histogram(series.values(live)), ordered=True).drifted(0.2)
+    assert drifted == {"y_0": False, "y_1": True}
+
+
+def test_as_many_series_as_a_server_reads_are_made_of_many_inputs(tmp_path: Path) -> None:
+    columns = {f"c{number}": np.random.default_rng(number).normal(0, 1, (60, 5)) for number in range(70)}
+    document = reference_of(columns, {"y": np.arange(60.0)})
+    path = tmp_path / "reference.json"
+    path.write_text(json.dumps(document))
+    specs = [TensorSpec("y", "FP64", (-1,)), *(TensorSpec(name, "FP64", (-1, 5)) for name in columns)]
+    found = read_reference(str(path), specs)
+    assert len(found) == 64
+    assert found[0].name == "y"

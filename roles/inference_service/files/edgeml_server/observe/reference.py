@@ -18,7 +18,7 @@ from edgeml_server.common.errors import ModelError
 from edgeml_server.common.tensors import Array, TensorSpec, is_whole
 
 SCHEMA = 1
-_SERIES_MAX = 64
+SERIES_MAX = 64
 _BINS_MAX = 1000
 _STATISTICS = {
     "mean": lambda rows: rows.mean(axis=1),
@@ -70,8 +70,8 @@ def read_reference(path: str, tensors: Sequence[TensorSpec]) -> tuple[Series, ..
             raise ValueError(f"schema: expected {SCHEMA}; found {document['schema']!r}")
         known = {spec.name: spec for spec in tensors}
         found = tuple(_series(item, known) for item in document["series"])
-        if not 1 <= len(found) <= _SERIES_MAX or len({series.name for series in found}) < len(found):
-            raise ValueError(f"series: expected 1 to {_SERIES_MAX} with different names; found {len(found)}")
+        if not 1 <= len(found) <= SERIES_MAX or len({series.name for series in found}) < len(found):
+            raise ValueError(f"series: expected 1 to {SERIES_MAX} with different names; found {len(found)}")
         return found
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: not a drift reference for this model: {error!r}") from error

@@ -19,8 +19,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from edgeml_device._common.errors import EdgemlError
@@ -31,13 +31,17 @@ from edgeml_server.common.tensors import Array, TensorSpec
 from edgeml_server.models.backend import BackendOptions
 from edgeml_server.models.inference import parse_inputs
 from edgeml_server.models.loading import ModelFiles, load
-from edgeml_server.observe.reference import SCHEMA, Series
+from edgeml_server.observe.reference import SCHEMA, SERIES_MAX, Series
 
 from .rows import given_once, run_rows
 from .smoke import files_in
 
 _BINS = 10
 _CLASSES_MAX = 1000
+# So many numbers of a row are watched one by one; of more, statistics of the row.
+_COLUMNS_MAX = 16
+# By how much the scores of a row may sum to something else than 1.
+_SUM_SLACK = 0.05
 _FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
 
 
@@ -55,33 +59,51 @@ def main() -> int:
         outputs = run_rows(backend, inputs)
         once = given_once(backend, inputs)
         # One value says nothing of how live ones are distributed.
-        print(json.dumps(reference_of({name: inputs[name] for name in inputs if name not in once}, outputs)))
+        rows = {name: inputs[name] for name in inputs if name not in once}
+        print(json.dumps(reference_of(rows, outputs, varying_rows([*backend.inputs, *backend.outputs]))))
     except (RequestError, EdgemlError, OSError, ValueError, KeyError, TypeError) as error:
         print(f"edgeml_server.tools.drift_reference: {error!r}", file=sys.stderr)
         return 1
     return 0
 
 
+class _Chosen(NamedTuple):
+    """A series: its name, the tensor, the statistic of it, and whether its values have an order."""
+
+    name: str
+    tensor: str
+    statistic: str | int
+    ordered: bool
+
+
 class NothingComparableError(ValueError):
     """No input and no output has numbers, as of a model that turns texts into texts: devices see no drift of it."""
 
 
-def reference_of(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Any]:
-    """The reference document of these rows: of each input its mean and spread, of scores the class and its score.
+def reference_of(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], varying: Collection[str] = ()
+) -> dict[str, Any]:
+    """The reference document of these rows. Of scores of classes that is the class and its score, of a few other
+    numbers each, of many their mean and spread. ``varying`` tensors have rows of other sizes in other requests.
 
     Raises NothingComparableError.
     """
-    chosen: list[tuple[str, str, str | int, bool]] = []
-    for name, values in [*inputs.items(), *outputs.items()]:
-        if values.dtype == object or not values.ndim or not values.size or not np.isfinite(values).any():
-            continue
-        size = values[0].size
-        if size == 1:
-            chosen.append((name, name, 0, True))
-        elif name in outputs and values.dtype.kind == "f" and values.ndim == 2 and size <= _CLASSES_MAX:
-            chosen += [(f"{name}_argmax", name, "argmax", False), (f"{name}_maximum", name, "maximum", True)]
-        else:
-            chosen += [(f"{name}_mean", name, "mean", True), (f"{name}_deviation", name, "deviation", True)]
+    outputs, inputs = (
+        {
+            name: values
+            for name, values in tensors.items()
+            if values.dtype != object and values.ndim and values.size and np.isfinite(values).any()
+        }
+        for tensors in (outputs, inputs)
+    )
+    chosen: list[_Chosen] = []
+    left = SERIES_MAX
+    # Of very many inputs, the last ones have no series.
+    for place, (name, values) in enumerate([*outputs.items(), *inputs.items()]):
+        of_each = left // (len(outputs) + len(inputs) - place)
+        found = _series_of(name, values, most=max(of_each, 1), is_output=name in outputs, varies=name in varying)
+        chosen += found[:left]
+        left = SERIES_MAX - len(chosen)
     series = []
     for name, tensor, statistic, ordered in chosen:
         rows = inputs[tensor] if tensor in inputs else outputs[tensor]
@@ -103,6 +125,37 @@ def reference_of(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> d
     if not series:
         raise NothingComparableError("expected inputs or outputs with numbers in several rows; found none")
     return {"schema": SCHEMA, "series": series}
+
+
+def varying_rows(specs: Iterable[TensorSpec]) -> set[str]:
+    """The tensors whose rows have no declared size."""
+    return {spec.name for spec in specs if not spec.shape or -1 in spec.shape[1:]}
+
+
+def _series_of(name: str, values: Array, *, most: int, is_output: bool, varies: bool) -> list[_Chosen]:
+    """What is watched of a tensor: ``most`` series, or the statistics of its rows."""
+    size = values[0].size
+    if size == 1:
+        return [_Chosen(name, name, 0, True)]
+    is_table = values.ndim == 2
+    if is_output and is_table and size <= _CLASSES_MAX and _are_shares(values):
+        return [_Chosen(f"{name}_argmax", name, "argmax", False), _Chosen(f"{name}_maximum", name, "maximum", True)]
+    if is_table and size <= min(_COLUMNS_MAX, most) and not varies:
+        return [_Chosen(f"{name}_{place}", name, place, True) for place in range(size)]
+    found = [_Chosen(f"{name}_mean", name, "mean", True), _Chosen(f"{name}_deviation", name, "deviation", True)]
+    if is_output and is_table and values.dtype.kind == "f" and size <= _CLASSES_MAX:
+        # They may be scores before they are made shares.
+        found.append(_Chosen(f"{name}_argmax", name, "argmax", False))
+    return found
+
+
+def _are_shares(values: Array) -> bool:
+    """Whether the numbers of each row are scores of classes: from 0 to 1, and 1 together."""
+    if values.dtype.kind != "f":
+        return False
+    rows = values[np.isfinite(values).all(axis=1)].astype(np.float64)
+    in_range = (rows >= -_SUM_SLACK) & (rows <= 1 + _SUM_SLACK)
+    return bool(len(rows) and in_range.all() and (np.abs(rows.sum(axis=1) - 1) <= _SUM_SLACK).all())
 
 
 def _files(path: str, part: str) -> ModelFiles:

@@ -14,8 +14,9 @@ each:
 SAMPLES is a ``.npz`` file with an array for each input, one row for each sample. Their outputs go to ``0.npz``,
 ``1.npz`` … in the directory. ``memory_bytes`` is by how much the process grows, at its peak, from before the model is
 loaded until a batch has run; ``latency_seconds`` the median time of one sample; ``batch_spread`` by how much an output
-of a sample differs, at most, between a batch and the sample alone. ``--reference FILE`` also writes a drift reference
-of the samples, where one of their inputs or outputs has numbers.
+of a sample differs, at most, between a batch and the sample alone. An output whose sizes vary, as the number of boxes
+does, is filled up with NaN, and ``shapes`` has the shape of each sample's. ``--reference FILE`` also writes a drift
+reference of the samples, where one of their inputs or outputs has numbers.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ from edgeml_server.common.tensors import Array, TensorSpec
 from edgeml_server.models.backend import Backend, BackendOptions, backend_for
 from edgeml_server.models.loading import ModelFiles, load
 
-from .drift_reference import NothingComparableError, reference_of
-from .rows import BATCH_ROWS, run_rows
+from .answers import Answers, answers_of, run_each
+from .drift_reference import NothingComparableError, reference_of, varying_rows
+from .rows import BATCH_ROWS, run_batches, run_rows
 from .smoke import files_in
 
 _LATENCY_SECONDS = 0.25
@@ -100,18 +102,18 @@ def measure(
     }
     if samples:
         _check_names(backend, samples)
-        run_rows(backend, _head(samples, BATCH_ROWS), filled=True)
+        run_batches(backend, _head(samples, BATCH_ROWS), filled=True)
     result["memory_bytes"] = max(0, _status("VmHWM") - before)
     if samples:
-        alone = run_rows(backend, _head(samples, _ALONE_ROWS), batch_rows=1, filled=True)
         result["latency_seconds"] = _latency_seconds(backend, samples)
-        outputs = run_rows(backend, samples, filled=True)
-        result["batch_spread"] = {name: _spread(values, outputs[name]) for name, values in alone.items()}
+        answers = answers_of(backend, samples)
+        result["shapes"] = answers.shapes
+        result["batch_spread"] = _batch_spread(backend, samples, answers)
         if outputs_path:
-            _write(outputs_path, outputs)
+            _write(outputs_path, answers.outputs)
         if reference_path:
             with suppress(NothingComparableError):
-                reference = reference_of(samples, outputs)
+                reference = reference_of(samples, answers.rows(), varying_rows([*backend.inputs, *backend.outputs]))
                 with open(reference_path, "w", encoding="utf-8") as file:
                     json.dump(reference, file)
     backend.close()
@@ -141,9 +143,20 @@ def _latency_seconds(backend: Backend, samples: Mapping[str, Array]) -> float:
         row = len(seconds) % rows
         one = {name: values[row : row + 1] if values.ndim else values for name, values in samples.items()}
         started = time.perf_counter()
-        run_rows(backend, one, filled=True)
+        run_batches(backend, one, filled=True)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
+
+
+def _batch_spread(backend: Backend, samples: Mapping[str, Array], answers: Answers) -> dict[str, float]:
+    if not answers.shapes:
+        alone = run_rows(backend, _head(samples, _ALONE_ROWS), batch_rows=1, filled=True)
+        return {name: _spread(values, answers.outputs[name]) for name, values in alone.items()}
+    again = run_each(backend, samples, min(_ALONE_ROWS, len(answers.parts)))
+    return {
+        name: max(_spread(part[name], before[name]) for part, before in zip(again, answers.parts))
+        for name in answers.outputs
+    }
 
 
 def _spread(alone: Array, together: Array) -> float:

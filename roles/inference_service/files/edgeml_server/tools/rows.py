@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,19 @@ BATCH_ROWS = 32
 def run_rows(
     backend: Backend, inputs: Mapping[str, Array], *, batch_rows: int = BATCH_ROWS, filled: bool = False
 ) -> dict[str, Array]:
-    """Return the outputs for all rows of the inputs, in batches of the model's own size, or else of ``batch_rows``.
+    """Return the outputs for all rows of the inputs, as ``run_batches`` computes them. Raises what that raises."""
+    return joined(run_batches(backend, inputs, batch_rows=batch_rows, filled=filled))
+
+
+def joined(batches: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """The outputs of batches, one after the other. Raises ValueError where their shapes do not fit each other."""
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def run_batches(
+    backend: Backend, inputs: Mapping[str, Array], *, batch_rows: int = BATCH_ROWS, filled: bool = False
+) -> list[dict[str, Array]]:
+    """Return the outputs of each batch of the inputs' rows: of the model's own size, or else of ``batch_rows``.
 
     Where that size is fixed, the rows that do not fill a batch are left out; with ``filled``, the last row is repeated
     to fill it, and the outputs of the copies are dropped.
@@ -48,10 +60,11 @@ def run_rows(
             batch = {name: _filled(values, missing) for name, values in batch.items()}
         batch.update({name: inputs[name] for name in once})
         outputs = [np.atleast_1d(output) for output in backend.run(batch, names)]
-        batches.append([output[: len(output) - missing] for output in outputs] if missing else outputs)
+        kept = [output[: len(output) - missing] for output in outputs] if missing else outputs
+        batches.append(dict(zip(names, kept)))
     if not batches:
         raise ValueError(f"expected at least {size} rows, one batch of the model; found {count}")
-    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*batches))}
+    return batches
 
 
 def given_once(backend: Backend, inputs: Mapping[str, Array]) -> set[str]:

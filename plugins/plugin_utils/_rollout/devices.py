@@ -173,7 +173,7 @@ def rollout_rows(
 
 def _became(results: DeviceResults, judged: Outcome | None) -> Row:
     swap, revert = results.swap, results.revert
-    outcome = judged or (Outcome.PLANNED if _is_planned(swap) else Outcome.NOT_STARTED)
+    outcome = judged or _outcome_of_check(swap)
     before, after = _versions(swap)
     detail = one_line(swap) if swap.get("failed") or swap.get("unreachable") else ""
     if (revert.get("unreachable") and outcome is not Outcome.AWAY) or revert.get("failed"):
@@ -189,8 +189,11 @@ def _without_version(revert: Result) -> str:
     return "no version was active before: the model is not served now" if ended else ""
 
 
-def _is_planned(swap: Result) -> bool:
-    return "changed" in swap and not swap.get("failed") and not swap.get("unreachable") and "before" in swap
+def _outcome_of_check(swap: Result) -> Outcome:
+    """What would become of a device, by what it says in check mode."""
+    if swap.get("failed") or swap.get("unreachable"):
+        return swap_outcome(swap)
+    return Outcome.PLANNED if "changed" in swap and "before" in swap else Outcome.NOT_STARTED
 
 
 def _versions(swap: Result) -> tuple[str, str]:

@@ -73,6 +73,18 @@ def lines(waves: Sequence[WaveSight]) -> list[str]:
     return found[:-1]
 
 
+def unfit_devices(release: str, reasons: Mapping[str, str], devices: int, classes: Mapping[str, str]) -> str:
+    """Return what is said of the devices that would refuse a release: of each class and reason, which."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for host, reason in sorted(reasons.items()):
+        groups.setdefault((classes.get(host, "all"), reason.split(": ", 1)[-1]), []).append(host)
+    told = "; ".join(f"{', '.join(hosts)} ({name}): {reason}" for (name, reason), hosts in groups.items())
+    return (
+        f"{len(reasons)} of {counted(devices, 'device')} would refuse {release}, for which it has no variant: {told}. "
+        "Publish a variant that fits, or leave them out by rollout_pinned or rollout_hosts"
+    )
+
+
 def heading(wave: WaveSight) -> str:
     """Return whom a wave is judged by."""
     text = f"Wave {wave.number} ({wave.name}): {wave.answered} of {counted(wave.devices, 'device')} answered"

@@ -8,10 +8,14 @@
 
 from __future__ import annotations
 
+from typing import Mapping
+
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, judging
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import ended
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome, one_line, swap_outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import SHADOW_WAVE
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record import record
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
@@ -19,6 +23,9 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import R
 
 from . import pulling, reconcile, rollback
 from .scene import Result, Scene, current_rollout, current_run, revert_result, swap_result
+
+_REFUSALS = (Outcome.REFUSED, Outcome.FAILED, Outcome.FAILED_BEFORE)
+_SHOWN = 5
 
 
 def close(scene: Scene) -> Result:
@@ -60,7 +67,9 @@ def _close_rollout(scene: Scene) -> Result:
         "evidence": "",
         "problem": "",
     }
-    if not scene.check_mode:
+    if scene.check_mode:
+        result["problem"] = _problem_of_check(rollout, run, results)
+    else:
         result["problem"] = _problem(rollout, run)
         result.update(record(run.path, rollout, run.options.evidence_key_file))
         unpublished = pulling.publish_at_end(scene, rollout) if run.pulled else []
@@ -83,6 +92,22 @@ def _verdict(scene: Scene, run: Run, rollout: Rollout) -> str:
         return "paused"
     judged = [wave.verdict.value for wave in rollout.waves if wave.verdict]
     return judged[-1] if judged else Verdict.INCONCLUSIVE.value
+
+
+def _problem_of_check(rollout: Rollout, run: Run, results: Mapping[str, devices.DeviceResults]) -> str:
+    """What a run would fail with, as far as check mode shows it: the first wave of which too many devices refuse."""
+    allowance = judging.read_limits(run.options.limits).max_failures
+    for wave in run.waves:
+        swaps = {host: results[host].swap for host in wave.hosts}
+        refusing = [host for host, swap in swaps.items() if swap and swap_outcome(swap) in _REFUSALS]
+        allowed = allowance.of(len(wave.hosts))
+        if len(refusing) > allowed:
+            return (
+                f"{rollout.id}: a run would fail in wave {wave.number} ({wave.name}), and nothing was changed: "
+                f"{len(refusing)} of {counted(len(wave.hosts), 'device')} would refuse the release (at most "
+                f"{allowed}): {', '.join(f'{host}: {one_line(swaps[host])}' for host in refusing[:_SHOWN])}"
+            )
+    return ""
 
 
 def _problem(rollout: Rollout, run: Run) -> str:

@@ -12,16 +12,19 @@ import json
 import os
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_outputs, read_probe_set
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.variant_choice import choose_variant
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.power import detectable
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.prospect import Counted, Prospect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.reader import Reader
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions, absolute_path
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.profiled import HEADROOM_PERCENT
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import power as texts
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import view
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
@@ -42,15 +45,38 @@ def power(scene: Scene) -> Result:
     reads = {host: scene.registered(host, COUNTED) for host in run.hosts}
     waves = _sights(run, reads, classes)
     document = [wave.to_dict() for wave in waves]
-    result: Result = {"msg": texts.lines(waves), "power": document, "page": "", "stats": {"rollout_power": document}}
+    unfit = _unfit(run, reads)
+    result: Result = {
+        "msg": texts.lines(waves),
+        "power": document,
+        "unfit": unfit,
+        "page": "",
+        "stats": {"rollout_power": document},
+    }
+    if unfit:
+        name = f"{rollout.model} {rollout.version}"
+        result["msg"] = [texts.unfit_devices(name, unfit, len(reads), classes), "", *result["msg"]]
     if run.options.plan_page and not scene.check_mode:
         page = absolute_path(run.options.plan_page)
-        planned = {**rollout.to_dict(), "state": "planned", "power": document}
+        planned = {**rollout.to_dict(), "state": "planned", "power": document, "unfit": unfit}
         os.makedirs(os.path.dirname(page), exist_ok=True)
         write_whole(f"{os.path.splitext(page)[0]}.json", json.dumps(planned, indent=1) + "\n")
         view.write(planned, page)
         result["page"] = page
     return result
+
+
+def _unfit(run: Run, reads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The devices that would refuse the release, by what they say of themselves, and why."""
+    release, found = parse_release(run.manifest), {}
+    for host, read in reads.items():
+        device = read.get("device")
+        if isinstance(device, Mapping) and {"architecture", "memory_bytes"} <= set(device):
+            try:
+                choose_variant(release, device, HEADROOM_PERCENT)
+            except IncompatibleError as error:
+                found[host] = str(error)
+    return found
 
 
 def _sights(run: Run, reads: Mapping[str, Mapping[str, Any]], classes: Mapping[str, str]) -> list[texts.WaveSight]:

@@ -22,12 +22,15 @@ COMMAND = ROLE / "files" / "device" / "edgeml"
 _PROCESSES = "nproc=1024:1024"
 _CONTAINERS_CONF = f"""
 [containers]
-cgroups = "disabled"
+cgroups = "{{}}"
 default_ulimits = ["nofile=4096:4096", "{_PROCESSES}"]
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+{{}}
 """
+# crun, which is Debian's, does nothing where both generations of control groups have controllers; runc needs some.
+_CONTROL_GROUPS_OF_BOTH = Path("/sys/fs/cgroup/unified/cgroup.controllers")
 # Where Podman keeps images and containers, and which Docker Engine is asked, where a test says so.
 STORAGE, DOCKER_HOST = "CONTAINERS_STORAGE_CONF", "DOCKER_HOST"
 PROGRAMS = ("/usr", "/lib", "/lib64", sys.base_prefix, str(Path(sys.prefix).resolve()), str(REPOSITORY))
@@ -42,8 +45,10 @@ class ContainerDevice:
         self.name = name
         self.environment = {name: os.environ[name] for name in (STORAGE, DOCKER_HOST) if name in os.environ}
         self._is_podman = Path(engine).name == "podman"
+        self._cgroups = "enabled" if _CONTROL_GROUPS_OF_BOTH.exists() else "disabled"
         if self._is_podman:
-            (directory / "containers.conf").write_text(_CONTAINERS_CONF)
+            runtime = 'runtime = "runc"' if _CONTROL_GROUPS_OF_BOTH.exists() else ""
+            (directory / "containers.conf").write_text(_CONTAINERS_CONF.format(self._cgroups, runtime))
             self.environment["CONTAINERS_CONF"] = str(directory / "containers.conf")
         self.command = directory / "edgeml"
         self.command.write_text(f'#!/bin/sh\nPYTHONPATH={PYTHON_PATH} exec {sys.executable} {COMMAND} "$@"\n')
@@ -112,7 +117,7 @@ class ContainerDevice:
             text = text.replace(before, after)
         # The limits of Podman's are those of the unit's control group, of version 2; a limit of the command's is in the
         # place of all those of the configuration.
-        text = text.replace("--cgroups=split", "--cgroups=disabled")
+        text = text.replace("--cgroups=split", f"--cgroups={self._cgroups}")
         return text.replace("--ulimit=", f"--ulimit={_PROCESSES} --ulimit=") if self._is_podman else text
 
 

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -31,13 +33,30 @@ class OwnEngine:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._bridge = f"edgeml{os.getpid()}"
         self._process: subprocess.Popen[bytes] | None = None
         self.host = f"unix://{directory}/docker.sock"
+
+    def __enter__(self) -> OwnEngine:
+        subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+        # An address for documentation (RFC 5737): no container has this network.
+        subprocess.run(["ip", "address", "add", "192.0.2.1/24", "dev", self._bridge], check=True)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+        subprocess.run(["ip", "link", "delete", self._bridge], check=True)
+        # What it has mounted: its own directory over itself, and the network of its containers.
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            place = line.split(" ")[1]
+            if place.startswith(f"{self._directory}/"):
+                subprocess.run(["umount", "--lazy", place], check=True)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         places = [f"--{name}={self._directory}/{name}" for name in ("data-root", "exec-root", "pidfile")]
-        network = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+        # Without a bridge of its own (`--bridge=none`) it would remove the one of this machine's engine.
+        network = [f"--bridge={self._bridge}", "--iptables=false", "--ip6tables=false"]
         with (self._directory / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["/usr/sbin/dockerd", f"--host={self.host}", *places, *network], stdout=log, stderr=log
@@ -50,21 +69,19 @@ class OwnEngine:
 
     def stop(self) -> None:
         """End it; its containers end with it."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(GUARD_SECONDS)
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(GUARD_SECONDS)
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
     """An engine that runs, and that all of this test asks."""
-    directory = tmp_path / "engine"
-    directory.mkdir()
-    engine = OwnEngine(directory)
-    monkeypatch.setenv(DOCKER_HOST, engine.host)
-    engine.start()
-    yield engine
-    engine.stop()
+    # The paths of its sockets have little room.
+    with tempfile.TemporaryDirectory(prefix="engine-", dir="/tmp") as path, OwnEngine(Path(path)) as engine:
+        monkeypatch.setenv(DOCKER_HOST, engine.host)
+        engine.start()
+        yield engine
 
 
 def test_the_service_comes_back_with_its_engine(

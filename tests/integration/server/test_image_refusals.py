@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,9 +71,9 @@ def new_release(device: ImageDevice, version: str) -> dict[str, Any]:
 @pytest.fixture
 def small_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageDevice]:
     """A device whose Podman has a small file system for images and containers, and serves from a release's image."""
-    storage = tmp_path / "storage"
-    storage.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={STORAGE_BYTES}", "none", str(storage)], check=True)
+    # Podman refuses a directory with a long path.
+    storage = tempfile.mkdtemp(prefix="storage-", dir="/tmp")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={STORAGE_BYTES}", "none", storage], check=True)
     try:
         settings = f'[storage]\ndriver = "vfs"\ngraphroot = "{storage}/graph"\nrunroot = "{storage}/run"\n'
         (tmp_path / "storage.conf").write_text(settings)
@@ -85,7 +87,8 @@ def small_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Im
             assert result["live"] == LIVE, result.get("msg", result)
             yield device
     finally:
-        subprocess.run(["umount", "--lazy", str(storage)], check=True)
+        subprocess.run(["umount", "--lazy", storage], check=True)
+        os.rmdir(storage)
 
 
 def test_no_room_in_the_engines_store(small_device: ImageDevice) -> None:

@@ -97,7 +97,8 @@ def test_an_image_swap_that_is_killed_at_any_step_is_put_right(device: ImageDevi
             f"containers: {device.containers()}": device.containers() != [device.service.container.name],
             f"counts as failed: {state.failed}": state.failed,
             f"trial: {state.trial}": state.trial,
-            f"restarted {restarts} times": restarts != "0",
+            # What gives way to the bridge ends, and systemd may be the first to start it again.
+            f"restarted {restarts} times": int(restarts) > 1,
         }
         print(f"{step}: {state.active}", flush=True)
         failures += [f"{step}: {text}" for text, is_so in problems.items() if is_so]

@@ -212,3 +212,24 @@ def test_a_mixed_fleet_is_one_rollout_with_one_verdict(mixed: Site, tmp_path: Pa
         expected = {**dict.fromkeys(FIRST, "reverted"), **dict.fromkeys(SECOND, "not started")}
         assert mixed.outcomes("digits-1.2.0-1") == expected
         assert mixed.ledger("digits-1.2.0-1")["why"].startswith("fail: accuracy drop in ")
+
+
+def test_a_device_that_pulls_and_has_no_variant_stops_the_wave_with_its_reason(mixed: Site) -> None:
+    pulls, called = mixed.fleet[FIRST[0]], mixed.fleet[FIRST[1]]
+    packages = pulls.directory / "opt/edgeml/venv-test/lib/python3.11/site-packages"
+    old = packages / "onnxruntime-1.0.0.dist-info"
+    old.mkdir(parents=True)
+    try:
+        process = mixed.start("1.1.0")
+        with Polls(mixed.devices):
+            run = mixed.ansible.finish(process)
+    finally:
+        old.rmdir()
+    assert run.code == 2, run
+    assert mixed.live == dict.fromkeys(CLASSES, "1.0.0")
+    rows = {row["device"]: row for row in mixed.ledger("digits-1.1.0-1")["devices"]}
+    assert (rows[pulls.name]["outcome"], rows[called.name]["outcome"]) == ("refused", "reverted")
+    assert "needs onnxruntime >= " in rows[pulls.name]["detail"]
+    assert "the device has 1.0.0" in rows[pulls.name]["detail"]
+    assert "1.1.0" not in pulls.store.versions("digits")
+    assert mixed.ledger("digits-1.1.0-1")["why"].startswith("fail: failed devices: 1 of 2 devices")

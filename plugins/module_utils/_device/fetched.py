@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from typing import Iterable
+from typing import TYPE_CHECKING, Iterable
 
 from .._common.errors import ArgumentError, IntegrityError
 from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
@@ -29,7 +29,9 @@ from .._fetch.partial import (
 )
 from .._release.release import File
 from .blobs import Blobs
-from .request import SentPart
+
+if TYPE_CHECKING:
+    from .request import SentPart
 
 
 class Fetched:

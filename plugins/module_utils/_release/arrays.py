@@ -15,8 +15,6 @@ import ast
 import contextlib
 import math
 import struct
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from typing import IO, Any, Callable, ContextManager, Iterator, List, Mapping, Sequence, Union
 
@@ -29,8 +27,6 @@ _HEADER_MAX = 1 << 16
 _TEXT_MAX = 1 << 16
 ROW_BYTES_MAX = 64 << 20
 _DIMENSIONS_MAX = 32
-# What zipfile raises for a damaged archive, and for one that it cannot read.
-_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error)
 
 Rows = Union[bytes, List[Any]]
 
@@ -41,6 +37,8 @@ def write_archive(target: str, arrays: Mapping[str, Any], write: Callable[..., N
     ``numpy.savez`` takes an array called ``file`` or ``allow_pickle`` for an argument of its own. Raises ValueError for
     an array of objects.
     """
+    import zipfile
+
     with zipfile.ZipFile(target, "w") as archive:
         for name, values in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -140,10 +138,12 @@ class NpyArray(Array):
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[IO[bytes], int]]:
+        import zipfile
+
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
                 yield stream, archive.getinfo(self._member).file_size
-        except (*_DAMAGES, KeyError) as error:
+        except _damages(KeyError) as error:
             raise ArrayError(f"{self._member}: damaged: {error}") from error
 
 
@@ -173,10 +173,13 @@ class _NpyReader(RowReader):
 
 def read_npz(path: str) -> dict[str, Array]:
     """Return the arrays of a ``.npz`` file by their names. Raises ArrayError and OSError."""
+    # Imported here, as in the other functions: most probe sets are JSON, and on a device it takes time.
+    import zipfile
+
     try:
         with zipfile.ZipFile(path) as archive:
             methods = {item.filename: item.compress_type for item in archive.infolist()}
-    except (*_DAMAGES, ValueError) as error:
+    except _damages(ValueError) as error:
         raise ArrayError(f"expected a .npz file; {error}") from error
     others = [name for name in methods if not name.endswith(".npy")]
     if others or not methods:
@@ -185,6 +188,14 @@ def read_npz(path: str) -> dict[str, Array]:
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ArrayError(f"{member}: expected numpy.savez's packing or savez_compressed's; found {method}")
     return {member[: -len(".npy")]: NpyArray(path, member) for member in methods}
+
+
+def _damages(more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What zipfile raises for a damaged archive, and for one that it cannot read; and ``more``."""
+    import zipfile
+    import zlib
+
+    return zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, more
 
 
 def all_values(array: Array) -> list[Any]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
+import os
 from typing import NamedTuple
 
 from edgeml_device._device.facts import cgroup_memory, meminfo
@@ -21,9 +21,10 @@ def trim_heap() -> None:
         _libc.malloc_trim(0)
 
 
-def private_memory(status: Path = Path("/proc/self/status")) -> int:
+def private_memory(status: str | os.PathLike[str] = "/proc/self/status") -> int:
     """Return the bytes of this process's memory that are no file's, which a second process like it needs as well."""
-    sizes = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+    with open(status, encoding="utf-8") as file:
+        sizes = dict(line.split(":", 1) for line in file)
     return sum(int(sizes[name].split()[0]) << 10 for name in ("RssAnon", "RssShmem"))
 
 

@@ -14,15 +14,19 @@ import os
 import socket
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
 from edgeml_server.systemd import Notifier
 
 from .channel import Channel, handover_path, parse_description
 
-_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_OOM_SCORE = "/proc/self/oom_score_adj"
 _FIRST_VICTIM = "1000"
 _MICROSECONDS = 1e6
+
+
+def _set_oom_score(value: str) -> None:
+    with open(_OOM_SCORE, "w", encoding="ascii") as file:
+        file.write(value)
 
 
 class Successor:
@@ -34,7 +38,8 @@ class Successor:
         self._needs_starter = starter is not None
         self.is_main = False
         """Whether the service manager knows this process as the service's main process."""
-        self._oom_score = _OOM_SCORE.read_text()
+        with open(_OOM_SCORE, encoding="ascii") as file:
+            self._oom_score = file.read()
         # A process in another container is none that the service manager could know.
         channel.send("take_over", names_main=starter is not None)
         message = channel.receive("description")
@@ -42,7 +47,7 @@ class Successor:
         self.listeners = [socket.socket(fileno=descriptor) for descriptor in message.descriptors]
         # Where memory does not suffice for both, the new one goes.
         with contextlib.suppress(OSError):
-            _OOM_SCORE.write_text(_FIRST_VICTIM)
+            _set_oom_score(_FIRST_VICTIM)
         if starter is not None:
             threading.Thread(target=self._end_with_starter, args=(starter,), name="starter", daemon=True).start()
 
@@ -79,7 +84,7 @@ class Successor:
         self._channel.receive("main")
         self.is_main = True
         with contextlib.suppress(OSError):
-            _OOM_SCORE.write_text(self._oom_score)
+            _set_oom_score(self._oom_score)
         if self._starter is not None:
             with contextlib.suppress(OSError):
                 self._starter.send(b"\n")

@@ -10,8 +10,6 @@ rejected here for both, and the connection is closed, so that nothing behind suc
 
 from __future__ import annotations
 
-import urllib.parse
-
 from edgeml_server.common.errors import InvalidRequestError
 from edgeml_server.common.tensors import shown
 
@@ -54,4 +52,9 @@ def path_of(target: bytes) -> str:
         path = raw.decode("ascii")
     except UnicodeDecodeError:
         raise InvalidRequestError(f"expected a path in ASCII; found {shown(target)}") from None
-    return urllib.parse.unquote(path) if "%" in path else path
+    if "%" not in path:
+        return path
+    # Imported here: few paths have one, and with the modules that it brings it takes time at each start.
+    from urllib.parse import unquote
+
+    return unquote(path)

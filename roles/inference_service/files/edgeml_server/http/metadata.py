@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edgeml_server import __version__
@@ -28,7 +28,7 @@ PIPELINE_PLATFORM = "edgeml_pipeline"
 
 _METADATA_CHARACTERS_MAX = 1000
 
-_OPENAPI = Path(__file__).with_name("openapi.json")
+_OPENAPI = os.path.join(os.path.dirname(__file__), "openapi.json")
 
 
 class MetadataEndpoints:
@@ -58,7 +58,7 @@ class MetadataEndpoints:
 
     async def openapi(self, _request: Request) -> Response:
         """The OpenAPI description of all endpoints."""
-        return Response(_OPENAPI.read_bytes())
+        return Response(_read(_OPENAPI))
 
     async def metrics(self, _request: Request) -> Response:
         """All metrics, in Prometheus' text format."""
@@ -124,3 +124,8 @@ def _model_metadata(part: LoadedModel) -> dict[str, Any]:
 def _tensor_metadata(spec: TensorSpec, classes: Sequence[str] | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
     return found if classes is None else {**found, "parameters": {"classes": list(classes)}}
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

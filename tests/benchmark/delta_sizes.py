@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -39,6 +38,9 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.tensors impo
 APPLY = Path(__file__).with_name("apply_delta_cost.py")
 # Without the instructions for SHA-256, as a Raspberry Pi 4 is.
 NO_SHA = {"OPENSSL_ia32cap": "~0:~0x20000000", "OPENSSL_armcap": "0"}
+# Debian's Python is what devices have; one that was built without its optimisations takes up to half as much again.
+PYTHON = "/usr/bin/python3"
+EMULATED = {"QEMU_CPU": "cortex-a72", **NO_SHA}
 SPREAD = 0.05
 Arrays = dict[str, Any]
 
@@ -115,7 +117,19 @@ def bases_tried(size: int, sha256: str, old: Path) -> Iterator[list[tuple[str, S
         yield []
 
 
-def measure(name: str, old: Path, new: Path, directory: Path, peers: Peers | None) -> dict[str, str]:
+def runners(work: Path, image: str | None) -> dict[str, list[str]]:
+    """What runs a program with and without SHA instructions here, and in an emulated device of an image."""
+    found = {"SHA": ["env"], "no SHA": ["env", *(f"{name}={value}" for name, value in NO_SHA.items())]}
+    if image is not None:
+        # The same paths as here, for the links between them.
+        places = [f"--volume={path}:{path}:ro" for path in (REPOSITORY, work)]
+        settings = [f"--env={name}={value}" for name, value in EMULATED.items()]
+        options = ["--rm", "--network=none", "--platform=linux/arm64", *places, *settings]
+        found["ARM"] = ["docker", "run", *options, image]
+    return found
+
+
+def measure(name: str, old: Path, new: Path, directory: Path, peers: Peers | None, image: str | None) -> dict[str, str]:
     """One row: bytes as parts of the newer file's."""
     old_bytes, new_bytes = old.read_bytes(), new.read_bytes()
     began = time.process_time()
@@ -139,13 +153,14 @@ def measure(name: str, old: Path, new: Path, directory: Path, peers: Peers | Non
         "edgeml" if least is None or len(delta) <= least else min(others, key=lambda peer: others[peer] or size)
     )
     row["build, s/MB"] = f"{built / size * 1e6:.1f}"
-    for title, environment in (("SHA", {}), ("no SHA", NO_SHA)):
-        command = [sys.executable, "-I", str(APPLY), str(REPOSITORY / ".cache" / "python"), *map(str, (path, old, new))]
-        done = subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True, text=True)
-        cpu, wall, memory = done.stdout.split()
+    for title, runner in runners(Path(directory), image).items():
+        paths = [str(REPOSITORY / ".cache" / "python"), *(str(file.resolve()) for file in (path, old, new))]
+        command = [*runner, PYTHON, "-I", str(APPLY), *paths]
+        cpu, wall, floor, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         row[f"apply, {title}"] = f"{float(cpu):.1f}"
         row[f"elapsed, {title}"] = f"{float(wall):.1f}"
-        row["MiB"] = f"{int(memory) / 1024:.0f}"
+        row[f"floor, {title}"] = f"{float(floor):.1f}"
+        row[f"MiB, {title}"] = f"{int(memory) / 1024:.0f}"
     return row
 
 
@@ -156,6 +171,7 @@ def main() -> None:
     parser.add_argument("--peer-seconds", type=int, default=60, help="limit of each other tool; 0: without them")
     parser.add_argument("--pairs", type=Path, help="directory that delta_pairs.py wrote")
     parser.add_argument("--only", default="", help="pairs whose name has this")
+    parser.add_argument("--image", help="a device's image for arm64: measure applying there, too, by its emulator")
     options = parser.parse_args()
     peers = Peers(options.peer_seconds) if options.peer_seconds else None
     rows = []
@@ -175,7 +191,7 @@ def main() -> None:
 
         for name, old, new in all_pairs():
             if options.only in name:
-                rows.append(measure(name, old, new, Path(work), peers))
+                rows.append(measure(name, old, new, Path(work), peers, options.image))
                 print(rows[-1], file=sys.stderr, flush=True)
     for line in text_table(rows):
         print(line)

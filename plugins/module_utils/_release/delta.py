@@ -13,10 +13,12 @@ whatever the sizes of the files.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import itertools
 import lzma
+import operator
 import struct
 import zlib
 from io import BufferedIOBase
@@ -318,13 +320,13 @@ class BlockDecoder:
         groups: list[list[slice]] = [[] for _group in range(1 + max((piece.group for piece in pieces), default=0))]
         position = 0
         for piece in pieces:
-            place = slice(position, position + piece.length)
-            position = place.stop
-            groups[piece.group].append(place)
-            if piece.base is None:
-                block[place] = _ZEROS[: piece.length]
+            groups[piece.group].append(slice(position, position + piece.length))
+            position += piece.length
+        for place, base, offset in _reads(pieces):
+            if base is None:
+                block[place] = _ZEROS[: place.stop - place.start]
             else:
-                self._read_base(block[place], piece.base, piece.offset)
+                self._read_base(block[place], base, offset)
         for places in groups[1:]:
             self._make(body, block, places)
         body.finish()
@@ -380,6 +382,24 @@ def read_pieces(table: bytes | memoryview, start: int) -> list[Piece]:
         else:
             pieces.append(Piece(group, length, None, 0))
     return pieces
+
+
+def _reads(pieces: Sequence[Piece]) -> Iterator[tuple[slice, int | None, int]]:
+    """What of a block is read in one go, from which base and from which offset on; or is zeros.
+
+    Pieces whose bytes follow each other in their base, too, are read at once: each read takes some microseconds.
+    """
+    start = position = 0
+    before = Piece(0, 0)
+    for piece in pieces:
+        if position > start and (piece.base, piece.offset) != (before.base, before.offset + position - start):
+            yield slice(start, position), before.base, before.offset
+            start = position
+        if start == position:
+            before = piece
+        position += piece.length
+    if position > start:
+        yield slice(start, position), before.base, before.offset
 
 
 def varints(content: Iterator[int]) -> Iterator[int]:
@@ -458,9 +478,29 @@ def _make_steps(body: _Body, content: bytearray, place: slice, length: int) -> N
     plane = content[place]
     if packed:
         _add_digits(plane, packed, digits)
-    for position, value in zip(itertools.accumulate(distances), values):
-        plane[position] = (plane[position] + value) & 0xFF
+    _add_listed(plane, distances, values)
     content[place] = plane
+
+
+# So many listed steps are added at once.
+_LISTED_AT_ONCE = 1 << 12
+
+
+def _add_listed(plane: bytearray, distances: bytes | memoryview, values: bytes | memoryview) -> None:
+    """Add steps at places that are so far from each other.
+
+    What Python does for each of them takes the time: so they are picked, added as one number, and put back, by
+    functions that loop in C.
+    """
+    if 0 in distances[1:]:
+        raise DeltaError("expected another place for each listed step; found a distance of 0")
+    places = itertools.accumulate(distances)
+    for start in range(0, len(values), _LISTED_AT_ONCE):
+        some = list(itertools.islice(places, _LISTED_AT_ONCE))
+        # With a place more there are always several, which is a tuple.
+        listed = bytearray(operator.itemgetter(0, *some)(plane)[1:])
+        add_bytes(listed, values[start : start + _LISTED_AT_ONCE])
+        collections.deque(map(operator.setitem, itertools.repeat(plane), some, listed), maxlen=0)
 
 
 # So many bytes are added at once: they fit into a processor's cache, and the numbers into memory that the allocator

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +31,9 @@ _CHUNK = 1 << 20
 RUNS_MAX = 4096
 # So many bytes that were inserted between two runs are looked for.
 _INSERTED_MAX = 32
+# Shorter runs between bytes that changed are compared with them, as one: a piece of its own costs more, of a device's
+# time too.
+_COPIED_FROM = 256
 # Bytes between two runs are taken to belong together where so many of them are equal.
 _SIMILAR = 0.3
 _ALIKE = 0.1
@@ -213,7 +216,7 @@ def _match(new: Bytes, ranges: Sequence[tuple[int, int]], bases: Sequence[Source
     spans: list[Span] = []
     for start, end in ranges:
         runs = list(_runs(new, start, end, bases, seeds))
-        spans += _filled(new, start, end, runs, bases)
+        spans += _merged(list(_filled(new, start, end, runs, bases)), runs)
     return spans
 
 
@@ -282,6 +285,39 @@ def _filled(new: Bytes, start: int, end: int, runs: Sequence[Span], bases: Seque
         if run is not None:
             yield run
             position, before = run.start + run.length, run
+
+
+def _merged(spans: Sequence[Span], runs: Collection[Span]) -> Iterator[Span]:
+    """The spans, where what changed here and there is one, with the short runs between.
+
+    So are bytes between two runs that all changed, if the older file has as many there.
+    """
+    equal = set(runs)
+    changed: Span | None = None
+    for number, span in enumerate(spans):
+        if span.base is None and span.length < _COPIED_FROM and 0 < number < len(spans) - 1:
+            before, after = spans[number - 1], spans[number + 1]
+            if _moved(before) == _moved(after):
+                span = span._replace(base=before.base, offset=before.offset + before.length)
+        if (
+            changed is not None
+            and _moved(span) == _moved(changed)
+            and (span not in equal or span.length < _COPIED_FROM)
+        ):
+            changed = changed._replace(length=changed.length + span.length)
+            continue
+        if changed is not None:
+            yield changed
+        changed = None if span in equal or span.base is None else span
+        if changed is None:
+            yield span
+    if changed is not None:
+        yield changed
+
+
+def _moved(span: Span) -> tuple[int | None, int]:
+    """Where its bytes come from, and how far they moved."""
+    return span.base, span.offset - span.start
 
 
 def _gap(new: Bytes, start: int, end: int, near: Sequence[Span], bases: Sequence[Source]) -> Span:

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-# Within a span, runs of equal bytes of this size are copied.
-_RUN_BYTES = 4096
+# Within a span, runs of equal bytes of this size are copied; where so many of the other bytes changed, shorter ones, as
+# a row of weights that a fine-tune left alone: among noise they keep planes from being stored as they are.
+_RUN_BYTES, _RUN_BYTES_DENSE = 4096, 512
+_DENSE = 1 / 8
 _WIDTHS_TRIED = (1, 2, 4)
 # Of less, where nothing is known of its elements, single bytes are taken.
 _ELEMENTS_FROM = 256
@@ -214,19 +216,18 @@ def _parts(new: Bytes, start: int, end: int, span: Span, bases: Sequence[Bytes])
 
 def _runs(new: Bytes, old: Bytes, phase: int) -> Iterator[tuple[int, int, bool]]:
     """Cut bytes into runs that are equal and runs that are not. They are cut where an element of the span ends."""
-    first = -phase % _RUN_BYTES
-    edges = [0, *range(first or _RUN_BYTES, len(new), _RUN_BYTES), len(new)]
+    import numpy as np
+
     different = new != old
-    if not different.any():
-        yield 0, len(new), True
-        return
-    begin, equal = 0, not different[: edges[1]].any()
-    for left, right in zip(edges[1:], edges[2:], strict=False):
-        same = not different[left:right].any()
-        if same != equal:
-            yield begin, left, equal
-            begin, equal = left, same
-    yield begin, len(new), equal
+    for size in (_RUN_BYTES_DENSE, _RUN_BYTES):
+        edges = np.array([0, *range(-phase % size or size, len(new), size), len(new)])
+        counts = np.add.reduceat(different, edges[:-1], dtype=np.int64)
+        same = counts == 0
+        if counts.sum() >= _DENSE * np.diff(edges)[~same].sum():
+            break
+    turns = np.nonzero(same[1:] != same[:-1])[0] + 1
+    for first, last in itertools.pairwise([0, *turns, len(same)]):
+        yield int(edges[first]), int(edges[last]), bool(same[first])
 
 
 def _whole_elements(part: _Part, position: int, span: Span) -> Iterator[tuple[int, _Part]]:

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 # What a device spends, in ns: on each byte that a codec makes and that it reads, on each byte that steps are added to,
-# and on each listed step.
-_CODEC_NS = {form.ZEROS: (0.0, 0.0), form.STORED: (0.0, 0.0), form.DEFLATE: (3.0, 0.0), form.LZMA: (3.0, 60.0)}
-_ADDING_NS = 3.0
-_LISTING_NS = 70.0
+# and on each listed step. That is three times what an x86-64 server does.
+_CODEC_NS = {form.ZEROS: (0.0, 0.0), form.STORED: (0.0, 0.0), form.DEFLATE: (16.5, 0.0), form.LZMA: (9.0, 180.0)}
+_ADDING_NS = 8.0
+_LISTING_NS = 200.0
+# What blocks that are packed as one cost more than planes, for each byte that is read.
+_PACKING_NS = 60.0
 # So much of its time is worth a byte less to fetch: what that takes at 40 Mbit/s.
 _BYTE_NS = 200.0
 # So many bytes of a stream cost nothing that matters.
-_SMALL_BYTES = 1 << 14
+_SMALL_BYTES = 1 << 12
 # What is known of so much of a stream is taken to hold for all of it, where that saves time.
 SAMPLE_BYTES = 1 << 16
 # With more bits in a byte, nothing is tried that needs no repetitions.
@@ -166,7 +168,7 @@ def stored(content: bytes) -> Stream:
 
 def packed_cost(size: int) -> float:
     """What blocks that are packed as one cost, as bytes: a device reads each byte by LZMA."""
-    return size + _CODEC_NS[form.LZMA][1] * max(0, size - _SMALL_BYTES) / _BYTE_NS
+    return size + _PACKING_NS * max(0, size - _SMALL_BYTES) / _BYTE_NS
 
 
 def _deflate(content: bytes, strategy: int) -> bytes:

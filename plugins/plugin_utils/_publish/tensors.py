@@ -34,8 +34,9 @@ _ONNX_WIDTHS = {1: 4, 4: 2, 5: 2, 6: 4, 7: 8, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 _TFLITE_IDENTIFIER = b"TFL3"
 _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 2, 4
 _SUBGRAPH_TENSORS = 0
-_TFLITE_TENSOR_TYPE, _TFLITE_TENSOR_BUFFER, _TFLITE_TENSOR_NAME = 1, 2, 3
-_BUFFER_DATA = 0
+_TFLITE_TENSOR_TYPE, _TFLITE_TENSOR_BUFFER, _TFLITE_TENSOR_NAME, _TFLITE_TENSOR_QUANTIZATION = 1, 2, 3, 4
+_QUANTIZATION_SCALE = 2
+_BUFFER_DATA, _BUFFER_OFFSET, _BUFFER_SIZE = 0, 1, 2
 _TFLITE_WIDTHS = {0: 4, 1: 2, 2: 4, 4: 8, 7: 2, 10: 8, 12: 8, 15: 4, 16: 2}
 
 
@@ -180,6 +181,12 @@ class _Table:
         for place in range(start, start + 4 * count, 4):
             yield _Table(self._content, place + struct.unpack_from("<I", self._content, place)[0])
 
+    def table(self, field: int) -> Iterator[_Table]:
+        """The table that a field has, if it is there."""
+        place = self.place(field)
+        if place:
+            yield _Table(self._content, place + struct.unpack_from("<I", self._content, place)[0])
+
     def number(self, field: int, form: str) -> int:
         """A whole number; 0, if it is not there."""
         place = self.place(field)
@@ -188,7 +195,7 @@ class _Table:
 
 def _tflite_tensors(content: mmap.mmap) -> list[Tensor]:
     model = _Table(content, struct.unpack_from("<I", content, 0)[0])
-    buffers = [buffer.vector(_BUFFER_DATA) for buffer in model.tables(_MODEL_BUFFERS)]
+    buffers = [_tflite_buffer(buffer) for buffer in model.tables(_MODEL_BUFFERS)]
     found = []
     for number, subgraph in enumerate(model.tables(_MODEL_SUBGRAPHS)):
         for tensor in subgraph.tables(_SUBGRAPH_TENSORS):
@@ -197,4 +204,18 @@ def _tflite_tensors(content: mmap.mmap) -> list[Tensor]:
             name = f"{number}/{content[text : text + size].decode('utf-8', 'replace')}"
             width = _TFLITE_WIDTHS.get(tensor.number(_TFLITE_TENSOR_TYPE, "<b"), 1)
             found.append(Tensor(name, start, start + length, width))
+            for quantization in tensor.table(_TFLITE_TENSOR_QUANTIZATION):
+                start, length = quantization.vector(_QUANTIZATION_SCALE)
+                found.append(Tensor(f"{name}/scale", start, start + 4 * length, 4))
     return found
+
+
+def _tflite_buffer(buffer: _Table) -> tuple[int, int]:
+    """Where the bytes of a buffer begin, and how many there are: in the FlatBuffer or, as ai-edge-quantizer writes
+    large ones, behind it."""
+    start, length = buffer.vector(_BUFFER_DATA)
+    if length:
+        return start, length
+    # 0 and 1 say that there is nothing.
+    offset = buffer.number(_BUFFER_OFFSET, "<Q")
+    return (offset, buffer.number(_BUFFER_SIZE, "<Q")) if offset > 1 else (0, 0)

@@ -15,6 +15,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
 from io import BufferedIOBase
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -199,6 +200,46 @@ def test_steps_that_are_no_digits_are_listed() -> None:
     assert applied(delta_of(result, [block], [base]), result, base) == result
 
 
+def test_more_steps_than_are_added_at_once_are_listed() -> None:
+    """With one at the first place, and one at the last."""
+    count = form._LISTED_AT_ONCE + 2
+    base = random.Random(6).randbytes(9 * (count - 1) + 1)
+    steps = random.Random(7).randbytes(count)
+    result = bytearray(base)
+    for number, step in enumerate(steps):
+        result[9 * number] = (result[9 * number] + step) % 256
+    distances = bytes([0]) + bytes([9]) * (count - 1)
+    plane = bytes([form.STEPS, 0]) + stream(form.STORED, distances) + stream(form.STORED, steps)
+    block = body([(1, [plane])], varint(1 << 1 | 1) + varint(len(base)) + varint(0) + varint(0))
+    assert applied(delta_of(bytes(result), [block], [base]), bytes(result), base) == result
+
+
+def test_pieces_that_follow_each_other_in_their_base_are_read_at_once() -> None:
+    """A copy, what is compared, bytes without a base, and a copy from where the last one ended and from elsewhere."""
+
+    class Counted(io.BytesIO):
+        def readinto(self, target: Any) -> int:
+            reads.append(len(target))
+            return super().readinto(target)
+
+    reads: list[int] = []
+    steps = bytes(range(50))
+    changed = bytes((old + step) % 256 for old, step in zip(BASE[100:150], steps, strict=True))
+    result = BASE[:100] + changed + BASE[150:400] + b"new" + BASE[400:500] + BASE[4000:5000]
+    table = varint(1) + varint(100) + varint(0) + varint(0)
+    table += varint(1 << 1 | 1) + varint(50) + varint(0) + varint(0)
+    table += varint(1) + varint(250) + varint(0) + varint(0) + varint(2 << 1) + varint(3)
+    table += varint(1) + varint(100) + varint(0) + varint(0) + varint(1) + varint(1000) + varint(0) + varint(3500 << 1)
+    difference = bytes([form.DIFFERENCE]) + stream(form.STORED, steps)
+    block = body([(1, [difference]), (1, [literal_plane(form.STORED, b"new")])], table)
+    made = bytearray()
+    apply_delta(
+        io.BytesIO(delta_of(result, [block], [BASE])), file_of(result), lambda *_base: Counted(BASE), made.extend
+    )
+    assert made == result
+    assert reads == [400, 100, 1000]
+
+
 def test_a_file_of_several_blocks_is_written_block_by_block() -> None:
     result = random.Random(3).randbytes(2 * BLOCK_BYTES + 5)
     bodies = [literal(result[start : start + BLOCK_BYTES]) for start in range(0, len(result), BLOCK_BYTES)]
@@ -376,6 +417,18 @@ WRONG: dict[str, tuple[bytes, str]] = {
             ],
         ),
         "expected a distance for each listed step; found 1 for 2",
+    ),
+    "two steps at one place": (
+        delta_of(
+            RESULT,
+            [
+                body(
+                    [(1, [bytes([form.STEPS, 0]) + stream(form.STORED, bytes([7, 0])) + stream(form.STORED, b"ab")])],
+                    varint(2) + varint(3000),
+                )
+            ],
+        ),
+        "expected another place for each listed step; found a distance of 0",
     ),
     "a short plane": (
         delta_of(RESULT, [body([(1, [literal_plane(form.STORED, RESULT[1:])])], varint(2) + varint(3000))]),

@@ -260,10 +260,11 @@ class ActionModule(DeviceAction):
             except AnsibleError as error:
                 # The call says how much is there; one that does not reach the device either ends this.
                 why = str(error)
+            called = time.monotonic()
             result = self._call({**args, "sent_part": part}, task_vars)
             if result.get("failed"):
                 raise _PartRefusedError(result)
-            size.note(time.monotonic() - began)
+            size.note(called - began, time.monotonic() - called)
             answer = DeviceAnswer(result)
             if form.delta is not None and form.file.sha256 in answer.refused_deltas:
                 break

@@ -66,16 +66,17 @@ class Form:
 
 
 class PartSize:
-    """How much of a file is sent at once: a link that breaks costs some seconds, and the call for each part little."""
+    """How much of a file is sent at once: a link that breaks costs some seconds, and the calls for all parts at most as
+    much as sending them, also where a device takes half a minute for a call."""
 
     def __init__(self) -> None:
         self.bytes = PART_BYTES
 
-    def note(self, seconds: float) -> None:
-        """Note how long a part took, with its call."""
-        if seconds < _PART_SECONDS / 2:
+    def note(self, sending: float, calling: float) -> None:
+        """Note how many seconds a part took on the link, and in the call that had the device keep it."""
+        if sending < max(_PART_SECONDS / 2, calling):
             self.bytes = min(2 * self.bytes, _PART_BYTES_MAX)
-        elif seconds > 2 * _PART_SECONDS:
+        elif sending > 2 * max(_PART_SECONDS, calling):
             self.bytes = max(self.bytes // 2, _PART_BYTES_MIN)
 
 

@@ -22,7 +22,6 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.perform impor
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.request import SentPart, SwapRequest
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.from_delta import delta_part
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._sending import PART_BYTES, PartSize
 
 MODEL = random.Random(1).randbytes(3 * BLOCK_BYTES + 5000)
 NEW = make_release("1.1.0", files={"model.onnx": MODEL})
@@ -232,13 +231,3 @@ def test_more_than_the_file_is_not_kept(store: Store) -> None:
 def test_a_part_of_what_is_not_lacking_is_not_kept(store: Store, digest: str) -> None:
     assert send(store, 0, b"x", digest) == 0
     assert not list(Path(store.root).glob("fetched/*"))
-
-
-def test_parts_grow_on_a_fast_link_and_shrink_on_a_slow_one() -> None:
-    size = PartSize()
-    sizes = []
-    for seconds in (0.1, 0.1, 0.1, 0.1, 0.1, 10, 100, 100, 100, 100, 100, 100, 100):
-        size.note(seconds)
-        sizes.append(size.bytes >> 20)
-    assert sizes == [8, 16, 32, 64, 64, 64, 32, 16, 8, 4, 2, 1, 1]
-    assert PartSize().bytes == PART_BYTES

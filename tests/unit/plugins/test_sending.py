@@ -159,17 +159,25 @@ def test_a_file_that_is_gone_is_named(repository: UnsignedRepository) -> None:
         gone.read()
 
 
-def test_parts_follow_the_rate_of_the_link() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "mebibytes"),
+    [
+        pytest.param([(0.1, 0.1)] * 5, [8, 16, 32, 64, 64], id="a fast link"),
+        pytest.param([(10, 1)], [4], id="as it should be"),
+        pytest.param([(60, 1)] * 3, [2, 1, 1], id="a slow link"),
+        pytest.param([(8, 30), (16, 30), (32, 30), (50, 30)], [8, 16, 16, 16], id="a slow device on a slow link"),
+        pytest.param([(1, 30)] * 5, [8, 16, 32, 64, 64], id="a slow device on a fast link"),
+        pytest.param([(100, 30), (50, 30)], [2, 2], id="a slow device on a slower link"),
+    ],
+)
+def test_parts_follow_the_rate_of_the_link(seconds: list[tuple[float, float]], mebibytes: list[int]) -> None:
     size = PartSize()
     assert size.bytes == PART_BYTES
-    size.note(10)
-    assert size.bytes == PART_BYTES, "as it should be"
-    for _part in range(10):
-        size.note(1)
-    assert size.bytes == 64 << 20
-    for _part in range(10):
-        size.note(60)
-    assert size.bytes == 1 << 20
+    sizes = []
+    for sending, calling in seconds:
+        size.note(sending, calling)
+        sizes.append(size.bytes >> 20)
+    assert sizes == mebibytes
 
 
 def test_what_was_sent_is_added_up(repository: UnsignedRepository) -> None:

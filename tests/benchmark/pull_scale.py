@@ -10,17 +10,19 @@ off, in steady operation and after outages of the origin. The reports of a wave,
 collected from a directory and from nginx with the mailbox's configuration.
 
 usage: PYTHONPATH=.cache/python:tests/support python tests/benchmark/pull_scale.py [--polls N]
-    [--reports N] [--earlier CHECKOUT]
+    [--reports N] [--earlier CHECKOUT] [--image IMAGE]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import resource
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from links import PYTHON_PATH, REPOSITORY
 from pulled import PulledFleet, PullingDevice
 from report_mailbox import Mailbox
 from signed_reports import write_reports
@@ -44,6 +47,22 @@ DEVICES, AWAY, POLL_SECONDS = 100_000, 0.3, 900
 PUSH_SECONDS = 0.247
 BIN_SECONDS = 10
 DAY = 86_400
+
+# The processor time of each command, the median of several runs in turns.
+MEASURE = """
+import json, os, statistics, sys
+commands, seconds = json.loads(sys.argv[1]), {}
+for _run in range(int(sys.argv[2])):
+    for name, (path, words) in commands.items():
+        command = [sys.executable, "-sS", "-c", *words]
+        nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path}
+        pid = os.posix_spawn(command[0], command, environment, file_actions=nowhere)
+        _pid, status, used = os.wait4(pid, 0)
+        assert status == 0, (command, status)
+        seconds.setdefault(name, []).append(used.ru_utime + used.ru_stime)
+print(json.dumps({name: statistics.median(found) for name, found in seconds.items()}))
+"""
 
 SECURE_ORIGIN = """
 log_format cost '$request_length $bytes_sent $request_uri';
@@ -177,28 +196,40 @@ def simulate(outage_seconds: int, requests_when_new: float) -> Herd:
 # ---- the device, and the controller ----
 
 
-def processor_seconds(origin: Origin, runs: int, earlier: Path | None) -> dict[str, float]:
+def processor_seconds(origin: Origin, runs: int, earlier: Path | None, image: str | None) -> dict[str, float]:
     """The processor time in seconds of a whole ``edgeml pull`` that finds nothing, by HTTP and HTTPS, and of ``edgeml
-    status``: today's, and with ``earlier`` that of an earlier version, which has an empty store."""
+    status``: today's, and with ``earlier`` that of an earlier version, which has an empty store.
+
+    With ``image`` they run in a container of it, such as that of an emulated device.
+    """
     start = "import sys; from edgeml_device.{} import main; sys.exit(main(sys.argv[1:]))"
-    today = os.environ["PYTHONPATH"].split(":")[0]
+    directory = origin.fleet.directory
     commands = {}
     for name in ("http", "https"):
-        device = origin.fleet.directory / "devices" / f"edge-{name}"
-        commands[name] = (today, [start.format("_pull.command"), "--config", str(device / "pull.json")])
-        commands["status"] = (today, [start.format("_device.cli"), "status", "--store", str(device / "store")])
+        device = directory / "devices" / f"edge-{name}"
+        commands[name] = (str(PYTHON_PATH), [start.format("_pull.command"), "--config", str(device / "pull.json")])
+        status = [start.format("_device.cli"), "status", "--store", str(device / "store")]
+        commands["status"] = (str(PYTHON_PATH), status)
+    places = [REPOSITORY, directory]
     if earlier:
-        place = origin.fleet.directory / "earlier"
-        (place / "store").mkdir(parents=True)
         code = earlier.resolve() / "plugins" / "module_utils"
-        (place / "edgeml_device").symlink_to(code)
+        places.append(code)
+        (directory / "earlier" / "store").mkdir(parents=True, exist_ok=True)
+        link = directory / "earlier" / "edgeml_device"
+        link.unlink(missing_ok=True)
+        link.symlink_to(code)
         module = "_command" if (code / "_command.py").exists() else "_device.cli"
-        commands["earlier status"] = (str(place), [start.format(module), "status", "--store", str(place / "store")])
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for _run in range(runs):
-        for name, (path, command) in commands.items():
-            seconds[name].append(_processor_seconds([sys.executable, "-sS", "-c", *command], path))
-    return {name: statistics.median(found) for name, found in seconds.items()}
+        status = [start.format(module), "status", "--store", str(link.parent / "store")]
+        commands["earlier status"] = (str(link.parent), status)
+    measure = ["-c", MEASURE, json.dumps(commands), str(runs)]
+    if image:
+        mounts = [word for place in places for word in ("--volume", f"{place}:{place}")]
+        program = ["docker", "run", "--rm", "--network=host", *mounts, "--entrypoint=/usr/bin/python3", image]
+    else:
+        program = [sys.executable]
+    done = subprocess.run([*program, *measure], stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def _shares(name: str, seconds: dict[str, float]) -> str:
@@ -260,12 +291,14 @@ def main() -> None:
     parser.add_argument("--polls", type=int, default=3000)
     parser.add_argument("--reports", type=int, default=10_000)
     parser.add_argument("--earlier", type=Path, metavar="CHECKOUT", help="measure its `edgeml status` as well")
+    parser.add_argument("--image", help="measure the commands of a device in containers of this image as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as path:
         origin = Origin(Path(path) / "origin")
         try:
             costs = polls_of_a_device(origin, options.polls)
-            seconds = processor_seconds(origin, 30, options.earlier)
+            seconds = processor_seconds(origin, 30, options.earlier, None)
+            emulated = processor_seconds(origin, 10, options.earlier, options.image) if options.image else {}
         finally:
             origin.fleet.stop()
         print(f"{'a poll that finds':42} {'requests':>5} {'bytes':>7} {'nginx us':>9}")
@@ -280,6 +313,8 @@ def main() -> None:
                 f"bytes a second; nginx {a_day * 1e3:.2f} ms of processor time per device and day, "
                 f"{a_day / PUSH_SECONDS:.3f} of a push; edgeml pull {_shares(name, seconds)}"
             )
+            if emulated:
+                print(f"in {options.image}: edgeml pull {_shares(name, emulated)}")
         for minutes in (10, 120, 1440):
             new = costs["a new desired state, https"].requests
             herd = simulate(minutes * 60, new)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import resource
 import socket
@@ -238,15 +237,6 @@ def _shares(name: str, seconds: dict[str, float]) -> str:
         for status in ("status", "earlier status")
         if status in seconds
     )
-
-
-def _processor_seconds(command: list[str], python_path: str) -> float:
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": python_path}
-    nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
-    pid = os.posix_spawn(command[0], command, environment, file_actions=nowhere)
-    _pid, status, used = os.wait4(pid, 0)
-    assert status == 0, (command, status)
-    return used.ru_utime + used.ru_stime
 
 
 def collections_of_a_wave(directory: Path, reports: int) -> list[str]:

@@ -46,15 +46,13 @@ class ProbeScores:
             threshold = self._probe.threshold
             answers = [None if math.isnan(score) else score >= threshold for score in answer]
             self._flags.append(answers == [bool(label) for label in labels])
-        elif self._metric in (Metric.WITHIN, Metric.AGREEMENT):
-            wanted = labels if expected is None else expected
-            if self._probe.unordered and len(answer) == len(wanted):
-                answer, wanted = _paired(answer, wanted, self._row_values)
-            self._flags.append(self._is_near(answer, wanted))
         else:
             wanted = labels if expected is None else expected
             if self._probe.unordered:
                 answer, wanted = _paired(answer, wanted, self._row_values)
+            if self._metric in (Metric.WITHIN, Metric.AGREEMENT):
+                self._flags.append(self._is_near(answer, wanted))
+                return
             if self._probe.ragged:
                 answer, wanted = _filled(answer, len(wanted)), _filled(wanted, len(answer))
             self._numbers.append(_error(answer, wanted, self._metric))

@@ -83,6 +83,7 @@ def test_an_image_swap_that_is_killed_at_any_step_is_put_right(device: ImageDevi
     failures = []
     for step in steps:
         put_back(device)
+        device.service.manager.call("reset-failed", UNIT)  # counts its restarts from here
         with Load(tmp_path, device.service.device.port, INFER, REQUEST, REQUESTS_PER_SECOND) as load:
             found = swap(device, step)
             service = device.service.device

@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
-from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
+from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as reading
+from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta_block
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def main() -> None:
 
     def apply() -> None:
         with open(delta, "rb") as source:
-            form.apply_delta(source, file, open_base, lambda _block: None)
+            reading.apply_delta(source, file, open_base, lambda _block: None)
 
     before = most_kib()
     rounds = list(repeated(lambda: (timed(lambda: hashed(result)), timed(apply))))
@@ -111,7 +112,7 @@ def spent_expanding(apply: Callable[[], object]) -> float:
         return expand_timed
 
     # What is packed as one is expanded while it is read.
-    places: tuple[tuple[Any, str], ...] = ((form, "_decompress"), (form._Unpacked, "read"))
+    places: tuple[tuple[Any, str], ...] = ((delta_block, "_decompress"), (reading._Unpacked, "read"))
     kept = [getattr(owner, name) for owner, name in places]
     for (owner, name), expand in zip(places, kept, strict=True):
         setattr(owner, name, timing(expand))

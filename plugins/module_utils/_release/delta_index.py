@@ -20,7 +20,7 @@ from typing import Any, Collection, Mapping, NamedTuple, Sequence
 
 from .._common.hashing import is_sha256
 from .._common.records import is_whole
-from .delta import BASES_MAX
+from .delta_form import BASES_MAX
 from .release import File
 
 SCHEMA = 1

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
-from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
+from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta_form as form
 
 from .alignment import Source, Span, align
 from .delta_planes import SAMPLE_BYTES, Plane, best_plane, compress, packed_cost, stored, varint

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
+from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta_form as form
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import BASES_MAX, apply_delta
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_form import BASES_MAX
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import (
     DELTAS_MAX,
     Delta,

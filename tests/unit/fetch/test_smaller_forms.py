@@ -30,7 +30,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.fetcher import
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.held import Held, blocks_of
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.pace import Patience
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import (
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_form import (
     DEFLATE,
     HEAD,
     LITERAL,

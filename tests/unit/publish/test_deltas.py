@@ -23,8 +23,9 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from releases import Made, make_release, publish, sha256
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
-from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta as form
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta, read_header
+from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta_block
+from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta_form as form
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta, made_blocks, read_header
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
@@ -310,12 +311,12 @@ def kinds_of(delta: bytes) -> list[list[tuple[int, int]]]:
         found.append([(piece.group, piece.length) for piece in pieces])
         return pieces
 
-    read_pieces = form.read_pieces
+    read_pieces = delta_block.read_pieces
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(form, "read_pieces", read)
-        reader = form._Reader(io.BytesIO(delta), "the delta")
-        header = reader.header()
-        for _block in reader.blocks(header, [io.BytesIO(bytes(size)) for size, _sha256 in header.bases]):
+        patch.setattr(delta_block, "read_pieces", read)
+        header = read_header(io.BytesIO(delta))
+        file = File("model.onnx", header.size, header.sha256)
+        for _block in made_blocks(io.BytesIO(delta), file, lambda _sha256, size: io.BytesIO(bytes(size))):
             pass
     return found
 

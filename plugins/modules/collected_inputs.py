@@ -40,12 +40,8 @@ options:
     type: list
     elements: str
     default: []
-  retry_seconds:
-    description:
-      - How long to try again, in seconds, while the connection fails. It may break, and the greeting or become may
-        take too long. Each call finds what an earlier one did.
-    type: float
-    default: 0.0
+extends_documentation_fragment:
+  - edgeml.fleet.retries
 attributes:
   check_mode:
     support: full

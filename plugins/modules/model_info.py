@@ -27,17 +27,12 @@ options:
   candidate:
     description: A version that answers copies of requests as a shadow, to return what was measured of it.
     type: str
-  retry_seconds:
-    description:
-      - How long to try again, in seconds, while the connection fails. It may break, and the greeting or become may
-        take too long. Each call finds what an earlier one did.
-    type: float
-    default: 0.0
 requirements:
   - Python 3.8 or later; its standard library only
 extends_documentation_fragment:
   - edgeml.fleet.device
   - edgeml.fleet.read_only
+  - edgeml.fleet.retries
 seealso:
   - module: edgeml.fleet.model_swap
 """

@@ -274,13 +274,6 @@ options:
         rollout. So the devices of a site do not all fetch at the same moment.
     type: float
     default: 0.0
-  retry_seconds:
-    description:
-      - How long to try again, in seconds, while the connection fails. It may break, and the greeting or become may
-        take too long. Each call finds what an earlier one did.
-      - A device where nobody answers, or nobody is let in, is tried again for 15 seconds at most.
-    type: float
-    default: 0.0
   rollout_id:
     description:
       - The rollout that this call is part of; recorded in the device's journal.
@@ -293,6 +286,7 @@ options:
 extends_documentation_fragment:
   - edgeml.fleet.release
   - edgeml.fleet.device
+  - edgeml.fleet.retries
 requirements:
   - Python 3.8 or later on the device; its standard library only
 author:

@@ -311,7 +311,7 @@ def kinds_of(delta: bytes) -> list[list[tuple[int, int]]]:
         found.append([(piece.group, piece.length) for piece in pieces])
         return pieces
 
-    read_pieces = delta_block.read_pieces
+    read_pieces = form.read_pieces
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delta_block, "read_pieces", read)
         header = read_header(io.BytesIO(delta))

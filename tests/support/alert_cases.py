@@ -2,21 +2,23 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""For each alert the series that make it fire, and those that must not: in promtool's notation, a value a minute."""
+"""For each alert the series that make it fire, and those that must not: in promtool's notation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """``fires`` and ``silent`` are series with their values; at the minute ``at`` the alert fires for ``labels``."""
+    """``fires`` and ``silent`` are series with a value each ``interval``; at the time ``at`` the alert fires for
+    ``labels``."""
 
     at: str
     labels: Mapping[str, str]
     fires: Mapping[str, str]
     silent: Mapping[str, str]
+    interval: str = "1m"
 
 
 # 100 days after 1970 is later than any test lasts.
@@ -32,7 +34,14 @@ _SERVER_UP = f'up{{job="edgeml-server", {_OF}}}'
 _REQUESTS = f'edgeml_inference_requests_total{{{_OF_VERSION}, code="'
 _SUM = f"edgeml_inference_duration_seconds_sum{{{_OF_VERSION}}}"
 _COUNT = f"edgeml_inference_duration_seconds_count{{{_OF_VERSION}}}"
-_WANTED = f"edgeml_fleet_wanted_info{{{_OF_VERSION}}}"
+_RIGHT = f'edgeml_feedback_labels_total{{{_OF_VERSION}, outcome="right"}}'
+_WRONG = f'edgeml_feedback_labels_total{{{_OF_VERSION}, outcome="wrong"}}'
+_ON_RELEASE = f"edgeml_fleet_on_release{{{_OF_VERSION}}}"
+_ON_CONTROLLER = 'job="edgeml-controller", instance="controller:9100"'
+_MADE = f"edgeml_fleet_made_timestamp_seconds{{{_ON_CONTROLLER}}}"
+_SEEN = f"edgeml_fleet_seen_timestamp_seconds{{{_ON_CONTROLLER}, {_OF}}}"
+_STARTED = f'process_start_time_seconds{{job="edgeml-server", {_OF}}}'
+_CLOCK = f'node_time_seconds{{job="edgeml-device", {_OF}}}'
 _TEXTFILE = f'node_textfile_mtime_seconds{{job="edgeml-device", {_OF}, file="/x/edgeml.prom"}}'
 
 
@@ -45,11 +54,25 @@ def _gauge(name: str, labels: Mapping[str, str], fires: str, silent: str, at: st
 CASES: Mapping[str, Case] = {
     "EdgemlDeviceAway": Case("20m", {**_EDGE, "job": "edgeml-device"}, {_DEVICE_UP: "0x60"}, {_DEVICE_UP: "0x10 1x50"}),
     "EdgemlDeviceNeverSeen": _gauge("edgeml_fleet_seen_timestamp_seconds", _EDGE, "0", "1", "1460m"),
+    "EdgemlDeviceLost": Case(
+        "170h",
+        {**_EDGE, "job": "edgeml-controller", "instance": "controller:9100"},
+        {_MADE: "0+300x2050", _SEEN: "1x2050"},
+        {_MADE: "0+300x2050", _SEEN: "0x2050"},
+        "5m",
+    ),
+    "EdgemlStatusOld": Case(
+        "50h",
+        {"job": "edgeml-controller", "instance": "controller:9100"},
+        {_MADE: "0x700"},
+        {_MADE: "0x300 86400x400"},
+        "5m",
+    ),
     "EdgemlMetricsOld": Case(
         "30m",
         {**_EDGE, "job": "edgeml-device", "file": "/x/edgeml.prom"},
-        {_TEXTFILE: "0x60"},
-        {_TEXTFILE: "0+60x60"},
+        {_CLOCK: "0+60x60", _TEXTFILE: "0x60", _DEVICE_UP: "1x60"},
+        {_CLOCK: "0+60x60", _TEXTFILE: "0+60x60", _DEVICE_UP: "1x60"},
     ),
     "EdgemlThrottled": _gauge("edgeml_throttled", {**_EDGE, "cause": "undervoltage"}, "1", "0"),
     "EdgemlStoreFull": Case(
@@ -77,6 +100,9 @@ CASES: Mapping[str, Case] = {
         {_SERVER_UP: "0x60", _DEVICE_UP: "1x60"},
         {_SERVER_UP: "0x60", _DEVICE_UP: "0x60"},
     ),
+    "EdgemlServiceRestarts": Case(
+        "70m", {**_EDGE, "job": "edgeml-server"}, {_STARTED: "0+60x90"}, {_STARTED: "0x30 1800x30 3600x30"}
+    ),
     "EdgemlTrialReverted": _gauge("edgeml_reverted_timestamp_seconds", _MODEL, "60", "-100000"),
     "EdgemlErrorRate": Case(
         "40m",
@@ -92,11 +118,13 @@ CASES: Mapping[str, Case] = {
         {_SUM: "0+1x120 121+1.3x80", _COUNT: "0+100x200"},
     ),
     "EdgemlDrift": _gauge("edgeml_drift_alarm", {**_VERSION, "series": "pixel mean"}, "1", "0"),
+    # Of 20 labels an hour one is wrong, then four, or two.
     "EdgemlAccuracyDrop": Case(
-        "190m",
+        "168h",
         _VERSION,
-        {f"edgeml_feedback_accuracy_ratio{{{_OF_VERSION}}}": "0.95x150 0.85x60"},
-        {f"edgeml_feedback_accuracy_ratio{{{_OF_VERSION}}}": "0.95x150 0.91x60"},
+        {_RIGHT: "0+19x148 2828+16x24", _WRONG: "0+1x148 152+4x24"},
+        {_RIGHT: "0+19x148 2830+18x24", _WRONG: "0+1x148 150+2x24"},
+        "1h",
     ),
     "EdgemlMemoryHeadroom": _gauge("edgeml_memory_available_bytes", _EDGE, str(60 << 20), str(70 << 20)),
     "EdgemlLogDrops": Case(
@@ -120,11 +148,188 @@ CASES: Mapping[str, Case] = {
         "90m",
         _VERSION,
         {
-            _WANTED: "1x120",
+            _ON_RELEASE: "0x120",
             f'edgeml_version_info{{{_OF_MODEL}, version="1.0.0", role="active"}}': "1x120",
             f'edgeml_version_info{{{_OF_VERSION}, role="previous"}}': "1x120",
             _DEVICE_UP: "1x120",
         },
-        {_WANTED: "1x120", f'edgeml_version_info{{{_OF_VERSION}, role="active"}}': "1x120", _DEVICE_UP: "1x120"},
+        # It has come to the release since the playbook status ran.
+        {_ON_RELEASE: "0x120", f'edgeml_version_info{{{_OF_VERSION}, role="active"}}': "1x120", _DEVICE_UP: "1x120"},
     ),
 }
+
+
+class OddCase(NamedTuple):
+    """What a fleet shows that is no textbook's: whether ``alert`` fires then, at the time ``at``."""
+
+    title: str
+    alert: str
+    at: str
+    fires: bool
+    series: Mapping[str, str]
+    interval: str = "1m"
+
+
+ODD_CASES: Sequence[OddCase] = (
+    OddCase("a file that was never written", "EdgemlMetricsOld", "30m", True, {_DEVICE_UP: "1x60"}),
+    OddCase(
+        "a device that forwards and has no file",
+        "EdgemlMetricsOld",
+        "30m",
+        False,
+        {_DEVICE_UP: "1x60", f"edgeml_forward_queued_batches{{{_OF}}}": "0x60"},
+    ),
+    OddCase("a device that sleeps and has no file", "EdgemlMetricsOld", "30m", False, {_DEVICE_UP: "0x60"}),
+    OddCase(
+        "a clock an hour behind, and a file of this minute",
+        "EdgemlMetricsOld",
+        "90m",
+        False,
+        {_CLOCK: "-3600+60x120", _TEXTFILE: "-3600+60x120", _DEVICE_UP: "1x120"},
+    ),
+    OddCase(
+        "a clock an hour ahead, and a file that is old",
+        "EdgemlMetricsOld",
+        "40m",
+        True,
+        {_CLOCK: "3600+60x120", _TEXTFILE: "3600x120", _DEVICE_UP: "1x120"},
+    ),
+    OddCase(
+        "six requests an hour, each of which fails",
+        "EdgemlErrorRate",
+        "240m",
+        True,
+        {f'{_REQUESTS}500"}}': " ".join(f"{number}x9" for number in range(40))},
+    ),
+    OddCase(
+        "one request of six an hour fails",
+        "EdgemlErrorRate",
+        "600m",
+        False,
+        {
+            f'{_REQUESTS}500"}}': " ".join(f"{number}x59" for number in range(12)),
+            f'{_REQUESTS}200"}}': " ".join(f"{number}x11" for number in range(60)),
+        },
+    ),
+    OddCase(
+        "all of few requests failed, and nothing fails any more",
+        "EdgemlErrorRate",
+        "240m",
+        False,
+        {f'{_REQUESTS}500"}}': " ".join(f"{number}x9" for number in range(9)) + " 8x240"},
+    ),
+    OddCase("no traffic at night", "EdgemlErrorRate", "240m", False, {f'{_REQUESTS}500"}}': "6x600"}),
+    OddCase(
+        "no traffic at night, after a slow evening",
+        "EdgemlLatencyRise",
+        "700m",
+        False,
+        {_SUM: "0+1x120 122+2x20 162x700", _COUNT: "0+100x140 14000x700"},
+    ),
+    OddCase(
+        "the first label was right, and the second is wrong",
+        "EdgemlAccuracyDrop",
+        "52h",
+        False,
+        {
+            f"edgeml_feedback_accuracy_ratio{{{_OF_VERSION}}}": "1x49 0.5x10",
+            _RIGHT: "1x59",
+            _WRONG: "0x49 1x10",
+        },
+        "1h",
+    ),
+    OddCase(
+        "a server that started anew, and the first of its labels were wrong",
+        "EdgemlAccuracyDrop",
+        "168h",
+        False,
+        {
+            f"edgeml_feedback_accuracy_ratio{{{_OF_VERSION}}}": "0.95x140 0.4x30",
+            _RIGHT: "0+19x140 2x30",
+            _WRONG: "0+1x140 3x30",
+        },
+        "1h",
+    ),
+    OddCase(
+        "a server that starts anew while the labels become wrong",
+        "EdgemlAccuracyDrop",
+        "168h",
+        True,
+        {_RIGHT: "0+19x148 0+16x24", _WRONG: "0+1x148 0+4x24"},
+        "1h",
+    ),
+    OddCase(
+        "two labels an hour, of which one is wrong today",
+        "EdgemlAccuracyDrop",
+        "168h",
+        True,
+        {_RIGHT: "0+1.9x148 282+1x24", _WRONG: "0+0.1x148 15.8+1x24"},
+        "1h",
+    ),
+    OddCase(
+        "one label an hour, all of which are wrong today: too few to call a person",
+        "EdgemlAccuracyDrop",
+        "168h",
+        False,
+        {_RIGHT: "0+1x148 148x24", _WRONG: "0x148 1+1x24"},
+        "1h",
+    ),
+    OddCase(
+        "another version, which is less accurate from its first label on",
+        "EdgemlAccuracyDrop",
+        "24h",
+        False,
+        {_RIGHT: "0+12x30", _WRONG: "0+8x30"},
+        "1h",
+    ),
+    OddCase(
+        "on the release when status ran, and rolled out to another since",
+        "EdgemlNotOnRelease",
+        "90m",
+        False,
+        {
+            _ON_RELEASE: "1x120",
+            f'edgeml_version_info{{{_OF_MODEL}, version="1.2.0", role="active"}}': "1x120",
+            _DEVICE_UP: "1x120",
+        },
+    ),
+    OddCase(
+        "replaced under its name: nothing is installed",
+        "EdgemlNotOnRelease",
+        "90m",
+        True,
+        {_ON_RELEASE: "0x120", _DEVICE_UP: "1x120"},
+    ),
+    OddCase(
+        "asleep, and not on the release",
+        "EdgemlNotOnRelease",
+        "90m",
+        False,
+        {_ON_RELEASE: "0x120", _DEVICE_UP: "0x120"},
+    ),
+    OddCase("asleep", "EdgemlServiceDown", "60m", False, {_SERVER_UP: "0x120", _DEVICE_UP: "0x120"}),
+    OddCase(
+        "nobody has run status for a week",
+        "EdgemlDeviceLost",
+        "192h",
+        False,
+        {_MADE: "86400x2400", _SEEN: "86400x2400"},
+        "5m",
+    ),
+    OddCase(
+        "the controllers of two sites have a device of the same name",
+        "EdgemlDeviceLost",
+        "170h",
+        True,
+        {
+            _MADE: "0+300x2050",
+            _SEEN: "1x2050",
+            _MADE.replace("controller:", "other:"): "0+300x2050",
+            _SEEN.replace("controller:", "other:"): "0+300x2050",
+        },
+        "5m",
+    ),
+    OddCase(
+        "upgraded five times in an hour", "EdgemlServiceRestarts", "70m", False, {_STARTED: "0x9 1x9 2x9 3x9 4x9 5x90"}
+    ),
+)

@@ -156,7 +156,7 @@ def test_a_rollout_and_presence_are_seen(controller: ContainerController) -> Non
     assert re.search(rf"{FORWARDING} +\S+ +online +digits +1\.1\.0", status.stdout)
     copy_to(WATCHER, page / "fleet.prom", "/var/lib/prometheus/node-exporter/fleet.prom")
     wanted = {(device, "1.1.0"): 1.0 for device in DEVICES}
-    wait_for(lambda: values(PROMETHEUS, "edgeml_fleet_wanted_info", "device", "version") == wanted, "the ledger's word")
+    wait_for(lambda: values(PROMETHEUS, "edgeml_fleet_on_release", "device", "version") == wanted, "the ledger's word")
 
 
 # ---- every dashboard ----

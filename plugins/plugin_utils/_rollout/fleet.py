@@ -89,16 +89,22 @@ def fleet_document(
 
 def fleet_samples(document: Mapping[str, Any]) -> list[tuple[str, dict[str, str], float]]:
     """Return what Prometheus is told of a document: name, labels and value of each sample."""
-    samples: list[tuple[str, dict[str, str], float]] = []
-    for item in document["devices"]:
+    made = time_of(document["made"])
+    samples: list[tuple[str, dict[str, str], float]] = [
+        ("edgeml_fleet_made_timestamp_seconds", {}, made.timestamp() if made else 0.0)
+    ]
+    # Those that were not asked as well: an alert about one of them is not over because somebody asked another device.
+    devices = [*document["devices"], *document["not_asked"]]
+    for item in devices:
         seen = time_of(item["seen"])
         labels = {"device": item["device"], "device_class": item["device_class"]}
         samples.append(("edgeml_fleet_seen_timestamp_seconds", labels, seen.timestamp() if seen else 0.0))
+        active = {model["model"]: model["active"] for model in item["models"]}
         for model, version in sorted(item["wanted"].items()):
             labels = {"device": item["device"], "model": model, "version": version}
-            samples.append(("edgeml_fleet_wanted_info", labels, 1.0))
+            samples.append(("edgeml_fleet_on_release", labels, float(active.get(model) == version)))
     for level in LEVELS:
-        number = sum(item["attention"] == level for item in document["devices"])
+        number = sum(item["attention"] == level for item in devices)
         samples.append(("edgeml_fleet_devices", {"attention": level}, float(number)))
     return samples
 
@@ -147,14 +153,20 @@ def _device(
         "wanted": {entry["model"]: entry["version"] for entry in asked.wanted if entry["version"] is not None},
         "models": [],
     }
+    wanted = {entry["model"]: entry for entry in asked.wanted}
     if said:
-        wanted = {entry["model"]: entry for entry in asked.wanted}
+        found = {model["name"]: model for model in status.get("models") or []}
+        # A device that was replaced, or whose store was emptied, has nothing to say of what the ledger has for it.
+        missing = {model: {"name": model} for model in item["wanted"] if model not in found}
         item["models"] = [
-            _model(model, withdrawn.get(model["name"], {}), wanted.get(model["name"]))
-            for model in status.get("models") or []
+            _model(model, withdrawn.get(name, {}), wanted.get(name)) for name, model in {**found, **missing}.items()
         ]
     else:
-        item["models"] = list((earlier or {}).get("models") or [])
+        # What it said then, held to what the repository and the ledger say now.
+        item["models"] = [
+            {**model, **_held_to(model, withdrawn.get(model["model"], {}), wanted.get(model["model"]))}
+            for model in (earlier or {}).get("models") or []
+        ]
     bad, waits = _reasons(item, now)
     item.update(attention="bad" if bad else "waits" if waits else "good", reasons=[*bad, *waits])
     return item
@@ -162,7 +174,7 @@ def _device(
 
 def _model(model: Mapping[str, Any], withdrawn: Mapping[str, str], wanted: Mapping[str, Any] | None) -> Document:
     active = model.get("active")
-    stopped = {entry["version"]: entry["why"] for entry in (wanted or {}).get("stopped_releases") or []}
+    known = {"active": active, "withdrawn": (model.get("withdrawn") or {}).get(active)}
     return {
         "model": model["name"],
         "live": model.get("live"),
@@ -170,14 +182,23 @@ def _model(model: Mapping[str, Any], withdrawn: Mapping[str, str], wanted: Mappi
         "variant": model.get("variant"),
         "trial": model.get("trial"),
         "failed": [entry["version"] for entry in model.get("failed") or []],
-        "withdrawn": {**(model.get("withdrawn") or {}), **withdrawn}.get(active),
-        "wanted": (wanted or {}).get("version"),
-        "stopped": stopped.get(active),
+        **_held_to(known, withdrawn, wanted),
         "accuracy": _accuracy(model),
         "drift": [entry["series"] for entry in model.get("drift") or [] if entry.get("alarm")]
         if "drift" in model
         else None,
         "way_back": model.get("way_back"),
+    }
+
+
+def _held_to(model: Mapping[str, Any], withdrawn: Mapping[str, str], wanted: Mapping[str, Any] | None) -> Document:
+    """What the repository and the ledger say of the active version; the device may know of a withdrawal, too."""
+    active = model["active"]
+    stopped = {entry["version"]: entry["why"] for entry in (wanted or {}).get("stopped_releases") or []}
+    return {
+        "withdrawn": withdrawn.get(active, model["withdrawn"]),
+        "wanted": (wanted or {}).get("version"),
+        "stopped": stopped.get(active),
     }
 
 

@@ -56,8 +56,8 @@ FLEET = (
     Panel("Devices that answer", 'sum(up{job="edgeml-device"})', kind="stat"),
     Panel(
         "Devices not on the ledger's release",
-        "count(edgeml_fleet_wanted_info) - (count(edgeml_fleet_wanted_info and on (device, model, version) "
-        'edgeml_version_info{role="active"}) or vector(0))',
+        "count(edgeml_fleet_on_release == 0 unless on (device, model, version) "
+        'edgeml_version_info{role="active"}) or vector(0)',
         kind="stat",
     ),
     Panel(

@@ -263,15 +263,20 @@ CONTROLLER_METRICS: tuple[Metric, ...] = tuple(
     metric._replace(source="controller")
     for metric in (
         gauge(
+            "edgeml_fleet_made_timestamp_seconds",
+            "seconds since 1970",
+            "When the playbook status wrote these metrics.",
+        ),
+        gauge(
             "edgeml_fleet_seen_timestamp_seconds",
             "seconds since 1970",
             "When the device answered last; 0 if it never did.",
             *("device", "device_class"),
         ),
         gauge(
-            "edgeml_fleet_wanted_info",
-            "1",
-            "1 for the release that the ledger has for a device.",
+            "edgeml_fleet_on_release",
+            "0 or 1",
+            "1 if the device was on this release, which the ledger has for it, when it was seen last; else 0.",
             *("device", "model", "version"),
         ),
         gauge("edgeml_fleet_devices", "devices", "Devices by what they need: bad, waits or good.", "attention"),

@@ -20,7 +20,7 @@ from rollout_stage import CLASSES, Stage
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import Asked, fleet_document
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import Asked, fleet_document, fleet_samples
 
 
 def only(said: Any, wanted: Any = (), **options: Any) -> dict[str, Any]:
@@ -36,7 +36,6 @@ def test_what_needs_attention_comes_first() -> None:
     assert {item["device"] for item in devices if item["attention"] == "good"} == {
         "edge-good",
         "edge-first",
-        "edge-empty",
     }
     assert {item["device"]: item["reasons"] for item in devices if item["reasons"]} == {
         "edge-dead": ["the inference server does not answer", "the server's certificate has expired"],
@@ -50,6 +49,7 @@ def test_what_needs_attention_comes_first() -> None:
         "edge-lost": ["digits: no way back: /var/lib/edgeml/store/model.onnx: the file is missing"],
         "edge-old": ["digits: on 1.0.0; the ledger has 1.1.0"],
         "edge-trial": ["digits: 1.1.0 is on trial"],
+        "edge-empty": ["digits: on no version; the ledger has 1.1.0"],
     }
     assert [item["device"] for item in devices][:2] == ["edge-dead", "edge-broken"], "more reasons come before fewer"
 
@@ -63,6 +63,35 @@ def test_a_device_that_is_away_keeps_what_it_said_last() -> None:
     other = fleet_document({"other": Asked(status())}, before=before, now=NOW)
     assert only({}, before=other)["seen"] == "2026-11-27T04:00:00Z"
     assert only(AWAY)["seen"] is None
+
+
+WANTED = [{"model": "digits", "version": "1.2.0", "stopped_releases": [{"version": "1.1.0", "why": "less accurate"}]}]
+
+
+def test_a_device_that_is_away_is_held_to_what_the_repository_and_the_ledger_say_now() -> None:
+    before = fleet_document({"edge": Asked(status())}, now="2026-11-27T04:00:00Z")
+    withdrawn = {"digits": {"1.1.0": "labels were permuted"}}
+    found = only(AWAY, WANTED, before=before, withdrawn=withdrawn)
+    assert found["attention"] == "bad"
+    assert found["reasons"] == [
+        "digits: 1.1.0 is withdrawn: labels were permuted",
+        "digits: 1.1.0 was stopped: less accurate",
+        "away; last seen 2026-11-27T04:00:00Z",
+    ]
+    # What the device itself knew of a withdrawal is not forgotten where the repository cannot be read.
+    knew = fleet_document({"edge": Asked(status(model(withdrawn={"1.1.0": "recalled"})))}, now="2026-11-27T04:00:00Z")
+    assert only(AWAY, before=knew)["models"][0]["withdrawn"] == "recalled"
+    assert only(AWAY, before=before)["attention"] == "waits"
+
+
+def test_a_device_that_was_replaced_under_its_name_lacks_the_release() -> None:
+    empty = status(models=[])
+    assert only(empty)["attention"] == "good", "the ledger has nothing for it"
+    found = only(empty, WANTED)
+    assert (found["attention"], found["reasons"]) == ("waits", ["digits: on no version; the ledger has 1.2.0"])
+    assert [item["model"] for item in found["models"]] == ["digits"]
+    # Nobody knows what a device has that never answered.
+    assert only(AWAY, WANTED)["models"] == []
 
 
 @pytest.mark.parametrize("before", [{}, {"devices": None}, {"devices": ["edge", {"name": "edge"}]}])
@@ -161,7 +190,7 @@ def test_devices_are_held_to_the_ledger(stage: Stage) -> None:
     )
     assert "digits-9-1.json: cannot be read" in document["notes"][0]
     metrics = Path(stage.variables["status_page"]).with_suffix(".prom").read_text()
-    assert 'edgeml_fleet_wanted_info{device="edge-s1",model="digits",version="1.1.0"} 1\n' in metrics
+    assert 'edgeml_fleet_on_release{device="edge-s1",model="digits",version="1.1.0"} 0\n' in metrics
     assert document["notes"][1] == "Withdrawn releases could not be read: no root"
     # Shown as well, but for what another task has failed with.
     assert result["warnings"] == document["notes"][:1]
@@ -174,6 +203,25 @@ def test_a_run_for_a_part_of_the_fleet_forgets_nobody_but_who_left(stage: Stage)
     stage.step("fleet")
     assert [item["device"] for item in read(stage)["devices"]] == ["edge-s1"]
     assert [item["device"] for item in read(stage)["not_asked"]] == ["edge-s2"]
+    page = Path(stage.variables["status_page"])
+    assert "All is well on 1 device; 1 more was not asked" in page.read_text()
+    # Nor does Prometheus: an alert about a device does not end because another one was asked.
+    metrics = page.with_suffix(".prom").read_text()
+    assert re.findall(r'edgeml_fleet_seen_timestamp_seconds\{device="([^"]+)"', metrics) == ["edge-s1", "edge-s2"]
+    assert 'edgeml_fleet_devices{attention="good"} 2\n' in metrics
+
+
+def test_metrics_say_when_they_were_made_and_who_is_on_the_release() -> None:
+    before = fleet_document({"Edge-9.Site-B": Asked(status())}, now="2026-11-27T04:00:00Z")
+    asked = {name: Asked(said, "", WANTED) for name, said in (("Edge-9.Site-B", AWAY), ("new", AWAY))}
+    asked["right"] = Asked(status(model(active="1.2.0", live="1.2.0")), "", WANTED)
+    samples = fleet_samples(fleet_document(asked, before=before, now=NOW))
+    assert samples[0] == ("edgeml_fleet_made_timestamp_seconds", {}, 1795924800.0)
+    assert {labels["device"]: value for name, labels, value in samples if name == "edgeml_fleet_on_release"} == {
+        "Edge-9.Site-B": 0.0,
+        "new": 0.0,
+        "right": 1.0,
+    }
 
 
 def test_a_damaged_document_of_an_earlier_run_is_named_and_replaced(stage: Stage) -> None:

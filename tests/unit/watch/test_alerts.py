@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from alert_cases import CASES
+from alert_cases import CASES, ODD_CASES, OddCase
 from links import REPOSITORY
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._watch.metrics import METRICS
@@ -25,7 +25,9 @@ ALERTS: dict[str, Any] = {
     rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
 }
 # What Prometheus and node_exporter have of their own.
-FOREIGN = ("up", "node_textfile_mtime_seconds")
+FOREIGN = ("up", "node_textfile_mtime_seconds", "node_time_seconds", "process_start_time_seconds")
+# Their alerts are of the host that runs the playbook status.
+OF_CONTROLLER = {"EdgemlStatusOld"}
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 
 
@@ -43,7 +45,9 @@ def test_a_device_that_is_away_pages_nobody() -> None:
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_asks_for_metrics_of_the_table_only(name: str) -> None:
     known = {metric.name + suffix: metric for metric in METRICS for suffix in SUFFIXES.get(metric.type, ("",))}
-    asked = re.findall(r"\b((?:edgeml|node)_\w+|up)\b(?:\{([^}]*)\})?", re.sub(r'"[^"]*"', '""', ALERTS[name]["expr"]))
+    asked = re.findall(
+        r"\b((?:edgeml|node|process)_\w+|up)\b(?:\{([^}]*)\})?", re.sub(r'"[^"]*"', '""', ALERTS[name]["expr"])
+    )
     assert asked
     for metric, matchers in asked:
         assert metric in known or metric in FOREIGN, metric
@@ -59,7 +63,7 @@ def _tests(name: str) -> list[dict[str, Any]]:
     return [
         {
             "name": f"{name} {title}",
-            "interval": "1m",
+            "interval": case.interval,
             "input_series": [{"series": key, "values": values} for key, values in series.items()],
             "alert_rule_test": [{"alertname": name, "eval_time": case.at, "exp_alerts": expected}],
         }
@@ -69,20 +73,51 @@ def _tests(name: str) -> list[dict[str, Any]]:
 
 def run_promtool(directory: Path, rules: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     """Have promtool test each rule by itself, without what a person reads."""
+    return _run(directory, {name: (rule, _tests(name)) for name, rule in rules.items()})
+
+
+def _often(tests: list[dict[str, Any]]) -> str:
+    """How often a rule is evaluated: what takes a week needs no more than once an hour."""
+    return "5m" if tests[0]["interval"] == "1m" else "1h"
+
+
+def _run(
+    directory: Path, tested: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
+) -> subprocess.CompletedProcess[str]:
     files = []
-    for name, rule in rules.items():
+    for name, (rule, tests) in tested.items():
         alone = {field: value for field, value in rule.items() if field != "annotations"}
         document = {"groups": [{"name": name, "rules": [alone]}]}
         (directory / f"{name}.json").write_text(json.dumps(document))
         files.append(directory / f"{name}-tests.json")
-        tests = {"rule_files": [f"{name}.json"], "evaluation_interval": "5m", "tests": _tests(name)}
-        files[-1].write_text(json.dumps(tests))
+        files[-1].write_text(
+            json.dumps({"rule_files": [f"{name}.json"], "evaluation_interval": _often(tests), "tests": tests})
+        )
     command = ["promtool", "test", "rules", *map(str, files)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_each_alert_fires_and_is_silent_and_absent(tmp_path: Path) -> None:
     done = run_promtool(tmp_path, ALERTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _odd_test(case: OddCase) -> dict[str, Any]:
+    expr = f'count(ALERTS{{alertname="{case.alert}", alertstate="firing"}})'
+    return {
+        "name": f"{case.alert}: {case.title}",
+        "interval": case.interval,
+        "input_series": [{"series": key, "values": values} for key, values in case.series.items()],
+        "promql_expr_test": [
+            {"expr": expr, "eval_time": case.at, "exp_samples": [{"labels": "{}", "value": 1}] if case.fires else []}
+        ],
+    }
+
+
+def test_an_alert_says_what_is_true_of_an_odd_fleet(tmp_path: Path) -> None:
+    names = {case.alert for case in ODD_CASES}
+    tests = {name: [_odd_test(case) for case in ODD_CASES if case.alert == name] for name in names}
+    done = _run(tmp_path, {name: (ALERTS[name], found) for name, found in tests.items()})
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -96,4 +131,47 @@ def test_what_a_person_reads_of_an_alert_is_filled_in(tmp_path: Path) -> None:
     checked = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, check=False)
     assert (checked.returncode, f"SUCCESS: {len(ALERTS)} rules found" in checked.stdout) == (0, True)
     for name, rule in ALERTS.items():
-        assert rule["annotations"]["summary"].startswith("{{ $labels.device }}"), name
+        assert rule["annotations"]["summary"].startswith("{{ $labels.device }}") or name in OF_CONTROLLER, name
+
+
+@pytest.mark.parametrize(
+    ("alert", "at", "series", "labels", "summary"),
+    [
+        (
+            "EdgemlExpires",
+            "40m",
+            {'edgeml_expiry_timestamp_seconds{device="Edge-1.Site-B", of="metadata"}': "0x60"},
+            {"of": "metadata"},
+            "Edge-1.Site-B: metadata has expired, or cannot be read",
+        ),
+        (
+            "EdgemlExpires",
+            "40m",
+            {'edgeml_expiry_timestamp_seconds{device="Edge-1.Site-B", of="metadata"}': "6000x60"},
+            {"of": "metadata"},
+            "Edge-1.Site-B: metadata ends in 1h 0m 0s",
+        ),
+        (
+            "EdgemlMetricsOld",
+            "30m",
+            {'up{job="edgeml-device", device="Edge-1.Site-B"}': "1x60"},
+            {"job": "edgeml-device"},
+            "Edge-1.Site-B answers, and its edgeml.prom is not there",
+        ),
+    ],
+)
+def test_a_summary_is_what_a_person_would_say(
+    alert: str, at: str, series: dict[str, str], labels: dict[str, str], summary: str, tmp_path: Path
+) -> None:
+    labels = {**labels, "device": "Edge-1.Site-B", "severity": ALERTS[alert]["labels"]["severity"]}
+    expected = [{"exp_labels": labels, "exp_annotations": {"summary": summary}}]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": key, "values": values} for key, values in series.items()],
+        "alert_rule_test": [{"alertname": alert, "eval_time": at, "exp_alerts": expected}],
+    }
+    (tmp_path / "rules.json").write_text(json.dumps({"groups": [{"name": "alone", "rules": [ALERTS[alert]]}]}))
+    (tmp_path / "tests.json").write_text(json.dumps({"rule_files": ["rules.json"], "tests": [test]}))
+    command = ["promtool", "test", "rules", str(tmp_path / "tests.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -46,7 +46,7 @@ def view_of(document: Mapping[str, Any]) -> dict[str, Any]:
     scale = _accuracy_scale(devices)
     return {
         "tone": tone,
-        "state": _state(len(devices), numbers),
+        "state": _state(len(devices), numbers) + _not_asked(len(document["not_asked"])),
         "when": when_text(time_of(document["made"]), None).removeprefix("since "),
         "notes": document["notes"],
         "figures": _figures(devices, numbers),
@@ -74,6 +74,11 @@ def _state(total: int, numbers: Mapping[str, int]) -> str:
     if numbers["waits"]:
         return f"Nothing is wrong; {counted(numbers['waits'], 'device')} of {total} to watch"
     return f"All is well on {counted(total, 'device')}"
+
+
+def _not_asked(number: int) -> str:
+    """What a page for a part of the fleet does not show."""
+    return f"; {number} more {'was' if number == 1 else 'were'} not asked" if number else ""
 
 
 def _figures(devices: Sequence[Mapping[str, Any]], numbers: Mapping[str, int]) -> list[dict[str, str]]:

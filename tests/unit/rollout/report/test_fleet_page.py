@@ -47,7 +47,7 @@ def test_every_letter_of_a_hostile_name_is_shown() -> None:
 def test_what_is_wrong_and_what_is_to_be_watched_is_in_the_title() -> None:
     titles = {name: fleet_page.view_of(document())["state"] for name, document in FLEETS.items()}
     assert titles == {
-        "troubled": "4 devices of 14 need attention",
+        "troubled": "4 devices of 14 need attention; 1 more was not asked",
         "well": "All is well on 6 devices",
         "large": "Nothing is wrong; 3 devices of 300 to watch",
         "empty": "No device was asked",

@@ -17,6 +17,7 @@ import os
 import sys
 from typing import Any, Callable, Mapping, Sequence
 
+from .._common.arguments import ArgumentParser
 from .._common.errors import EdgemlError, StoreError, WithdrawnError
 from .._common.files import write_whole
 from .._common.table import text_table
@@ -359,15 +360,15 @@ class Command:
         return {"models": outcomes}, "\n".join(f"{name}: {outcome}" for name, outcome in outcomes.items())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgeml", description="The models of this device.")
-    common = argparse.ArgumentParser(add_help=False)
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="edgeml", description="The models of this device.")
+    common = ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON instead of text")
     common.add_argument("--store", default=STORE, metavar="PATH", help=f"the device's store (default: {STORE})")
     common.add_argument("--server", metavar="ADDRESS", help="socket or URL of the inference server")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, run: Callable[..., Any], text: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Callable[..., Any], text: str) -> ArgumentParser:
         command = commands.add_parser(name, parents=[common], help=text, description=text)
         command.set_defaults(run=run)
         return command

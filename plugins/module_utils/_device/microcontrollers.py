@@ -12,12 +12,12 @@ recovers, looks at the trials, and brings a microcontroller that was replaced or
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
 from typing import Any, NamedTuple, Sequence
 
+from .._common.arguments import ArgumentParser
 from .._common.errors import EdgemlError, StoreError
 from .._common.records import build
 from .._common.table import text_table
@@ -181,8 +181,8 @@ def _serving(item: Microcontroller) -> ModelServer:
     return ModelServer(strategy=SMP_STRATEGY, server=item.port)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgeml mcu", description="The microcontrollers behind this device.")
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="edgeml mcu", description="The microcontrollers behind this device.")
     parser.add_argument("--config", default=MICROCONTROLLERS, help="where they are described (%(default)s)")
     commands = parser.add_subparsers(title="commands", required=True)
     for name, run in (("status", status), ("watch", watch)):

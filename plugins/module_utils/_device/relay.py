@@ -13,7 +13,6 @@ container shares, and passes on what it hears. Where no manager listens (Supervi
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import selectors
@@ -23,6 +22,7 @@ import sys
 import time
 from typing import Callable, Iterable, Mapping, Sequence
 
+from .._common.arguments import ArgumentParser
 from .._common.process import Process
 
 SOCKET = "/run/edgeml/notify.sock"
@@ -182,7 +182,7 @@ def _seconds(microseconds: str) -> float:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name. Exit code: the command's; 1 when it could not be started."""
-    parser = argparse.ArgumentParser(prog="edgeml relay", description="Run the service, as its unit does.")
+    parser = ArgumentParser(prog="edgeml relay", description="Run the service, as its unit does.")
     parser.add_argument("--socket", default=SOCKET, metavar="PATH", help="where the server notifies")
     parser.add_argument("--start-seconds", type=float, default=180.0, metavar="S", help="until it has to be ready")
     parser.add_argument("--watchdog-seconds", type=float, default=0.0, metavar="S", help="between signs of progress")

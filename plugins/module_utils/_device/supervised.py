@@ -24,6 +24,7 @@ import signal
 import sys
 from typing import Sequence
 
+from .._common.arguments import ArgumentParser
 from .._common.errors import ServerError
 from .._common.files import remove_file, write_whole
 from .._common.process import run_command
@@ -119,9 +120,7 @@ class SupervisedService:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the service. Exit code: the server's; 1 when it could not be started."""
-    parser = argparse.ArgumentParser(
-        prog="edgeml supervised", description="Run the service, as Supervisor's program does."
-    )
+    parser = ArgumentParser(prog="edgeml supervised", description="Run the service, as Supervisor's program does.")
     parser.add_argument("--user", default="edgeml", help="whose rights the server has")
     parser.add_argument("--umask", default="0027", metavar="MODE")
     parser.add_argument("--open-files-max", type=int, default=16384, metavar="N")

@@ -20,6 +20,7 @@ import sys
 from typing import Any, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from .._common.arguments import ArgumentParser
 from .._common.errors import EdgemlError
 from .._common.files import DurableTree
 from .._common.mailbox import MailboxClient
@@ -151,9 +152,9 @@ def _text(result: Mapping[str, Any]) -> str:
     return f"{result['device']}: waits for an operator to accept the fingerprint\n{result['fingerprint']}"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> ArgumentParser:
     text = "Make the device's key, ask for a certificate, and take it when it is there."
-    parser = argparse.ArgumentParser(prog="edgeml enroll", description=text)
+    parser = ArgumentParser(prog="edgeml enroll", description=text)
     parser.add_argument("--device", metavar="NAME", help="the device's name in the inventory (default: as configured)")
     parser.add_argument("--mailbox", metavar="URL", help="the mailbox that takes the request (default: as configured)")
     parser.add_argument("--directory", metavar="PATH", help="instead of a mailbox: a directory, such as a stick")

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
@@ -16,6 +15,7 @@ import sys
 import threading
 from typing import Any, Sequence
 
+from .._common.arguments import ArgumentParser
 from .._common.errors import EdgemlError, ServerError
 from .._common.files import DurableTree
 from .._common.process import run_command
@@ -50,7 +50,7 @@ _TOLD = (
 
 def main(arguments: Sequence[str]) -> int:
     """Listen until the unit is stopped. Exit code: 0 then; 1 when something is wrong, 2 for a wrong call."""
-    parser = argparse.ArgumentParser(prog="edgeml listen", description="Listen to the broker, as the unit does.")
+    parser = ArgumentParser(prog="edgeml listen", description="Listen to the broker, as the unit does.")
     parser.add_argument("--config", default=CONFIG, metavar="FILE", help=f"default: {CONFIG}")
     options = parser.parse_args(arguments)
     try:

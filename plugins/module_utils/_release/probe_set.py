@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from .._common.errors import EdgemlError
@@ -100,8 +99,7 @@ class Output(NamedTuple):
     values: int
 
 
-@dataclass(frozen=True)
-class ProbeSet:
+class ProbeSet(NamedTuple):
     """A probe set. ``labels`` holds ``label_values`` values for each sample; a reference has ``expected`` instead.
 
     ``task`` is None where the file declares none: then the output decides (``resolved``). ``ragged``: answers differ in

@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Sequence
 
+from .._common.arguments import ArgumentParser
 from .._common.errors import EdgemlError
 from .._device.request import STORE
 from .._device.store import Store
@@ -22,7 +22,7 @@ from .textfile import replace_textfile
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code: 0 when it is done, 1 when it failed, 2 for a wrong call."""
-    parser = argparse.ArgumentParser(prog="edgeml metrics", description="The metrics of this device, for Prometheus.")
+    parser = ArgumentParser(prog="edgeml metrics", description="The metrics of this device, for Prometheus.")
     parser.add_argument("--textfile", metavar="FILE", help="write them for node_exporter's textfile collector")
     parser.add_argument("--store", default=STORE, metavar="PATH", help=f"the device's store (default: {STORE})")
     parser.add_argument("--pull-state", default=PULL_STATE, metavar="PATH", help="the directory of pull mode")

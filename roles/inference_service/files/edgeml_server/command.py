@@ -9,11 +9,12 @@ A successor of a server that runs is started by ``edgeml_server.tools.reload`` (
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import os
 import sys
 from typing import NoReturn
+
+from edgeml_device._common.arguments import ArgumentParser
 
 from . import __version__
 from .common import log
@@ -27,7 +28,7 @@ from .systemd import Notifier
 
 def main() -> NoReturn:
     """Run the server. Exit code: 0 after a complete drain, 1 if requests were abandoned, 2 if it could not start."""
-    parser = argparse.ArgumentParser(prog="edgeml_server", description="Inference server for devices.")
+    parser = ArgumentParser(prog="edgeml_server", description="Inference server for devices.")
     parser.add_argument("--config", required=True, metavar="FILE", help="the server's configuration, JSON")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument(

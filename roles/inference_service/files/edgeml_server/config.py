@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from .observe.collect_rules import CollectRule, parse_rules
 
@@ -27,8 +27,7 @@ class ConfigError(Exception):
     """The configuration is not usable. The text names the file and the key, and says what was expected and found."""
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """The settings in ``server.json``. Each has a default except ``store`` and ``socket``.
 
     Without a ``prediction_log`` path the server keeps none.
@@ -58,7 +57,7 @@ class Config:
     prediction_log_bytes: int = 64 << 20
     prediction_log_sample_percent: float = 10.0
     prediction_log_inputs: str = "summary"
-    collect_inputs: Mapping[str, CollectRule] = field(default_factory=dict)
+    collect_inputs: Mapping[str, CollectRule] = MappingProxyType({})
     batch_rows: int = 1
     drift_window: int = 1000
     drift_psi: float = 0.2
@@ -115,7 +114,7 @@ def parse_config(document: Any) -> Config:
     """Check parsed JSON in full and return it as a Config. Raises ConfigError."""
     if not isinstance(document, Mapping):
         raise ConfigError(f"expected an object; found {type(document).__name__}")
-    known = {field.name: field.type for field in fields(Config)}
+    known = {name: type(Config._field_defaults.get(name, "")) for name in Config._fields}
     unknown = sorted(set(document) - set(known))
     if unknown:
         raise ConfigError(f"unknown key {', '.join(unknown)}; expected some of {', '.join(known)}")
@@ -125,13 +124,13 @@ def parse_config(document: Any) -> Config:
     values = dict(document)
     rules = _rules(values.pop("collect_inputs", []))
     for key, value in values.items():
-        if known[key] in ("int", "float"):
-            _check_number(key, value, whole=known[key] == "int")
+        if known[key] in (int, float):
+            _check_number(key, value, whole=known[key] is int)
         elif not isinstance(value, str) or not (value or key in _OPTIONAL):
             raise ConfigError(f"{key}: expected a text; found {value!r}")
         elif value not in _CHOICES.get(key, (value,)):
             raise ConfigError(f"{key}: expected one of {', '.join(_CHOICES[key])}; found {value!r}")
-    config = replace(Config(**values), collect_inputs=rules)
+    config = Config(**values, collect_inputs=rules)
     if rules and not config.prediction_log:
         raise ConfigError("collect_inputs: expected a prediction_log, of which inputs are collected; found none")
     if bool(config.tls_certificate) != bool(config.tls_key) or (config.tls_client_ca and not config.tls_key):

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import importlib
-import ipaddress
 import os
 import signal
 import sqlite3
@@ -45,6 +44,7 @@ from .http.server import HttpServer
 from .http.sockets import (
     ListenError,
     Listeners,
+    is_loopback,
     listen_for_successor,
     listen_tcp,
     listen_unix,
@@ -177,7 +177,7 @@ class InferenceServer:
                 tls="off" if self._tls is None else "clients" if self._config.tls_client_ca else "on",
                 credentials="off" if self._app.authenticator is None else "on",
             )
-            if not (self._app.authenticator or self._config.tls_client_ca or ipaddress.ip_address(address).is_loopback):
+            if not (self._app.authenticator or self._config.tls_client_ca or is_loopback(address)):
                 _log.warning("any client on the network has access: no credentials and no client certificates")
             starting = loop.create_task(self._start(server))
             watching = loop.create_task(self._feed_watchdog())

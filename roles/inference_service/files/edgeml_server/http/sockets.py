@@ -76,6 +76,11 @@ def listens_at(listener: socket.socket, address: str, port: int) -> bool:
     return bound_address == wanted[0] and port in (0, bound_port)
 
 
+def is_loopback(address: str) -> bool:
+    """Whether a bound ``address``, as ``getsockname`` writes it, is reached from this machine only."""
+    return address == "::1" or address.startswith("127.")
+
+
 def remove_unix(path: str) -> None:
     """Remove the socket file, if it is still there."""
     with contextlib.suppress(FileNotFoundError):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -24,8 +23,7 @@ _REASON_CHARACTERS_MAX = 400
 _BACKENDS = {"ncnn": "backend_ncnn", "onnx": "backend_onnx", "tflite": "backend_litert"}
 
 
-@dataclass(frozen=True)
-class BackendOptions:
+class BackendOptions(NamedTuple):
     """``threads``: processors that one inference may use; ``settings``: those of a prepared model, for its backend.
 
     ``libraries``: files with custom operators; ``signature``: the one that is served of a file with several (None: the
@@ -33,7 +31,7 @@ class BackendOptions:
     """
 
     threads: int
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = MappingProxyType({})
     libraries: Sequence[str] = ()
     signature: str | None = None
     runs: int = 1

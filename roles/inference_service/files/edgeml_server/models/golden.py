@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from edgeml_device._release.release import Tolerance
@@ -22,8 +21,7 @@ from .inference import parse_inputs
 from .shapes import SizeRange, SizeRanges
 
 
-@dataclass(frozen=True)
-class Golden:
+class Golden(NamedTuple):
     """The content of a golden file: inputs, expected outputs, and the tolerance of each."""
 
     path: str

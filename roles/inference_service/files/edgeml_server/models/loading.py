@@ -9,7 +9,9 @@ import functools
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 from edgeml_device._device.prepared import PreparedModel
 from edgeml_device._release.release import File, Release, SequenceLimits, Tolerance, Variant
@@ -56,8 +58,7 @@ class LoadedModel:
         return QuickCalls(self.backend.bounded and self.sequences is None)
 
 
-@dataclass(frozen=True)
-class ModelFiles:
+class ModelFiles(NamedTuple):
     """Where the files of one model of a version are: the model itself, and, if there are, golden test, drift
     reference and probe set.
 
@@ -71,12 +72,12 @@ class ModelFiles:
     golden: str | None = None
     reference: str | None = None
     probe: str | None = None
-    classes: ClassNames = field(default_factory=dict)
+    classes: ClassNames = MappingProxyType({})
     libraries: tuple[str, ...] = ()
     signature: str | None = None
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    inputs: Mapping[str, str] = MappingProxyType({})
+    outputs: Mapping[str, str] = MappingProxyType({})
+    tolerances: Mapping[str, Tolerance] = MappingProxyType({})
     sequences: SequenceLimits | None = None
 
 
@@ -136,7 +137,7 @@ def load_best(
     if prepared is not None and prepared.runtime == backend_for(files.format).runtime_with(options):
         path = os.path.join(directory, prepared.entrypoint) if prepared.entrypoint else files.model
         try:
-            loaded = load(replace(files, model=path), replace(options, settings=prepared.settings))
+            loaded = load(files._replace(model=path), options._replace(settings=prepared.settings))
             return replace(loaded, prepared=True)
         except ModelError as error:
             _log.warning("prepared model not used, the release's own files are", path=path, error=error)
@@ -145,7 +146,7 @@ def load_best(
 
 def options_for(files: ModelFiles, options: BackendOptions) -> BackendOptions:
     """The options with what the manifest says of the model."""
-    return replace(options, libraries=files.libraries, signature=files.signature)
+    return options._replace(libraries=files.libraries, signature=files.signature)
 
 
 def load(files: ModelFiles, options: BackendOptions) -> LoadedModel:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeml_device._common.records import is_number, is_whole
 from edgeml_device._release.collected_input import REASONS, is_served_name
@@ -20,8 +19,7 @@ _BYTES_MIN = 1 << 16
 _DAYS_MAX = 3650
 
 
-@dataclass(frozen=True)
-class CollectRule:
+class CollectRule(NamedTuple):
     """What is kept of one model: for which ``reasons``, and at most how many ``rows``, ``bytes`` and ``days``.
 
     An answer is of low confidence where its highest score is by less than ``margin`` above the second.
@@ -53,7 +51,7 @@ def parse_rules(value: Any) -> dict[str, CollectRule]:
 
 
 def _rule(entry: Mapping[str, Any]) -> CollectRule:
-    known = [field.name for field in fields(CollectRule)]
+    known = CollectRule._fields
     unknown = sorted(set(entry) - set(known))
     if unknown:
         raise ValueError(f"unknown key {', '.join(unknown)}; expected some of {', '.join(known)}")

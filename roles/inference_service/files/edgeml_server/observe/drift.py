@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,7 @@ _JOINED_BYTES_MAX = 256 << 10
 _log = Log(__name__)
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """``psi`` without its bias; ``ks`` and the value above which it is significant, None for bins without an order."""
 
     psi: float

@@ -16,7 +16,6 @@ import math
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -99,8 +98,7 @@ class Record(NamedTuple):
 AwaitingLabel = Callable[[Record], Optional[bytes]]
 
 
-@dataclass(frozen=True)
-class LogOptions:
+class LogOptions(NamedTuple):
     """Where the log is, its bounds, and whether it keeps the inputs themselves or only their summary.
 
     ``awaiting_label`` says what else is kept of a request until its label comes; without it nothing is.

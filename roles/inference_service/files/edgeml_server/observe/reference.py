@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ _STATISTICS = {
 }
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """One statistic of a tensor's rows and how it was distributed: ``counts`` in the bins between the ``edges``.
 
     An edge belongs to the bin above it; the first and the last bin have no end. Without edges the values are the bins'

@@ -15,7 +15,6 @@ outputs for them do.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from edgeml_device._common.arguments import ArgumentParser
 from edgeml_device._common.errors import EdgemlError
 from edgeml_device._release.release import WHOLE
 
@@ -47,7 +47,7 @@ _FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
 
 def main() -> int:
     """Print the reference. Exit code: 0, or 1 with the reason on standard error."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.drift_reference", description="Make a drift reference.")
+    parser = ArgumentParser(prog="edgeml_server.tools.drift_reference", description="Make a drift reference.")
     parser.add_argument("model", metavar="MODEL", help="a version's directory in a store, or a model's file")
     parser.add_argument("rows", metavar="ROWS", help="JSON with the inputs, many rows of them")
     parser.add_argument("--part", default=WHOLE, metavar="NAME", help="the part of a pipeline")

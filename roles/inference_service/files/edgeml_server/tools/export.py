@@ -8,7 +8,6 @@ Opens the log read-only; the server may be running. Rows come oldest first.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import json
@@ -19,6 +18,8 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
+from edgeml_device._common.arguments import ArgumentParser
+
 from edgeml_server.observe.prediction_log import COLUMNS
 
 _JSON_COLUMNS = ("inputs", "outputs", "prediction", "label")
@@ -26,7 +27,7 @@ _JSON_COLUMNS = ("inputs", "outputs", "prediction", "label")
 
 def main() -> int:
     """Write the rows that are asked for to standard output. Exit code: 0, 1 if the log cannot be read."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.export", description="Export a prediction log.")
+    parser = ArgumentParser(prog="edgeml_server.tools.export", description="Export a prediction log.")
     parser.add_argument("log", metavar="LOG", help="the log's file, such as /var/lib/edgeml-inference/predictions.db")
     parser.add_argument("--format", choices=("csv", "jsonl"), default="jsonl", help="CSV or JSON lines (jsonl)")
     parser.add_argument("--model", help="only this model")

@@ -21,7 +21,6 @@ reference of the samples, where one of their inputs or outputs has numbers.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -33,6 +32,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from edgeml_device._common.arguments import ArgumentParser
 from edgeml_device._common.errors import EdgemlError
 from edgeml_device._release.arrays import write_archive
 from edgeml_device._release.release import WHOLE
@@ -56,7 +56,7 @@ _STATUS = "/proc/self/status"
 
 def main() -> int:
     """Measure versions. Exit code: 0, 1 if one has the reason as ``error``, 2 for a wrong command line."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.measure", description="Measure versions of models.")
+    parser = ArgumentParser(prog="edgeml_server.tools.measure", description="Measure versions of models.")
     parser.add_argument(
         "directories", nargs="+", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json"
     )

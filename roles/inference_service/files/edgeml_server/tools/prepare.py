@@ -18,8 +18,6 @@ each load would compile it. What the form needs is left in OUTPUT_DIRECTORY. Sta
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
 import os
 import resource
@@ -30,6 +28,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from edgeml_device._common.arguments import ArgumentParser
 from edgeml_device._common.errors import EdgemlError
 from edgeml_device._release.release import WHOLE
 
@@ -60,7 +59,7 @@ class Measured(NamedTuple):
 
 def main() -> int:
     """Find the best form. Exit code: 0 if it was looked for, 1 if it could not be, 2 for a wrong command line."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.prepare", description="Prepare a version's model.")
+    parser = ArgumentParser(prog="edgeml_server.tools.prepare", description="Prepare a version's model.")
     parser.add_argument("directory", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json")
     parser.add_argument("output", metavar="OUTPUT_DIRECTORY", help="an empty directory for what is made")
     parser.add_argument("--bytes-max", type=int, default=1 << 40, metavar="N", help="the largest file that is made")
@@ -143,7 +142,7 @@ def _check_memory(directory: str) -> None:
 def _measure_form(files: ModelFiles, output: str, form: Form, options: BackendOptions, published: Measured) -> Measured:
     """Load and test a form. Raises ModelError when it is not the model that was published."""
     path = os.path.join(output, form.entrypoint) if form.entrypoint else files.model
-    found = _measure(dataclasses.replace(files, model=path), dataclasses.replace(options, settings=form.settings))
+    found = _measure(files._replace(model=path), options._replace(settings=form.settings))
     if _interface(found.loaded.backend, form) != _interface(published.loaded.backend, form):
         found.loaded.backend.close()
         raise ModelError(f"{path}: its inputs, outputs or metadata are not those that were published")

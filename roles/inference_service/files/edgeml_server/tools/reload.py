@@ -15,7 +15,6 @@ memory beside the one that serves, or that one cannot hand over; 1 if they canno
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import os
 import signal
@@ -23,6 +22,8 @@ import socket
 import subprocess
 import sys
 import time
+
+from edgeml_device._common.arguments import ArgumentParser
 
 from edgeml_server.common.memory import memory_headroom
 from edgeml_server.common.unix_http import UnixConnection
@@ -98,7 +99,7 @@ def _metric(address: str, name: str) -> float:
 
 def main() -> int:
     """Reload. Exit code: as the module says."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.reload", description="Have a server use its files anew.")
+    parser = ArgumentParser(prog="edgeml_server.tools.reload", description="Have a server use its files anew.")
     parser.add_argument("--config", required=True, metavar="FILE", help="as the server's")
     parser.add_argument("--definition", action="append", default=[], metavar="FILE", help="as the server's")
     parser.add_argument("--watchdog-seconds", type=float, metavar="S", help="the new process's; default: as before")

@@ -24,6 +24,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from edgeml_device._common.arguments import ArgumentParser
 from edgeml_device._common.errors import EdgemlError, ManifestError
 from edgeml_device._release.manifest import parse_release
 
@@ -39,7 +40,7 @@ _RUNS = 5
 
 def main() -> int:
     """Test versions. Exit code: 0 if the server could serve each, 1 if not, 2 for a wrong command line."""
-    parser = argparse.ArgumentParser(prog="edgeml_server.tools.smoke", description="Test versions as the server does.")
+    parser = ArgumentParser(prog="edgeml_server.tools.smoke", description="Test versions as the server does.")
     parser.add_argument(
         "directories", nargs="+", metavar="VERSION_DIRECTORY", help="a version of the store, with its version.json"
     )
@@ -64,8 +65,10 @@ def main() -> int:
 def _said(directory: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """What is said of a version."""
     try:
-        provider = read_config(arguments.config).execution_provider if arguments.config else BackendOptions.provider
-        return smoke(directory, BackendOptions(arguments.threads, provider=provider))
+        options = BackendOptions(arguments.threads)
+        if arguments.config:
+            options = options._replace(provider=read_config(arguments.config).execution_provider)
+        return smoke(directory, options)
     except Exception as error:
         return {"error": str(error) if isinstance(error, (ModelError, EdgemlError, ConfigError)) else repr(error)}
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import signal
@@ -34,6 +35,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.trial import UNREADY_MAX
 
 LOAD = "/v2/repository/models/digits/load"
 MODEL = "/v2/models/digits"
@@ -247,6 +249,38 @@ def test_a_server_that_takes_too_long_is_told_again_when_it_loads_the_new_versio
         open_swap(store, odd.address).notify_if_needed()
     assert odd.serving == {"digits": "1.0.0"}
     must_swap(store, odd.address)
+
+
+@pytest.mark.parametrize("looks", [1, 3, 4])
+def test_a_version_whose_server_answers_late_for_a_while_is_not_at_fault(
+    store: Store, odd: OddServer, looks: int
+) -> None:
+    """As on a machine that is busy: it is looked again as often as the trial does, and a fourth time is too often."""
+    enough, waited = threading.Event(), 0
+
+    def wait() -> None:
+        nonlocal waited
+        if waited < 2 * looks:
+            waited += 1
+            enough.wait(GUARD_SECONDS)
+
+    def become_slow() -> None:
+        body = json.dumps({"versions": ["1.1.0"]}).encode()
+        paths = () if waited else (MODEL, f"{MODEL}/ready", f"{MODEL}/versions/1.1.0/ready")
+        odd.answers = {LOAD: odd.answers[LOAD], **{path: Answer(200, body, before=wait) for path in paths}}
+
+    odd.answers[LOAD] = Answer(200, before=become_slow, acts=True)
+    swap = open_swap(store, odd.address, look_seconds=0.5, work_seconds=GUARD_SECONDS)
+    try:
+        if looks > UNREADY_MAX:
+            must_be_put_back(swap, r".*no answer from the server: .*, 4 times in a row \(at most 3\)$", live="1.0.0")
+        else:
+            assert go(swap).live() == "1.1.0"
+            assert events(store) == [FIRST, SWITCH]
+            assert store.state("digits").failed == {}
+        assert waited == 2 * looks
+    finally:
+        enough.set()
 
 
 def test_metrics_that_are_none_keep_nobody_from_swapping(store: Store, odd: OddServer) -> None:

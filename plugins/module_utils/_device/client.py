@@ -30,6 +30,10 @@ PROBE_HEADER = "Edgeml-Probe"
 _JSON_LENGTH = "inference-header-content-length"
 
 
+class LateError(ServerError):
+    """Who listens at the server's address has not answered in time: it hangs, or this machine is busy."""
+
+
 class InferenceServer(Protocol):
     """What a probe set is put to."""
 
@@ -168,6 +172,9 @@ class Server:
             raise ServerError(f"{self.address}: {method} {url}: {error}") from error
         except HttpError as error:
             raise ServerError(f"{self.address}: {method} {url}: no answer from the server: {error}") from error
+        # Before Python 3.10 not each timeout is a TimeoutError.
+        except (TimeoutError, socket.timeout) as error:
+            raise LateError(f"{self.address}: {method} {url}: no answer from the server: {error!r}") from error
         # ValueError: an address that cannot be one, such as a host name with two dots in a row.
         except (OSError, ValueError) as error:
             raise ServerError(f"{self.address}: {method} {url}: no answer from the server: {error!r}") from error

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Iterable, Mapping
 
 from .._common.errors import CandidateError, IncompatibleError, IntegrityError, ServerError, SwapError
 from .._release.release import MODEL, File, Release
-from .client import Server
+from .client import LateError, Server
 from .describe import active_seconds
 from .facts import boot_id, boot_seconds
 from .metrics import counted_since, measure_candidate
@@ -30,6 +30,7 @@ from .runtime import Runtime, runtime_id
 from .sensors import read_board, since_activation
 from .smoke_test import SmokeTest
 from .state import SWITCHING, WATCHING, State, Trial, require
+from .trial import UNREADY_MAX
 from .version import Version
 from .way_back import is_tested, no_way_back
 
@@ -372,12 +373,23 @@ class Swap(Planning):
         return probe_result(server, *version.probe)
 
     def _watch(self, version: str, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+        """Look for ``seconds`` whether the version is ready. Raises ServerError where it is not.
+
+        An answer that is late says nothing of the version: a machine may be busy. So it is looked again, as often as
+        the trial does.
+        """
+        deadline, late = time.monotonic() + seconds, 0
         held = self.store.versions(self.model)
         while True:
-            if not self.strategy.is_ready(self.model, version, held):
-                raise ServerError(f"{self.model} {version} is not ready")
-            if time.monotonic() >= deadline:
+            try:
+                if not self.strategy.is_ready(self.model, version, held):
+                    raise ServerError(f"{self.model} {version} is not ready")
+                late = 0
+            except LateError as error:
+                late += 1
+                if late > UNREADY_MAX:
+                    raise ServerError(f"{error}, {late} times in a row (at most {UNREADY_MAX})") from error
+            if not late and time.monotonic() >= deadline:
                 return
             time.sleep(HEALTH_INTERVAL_SECONDS)
 

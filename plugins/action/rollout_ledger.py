@@ -81,10 +81,10 @@ class ActionModule(ControllerAction):
         if args["state"] == "closed":
             result["report"] = ""
         if act and args["state"] == "closed":
+            # Evidence is signed with a key of the playbooks.
             recorded = record(path, rollout)
-            self.warn(recorded.pop("warnings", []))
-            del recorded["evidence"]  # It is signed with a key of the playbooks.
-            result.update(recorded)
+            self.warn(recorded.warnings)
+            result["report"] = recorded.report
         elif act:
             ledger.write(path, rollout)
         return result

@@ -20,7 +20,8 @@ description:
 options:
   step:
     description:
-      - V(names) refuses extra variables that mean nothing, for playbooks that are no rollout.
+      - V(have_hosts) refuses extra variables that mean nothing, and a pattern that no host matches, for playbooks that
+        are no rollout.
       - V(plan) verifies the release, checks every variable, splits the fleet into waves and opens the ledger.
       - V(power) says what each wave will see, for a plan alone.
       - V(begin_wave) decides whether the wave of the present batch begins, or wave 0, in which devices answer copies of
@@ -39,7 +40,7 @@ options:
       - V(fleet) writes the page of the fleet, and the same as JSON, as the playbook C(edgeml.fleet.status) has it.
     type: str
     choices:
-      - names
+      - have_hosts
       - plan
       - power
       - begin_wave

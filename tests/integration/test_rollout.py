@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -413,7 +414,7 @@ def test_a_wave_that_has_soaked_does_not_soak_again(ansible: Ansible, fleet: Fle
     interrupt(ansible, fleet, "1.1.0")
     time.sleep(4)
     run = rollout(ansible, "1.1.0", "--limit", ",".join(FIRST), rollout_soak_seconds=3, rollout_soak_seconds_max=3)
-    assert run.code == 0, run
+    assert ledger(ansible)["waves"][0]["verdict"] == "pass", run
     (soak,) = run.results("Let the new version soak").values()
     assert soak["elapsed"] == 0
 
@@ -483,6 +484,26 @@ def test_a_rollout_waits_for_somebody_to_agree_and_signs_who_did(ansible: Ansibl
     validate(predicate)
     assert [wave["agreed"] and wave["agreed"]["by"] for wave in predicate["waves"]] == [None, "ann"]
     assert predicate == {name: value for name, value in ledger(ansible).items() if name != "schema"}
+
+
+def test_a_part_of_the_fleet_that_goes_on_alone_ends_no_rollout_of_the_whole(ansible: Ansible, fleet: Fleet) -> None:
+    played, other = SECOND
+    assert rollout(ansible, "1.1.0", rollout_approve_after=[1]).code == 2
+    run = rollout(ansible, "1.1.0", "--limit", played, rollout_approve_after=[1], rollout_approved=1)
+    assert run.code == 2, run
+    assert outcomes(run) == {played: "updated"}
+    assert versions(fleet) == {**all_of(ON_NEW), other: ON_OLD}
+    (failure,) = run.results("Fail unless all is well").values()
+    assert f"1 device of the rollout not yet: {other}. " in failure["msg"]
+    assert "run the same command without --limit" in failure["msg"]
+    assert (ledger(ansible)["state"], run.custom_stats["rollout_verdict"]) == ("paused", "paused")
+    # No schedule takes the other one along, which no gate has looked at.
+    assert reconcile(ansible).code == 0
+    assert fleet[other].live == "1.0.0"
+    whole = rollout(ansible, "1.1.0", rollout_approve_after=[1], rollout_approved=1)
+    assert whole.code == 0, whole
+    assert versions(fleet) == all_of(ON_NEW)
+    assert (ledger(ansible)["state"], ledger(ansible)["why"]) == ("passed", "every wave passed")
 
 
 def test_no_wave_begins_outside_the_window(ansible: Ansible, fleet: Fleet) -> None:
@@ -570,6 +591,33 @@ def test_rollback_of_a_wave_or_of_all_that_a_rollout_changed(ansible: Ansible, f
     (failure,) = unknown.results("Find out what to go back from").values()
     assert "expected a rollout of the ledger: digits-1.1.0-1; found 'digits-9.9.9-1'. " in failure["msg"]
     assert failure["msg"].endswith("Rolled out by the ledger: nothing")
+
+
+def test_devices_go_back_also_where_the_ledger_cannot_be_written(ansible: Ansible, fleet: Fleet) -> None:
+    assert rollout(ansible, "1.1.0").code == 0
+    directory = ansible.directory / "ledger"
+    target = {"rollback_rollout": "digits-1.1.0-1", "rollout_ledger": str(directory)}
+    subprocess.run(["mount", "--bind", directory, directory], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
+    try:
+        run = ansible.run("edgeml.fleet.rollback", rollback_reason="complaints", **target)
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+    assert run.code == 2, run
+    assert versions(fleet) == all_of(ON_OLD)
+    (found,) = run.results("Find out what to go back from").values()
+    assert "the ledger cannot be written: Read-only file system. Devices go back all the same" in found["warnings"][0]
+    (failure,) = run.results("Fail unless all is well").values()
+    assert failure["msg"].startswith("digits 1.1.0: 4 reverted. But the ledger does not know of it")
+    assert "complaints; the ledger does not know of it" in fleet["edge-s1"].store.journal("digits").history()[-1]["why"]
+    # The ledger says that the version belongs there; the devices know better.
+    assert ledger(ansible)["state"] == "passed"
+    assert reconcile(ansible).code == 0
+    assert versions(fleet) == all_of(ON_OLD)
+    again = ansible.run("edgeml.fleet.rollback", **target)
+    assert again.code == 0, again
+    assert {stats["changed"] for stats in again.stats.values()} == {0}
+    assert ledger(ansible)["state"] == "rolled back"
 
 
 # ---- devices that come back ----

@@ -143,7 +143,7 @@ class NpyArray(Array):
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
                 yield stream, archive.getinfo(self._member).file_size
-        except _damages(KeyError) as error:
+        except (*_damages(), KeyError) as error:
             raise ArrayError(f"{self._member}: damaged: {error}") from error
 
 
@@ -179,7 +179,7 @@ def read_npz(path: str) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             methods = {item.filename: item.compress_type for item in archive.infolist()}
-    except _damages(ValueError) as error:
+    except (*_damages(), ValueError) as error:
         raise ArrayError(f"expected a .npz file; {error}") from error
     others = [name for name in methods if not name.endswith(".npy")]
     if others or not methods:
@@ -190,12 +190,12 @@ def read_npz(path: str) -> dict[str, Array]:
     return {member[: -len(".npy")]: NpyArray(path, member) for member in methods}
 
 
-def _damages(more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What zipfile raises for a damaged archive, and for one that it cannot read; and ``more``."""
+def _damages() -> tuple[type[Exception], ...]:
+    """What zipfile raises for a damaged archive, and for one that it cannot read."""
     import zipfile
     import zlib
 
-    return zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, more
+    return zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error
 
 
 def all_values(array: Array) -> list[Any]:

@@ -180,12 +180,13 @@ def make_probe(
     names = [wanted] if wanted else list(outputs)
     if wanted and wanted not in outputs:
         raise ProbeSetError(f"output: expected one of {', '.join(outputs)}; found {wanted!r}")
+    is_reference = _is_reference(samples, settings)
     fitting: list[Probe] = []
     reasons: list[str] = []
     for name in names:
         try:
-            own = {**settings, "ragged": True} if name in varying and _is_reference(samples, settings) else settings
-            fitting.append(_probe(samples, name, outputs[name], directory, own))
+            own = {**settings, "ragged": True} if name in varying and is_reference else settings
+            fitting.append(_probe(samples, name, outputs[name], directory, own, is_reference=is_reference))
         except ProbeSetError as error:
             reasons.append(f"output {name!r}: {error}")
     if not fitting:
@@ -207,11 +208,13 @@ def _has_scores(probe: Probe, values: Array) -> bool:
     return probe.task is Task.CLASS_SCORES or (probe.task is Task.MULTI_LABEL and values.dtype.kind == "f")
 
 
-def _probe(samples: Samples, name: str, values: Array, directory: str, settings: Mapping[str, Any]) -> Probe:
+def _probe(
+    samples: Samples, name: str, values: Array, directory: str, settings: Mapping[str, Any], *, is_reference: bool
+) -> Probe:
     import os
 
     # What is right, where it is an output, such as the true boxes.
-    truth = samples.labels if _is_reference(samples, settings) else None
+    truth = samples.labels if is_reference else None
     if truth is not None:
         samples = replace(samples, labels=None)
     elif samples.labels is not None:

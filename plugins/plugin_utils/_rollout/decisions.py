@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Iterable, Sequence
+from typing import Collection, Iterable, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import window
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
 
+from . import devices
 from .gate.checks import Verdict
 from .options import RolloutOptions
 from .outcome import Outcome
@@ -127,12 +129,17 @@ def soak_seconds(soak: int, analysis: int, active: Iterable[float]) -> float:
 
 
 def ended(
-    rollout: Rollout, waves: Sequence[PlannedWave], pause: str = "", problems: Sequence[str] = ()
+    rollout: Rollout,
+    waves: Sequence[PlannedWave],
+    pause: str = "",
+    problems: Sequence[str] = (),
+    others: Collection[str] = (),
 ) -> tuple[State, str]:
     """Decide how a run over ``waves`` has ended, and why.
 
     ``pause`` is why no further wave began, empty if nothing kept it from beginning; ``problems`` are what the gate
-    found in the last one. A planned wave without a verdict is never passed over.
+    found in the last one. A planned wave without a verdict is never passed over, nor one of ``others``, the devices of
+    the rollout that take part in it and not in this run.
     """
     shadow = rollout.wave(SHADOW_WAVE)
     if shadow is not None and shadow.verdict is not Verdict.PASS:
@@ -153,4 +160,18 @@ def ended(
         if verdict is Verdict.INCONCLUSIVE:
             return State.PAUSED, "; ".join(problems) or f"{where} is inconclusive"
         return State.PAUSED, f"{where} was not judged"
-    return State.PASSED, "every wave passed"
+    missing = rollout.not_passed
+    to_come = [host for host in missing if host in others]
+    if to_come:
+        return State.PAUSED, (
+            f"the devices of this run passed, and {counted(len(to_come), 'device')} of the rollout not yet: "
+            f"{devices.named(to_come)}. This run was for a part of the fleet: run the same command without --limit and "
+            "with the rollout's rollout_hosts"
+        )
+    why = "every wave passed"
+    gone = [host for host in missing if all(host not in wave.hosts for wave in waves)]
+    if gone:
+        why += f", without {counted(len(gone), 'device')} no longer taking part: {devices.named(gone)}"
+    if rollout.plan.limited:
+        why += ", on a part of the fleet: without --limit the same command goes on with other devices, if there are any"
+    return State.PASSED, why

@@ -23,6 +23,8 @@ from .waves import LeftOut
 # A host whose name is such a word is named by it in a play; any other name would be taken apart.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", re.ASCII)
 _DEVICE_CLASS = "device_class"
+# Of hosts in a message.
+_NAMED_MAX = 10
 # Of a microcontroller's host: the device through which it is reached.
 GATEWAY = "mcu_gateway"
 
@@ -54,6 +56,12 @@ def pattern(host: str) -> str:
         return host
     letters = [letter if _PLAIN.match(letter) else f"\\U{ord(letter):08x}" for letter in host]
     return f"~{''.join(letters)}\\Z"
+
+
+def named(hosts: Sequence[str]) -> str:
+    """Return the names of the first hosts, and how many more there are."""
+    more = f" and {len(hosts) - _NAMED_MAX} more" if len(hosts) > _NAMED_MAX else ""
+    return ", ".join(hosts[:_NAMED_MAX]) + more
 
 
 def describe(variables: Mapping[str, Any], class_variables: Sequence[str]) -> dict[str, Any]:

@@ -36,7 +36,19 @@ def take(path: str, owner: int, note: str) -> None:
     The same owner may take it again. Raises LockedError if another run holds it, OSError if the file cannot be written.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    _take(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), path, owner, note)
+
+
+def take_unwritable(path: str, owner: int) -> None:
+    """Hold the lock as ``take`` does, where its file can only be read: without a note; not at all where there is none.
+
+    Raises LockedError if another run holds it.
+    """
+    with contextlib.suppress(OSError):
+        _take(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, owner, None)
+
+
+def _take(descriptor: int, path: str, owner: int, note: str | None) -> None:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,10 +62,11 @@ def take(path: str, owner: int, note: str) -> None:
                 f"{holder.get('note', 'unknown')} (process {holder.get('owner', 'unknown')}{where}). "
                 "Wait for its end, or end that process"
             ) from None
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.ftruncate(descriptor, 0)
-        told = {"owner": owner, "host": socket.gethostname(), "run": _run_id(owner), "since": since, "note": note}
-        os.pwrite(descriptor, json.dumps(told).encode(), 0)
+        if note is not None:
+            since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            os.ftruncate(descriptor, 0)
+            told = {"owner": owner, "host": socket.gethostname(), "run": _run_id(owner), "since": since, "note": note}
+            os.pwrite(descriptor, json.dumps(told).encode(), 0)
         if os.fork() == 0:
             _hold(descriptor, owner)
     finally:

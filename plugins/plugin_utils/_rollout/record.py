@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import NamedTuple
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 
@@ -19,16 +19,26 @@ from .report import view
 from .rollout import Rollout
 
 
-def record(path: str, rollout: Rollout, evidence_key: str = "") -> dict[str, Any]:
-    """Write the rollout's file, its report, and with a key its evidence; each is empty that could not be written.
+class Recorded(NamedTuple):
+    """Where the report and the evidence are, each empty where there is none, and what could not be written.
 
-    ``warnings`` names what could not be written.
+    ``unwritten`` is why the rollout's file says what it said before; the ``warnings`` have it, too.
     """
-    report, warnings = f"{os.path.splitext(path)[0]}.html", []
+
+    report: str
+    evidence: str
+    warnings: tuple[str, ...]
+    unwritten: str = ""
+
+
+def record(path: str, rollout: Rollout, evidence_key: str = "") -> Recorded:
+    """Write the rollout's file, its report, and with a key its evidence."""
+    report, unwritten = f"{os.path.splitext(path)[0]}.html", ""
     try:
         ledger.write(path, rollout)
     except ledger.LedgerError as error:
-        warnings.append(str(error))
+        unwritten = str(error)
+    warnings = [unwritten] if unwritten else []
     try:
         view.write(rollout.to_dict(), report)
     except Exception as error:  # A report that cannot be made is no reason to fail a rollout.
@@ -36,7 +46,7 @@ def record(path: str, rollout: Rollout, evidence_key: str = "") -> dict[str, Any
         report = ""
     evidence, problem = _sign(evidence_path(path), rollout, evidence_key)
     warnings += [problem] if problem else []
-    return {"report": report, "evidence": evidence, **({"warnings": warnings} if warnings else {})}
+    return Recorded(report, evidence, tuple(warnings), unwritten)
 
 
 def _sign(path: str, rollout: Rollout, key: str) -> tuple[str, str]:

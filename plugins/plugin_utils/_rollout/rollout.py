@@ -58,6 +58,12 @@ def rollout_id(model: str, version: str, attempt: int) -> str:
     return f"{model}-{version.replace('-', '~')}-{attempt}"
 
 
+def release_of(name: str) -> tuple[str, str] | None:
+    """Return model and version of the rollout that ``rollout_id`` names so; None for another text."""
+    model, version, attempt = [*name.rsplit("-", 2), "", ""][:3]
+    return (model, version.replace("~", "-")) if model and version and attempt.isdecimal() else None
+
+
 def utc_now() -> str:
     """Return the present time, as the ledger writes it."""
     return datetime.datetime.now(datetime.timezone.utc).strftime(_TIME)
@@ -133,7 +139,8 @@ class Wave:
 
     ``verdict`` is None until it is judged. ``findings`` are the gate's, as documents: the ledger of another version of
     the collection may have others. ``outcomes``: what became of each of its devices. ``agreed`` is None where nobody
-    had to agree. ``hosts`` are the devices that it has begun on: a run for a part of the fleet begins it on a part.
+    had to agree. ``hosts`` are the devices that it has begun on: a run for a part of the fleet begins it on a part, and
+    ``passed`` those that were looked at for a verdict that is a pass: the last one may be on a part.
     """
 
     number: int
@@ -146,12 +153,13 @@ class Wave:
     analyses: tuple[Analysis, ...] = ()
     agreed: Agreement | None = None
     hosts: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Wave:
         """Read it. Raises TypeError, ValueError or KeyError."""
         verdict, agreed = document.get("verdict"), document.get("agreed")
-        return cls(
+        wave = cls(
             number=whole_number(document["number"], "number"),
             name=str(document.get("name") or ""),
             began=str(document.get("began") or utc_now()),
@@ -163,6 +171,12 @@ class Wave:
             agreed=Agreement.from_dict(agreed) if agreed else None,
             hosts=tuple(map(str, document.get("hosts") or ())),
         )
+        return dataclasses.replace(wave, passed=tuple(map(str, document.get("passed", wave._usually_passed))))
+
+    @property
+    def _usually_passed(self) -> tuple[str, ...]:
+        """Who has passed, where every run was for the whole wave."""
+        return tuple(self.outcomes) if self.verdict is Verdict.PASS else ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
@@ -177,6 +191,7 @@ class Wave:
             "analyses": [analysis.to_dict() for analysis in self.analyses],
             "agreed": self.agreed.to_dict() if self.agreed else None,
             **({"hosts": list(self.hosts)} if self.hosts else {}),
+            **({"passed": list(self.passed)} if self.passed != self._usually_passed else {}),
         }
 
 
@@ -315,8 +330,10 @@ class Rollout:
         before = self.wave(number) or Wave(number)
         hosts = tuple(hosts)
         begun = tuple(dict.fromkeys((*(before.hosts or before.outcomes), *hosts))) if hosts else before.hosts
+        again = set(hosts or before.passed)
+        passed = tuple(host for host in before.passed if host not in again)
         return self.with_wave(
-            dataclasses.replace(before, name=name, ended=None, verdict=None, agreed=agreed, hosts=begun)
+            dataclasses.replace(before, name=name, ended=None, verdict=None, agreed=agreed, hosts=begun, passed=passed)
         )
 
     def with_verdict(
@@ -328,13 +345,16 @@ class Rollout:
     ) -> Rollout:
         """Return the rollout with one more analysis of a wave."""
         before, now = self.wave(number) or Wave(number), utc_now()
+        known = {**before.outcomes, **outcomes}
+        passed = {*before.passed, *(outcomes if verdict is Verdict.PASS else ())}
         return self.with_wave(
             dataclasses.replace(
                 before,
                 ended=now,
                 verdict=verdict,
                 findings=tuple(findings),
-                outcomes={**before.outcomes, **outcomes},
+                outcomes=known,
+                passed=tuple(host for host in known if host in passed),
                 analyses=(*before.analyses, Analysis(now, verdict)),
             )
         )
@@ -408,6 +428,12 @@ class Rollout:
                 known = wave.outcomes if self.plan.limited else ()
                 found.update(wave.hosts or known or planned.get(wave.number, ()))
         return frozenset(found)
+
+    @property
+    def not_passed(self) -> list[str]:
+        """The planned devices that no passing verdict on their wave has looked at."""
+        passed = {host for wave in self.waves if wave.number != SHADOW_WAVE for host in wave.passed}
+        return [host for host in self.plan.wave_numbers if host not in passed]
 
     def earlier_outcomes(self, wave: PlannedWave) -> dict[str, Outcome]:
         """Return what became of the devices that are not of this wave."""

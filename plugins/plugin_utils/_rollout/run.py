@@ -15,13 +15,12 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Collection, Iterable, Mapping, Sequence, Union
 
+from . import devices
 from .gate.checks import Verdict
 from .options import RolloutOptions
 from .outcome import MAY_HOLD_NEW_VERSION
 from .plan import SHADOW, SHADOW_WAVE, PlannedWave
 from .rollout import Rollout, RolloutError, Wave
-
-_NAMED_MAX = 5
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class Run:
     on. After a verdict that is no pass, ``problems`` are what the gate found, ``revert`` the hosts that go back, and
     ``unwritten`` is the wave if the ledger could not take it. ``pulled`` are the devices that pull for themselves,
     ``shadow`` those of wave 0, as long as it has not passed; ``profiled`` is what requests take, by the profiles of the
-    gate's device classes, in seconds.
+    gate's device classes, in seconds. ``others`` are devices of the rollout that this run leaves out and that take part
+    in it: it is for a part of the fleet.
     """
 
     kind: ClassVar[str] = "rollout"
@@ -54,6 +54,7 @@ class Run:
     pulled: tuple[str, ...] = ()
     shadow: tuple[str, ...] = ()
     profiled: Mapping[str, float] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Run:
@@ -74,6 +75,7 @@ class Run:
             pulled=tuple(document.get("pulled") or ()),
             shadow=tuple(document.get("shadow") or ()),
             profiled=dict(document.get("profiled") or {}),
+            others=tuple(document.get("others") or ()),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +96,7 @@ class Run:
             "pulled": list(self.pulled),
             "shadow": list(self.shadow),
             "profiled": dict(self.profiled),
+            "others": list(self.others),
         }
 
     @property
@@ -122,7 +125,7 @@ class Run:
             kinds = (("not played", missing), ("not of the wave", others))
             raise RolloutError(
                 f"wave {wave.number} ({wave.name}) was planned with {len(wave.hosts)} devices, and Ansible plays "
-                f"{len(played)}: {'; '.join(f'{what}: {_named(names)}' for what, names in kinds if names)}"
+                f"{len(played)}: {'; '.join(f'{what}: {devices.named(names)}' for what, names in kinds if names)}"
             )
         return wave
 
@@ -193,9 +196,15 @@ class Reconciliation:
         }
 
 
+_ROLLBACK_LISTS = ("revert", "pulled", "unnoted")
+
+
 @dataclass(frozen=True)
 class Rollback:
-    """What one run of ``ansible-playbook`` goes back from. ``known``: the ledger knows the release."""
+    """What one run of ``ansible-playbook`` goes back from. ``known``: the ledger knows the release.
+
+    ``unnoted`` is why the ledger does not say that its rollouts are rolled back, where it should.
+    """
 
     kind: ClassVar[str] = "rollback"
     changing: ClassVar[tuple[str, ...]] = ()
@@ -209,12 +218,13 @@ class Rollback:
     known: bool = True
     active: str = ""
     pulled: tuple[str, ...] = ()
+    unnoted: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Rollback:
         """Read what ``to_dict`` returned."""
         fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
-        return cls(**{**fields, "revert": tuple(document["revert"]), "pulled": tuple(document["pulled"])})
+        return cls(**{**fields, **{name: tuple(document[name]) for name in _ROLLBACK_LISTS}})
 
     @property
     def hosts(self) -> list[str]:
@@ -229,7 +239,7 @@ class Rollback:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"kind": self.kind, **fields, "revert": list(self.revert), "pulled": list(self.pulled)}
+        return {"kind": self.kind, **fields, **{name: list(fields[name]) for name in _ROLLBACK_LISTS}}
 
 
 @dataclass(frozen=True)
@@ -265,8 +275,3 @@ class LabelReading:
 
 
 AnyRun = Union[Run, Reconciliation, Rollback, LabelReading]
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
-    return ", ".join(names[:_NAMED_MAX]) + more

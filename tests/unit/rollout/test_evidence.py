@@ -24,7 +24,7 @@ from securesystemslib.exceptions import VerificationError
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import TrustError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.evidence import evidence_statement, read_key
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Wave
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import State, Wave
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
 NAME = "digits-1.1.0-1.intoto.jsonl"
@@ -141,10 +141,18 @@ def test_without_a_key_there_is_none(stage: Stage) -> None:
 
 def test_a_key_that_cannot_sign_is_refused_before_anything_begins(stage: Stage, tmp_path: Path) -> None:
     stage.variables["rollout_evidence_key"] = str(tmp_path / "lost.pem")
-    for step in ("plan", "rollback"):
-        with pytest.raises(TrustError, match=r"lost\.pem: expected a key; No such file"):
-            stage.step(step)
+    with pytest.raises(TrustError, match=r"lost\.pem: expected a key; No such file"):
+        stage.step("plan")
     assert not stage.ledger.exists() or list(stage.ledger.glob("*.json")) == []
+
+
+def test_a_key_that_cannot_sign_keeps_no_device_from_going_back(stage: Stage, tmp_path: Path) -> None:
+    rolled_out(stage)
+    stage.variables.update(rollout_evidence_key=str(tmp_path / "lost.pem"), rollback_rollout="digits-1.1.0-1")
+    (warning,) = stage.step("rollback")["warnings"]
+    assert "the evidence could not be written: " in warning
+    assert "lost.pem: expected a key; No such file" in warning
+    assert stage.rollout().state is State.ROLLED_BACK
 
 
 def test_a_key_that_is_lost_meanwhile_is_a_warning(stage: Stage, tmp_path: Path) -> None:

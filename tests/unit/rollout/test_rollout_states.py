@@ -33,6 +33,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout impo
     RolloutError,
     State,
     Wave,
+    release_of,
     rollout_id,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Rollback, Run
@@ -55,6 +56,8 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,6}", fullmatch=True)
 
 def test_the_id_of_a_rollout_names_model_version_and_attempt() -> None:
     assert rollout_id("line-camera", "1.4.0-rc1", 2) == "line-camera-1.4.0~rc1-2"
+    assert release_of("line-camera-1.4.0~rc1-2") == ("line-camera", "1.4.0-rc1")
+    assert [release_of(name) for name in ("", "2", "1.1.0-2", "digits-1.1.0-x", "-1.1.0-2")] == [None] * 5
     assert rollout_id("cam", "1-2", 1) != rollout_id("cam-1", "2", 1)
 
 
@@ -349,6 +352,25 @@ def test_a_wave_that_was_never_played_is_never_passed_over() -> None:
     rollout = judged(a_rollout(), 1, Verdict.PASS, a=Outcome.UPDATED)
     assert ended(rollout, WAVES) == (State.PAUSED, "wave 2 (100%) was not judged")
     assert ended(a_rollout(), WAVES, "outside the window") == (State.PAUSED, "outside the window")
+
+
+def test_a_pass_of_a_part_of_a_wave_is_no_pass_of_the_others() -> None:
+    rollout = judged(a_rollout(), 1, Verdict.PASS, a=Outcome.UPDATED).with_wave_begun(2, "100%", hosts=["b", "c"])
+    rollout = rollout.with_verdict(2, Verdict.INCONCLUSIVE, [], {"b": Outcome.UPDATED, "c": Outcome.UPDATED})
+    assert rollout.not_passed == ["b", "c"]
+    part = (PlannedWave(2, "100%", ("b",)),)
+    rollout = rollout.with_wave_begun(2, "100%", hosts=["b"])
+    rollout = rollout.with_verdict(2, Verdict.PASS, [], {"b": Outcome.UPDATED})
+    assert Rollout.from_dict(json.loads(json.dumps(rollout.to_dict()))) == rollout
+    assert rollout.not_passed == ["c"]
+    assert ended(rollout, part, others=["c"])[0] is State.PAUSED
+    # A device that begins again has passed only when it is judged again.
+    again = rollout.with_wave_begun(2, "100%", hosts=["b"])
+    assert again.not_passed == ["b", "c"]
+    rollout = rollout.with_wave_begun(2, "100%", hosts=["c"]).with_verdict(2, Verdict.PASS, [], {"c": Outcome.UPDATED})
+    assert rollout.not_passed == []
+    assert ended(rollout, part, others=["c"])[0] is State.PASSED
+    assert "passed" not in rollout.to_dict()["waves"][1], "what the outcomes say is not written twice"
 
 
 def test_a_fail_stops_the_rollout_for_its_problems() -> None:

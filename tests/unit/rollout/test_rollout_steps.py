@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -257,7 +259,8 @@ def test_a_wave_that_is_none_is_no_wave_to_agree_after(stage: Stage) -> None:
 
 
 def test_a_rollout_beside_another_run_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene, "LOCK_WAIT_SECONDS", 0.1)
+    # Time enough for a busy machine to find it taken, and wait.
+    monkeypatch.setattr(scene, "LOCK_WAIT_SECONDS", 3)
     with another_run() as owner:
         other = Stage(Path(stage.scratch).parent)
         other.process = owner
@@ -292,6 +295,69 @@ def test_a_rollout_goes_through_its_waves_and_passes(stage: Stage) -> None:
     assert closed["stats"]["rollout_outcomes"] == {"updated": 4}
     assert stage.rollout().state is State.PASSED
     assert "rollout digits-1.1.0-1" in Path(closed["stats"]["rollout_report"]).read_text()
+
+
+def a_paused_rollout(stage: Stage) -> tuple[str, str]:
+    """Pause a rollout of the whole fleet after its first wave; return the devices of the second."""
+    stage.step("plan")
+    stage.wave(1, {})
+    assert stage.step("close")["state"] == "paused"
+    first, second = stage.waves[1]
+    return first, second
+
+
+def only(stage: Stage, host: str, narrowed_by: str) -> None:
+    stage.hosts = [host]
+    stage.limited = narrowed_by == "--limit"
+    stage.groups = {**stage.groups, "hall": [host]}
+    stage.variables["rollout_hosts"] = "edge" if stage.limited else "hall"
+
+
+@pytest.mark.parametrize("narrowed_by", ["--limit", "rollout_hosts"])
+def test_a_rollout_that_goes_on_with_a_part_passes_for_nobody_else(stage: Stage, narrowed_by: str) -> None:
+    played, other = a_paused_rollout(stage)
+    hosts = stage.hosts
+    only(stage, played, narrowed_by)
+    planned = stage.step("plan")
+    assert f"left to another run of this rollout: 1: {other}" in planned["msg"]
+    assert stage.wave(1, {})["verdict"] == "pass"
+    closed = stage.step("close")
+    assert (closed["state"], closed["stats"]["rollout_verdict"]) == ("paused", "paused")
+    assert f"1 device of the rollout not yet: {other}. " in closed["problem"]
+    assert "run the same command without --limit" in closed["problem"]
+    assert "the same command goes on from here" not in closed["problem"]
+    assert (stage.rollout().state, stage.rollout().not_passed) == (State.PAUSED, [other])
+    # Again: nothing is new, and it still passes for nobody else.
+    stage.step("plan")
+    stage.wave(1, {})
+    assert stage.step("close")["state"] == "paused"
+    # The other one comes, alone: now all have passed.
+    only(stage, other, narrowed_by)
+    planned = stage.step("plan")
+    assert not any("left to another run" in line for line in planned["msg"])
+    stage.wave(1, {})
+    closed = stage.step("close")
+    assert (closed["state"], closed["problem"], closed["stats"]["rollout_verdict"]) == ("passed", "", "pass")
+    stage.hosts, stage.limited, stage.variables["rollout_hosts"] = hosts, False, "edge"
+    stage.step("plan")
+    for number in (1, 2):
+        stage.wave(number, {})
+    assert stage.step("close")["why"] == "every wave passed"
+
+
+@pytest.mark.parametrize("gone_by", ["inventory", "rollout_pinned"])
+def test_a_device_that_takes_no_part_any_more_keeps_no_rollout_open(stage: Stage, gone_by: str) -> None:
+    played, other = a_paused_rollout(stage)
+    only(stage, played, "--limit")
+    if gone_by == "inventory":
+        stage.groups = {name: [host for host in hosts if host != other] for name, hosts in stage.groups.items()}
+    else:
+        stage.host[other]["rollout_pinned"] = "a trial"
+    stage.step("plan")
+    stage.wave(1, {})
+    closed = stage.step("close")
+    assert (closed["state"], closed["problem"]) == ("passed", "")
+    assert f"without 1 device no longer taking part: {other}" in closed["why"]
 
 
 def test_a_failed_wave_names_the_devices_that_go_back(stage: Stage) -> None:
@@ -610,6 +676,82 @@ def test_what_does_not_exist_is_not_rolled_back(passed: Stage, variables: dict[s
     assert passed.rollout().state is State.PASSED
     if "rollback_rollout" in variables:
         assert "digits 1.1.0 (digits-1.1.0-1, passed)" in str(caught.value), "what is active is named"
+
+
+@contextmanager
+def run_of_its_own(stage: Stage) -> Iterator[None]:
+    """Run steps as another ansible-playbook, with whose end its lock ends."""
+    with another_run() as stage.process:
+        yield
+
+
+@pytest.fixture
+def read_only(stage: Stage) -> Iterator[Stage]:
+    """A stage after a rollout that passed, whose ledger can only be read."""
+    with run_of_its_own(stage):
+        stage.step("plan")
+        for number in (1, 2):
+            stage.wave(number, {})
+        stage.step("close")
+    subprocess.run(["mount", "--bind", stage.ledger, stage.ledger], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", stage.ledger], check=True)
+    with run_of_its_own(stage):
+        yield stage
+    subprocess.run(["umount", "--lazy", stage.ledger], check=True)
+
+
+@pytest.mark.parametrize("target", [{}, {"rollback_rollout": "digits-1.1.0-1"}])
+def test_devices_go_back_although_the_ledger_cannot_be_written(read_only: Stage, target: dict[str, Any]) -> None:
+    read_only.variables.update(target, rollback_reason="complaints")
+    result = read_only.step("rollback")
+    assert (result["next"], len(read_only.noted["hosts"])) == ("revert", 4)
+    assert "the ledger cannot be written: Read-only file system. Devices go back all the same" in result["warnings"][0]
+    # What the devices note says so, too.
+    assert read_only.noted["reason"].startswith("complaints; the ledger does not know of it")
+    read_only.register(scene.REVERT, dict.fromkeys(CLASSES, BACK))
+    closed = read_only.step("close")
+    assert closed["problem"].startswith("digits 1.1.0: 4 reverted. But the ledger does not know of it")
+    assert "Run the same command again when the ledger can be written" in closed["problem"]
+    assert closed["stats"] == {"rollback_outcomes": {"reverted": 4}}
+    assert read_only.rollout().state is State.PASSED
+    subprocess.run(["mount", "-o", "remount,bind,rw", read_only.ledger], check=True)
+    os.kill(read_only.process, signal.SIGKILL)
+    with run_of_its_own(read_only):
+        read_only.step("rollback")
+        read_only.register(scene.REVERT, dict.fromkeys(CLASSES, STAYED))
+        assert read_only.step("close")["problem"] == ""
+    assert (read_only.rollout().state, read_only.rollout().why) == (State.ROLLED_BACK, "complaints")
+
+
+def test_a_part_goes_back_as_well_where_nothing_was_to_be_noted(read_only: Stage) -> None:
+    read_only.limited = True
+    assert "Devices go back all the same" in read_only.step("rollback")["warnings"][0]
+    read_only.register(scene.REVERT, dict.fromkeys(CLASSES, BACK))
+    assert read_only.step("close")["problem"] == ""
+
+
+def test_a_rollback_beside_another_run_waits_also_where_nothing_can_be_written(
+    read_only: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only.step("rollback")
+    monkeypatch.setattr(scene, "LOCK_WAIT_SECONDS", 0)
+    second = Stage(Path(read_only.scratch).parent)
+    with run_of_its_own(second), pytest.raises(LockedError, match="another run is at work"):
+        second.step("rollback")
+
+
+def test_a_ledger_that_cannot_be_read_is_told_with_the_command_that_needs_none(stage: Stage) -> None:
+    stage.ledger.write_text("no directory")
+    result = stage.step("rollback")
+    assert result["next"] == "revert"
+    stage.register(scene.REVERT, dict.fromkeys(CLASSES, BACK))
+    assert "4 reverted. But the ledger does not know of it" in stage.step("close")["problem"]
+    stage.variables["rollback_rollout"] = "digits-1.1.0-1"
+    with pytest.raises(StepError) as refused:
+        stage.step("rollback")
+    assert str(refused.value).endswith(
+        "ansible-playbook edgeml.fleet.rollback -e model_name=digits -e model_version=1.1.0"
+    )
 
 
 def test_a_version_that_nobody_has_is_no_success(passed: Stage) -> None:

@@ -43,18 +43,13 @@ def begin_wave(scene: Scene) -> Result:
         if why:
             return {"next": Next.END.value, "wave": None, "why": why}
         wave = run.wave_of(scene.batch)
-        decision = _decide(scene, run, rollout, wave, None)
+        agree_after = agreed_after(run.options, run.waves, wave)
+        decision = _decide(scene, run, rollout, wave, agree_after, None)
         if decision.next is Next.ASK:
             answer = scene.ask(decision.text)
-            decision = _decide(scene, run, rollout, wave, answer)
+            decision = _decide(scene, run, rollout, wave, agree_after, answer)
         if decision.next is Next.SWAP and not scene.check_mode:
-            agreed = agreement(
-                run.options,
-                agreed_after(run.options, run.waves, wave),
-                answer=answer,
-                operator=scene.operator,
-                time=utc_now(),
-            )
+            agreed = agreement(run.options, agree_after, answer=answer, operator=scene.operator, time=utc_now())
             ledger.write(run.path, rollout.with_wave_begun(wave.number, wave.name, agreed, wave.hosts))
     except (RolloutError, ledger.LedgerError) as error:
         decision = Decision(Next.END, str(error))
@@ -75,12 +70,13 @@ def begin_wave(scene: Scene) -> Result:
     return result
 
 
-def _decide(scene: Scene, run: Run, rollout: Rollout, wave: PlannedWave, answer: str | None) -> Decision:
+def _decide(
+    scene: Scene, run: Run, rollout: Rollout, wave: PlannedWave, agree_after: int, answer: str | None
+) -> Decision:
     if scene.check_mode and not run.options.plan_only:
         return Decision(Next.SWAP)
     why = behind(rollout, run.waves, wave)
     if why and not run.options.plan_only:
         return Decision(Next.END, why)
     now = datetime.datetime.now(datetime.timezone.utc)
-    agree_after = agreed_after(run.options, run.waves, wave)
     return before_wave(run.options, wave, agree_after=agree_after, now=now, answer=answer, can_ask=scene.can_ask)

@@ -17,7 +17,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions im
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome, one_line, swap_outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import SHADOW_WAVE
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record import record
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record import Recorded, record
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation, Rollback, Run
 
@@ -57,30 +57,28 @@ def _close_rollout(scene: Scene) -> Result:
         device_classes=rollout.plan.device_classes,
         left_out=rollout.plan.left_out,
     )
-    state, why = ended(rollout, run.waves, run.pause, run.problems)
+    state, why = ended(rollout, run.waves, run.pause, run.problems, run.others)
     rollout = rollout.closed(state, why, rows)
     result: Result = {
         "msg": text_table(rows),
         "state": "planned" if scene.check_mode else state.value,
         "why": "" if scene.check_mode else why,
-        "report": "",
-        "evidence": "",
         "problem": "",
     }
+    recorded = Recorded("", "", ())
     if scene.check_mode:
         result["problem"] = _problem_of_check(rollout, run, results)
     else:
         result["problem"] = _problem(rollout, run)
-        result.update(record(run.path, rollout, run.options.evidence_key_file))
-        unpublished = pulling.publish_at_end(scene, rollout) if run.pulled else []
-        if unpublished:
-            result["warnings"] = [*result.get("warnings", []), *unpublished]
+        recorded = record(run.path, rollout, run.options.evidence_key_file)
+        warnings = [*recorded.warnings, *(pulling.publish_at_end(scene, rollout) if run.pulled else [])]
+        result.update({"warnings": warnings} if warnings else {})
     result["stats"] = {
         "rollout_id": rollout.id,
         "rollout_verdict": _verdict(scene, run, rollout),
         "rollout_outcomes": devices.count_outcomes(rows),
-        "rollout_report": result.pop("report"),
-        "rollout_evidence": result.pop("evidence"),
+        "rollout_report": recorded.report,
+        "rollout_evidence": recorded.evidence,
     }
     return result
 
@@ -90,8 +88,10 @@ def _verdict(scene: Scene, run: Run, rollout: Rollout) -> str:
         return "planned"
     if run.pause:
         return "paused"
-    judged = [wave.verdict.value for wave in rollout.waves if wave.verdict]
-    return judged[-1] if judged else Verdict.INCONCLUSIVE.value
+    judged = [wave.verdict for wave in rollout.waves if wave.verdict]
+    if judged and judged[-1] is Verdict.PASS and rollout.state is State.PAUSED:
+        return State.PAUSED.value
+    return (judged[-1] if judged else Verdict.INCONCLUSIVE).value
 
 
 def _problem_of_check(rollout: Rollout, run: Run, results: Mapping[str, devices.DeviceResults]) -> str:
@@ -115,8 +115,10 @@ def _problem(rollout: Rollout, run: Run) -> str:
     if rollout.state is State.PASSED:
         return ""
     if rollout.state is State.PAUSED:
-        what = "paused; nothing was reverted, and the same command goes on from here"
-        return f"{rollout.id}: {what}. {rollout.why}"
+        missing = set(rollout.not_passed)
+        is_whole = any(host in missing for wave in run.waves for host in wave.hosts)
+        goes_on = ", and the same command goes on from here" if is_whole else ""
+        return f"{rollout.id}: paused; nothing was reverted{goes_on}. {rollout.why}"
     if rollout.wave(SHADOW_WAVE) and not rollout.reached:
         return f"{rollout.id}: failed as a shadow; no client saw it. {rollout.why}"
     left = [row["device"] for row in rollout.devices if row["after"] == rollout.version]

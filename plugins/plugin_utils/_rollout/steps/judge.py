@@ -69,7 +69,9 @@ def judge(scene: Scene) -> Result:
         result["problems"] = list(problems)
     if following in (Next.REVERT, Next.END):
         run = run.stopped(rollout, problems, unwritten)
-        result.update(_told(scene, run, result), **changed(run, scene))
+        asked = pulling.begin_reverts(scene, run)
+        warnings = [*result.get("warnings", []), *asked.pop("warnings", [])]
+        result.update(asked, **({"warnings": warnings} if warnings else {}), **changed(run, scene))
         following = Next.REVERT if run.revert else Next.END
     if wave.number == SHADOW_WAVE and following is not Next.SOAK_AGAIN:
         result.update(changed(dataclasses.replace(run, shadow=() if _passed(judged) else run.shadow), scene))
@@ -120,16 +122,6 @@ def _unwritten(run: Run, rollout: Rollout, wave: PlannedWave, result: Result) ->
         result["warnings"] = [str(error)]
         return rollout.begun_wave(wave.number)
     return None
-
-
-def _told(scene: Scene, run: Run, result: Result) -> Result:
-    """Have the devices that pull go back. Where that cannot be published the others go back nevertheless."""
-    try:
-        asked = pulling.begin_reverts(scene, run)
-    except (EdgemlError, OSError) as error:
-        asked = {"warnings": [f"the devices that pull could not be told to go back: {error}"]}
-    warnings = [*result.get("warnings", []), *asked.pop("warnings", [])]
-    return {**asked, **({"warnings": warnings} if warnings else {})}
 
 
 def _passed(judged: judging.Judged) -> bool:

@@ -57,7 +57,9 @@ def judge_labels(scene: Scene) -> Result:
         raise StepError(f"this run is a {run.kind}, and reads no labels")
     options = LedgerOptions.from_variables(scene.variables)
     found = ledger.read_all(options.ledger_directory)
-    lines, problems, warnings = [], [], []
+    lines: list[str] = []
+    problems: list[str] = []
+    warnings: list[str] = []
     for rollout in late_labels.open_rollouts(found.rollouts, options.label_days):
         reads = {host: read for host in run.models if (read := _read(scene, host, rollout.model)) is not None}
         judged = late_labels.judge(rollout, reads)
@@ -69,7 +71,7 @@ def judge_labels(scene: Scene) -> Result:
             problems.append(line)
         if not scene.check_mode:
             path = ledger.path_of(options.ledger_directory, judged.id)
-            warnings += record(path, judged, options.evidence_key_file).get("warnings", [])
+            warnings += record(path, judged, options.evidence_key_file).warnings
     noted_run = dataclasses.replace(run, problems=() if scene.check_mode else tuple(problems))
     return {"msg": lines, **({"warnings": warnings} if warnings else {}), **changed(noted_run, scene)}
 

@@ -10,13 +10,23 @@ from __future__ import annotations
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.names import check_given, check_names
 
-from .scene import Result, Scene
+from .scene import Result, Scene, whole_fleet
 
 
-def names(scene: Scene) -> Result:
-    """Refuse extra variables that mean nothing. The task's variable ``have_hosts_variable`` says whose turn it is."""
-    refuse_unknown_names(scene, str(scene.variables["have_hosts_variable"])[: -len("hosts")])
+def have_hosts(scene: Scene) -> Result:
+    """Refuse extra variables that mean nothing, and a pattern that no host matches.
+
+    The task's variable ``have_hosts_variable`` names the one that has the playbook's hosts, ``have_hosts_pattern`` is
+    what it comes to.
+    """
+    refuse_unknown_names(scene, prefix_of(scene))
+    whole_fleet(scene, str(scene.variables["have_hosts_variable"]), str(scene.variables["have_hosts_pattern"]))
     return {}
+
+
+def prefix_of(scene: Scene) -> str:
+    """What the names of the playbook's own variables begin with."""
+    return str(scene.variables["have_hosts_variable"])[: -len("hosts")]
 
 
 def refuse_unknown_names(scene: Scene, *own: str) -> None:

@@ -33,7 +33,6 @@ from .profiles import read_profiles
 from .scene import Result, Scene, StepError, common_variables, hold_lock, noted, whole_fleet, wrong_devices
 
 _HOSTS_SHOWN = 200
-_NAMED_MAX = 10
 
 
 def plan(scene: Scene) -> Result:
@@ -121,10 +120,13 @@ def plan(scene: Scene) -> Result:
         shadow=() if scene.check_mode else shadows,
         withdrawn=repository.withdrawals(options.model).document(),
         profiled=profiled.latency,
+        others=_others(scene, options, rollout, shown),
     )
     lines = [f"shadow: {len(shadows)}: {_shortened(', '.join(shadows))}"] if shadows else []
     lines += [f"{wave.name}: {len(wave.hosts)}: {_shortened(', '.join(wave.hosts))}" for wave in shown]
     lines += [f"{host} left out: {why}" for host, why in sorted(planned.left_out.items())]
+    if run.others:
+        lines.append(f"left to another run of this rollout: {len(run.others)}: {devices.named(run.others)}")
     return {
         "next": (Next.END if options.plan_only else Next.ROLL_OUT).value,
         "msg": [f"{options.model} {options.version}", *lines, *notes],
@@ -186,11 +188,17 @@ def _check_devices(fleet: Mapping[str, Mapping[str, Any]], scene: Scene) -> None
 
 def _unclassed(fleet: Mapping[str, Mapping[str, Any]], class_variables: Sequence[str]) -> list[str]:
     found = devices.without_class(fleet, class_variables)
-    if not found:
-        return []
-    names = f"{', '.join(found[:_NAMED_MAX])}{' …' if len(found) > _NAMED_MAX else ''}"
     what = " or ".join(class_variables)
-    return [f"without {what}, and so a class of their own: {len(found)}: {names}"]
+    return [f"without {what}, and so a class of their own: {len(found)}: {devices.named(found)}"] if found else []
+
+
+def _others(scene: Scene, options: RolloutOptions, rollout: Rollout, shown: Sequence[PlannedWave]) -> tuple[str, ...]:
+    """The devices that earlier runs of the rollout planned for, that take part in it, and that this run leaves out."""
+    played, known = {host for wave in shown for host in wave.hosts}, set(scene.groups.get("all", ()))
+    hosts = [host for host in rollout.not_passed if host in known and host not in played]
+    described = {host: devices.describe(scene.host_variables(host), options.device_class_variables) for host in hosts}
+    taking_part = waves.read_hosts(leave_out(described, absolute_path(options.ledger)))
+    return tuple(host for host, found in taking_part.items() if found.left_out is None)
 
 
 def _shortened(text: str) -> str:

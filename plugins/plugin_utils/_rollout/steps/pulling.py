@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Callable, Collection, Iterable, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.desired import Ask
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import ledger
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.plan import PlannedWave
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 PULL = "pull"
 # What devices are asked to do.
 SWAP, READ, REVERT = "swap", "read", "revert"
-_NAMED_MAX = 10
 
 Question = Callable[[int], Ask]
 
@@ -121,12 +120,26 @@ def begin_reverts(scene: Scene, run: Run) -> Result:
         return {}
     rollout = current_rollout(scene)[1]
     failed = dataclasses.replace(rollout, state=State.FAILED, why="; ".join(run.problems))
-    return _ask(scene, run.options.model, _revert_question(failed), failed)
+    # Where that cannot be published the others go back nevertheless.
+    try:
+        return _ask(scene, run.options.model, _revert_question(failed), failed)
+    except (EdgemlError, OSError) as error:
+        return {"warnings": [_untold(error)]}
 
 
-def begin_rollback(scene: Scene, run: Rollback) -> Result:
-    """Tell the devices that pull to leave a version; nothing where none pulls."""
-    return _ask(scene, run.model, _rollback_question(run), None) if run.pulled else {}
+def _untold(error: Exception) -> str:
+    return f"the devices that pull could not be told to go back: {error}"
+
+
+def begin_rollback(scene: Scene, run: Rollback, stopped: Collection[Rollout]) -> Result:
+    """Tell the devices that pull to leave a version; nothing where none pulls. ``stopped`` are its rollouts by now.
+
+    Where that cannot be published the others go back nevertheless.
+    """
+    try:
+        return _ask(scene, run.model, _rollback_question(run), *stopped) if run.pulled else {}
+    except (EdgemlError, OSError) as error:
+        return {"warnings": [_untold(error)]}
 
 
 def collect_reverts(scene: Scene) -> Result:
@@ -148,7 +161,7 @@ def collect_reverts(scene: Scene) -> Result:
         return {"reports": {host: {"unreachable": True, "started": False, "msg": f"{host} {why}"} for host in hosts}}
     try:
         result = waiting.wait(hosts)
-    except EdgemlError as error:
+    except (EdgemlError, OSError) as error:
         result = {"warnings": [str(error)]}
     return {**result, "reports": {host: waiting.swap(host) for host in hosts}}
 
@@ -191,7 +204,7 @@ def _rollback_question(run: Rollback) -> Question:
     return ask
 
 
-def _ask(scene: Scene, model: str, question: Question, replaced: Rollout | None) -> Result:
+def _ask(scene: Scene, model: str, question: Question, *replaced: Rollout) -> Result:
     """Publish a question."""
     publication, _settings_of_fleet, unheard = publish(scene, replaced, lambda number: (model, question(number)))
     result: Result = {
@@ -243,14 +256,14 @@ class _Waiting:
             result["warnings"] = [f"a report does not count: {line}" for line in found.refused]
         if found.missing:
             counts = f"{found.answered} of {len(hosts)} devices that pull have reported"
-            result["msg"] = f"{counts}; no word from {_named(found.missing)}"
+            result["msg"] = f"{counts}; no word from {devices.named(found.missing)}"
         return result
 
     def _line(self, number: int, missing: Sequence[str], seconds: float, trouble: Exception | None) -> str:
         until = time.strftime("%H:%M:%S", time.gmtime(time.time() + seconds))
         text = (
             f"{self._where}: {number - len(missing)} of {number} that pull have reported {self._what}; waits "
-            f"for at most {duration(seconds)}, until {until} UTC, for {_named(missing)}"
+            f"for at most {duration(seconds)}, until {until} UTC, for {devices.named(missing)}"
         )
         return f"{text}. The mailbox cannot be read now: {trouble}" if trouble else text
 
@@ -267,20 +280,15 @@ class _Waiting:
         return info_result(self._book.read(host), host, self._model, self._number)
 
 
-def _named(hosts: Sequence[str]) -> str:
-    more = len(hosts) - _NAMED_MAX
-    return ", ".join(hosts[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
-
-
 def _joined_warnings(*results: Result) -> Result:
     warnings = [warning for result in results for warning in result.get("warnings", [])]
     return {"warnings": warnings} if warnings else {}
 
 
 def publish(
-    scene: Scene, replaced: Rollout | None = None, question: Callable[[int], tuple[str, Ask]] | None = None
+    scene: Scene, replaced: Collection[Rollout] = (), question: Callable[[int], tuple[str, Ask]] | None = None
 ) -> tuple[Publication, PullSettings, str]:
-    """Publish what the ledger says, with ``replaced`` in place of its rollout of the same name.
+    """Publish what the ledger says, with ``replaced`` in place of its rollouts of the same names.
 
     Returns the publication, the settings, and why the broker could not be told, if it could not. In check mode nothing
     is published.
@@ -288,9 +296,7 @@ def publish(
     from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.publication import Publisher
 
     settings, directory = _settings(scene)
-    rollouts = {rollout.id: rollout for rollout in ledger.read_all(directory).rollouts}
-    if replaced is not None:
-        rollouts[replaced.id] = replaced
+    rollouts = {rollout.id: rollout for rollout in (*ledger.read_all(directory).rollouts, *replaced)}
     newest = sorted(rollouts.values(), key=lambda rollout: (rollout.began, rollout.attempt), reverse=True)
     publication = Publisher(settings, scene.scratch).publish(newest, question, act=not scene.check_mode)
     is_told = settings.mqtt_broker and not scene.check_mode
@@ -337,12 +343,12 @@ def _settings(scene: Scene) -> tuple[PullSettings, str]:
     return read_settings(options.pull, repository, options.ledger_directory), options.ledger_directory
 
 
-def publish_at_end(scene: Scene, rollout: Rollout | None = None) -> list[str]:
+def publish_at_end(scene: Scene, *rollouts: Rollout) -> list[str]:
     """Publish where a run has come to; return what kept it from that."""
     if scene.check_mode:
         return []
     try:
-        publish(scene, rollout)
+        publish(scene, rollouts)
     except (EdgemlError, OSError) as error:
         return [f"the desired state of the devices that pull could not be published: {error}"]
     return []
@@ -352,6 +358,6 @@ def refuse_part_of_fleet(pulled: Sequence[str], part: str) -> None:
     """Raise StepError where a part of the fleet cannot go back alone."""
     if pulled:
         raise StepError(
-            f"{_named(pulled)}: devices that pull follow one desired state, which cannot leave a "
+            f"{devices.named(pulled)}: devices that pull follow one desired state, which cannot leave a "
             f"version for {part} alone. Go back without that, on the whole fleet, or roll out another version to these"
         )

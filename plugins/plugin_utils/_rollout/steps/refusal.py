@@ -17,19 +17,20 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions im
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Reconciliation
 
+from .names import prefix_of
 from .scene import Result, Scene, noted
+
+# What the names of a playbook's variables begin with, by its first step.
+_PREFIXES = {"plan": "rollout_", "rollback": "rollback_", "wanted": "reconcile_"}
 
 
 def refused(step: str, error: Exception, scene: Scene) -> Result | None:
     """Return the result of a first step that ended with an error; None for a step that is no first one."""
     why = message_of(error)
-    stats = {
-        "plan": {"rollout_verdict": "refused", "rollout_problem": why},
-        "rollback": {"rollback_problem": why},
-        "wanted": {"reconcile_problem": why},
-    }.get(step)
-    if stats is None:
+    prefix = prefix_of(scene) if step == "have_hosts" else _PREFIXES.get(step)
+    if prefix is None:
         return None
+    stats = {f"{prefix}problem": why, **({"rollout_verdict": "refused"} if step == "plan" else {})}
     if step == "wanted":
         # Its summary fails with what is wrong, as with what is wrong of one device.
         return {"next": Next.SWAP.value, "stats": stats, **noted(Reconciliation(scene.process, {}, (why,)), scene)}

@@ -18,7 +18,7 @@ from . import begin_wave, close, fleet, judge, labels, names, plan, power, pulli
 from .scene import Result
 
 STEPS: dict[str, Callable[..., Result]] = {
-    "names": names.names,
+    "have_hosts": names.have_hosts,
     "plan": plan.plan,
     "power": power.power,
     "begin_wave": begin_wave.begin_wave,

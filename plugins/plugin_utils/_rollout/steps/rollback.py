@@ -14,32 +14,31 @@ from typing import Any, Mapping
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.evidence import read_key
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import Outcome
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.record import record
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout, State, release_of
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Rollback
 
 from . import pulling
 from .names import refuse_unknown_names
-from .scene import Result, Scene, StepError, hold_lock, noted, revert_result, whole_fleet
+from .scene import Result, Scene, StepError, UnwritableError, hold_lock, noted, revert_result, whole_fleet
+
+_UNNOTED = "the ledger does not know of it, because it could not be written"
 
 
 def rollback(scene: Scene) -> Result:
     """Find out what to go back from, and note that its rollouts are rolled back before any device is touched.
 
-    So no schedule brings the version back to a device that has just left it.
+    So no schedule brings the version to a device that does not know of it. A device that goes back notes that itself,
+    and keeps it: where the ledger cannot be written, devices go back all the same, and the run fails at its end.
     """
     refuse_unknown_names(scene, "rollback_", "rollout_")
     whole_fleet(scene, "rollback_hosts")
     values, options = scene.variables, LedgerOptions.from_variables(scene.variables)
     directory = options.ledger_directory
-    if options.evidence_key:
-        read_key(options.evidence_key_file)
-    if not scene.check_mode:
-        hold_lock(directory, scene, "rollback")
-    found = ledger.read_all(directory)
+    warnings = [] if scene.check_mode else _hold_lock(directory, scene)
+    found, unnoted = _contents(directory)
     reason = str(values.get("rollback_reason") or "rollback by an operator")
     wave = values.get("rollback_wave")
     # What nobody answered in a survey is an empty text.
@@ -51,28 +50,64 @@ def rollback(scene: Scene) -> Result:
             "it all devices would go back"
         )
     if values.get("rollback_rollout"):
-        run, concerned = _back_from_rollout(scene, found, str(values["rollback_rollout"]), wave, reason)
+        name = str(values["rollback_rollout"])
+        run, concerned = _back_from_rollout(scene, found, "; ".join(unnoted), name, wave, reason)
     else:
         run, concerned = _back_from_release(scene, found, reason)
     run = dataclasses.replace(run, pulled=pulling.pulled_hosts(scene, run.revert))
     if scene.limited or wave is not None:
         pulling.refuse_part_of_fleet(run.pulled, "a wave" if wave is not None else "--limit")
-    warnings = list(found.damaged.values())
-    if not scene.limited and wave is None and not scene.check_mode:
-        for rollout in concerned:
-            if not rollout.state.is_stopped:
-                closed = rollout.closed(State.ROLLED_BACK, reason)
-                recorded = record(ledger.path_of(directory, rollout.id), closed, options.evidence_key_file)
-                warnings += recorded.get("warnings", [])
-    asked = pulling.begin_rollback(scene, run)
+    warnings += [*unnoted, *found.damaged.values()]
+    stopped = []
+    if scene.limited or wave is not None or scene.check_mode:
+        unnoted = []
+    else:
+        stopped = [rollout.closed(State.ROLLED_BACK, reason) for rollout in concerned if not rollout.state.is_stopped]
+        for rollout in stopped:
+            recorded = record(ledger.path_of(directory, rollout.id), rollout, options.evidence_key_file)
+            warnings += recorded.warnings
+            unnoted += filter(None, [recorded.unwritten])
+    if unnoted:
+        run = dataclasses.replace(run, reason=f"{reason}; {_UNNOTED}", unnoted=tuple(unnoted))
+    asked = pulling.begin_rollback(scene, run, stopped)
     warnings += asked.pop("warnings", [])
     return {"next": Next.REVERT.value, **asked, **({"warnings": warnings} if warnings else {}), **noted(run, scene)}
 
 
+def _hold_lock(directory: str, scene: Scene) -> list[str]:
+    """Hold the ledger's lock; return a warning where it cannot be written. Raises LockedError."""
+    try:
+        hold_lock(directory, scene, "rollback")
+    except UnwritableError as error:
+        hold_lock(directory, scene, "rollback", written=False)
+        return [f"{error.problem}. Devices go back all the same, and each keeps a record of its own"]
+    return []
+
+
+def _contents(directory: str) -> tuple[ledger.Contents, list[str]]:
+    """What the ledger holds; and why it cannot be read, where it cannot."""
+    try:
+        return ledger.read_all(directory), []
+    except ledger.LedgerError as error:
+        return ledger.Contents((), {}), [str(error)]
+
+
+def _without_ledger(name: str, why: str) -> str:
+    """What is wrong where a rollout cannot be read, and the command that needs no ledger."""
+    model, version = release_of(name) or ("…", "…")
+    return (
+        f"rollback_rollout: {why}. So nobody knows its devices. This command goes back without the ledger, on every "
+        "device of the run where the version is active (choose them with --limit): ansible-playbook "
+        f"edgeml.fleet.rollback -e model_name={model} -e model_version={version}"
+    )
+
+
 def _back_from_rollout(
-    scene: Scene, found: ledger.Contents, name: str, wave: Any, reason: str
+    scene: Scene, found: ledger.Contents, unread: str, name: str, wave: Any, reason: str
 ) -> tuple[Rollback, list[Rollout]]:
     rollout = next((item for item in found.rollouts if item.id == name), None)
+    if rollout is None and (unread or name in found.damaged):
+        raise StepError(_without_ledger(name, unread or found.damaged[name]))
     if rollout is None:
         known = ", ".join(item.id for item in found.rollouts) or "none"
         raise StepError(
@@ -135,11 +170,19 @@ def close(scene: Scene, run: Rollback) -> Result:
         live = devices.count_outcomes([{"outcome": row["before"]} for row in rows])
         active = ", ".join(f"{version} on {number}" for version, number in live.items())
         problem = f"{run.model} {run.version}: no device has it, and the ledger has no rollout of it. Active: {active}"
-    return {
-        "msg": text_table(rows),
-        "problem": problem,
-        "stats": {"rollback_outcomes": devices.count_outcomes(rows)},
-    }
+    outcomes = devices.count_outcomes(rows)
+    if run.unnoted:
+        problem = "; ".join(filter(None, [problem, _unnoted(run, outcomes)]))
+    return {"msg": text_table(rows), "problem": problem, "stats": {"rollback_outcomes": outcomes}}
+
+
+def _unnoted(run: Rollback, outcomes: Mapping[str, int]) -> str:
+    done = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
+    return (
+        f"{run.model} {run.version}: {done}. But {_UNNOTED}: {'; '.join(run.unnoted)}. A device that has gone back "
+        f"stays so; a schedule may still bring {run.version} to one that was away or is new. Run the same command "
+        "again when the ledger can be written"
+    )
 
 
 def _held(swap: Mapping[str, Any], version: str) -> bool:

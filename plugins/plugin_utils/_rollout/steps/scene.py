@@ -15,7 +15,7 @@ from typing import Any, Callable, Collection, Iterable, Mapping, Protocol, Seque
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError, EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices, ledger
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.decisions import Next
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError, take, take_unwritable
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import DeviceOptions
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import Rollout
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import (
@@ -52,6 +52,14 @@ Result = dict[str, Any]
 
 class StepError(EdgemlError):
     """A step cannot be done; the text says why, and what to do."""
+
+
+class UnwritableError(StepError):
+    """The ledger cannot be written; ``problem`` is that without what to do."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}. Name a directory that the user who runs ansible-playbook can write")
+        self.problem = problem
 
 
 class Scene(Protocol):
@@ -200,18 +208,23 @@ def _problem(values: Mapping[str, Any], scene: Scene) -> str:
     return ""
 
 
-def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True) -> None:
-    """Hold the ledger's lock until the run ends; wait where another run has it, because a reconcile ends soon."""
-    deadline = time.monotonic() + (LOCK_WAIT_SECONDS if waits else 0)
+def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True, written: bool = True) -> None:
+    """Hold the ledger's lock until the run ends; wait where another run has it, because a reconcile ends soon.
+
+    Raises LockedError, and UnwritableError; where nothing is to be ``written``, the lock is held as far as it can be.
+    """
+    path, deadline = os.path.join(directory, "lock"), time.monotonic() + (LOCK_WAIT_SECONDS if waits else 0)
     told = False
     while True:
         try:
-            take(os.path.join(directory, "lock"), scene.process, note)
+            if written:
+                take(path, scene.process, note)
+            else:
+                take_unwritable(path, scene.process)
             return
         except OSError as error:
-            raise StepError(
-                f"rollout_ledger: {directory}: the ledger cannot be written: {error.strerror or error}. Name a "
-                "directory that the user who runs ansible-playbook can write"
+            raise UnwritableError(
+                f"rollout_ledger: {directory}: the ledger cannot be written: {error.strerror or error}"
             ) from error
         except LockedError as error:
             if time.monotonic() >= deadline:
@@ -222,9 +235,12 @@ def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True) ->
             time.sleep(1)
 
 
-def whole_fleet(scene: Scene, variable: str = "rollout_hosts") -> list[str]:
-    """Return the whole fleet. Raises ArgumentError where there is none."""
-    given = scene.variables.get(variable) or "edge"
+def whole_fleet(scene: Scene, variable: str = "rollout_hosts", usual: str = "edge") -> list[str]:
+    """Return the hosts that a variable names, all of them; ``usual`` where it is empty.
+
+    Raises ArgumentError where there is none: a schedule would believe that all is well.
+    """
+    given = scene.variables.get(variable) or usual
     pattern = given if isinstance(given, str) else ",".join(map(str, given))
     found = scene.matching(pattern)
     if not found:

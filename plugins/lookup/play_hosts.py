@@ -17,12 +17,18 @@ description:
     so that the play's first task is run and can refuse.
   - In a job of AWX (C(awx_job_id)) it returns C(all) there. Such a job may be a slice of an inventory that has no
     host at all, which is no error.
+  - The same holds for C(--limit) where O(limit) says so. It must not where other plays of a command may be what the
+    limit is for.
 options:
   _terms:
     description: Patterns of hosts, as the keyword C(hosts) takes them.
     type: list
     elements: str
     required: true
+  limit:
+    description: Whether a pattern of which C(--limit) leaves no host counts as one that no host matches.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -52,6 +58,14 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the pattern to use for each pattern."""
+        given = variables or {}
         names = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
-        others = "all" if "awx_job_id" in (variables or {}) else "all,localhost"
-        return [pattern if names.run([pattern], variables=variables) else others for pattern in terms]
+        others = "all" if "awx_job_id" in given else "all,localhost"
+        limit = str(given.get("ansible_limit") or "") if kwargs.get("limit") else ""
+        # What a file names (@) is for Ansible to read.
+        left = set(names.run([limit], variables=variables)) if limit and "@" not in limit else None
+        found = [set(names.run([pattern], variables=variables)) for pattern in terms]
+        return [
+            pattern if (hosts if left is None else hosts & left) else others
+            for pattern, hosts in zip(terms, found, strict=True)
+        ]

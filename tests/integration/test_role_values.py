@@ -54,7 +54,7 @@ RENDERED = {
         "allow_unprotected": "{{ __site_cache_values.allow_unprotected }}",
     },
     "telemetry": {
-        "problems": "{{ __telemetry_device_problems + __telemetry_server_problems }}",
+        "problems": "{{ __telemetry_problems }}",
         "timer": "{{ lookup('ansible.builtin.template', role_path ~ '/templates/edgeml-forward.timer') }}",
         "forward": "{{ __telemetry_forward_config }}",
         "exporter": "{{ __telemetry_exporter_arguments }}",

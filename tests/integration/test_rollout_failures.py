@@ -304,6 +304,27 @@ def test_a_group_without_hosts_is_an_error(tmp_path: Path, playbook: str, variab
     assert run.custom_stats.get("rollout_verdict") == ("refused" if playbook == "rollout" else None)
 
 
+@pytest.mark.parametrize("playbook", ["rollout", "reconcile", "rollback", "status"])
+def test_a_limit_that_leaves_no_device_is_an_error(tmp_path: Path, playbook: str) -> None:
+    """Ansible skips each play then, and ends well: who goes back at night would believe that it was done."""
+    fleet = Fleet(tmp_path, {})
+    path = fleet.ansible.directory / "hosts.json"
+    inventory = json.loads(path.read_text())
+    inventory["all"]["children"]["watchers"] = {"hosts": {"watcher": away("watcher")["watcher"]}}
+    path.write_text(json.dumps(inventory))
+    run = fleet.ansible.run(
+        f"edgeml.fleet.{playbook}", "--limit", "watchers", model_name="plain", model_version="1.0.0"
+    )
+    assert run.code == 2, run
+    variable = "rollout_hosts" if playbook in ("rollout", "reconcile") else f"{playbook}_hosts"
+    problem = run.custom_stats[f"{playbook}_problem"]
+    assert problem == f"{variable}: --limit leaves none of its hosts, which are {', '.join(HOSTS[:10])} and 2 more"
+    # A part of a playbook, by tags, is none.
+    if playbook == "status":
+        shown = fleet.ansible.run("edgeml.fleet.status", "--limit", HOSTS[0], "--tags", "table")
+        assert len(shown.results("Show the models")) == 1, shown
+
+
 def test_the_status_is_whole_also_with_another_strategy_and_another_store(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, {})
     assert fleet.rollout().code == 0
@@ -320,6 +341,10 @@ def test_a_part_of_a_playbook_says_that_it_is_none(tmp_path: Path) -> None:
     assert run.code == 2, run
     assert "this run has no plan" in repr(run)
     assert fleet.reached == [0, 0, 0]
+    status = fleet.ansible.run("edgeml.fleet.status", "--start-at-task", "Show the models")
+    assert status.code == 2, status
+    assert "no device was read, and the page would have all of them away" in repr(status)
+    assert list(fleet.ansible.directory.rglob("fleet.html")) == []
 
 
 def test_a_device_is_away_whose_ssh_closes_its_input_before_it_ends(tmp_path: Path) -> None:

@@ -140,10 +140,11 @@ class NpyArray(Array):
     def _opened(self) -> Iterator[tuple[IO[bytes], int]]:
         import zipfile
 
+        damages: tuple[type[Exception], ...] = (*_damages(), KeyError)
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
                 yield stream, archive.getinfo(self._member).file_size
-        except (*_damages(), KeyError) as error:
+        except damages as error:
             raise ArrayError(f"{self._member}: damaged: {error}") from error
 
 
@@ -176,10 +177,11 @@ def read_npz(path: str) -> dict[str, Array]:
     # Imported here, as in the other functions: most probe sets are JSON, and on a device it takes time.
     import zipfile
 
+    damages: tuple[type[Exception], ...] = (*_damages(), ValueError)
     try:
         with zipfile.ZipFile(path) as archive:
             methods = {item.filename: item.compress_type for item in archive.infolist()}
-    except (*_damages(), ValueError) as error:
+    except damages as error:
         raise ArrayError(f"expected a .npz file; {error}") from error
     others = [name for name in methods if not name.endswith(".npy")]
     if others or not methods:

@@ -270,7 +270,7 @@ def test_a_rollout_beside_another_run_is_refused(stage: Stage, monkeypatch: pyte
             stage.step("plan")
     # Who waits at the terminal is told for whom, once.
     (told,) = stage.said
-    assert told.endswith("Wait for its end, or end that process. This run waits for 0.1 s")
+    assert told.endswith("Wait for its end, or end that process. This run waits for 3 s")
 
 
 @contextmanager
@@ -666,10 +666,13 @@ def test_a_rollback_of_a_part_leaves_the_rollout_to_the_others(passed: Stage, li
         ({"model_version": ""}, "Set model_name and model_version, or rollback_rollout"),
         ({"model_version": 1.1}, 'Quote it: model_version: "1.1"'),
         ({"rollback_hosts": "egde"}, "rollback_hosts: no host of the inventory matches 'egde'"),
+        ({"rollback_hosts": "hall-2"}, "rollback_hosts: --limit leaves none of its hosts, which are cam-7"),
     ],
 )
 def test_what_does_not_exist_is_not_rolled_back(passed: Stage, variables: dict[str, Any], message: str) -> None:
     passed.variables.update(variables)
+    passed.groups["hall-2"] = ["cam-7"]
+    passed.limited = "--limit" in message
     with pytest.raises(EdgemlError) as caught:
         passed.step("rollback")
     assert message in str(caught.value)

@@ -25,7 +25,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options impo
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import fleet_page
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._watch.metrics import controller_exposition
 
-from .scene import Result, Scene
+from .scene import Result, Scene, StepError
 
 # What the tasks of the playbook register, and the variable that says where the page is written.
 STATUS = "status"
@@ -37,8 +37,13 @@ DEFAULT_PAGE = "~/.local/state/edgeml/fleet.html"
 def fleet(scene: Scene) -> Result:
     """Write the page, its JSON and its metrics; nothing in check mode, or where ``status_page`` is empty.
 
-    Raises OSError where they cannot be written.
+    Raises OSError where they cannot be written, StepError where no device was asked.
     """
+    if not any(scene.registered(host, STATUS) for host in scene.hosts):
+        raise StepError(
+            "no device was read, and the page would have all of them away: run the whole playbook; --start-at-task "
+            "leaves out what the rest stands on"
+        )
     chosen = scene.variables.get(PAGE, DEFAULT_PAGE)
     if scene.check_mode or not chosen:
         return {"page": ""}

@@ -238,7 +238,7 @@ def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True, wr
 def whole_fleet(scene: Scene, variable: str = "rollout_hosts", usual: str = "edge") -> list[str]:
     """Return the hosts that a variable names, all of them; ``usual`` where it is empty.
 
-    Raises ArgumentError where there is none: a schedule would believe that all is well.
+    Raises ArgumentError where there is none, or none is played: a schedule would believe that all is well.
     """
     given = scene.variables.get(variable) or usual
     pattern = given if isinstance(given, str) else ",".join(map(str, given))
@@ -247,6 +247,8 @@ def whole_fleet(scene: Scene, variable: str = "rollout_hosts", usual: str = "edg
         known = ", ".join(sorted(name for name in scene.groups if name not in ("all", "ungrouped"))) or "none"
         has = f"its groups are: {known}" if scene.groups.get("all") else f"it {_NO_HOST}"
         raise ArgumentError(f"{variable}: no host of the inventory matches {pattern!r}; {has}")
+    if scene.limited and not set(found).intersection(scene.hosts):
+        raise ArgumentError(f"{variable}: --limit leaves none of its hosts, which are {devices.named(found)}")
     return found
 
 

@@ -1,0 +1,56 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``timer_calendar``."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+DOCUMENTATION = r"""
+name: timer_calendar
+short_description: Write a number of seconds as the calendar of a timer of systemd
+version_added: 0.2.0
+author: The edgeml.fleet authors (@edgeml)
+description:
+  - The moments are those of the clock, so they are the same after each boot of a device.
+options:
+  _input:
+    description: The seconds between two moments. A part of a minute, an hour or a day.
+    type: int
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show every quarter of an hour
+  ansible.builtin.debug:
+    msg: "{{ 900 | edgeml.fleet.timer_calendar }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The calendar, as C(OnCalendar) of a timer takes it.
+  type: str
+"""
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def timer_calendar(seconds: int) -> str:
+    """Return the moments, ``seconds`` apart, that a timer of systemd waits for."""
+    if seconds < _MINUTE:
+        return f"*-*-* *:*:00/{seconds}"
+    if seconds < _HOUR:
+        return f"*-*-* *:00/{seconds // _MINUTE}:00"
+    if seconds < _DAY:
+        return f"*-*-* 00/{seconds // _HOUR}:00:00"
+    return "*-*-* 00:00:00"
+
+
+class FilterModule:
+    """The filter for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., str]]:
+        """Name the filter."""
+        return {"timer_calendar": timer_calendar}

@@ -138,6 +138,12 @@ models:
       type: float
       returned: when a version is active
       sample: 612.4
+    counted_seconds:
+      description:
+        - For how long C(requests) and C(labels) were counted; less than C(active_seconds) if the server started since.
+      type: float
+      returned: when a version is active
+      sample: 612.4
     requests:
       description:
         - What the server has counted for the active version since it became active, or since the server started.

@@ -625,6 +625,7 @@ def test_info_tells_what_was_counted_of_the_active_version_and_of_the_one_before
     assert model["past"]["resident_bytes"] > 10 << 20
     assert model["restarts"] == 0
     assert 0 <= model["active_seconds"] < GUARD_SECONDS
+    assert model["counted_seconds"] == model["active_seconds"]
     # Back and forth: what 1.1.0 had counted before it was left is not counted again.
     ansible.tasks(swap("1.1.0", state="previous"), swap("1.1.0", retry=True))
     ask(serving, 2)

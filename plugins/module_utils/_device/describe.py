@@ -133,8 +133,13 @@ def _addressed(serving: ModelServer, server: str) -> ModelServer:
 
 def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[str, Any]) -> dict[str, Any]:
     """What was counted of the active version since it became active, and of the one before until then."""
-    found: dict[str, Any] = {"active_seconds": active_seconds(state, activation), "past": activation.get("past")}
+    age = active_seconds(state, activation)
     (now,) = strategy.measured(name, require(state.active))
+    found: dict[str, Any] = {
+        "active_seconds": age,
+        "counted_seconds": counted_seconds(age, now.get("started")),
+        "past": activation.get("past"),
+    }
     begun = activation.get("begun") or {}
     for counted in ("requests", "labels"):
         if counted in now:
@@ -146,8 +151,8 @@ def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[s
     board = read_board()
     if board is not None:
         requests = (found.get("requests") or {}).get("requests")
-        found["board"] = since_activation(board, activation, requests, found["active_seconds"])
-    found["restarts"] = _restarts(state, begun, now, found["active_seconds"])
+        found["board"] = since_activation(board, activation, requests, age, found["counted_seconds"])
+    found["restarts"] = _restarts(state, begun, now, age)
     return found
 
 
@@ -161,6 +166,15 @@ def active_seconds(state: State, activation: Mapping[str, Any]) -> float | None:
     except ValueError:
         return None
     return round(max(time.time() - began, 0.0), 3)
+
+
+def counted_seconds(age: float | None, started: float | None) -> float | None:
+    """For how long the server has counted what is known since an activation of that ``age``: if it ``started`` anew
+    after that, since then. None if nobody knows."""
+    if age is None or started is None:
+        return age
+    since = round(time.time() - started, 3)
+    return since if 0 < since + CLOCK_SECONDS < age else age
 
 
 def _restarts(state: State, begun: Mapping[str, Any], now: Mapping[str, Any], age: float | None) -> int | None:

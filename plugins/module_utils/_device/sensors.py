@@ -60,17 +60,24 @@ def read_board(root: str = "/") -> Board | None:
 
 
 def since_activation(
-    board: Board, activation: Mapping[str, Any], requests: int | None, seconds: float | None
+    board: Board,
+    activation: Mapping[str, Any],
+    requests: int | None,
+    age: float | None,
+    seconds: float | None,
 ) -> dict[str, Any]:
-    """Return what the sensors say of a version since it became active.
+    """Return what the sensors say of a version for the time in which its requests were counted.
 
-    ``activation`` is the journal's entry, ``requests`` what was counted since, in ``seconds``.
+    ``activation`` is the journal's entry, of that ``age``; ``requests`` were counted in the last ``seconds`` of it. Of
+    energy that was counted for longer, as by a board whose server started anew, the average of a second is taken.
     """
     begun = (activation.get("begun") or {}).get("energy_joules")
     energy = None
     if board.energy_joules is not None and begun is not None:
-        # Lower than it was: the board has started anew.
-        energy = board.energy_joules - begun if board.energy_joules >= begun else board.energy_joules
+        # Lower than it was: the board has started anew, and its server with it.
+        energy = board.energy_joules
+        if energy >= begun:
+            energy = (energy - begun) * (seconds / age if age and seconds is not None else 1.0)
     return {**board._asdict(), "energy_joules": energy, "requests": requests, "seconds": seconds}
 
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Iterable, Mapping
 from .._common.errors import CandidateError, IncompatibleError, IntegrityError, ServerError, SwapError
 from .._release.release import MODEL, File, Release
 from .client import LateError, Server
-from .describe import active_seconds
+from .describe import active_seconds, counted_seconds
 from .facts import boot_id, boot_seconds
 from .metrics import counted_since, measure_candidate
 from .plan import REVERTED_BY_REQUEST, Plan, Planning, SwapOptions
@@ -242,7 +242,8 @@ class Swap(Planning):
         activation = self.store.activation(self.model) or {}
         counted = (activation.get("begun") or {}).get("requests") or {}
         requests = counted_since(counted, past["requests"])["requests"] if "requests" in past else None
-        past["board"] = since_activation(board, activation, requests, active_seconds(self.state, activation))
+        age = active_seconds(self.state, activation)
+        past["board"] = since_activation(board, activation, requests, age, counted_seconds(age, past.get("started")))
         if board.energy_joules is not None:
             begun["energy_joules"] = board.energy_joules
 

@@ -39,6 +39,7 @@ _TOLD = (
     "variant",
     "rollout_id",
     "active_seconds",
+    "counted_seconds",
     "requests",
     "labels",
     "drift",

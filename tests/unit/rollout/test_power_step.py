@@ -66,6 +66,16 @@ def test_the_controls_of_a_wave_are_those_of_the_rollout(stage: Stage) -> None:
     assert found[0]["smallest"] < found[1]["smallest"]
 
 
+def test_a_server_that_started_yesterday_is_asked_as_often_as_it_counted_in_a_day(stage: Stage) -> None:
+    said = []
+    for seconds in ({"counted_seconds": 86400.0}, {}):
+        model = {**counted(5_000_000)["model"], "active_seconds": 30 * 86400.0, **seconds}
+        stage.register(COUNTED, {host: {"model": model} for host in stage.hosts})
+        said.append(stage.step("power")["power"])
+    stage.register(COUNTED, dict.fromkeys(stage.hosts, counted(5_000_000)))
+    assert stage.step("power")["power"] == said[0] != said[1]
+
+
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_the_plan_is_written_as_a_page_where_that_is_asked_for(tmp_path: Path, check_mode: bool) -> None:
     (tmp_path / "scratch").mkdir()

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import counted_seconds
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.sensors import (
     Board,
     read_board,
@@ -142,14 +144,26 @@ def test_a_board_without_sensors_is_none(tmp_path: Path) -> None:
     assert read_board(str(tmp_path)) is None
 
 
+def test_what_is_counted_was_counted_since_the_server_started_if_that_was_later() -> None:
+    day, now = 86400.0, time.time()
+    assert counted_seconds(30 * day, now - 3600) == pytest.approx(3600, abs=60)
+    assert counted_seconds(600.0, now - day) == 600.0
+    # Clocks are not that exact, nor is one that was wrong when the server started.
+    for started in (now - 595, now + 50, None):
+        assert counted_seconds(600.0, started) == 600.0
+    assert counted_seconds(None, now) is None
+
+
 def test_energy_is_counted_since_the_version_became_active() -> None:
     now = Board(2000.0, None, 50.0, 1.0)
     begun = {"begun": {"energy_joules": 1900.0}}
-    assert since_activation(now, begun, 200, 60.0)["energy_joules"] == 100.0
+    assert since_activation(now, begun, 200, 60.0, 60.0)["energy_joules"] == 100.0
+    # The server has started anew, and its requests are those of a quarter of the time.
+    assert since_activation(now, begun, 50, 60.0, 15.0)["energy_joules"] == 25.0
     # The board has started anew, and its counter with it.
-    assert since_activation(now, {"begun": {"energy_joules": 2001.0}}, 200, 60.0)["energy_joules"] == 2000.0
+    assert since_activation(now, {"begun": {"energy_joules": 2001.0}}, 200, 60.0, 20.0)["energy_joules"] == 2000.0
     # Nobody noted where it was then.
-    assert since_activation(now, {}, 200, 60.0) == {
+    assert since_activation(now, {}, 200, 60.0, 60.0) == {
         **now._asdict(),
         "energy_joules": None,
         "requests": 200,

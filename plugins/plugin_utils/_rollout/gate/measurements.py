@@ -86,17 +86,17 @@ class Board(NamedTuple):
         return joules / self.requests if joules and self.requests else None
 
     def since(self, before: Board) -> Board:
-        """Return it without what was counted ``before``. A counter that is lower than before was reset."""
-
-        def less(now: float | None, then: float | None) -> float | None:
-            return now if now is None or then is None or now < then else now - then
-
-        requests = less(self.requests, before.requests)
-        return self._replace(
-            joules=less(self.joules, before.joules),
-            seconds=less(self.seconds, before.seconds),
-            requests=None if requests is None else int(requests),
+        """Return it without what was counted ``before``. If one is lower than before, all were counted anew."""
+        pairs = (
+            (self.joules, before.joules),
+            (self.seconds, before.seconds),
+            (self.requests, before.requests),
         )
+        known = [(now, then) for now, then in pairs if now is not None and then is not None]
+        if any(now < then for now, then in known):
+            return self
+        joules, seconds, requests = (now if now is None or then is None else now - then for now, then in pairs)
+        return self._replace(joules=joules, seconds=seconds, requests=None if requests is None else int(requests))
 
 
 class Shadow(NamedTuple):

@@ -52,6 +52,8 @@ class _Sample:
 
     deviation: float
     effective: float = 1.0
+    # No metric gets worse by more; R2 and the logarithm of an error know no such end.
+    most: float = 14.0
 
 
 # Errors with a heavy tail (normal times log-normal by 0.5) that change by 28% from version to version, an R2 of 0.9,
@@ -61,7 +63,7 @@ _SAMPLES: Mapping[Metric, _Sample] = {
     Metric.DISTANCE: _Sample(0.41, 0.5),
     Metric.RMSE: _Sample(0.84, 0.12),
     Metric.R2: _Sample(0.17, 0.12),
-    Metric.AUC: _Sample(0.10, 0.5),
+    Metric.AUC: _Sample(0.10, 0.5, most=1.0),
 }
 
 # ---- what may be observed of a check ----
@@ -351,7 +353,7 @@ def _probe_set(prospect: Prospect, _analysis: int) -> tuple[Outlooks, Mapping[st
         return {None: _Paired(samples)}, {}
     sample = _SAMPLES[metric]
     degrees_of_freedom = max(sample.effective * samples - 1, 1.0)
-    return {None: _Mean(sample.deviation**2 / samples, degrees_of_freedom)}, {}
+    return {None: _Mean(sample.deviation**2 / samples, degrees_of_freedom, most=sample.most)}, {}
 
 
 def _other_metric(prospect: Prospect, _analysis: int) -> tuple[Outlooks, Mapping[str, Cause]]:

@@ -42,6 +42,7 @@ MISSED = 0.05
 # How far is looked for what would help: so many times as much, and so many devices.
 _FACTOR_MAX = 1000
 _DEVICES_MAX = 4000
+_SAMPLES_MAX = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,9 @@ def _smallest(plan: CheckPlan, prospect: Prospect, outlooks: Sequence[Outlook], 
         passing = _passing(outlook, plan.target, beta)
         if passing is not None:
             thresholds.append((outlook, passing))
-    return _missed_seldom(thresholds)
+    found = _missed_seldom(thresholds)
+    # Of a regression larger than any that can be observed nothing is promised.
+    return found if found <= outlooks[-1].most else None
 
 
 def _decides(target: Target, prospect: Prospect, outlook: Outlook, analyses: int) -> bool:
@@ -258,12 +261,19 @@ def _needed(plan: CheckPlan, prospect: Prospect, name: str | None, parts: int) -
             # In a longer soak there may be enough for checks that there was too little for.
             return _suffices(plan, more, name, _comparisons(more) if kind is Needed.SOAK else parts)
 
-        most = _DEVICES_MAX / len(prospect.devices) if kind is Needed.DEVICES else _FACTOR_MAX
+        most = _MOST[kind](prospect)
         powers = range(1, int(math.log2(max(most, 1))) + 1)
         factor = next((2**power for power in powers if is_enough(2**power)), None)
         if factor is not None:
             return kind, float(math.ceil(amount_of(kind, prospect, name) * _bisected(factor / 2, factor, is_enough)))
     return None
+
+
+_MOST: Mapping[Needed, Callable[[Prospect], float]] = {
+    Needed.SOAK: lambda _prospect: _FACTOR_MAX,
+    Needed.DEVICES: lambda prospect: _DEVICES_MAX / len(prospect.devices),
+    Needed.SAMPLES: lambda prospect: _SAMPLES_MAX / max(amount_of(Needed.SAMPLES, prospect, None), 1),
+}
 
 
 def _suffices(plan: CheckPlan, prospect: Prospect, name: str | None, parts: int) -> bool:

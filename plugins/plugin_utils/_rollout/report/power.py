@@ -23,6 +23,8 @@ from .words import NONE, cause_text, quantity_of, span_text
 # What a check needs that has nothing to judge by.
 _MISSING: Mapping[Cause, str] = {
     Cause.NO_TRAFFIC: "live traffic",
+    # With requests at all there is a soak that would be enough.
+    Cause.TOO_FEW_REQUESTS: "live traffic",
     Cause.NO_LABELS: "clients that send labels",
     Cause.NO_SHADOW: "a release that runs as a shadow before",
     Cause.NO_DRIFT_WINDOW: "a drift reference, and a full window of rows",
@@ -129,7 +131,8 @@ def _wanted(item: Detectable) -> str:
         return f"{wanted}takes {_NEEDED[kind](amount)}"
     if item.cause is not None and item.cause in _MISSING:
         return f"{wanted}takes {_MISSING[item.cause]}"
-    return f"{wanted}more of the same does not help" if item.smallest is not None else NONE
+    is_known = item.smallest is not None or item.cause is Cause.TOO_LITTLE
+    return f"{wanted}more of the same does not help" if is_known else NONE
 
 
 def _span(seconds: float) -> str:

@@ -131,8 +131,11 @@ def test_a_control_is_counted_from_one_reading_to_the_other() -> None:
     found = control(1, board(), board(energy_joules=900.0, requests=1500, seconds=900.0, temperature_celsius=55.0))
     assert found.now.board == Board(400.0, None, 55.0, 1.0, 500, 300.0)
     # After a restart the counters begin anew.
-    anew = control(1, board(), board(energy_joules=90.0, requests=100, seconds=700.0))
+    anew = control(1, board(), board(energy_joules=90.0, requests=100, seconds=100.0))
     assert anew.now.board == Board(90.0, None, 50.0, 1.0, 100, 100.0)
+    # All of them, also where one has come further meanwhile than it was: energy is that of the same requests.
+    anew = control(1, board(), board(energy_joules=600.0, requests=900, seconds=550.0))
+    assert anew.now.board == Board(600.0, None, 50.0, 1.0, 900, 550.0)
 
 
 @pytest.mark.parametrize(

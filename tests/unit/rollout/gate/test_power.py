@@ -257,3 +257,29 @@ def test_what_is_foreseen_is_json_and_a_table() -> None:
     head, table, *_rest = texts.lines([sight])
     assert head == "Wave 1 (canary): 6 of 7 devices answered; 6 controls"
     assert table.split() == ["check", "devices", "catches", "with", "95%", "within", "twice", "the", "limit"]
+
+
+# ---- fleets that are odd ----
+
+
+@pytest.mark.parametrize(
+    ("metric", "check"), [(Metric.ACCURACY, Check.ACCURACY_DROP), (Metric.AUC, Check.ACCURACY_DROP)]
+)
+def test_a_probe_set_of_three_samples_promises_nothing_and_says_how_many_it_takes(metric: Metric, check: Check) -> None:
+    found = seen(Prospect((counted(0),), (), 600.0, 3, probe=(metric, 3)), check)
+    # No metric of this kind gets worse by more than 100 points.
+    assert (found.smallest, found.cause) == (None, Cause.TOO_LITTLE)
+    assert found.needed is not None
+    assert found.needed[0] is Needed.SAMPLES
+    assert 100 < found.needed[1] < 1000
+
+
+def test_a_probe_set_of_one_sample_takes_as_many_more() -> None:
+    one, three = (seen(wave(1, probe=(Metric.ACCURACY, number)), Check.ACCURACY_DROP) for number in (1, 3))
+    assert one.needed == three.needed
+
+
+def test_without_any_request_the_latency_takes_traffic_and_no_soak() -> None:
+    found = [item for item in detectable(wave(1, requests=0)) if item.check in (Check.LATENCY_P50, Check.LATENCY_P95)]
+    assert [(item.cause, item.needed) for item in found] == [(Cause.TOO_FEW_REQUESTS, None)] * 2
+    assert [row["twice the limit"] for row in texts.rows(found)] == ["takes live traffic"] * 2

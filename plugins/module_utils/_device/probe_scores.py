@@ -41,7 +41,8 @@ class ProbeScores:
         elif self._task is Task.LABELS:
             self._flags.append(answer[0] == labels[0])
         elif self._task is Task.SCORE and self._metric is Metric.AUC:
-            self._numbers.append(float(answer[0]))
+            # Of the scores of no and yes, whether they are shares or not, the difference orders the samples.
+            self._numbers.append(float(answer[0]) if len(answer) == 1 else float(answer[1]) - float(answer[0]))
         elif self._task in (Task.SCORE, Task.MULTI_LABEL):
             threshold = self._probe.threshold
             answers = [None if math.isnan(score) else score >= threshold for score in answer]

@@ -35,7 +35,7 @@ class Task(enum.Enum):
     LABELS = "labels"
     """The class itself, as a whole number or a text."""
     SCORE = "score"
-    """One score of a yes-or-no question; the label is 0 or 1."""
+    """One score of a yes-or-no question, or for the area under the curve those of no and yes; the label is 0 or 1."""
     MULTI_LABEL = "multi_label"
     """A score for each of several labels, each of which applies or not."""
     REGRESSION = "regression"
@@ -93,10 +93,16 @@ _FITTING_LABELS = (
 
 
 class Output(NamedTuple):
-    """What is known of an output: its datatype, and how many values it has for one sample."""
+    """What is known of an output: its datatype, how many values it has for one sample, and along how many axes."""
 
     datatype: str
     values: int
+    axes: int = 1
+
+    @classmethod
+    def of_shape(cls, datatype: str, sizes: Sequence[int]) -> Output:
+        """An output of which a sample has these sizes."""
+        return cls(datatype, math.prod(sizes), max(sum(size != 1 for size in sizes), 1))
 
 
 class ProbeSet(NamedTuple):
@@ -162,6 +168,12 @@ class ProbeSet(NamedTuple):
         if not whole and self.label_values == output.values and _has_fractions(self.labels):
             return Task.REGRESSION
         if not whole and output.values > 1 and self.label_values == 1 and _all_whole(self.labels):
+            if output.axes > 1:
+                raise ProbeSetError(
+                    f"task: the output {self.output!r} has its {output.values} values of a sample along {output.axes} "
+                    "axes: export the scores of one answer alone, or declare class_scores where a label is a place "
+                    "among all of them"
+                )
             return Task.CLASS_SCORES
         if not whole and output.values > 1 and self.label_values == 1:
             odd = next(label for label in self.labels if not is_whole(label))
@@ -181,7 +193,13 @@ class ProbeSet(NamedTuple):
         )
         if not fitting:
             raise ProbeSetError(f"labels: {found}, which fit each other in no task: {_FITTING_LABELS}")
-        raise ProbeSetError(f"task: {found}: declare {' or '.join(fitting)}")
+        remedy = f"declare {' or '.join(fitting)}"
+        if whole and self.label_values > 1:
+            remedy += (
+                "; of classes, such as those of tokens or pixels, declare reference with the metric distance where "
+                "there are two, or agreement with a tolerance of 0"
+            )
+        raise ProbeSetError(f"task: {found}: {remedy}")
 
     def _fits(self, task: Task, output: Output) -> bool:
         """Whether these labels and such an output can be of the task."""
@@ -220,14 +238,17 @@ class ProbeSet(NamedTuple):
             raise ProbeSetError("labels: expected finite numbers for the task regression")
         if task is Task.LABELS and output is not None:
             texts = output.datatype == TEXT
-            if not all(isinstance(label, str) if texts else is_finite(label) for label in self.labels):
+            wrong = [label for label in self.labels if not (isinstance(label, str) if texts else is_finite(label))]
+            if wrong:
                 raise ProbeSetError(
                     f"labels: expected {'texts' if texts else 'whole numbers'}, as the output "
-                    f"{self.output!r} has {output.datatype}"
+                    f"{self.output!r} has {output.datatype}; found {wrong[0]!r}"
                 )
-        if task in (Task.LABELS, Task.SCORE) and output is not None and sizes != 1:
+        of_two = task is Task.SCORE and (self.declared_metric or METRICS[task][0]) is Metric.AUC
+        if task in (Task.LABELS, Task.SCORE) and output is not None and sizes not in ((1, 2) if of_two else (1,)):
             raise ProbeSetError(
-                f"task {task.value}: expected one value for each sample in {self.output!r}; found {sizes}"
+                f"task {task.value}: expected one value for each sample in {self.output!r}"
+                f"{', or the scores of no and yes' if of_two else ''}; found {sizes}"
             )
         if task in (Task.MULTI_LABEL, Task.REGRESSION) and output is not None and sizes != self.label_values:
             raise ProbeSetError(

@@ -69,7 +69,7 @@ def read_outputs(path: str | None) -> Mapping[str, Output]:
                         f"{kind}: {str(item['name'])[:80]!r}: expected {count} values for shape {shape}"
                     )
                 if kind == "outputs":
-                    found[str(item["name"])] = Output(item["datatype"], math.prod(shape[1:]))
+                    found[str(item["name"])] = Output.of_shape(item["datatype"], shape[1:])
         for part in ("absolute", "relative"):
             _tolerance(document["tolerance"], part)
         if not found:

@@ -214,7 +214,7 @@ class Desk:
             if not isinstance(said, dict):
                 break
             if "error" in said:
-                reason = str(said["error"]).replace(os.path.join(self.work, "versions", ""), "")
+                reason = str(said["error"]).strip().replace(os.path.join(self.work, "versions", ""), "")
                 results.append(RunFailedError(reason))
             else:
                 results.append(said)

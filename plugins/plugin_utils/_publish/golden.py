@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import statistics
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Collection, Mapping, Sequence
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 JSON_BYTES_MAX = 1 << 20
 # Without labels: how far off an answer may be, as a part of the spread of the source's answers.
 REFERENCE_TOLERANCE = 0.05
+# Yes and no, as whole numbers, are no scores.
+_DECISIONS = 2
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,46 @@ class Probe:
             raise ProbeSetError(f"{self.path}: {'; '.join(reader_of_results.problems)}")
         return result, found["value"]
 
-    def of_no_answer(self) -> float | None:
-        """What the distance would be of a model that finds nothing anywhere; None for other metrics."""
-        if self.metric is not Metric.DISTANCE or not self.probe_set.ragged:
-            return None
-        value: float | None = self._compared([[]] * self.probe_set.samples)["value"]
-        return value
+    def of_same_answer(self) -> float | None:
+        """What the metric would be of a model that always gives the same answer: of classes the most frequent, of
+        numbers the one in the middle, and nothing where the number of values differs."""
+        if self.task is Task.REFERENCE and not self.probe_set.ragged:
+            return self._of_same_numbers()
+        value = self._compared([self._same_answer()] * self.probe_set.samples)["value"]
+        # What is 0 but for the last digits is 0, and not -0.
+        return None if value is None else round(value, 9) + 0.0
+
+    def _same_answer(self) -> Sequence[Any]:
+        probe = self.probe_set
+        size, yes, no = probe.label_values, probe.threshold, -math.inf
+        if self.task is Task.REFERENCE:
+            return []
+        if self.task is Task.REGRESSION:
+            squares = self.metric in (Metric.RMSE, Metric.R2)
+            middle = statistics.fmean if squares else statistics.median
+            return [middle(probe.labels[place::size]) for place in range(size)]
+        often = Counter(probe.labels[at : at + size] for at in range(0, len(probe.labels), size))
+        if self.task is Task.CLASS_SCORES:
+            return [often[(place,)] for place in range(max(probe.labels) + 1)]
+        ((row, _times),) = often.most_common(1)
+        return row if self.task is Task.LABELS else [yes if label else no for label in row]
+
+    def _of_same_numbers(self) -> float:
+        """Of a reference, which may have millions of values."""
+        import numpy as np
+
+        probe = self.probe_set
+        if probe.expected is None:
+            raise ProbeSetError(f"{self.path}: expected reference outputs")
+        with probe.expected.open() as reader:
+            rows = reader.read(probe.samples)
+        kind = NUMBERS[probe.expected.datatype][0]
+        values = np.frombuffer(rows, f"<{kind}") if isinstance(rows, bytes) else np.array(rows)
+        expected = values.astype(np.float64).reshape(probe.samples, -1)
+        apart = np.abs(expected - np.median(expected, axis=0))
+        if self.metric is Metric.DISTANCE:
+            return float(apart.mean())
+        return float((apart <= probe.absolute + probe.relative * np.abs(expected)).all(axis=1).mean())
 
     def _compared(self, answers: Sequence[Sequence[Any]]) -> dict[str, Any]:
         scores = ProbeScores(self.probe_set, self.task, self.metric)
@@ -192,6 +230,10 @@ def make_probe(
     if not fitting:
         raise ProbeSetError("; ".join(reasons))
     scores = [probe for probe in fitting if _has_scores(probe, outputs[probe.probe_set.output])]
+    if len(scores) == 1:
+        # Where the highest score is not the class that the model names, such as of distances, the name is what it says.
+        names_of = [probe for probe in fitting if probe.task is Task.LABELS]
+        scores = [max([*scores, *names_of], key=lambda probe: probe.scores(outputs)[1] or 0.0)]
     if len(fitting) > 1 and len(scores) != 1:
         found = ", ".join(probe.probe_set.output for probe in fitting)
         why = (
@@ -213,6 +255,8 @@ def _probe(
 ) -> Probe:
     import os
 
+    import numpy as np
+
     # What is right, where it is an output, such as the true boxes.
     truth = samples.labels if is_reference else None
     if truth is not None:
@@ -227,7 +271,7 @@ def _probe(
     if samples.labels is None and truth is None and "tolerance" not in document:
         spread = _spread_of(values)
         document["tolerance"] = {"absolute": float(f"{REFERENCE_TOLERANCE * spread:.3g}"), "relative": 0}
-    described = Output(datatype_of(values), values[0].size)
+    described = Output.of_shape(datatype_of(values), values.shape[1:])
     if samples.labels is not None and "task" not in document:
         # Devices need not find it out again, and one with older code finds out less.
         document["task"] = _task(samples.labels, name, described).value
@@ -245,6 +289,11 @@ def _probe(
         # The file is one of this publication's own, which nobody has written.
         raise ProbeSetError(str(error).removeprefix(f"{path}: not a probe set: ")) from error
     task, metric = probe_set.resolved(described)
+    if metric is Metric.AUC and values.dtype.kind in "iub" and len(np.unique(values)) <= _DECISIONS:
+        raise ProbeSetError(
+            f"metric auc: expected scores in {name!r}; found no more than {_DECISIONS} different values, which are "
+            "decisions: name the output with the scores, or declare labels"
+        )
     return Probe(f"probe.{suffix}", content, probe_set, task, metric)
 
 

@@ -18,7 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measure
 from .candidate import Candidate, not_finite
 from .conversion import SourceRun
 from .golden import Probe, make_probe
-from .judgement import Judgement, Verdict, guessed, is_better_than_guessing, judge
+from .judgement import Judgement, Verdict, is_better, judge
 from .model import RefusedError
 from .options import ReleaseOptions
 from .publication import Publication
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _OTHER_LABELS = "the labels are not those of these samples, or the inputs are not prepared as in training"
+_PAIRS_SHOWN = 8
+_COLUMNS_MAX = 64
 
 
 @dataclass(frozen=True)
@@ -74,34 +76,108 @@ def reasons_against_source(holdout: Holdout, options: ReleaseOptions) -> list[st
     if value is None:
         return ["the source answers no sample with a finite number"]
     reasons = []
-    labels = Counter(probe.probe_set.labels) if probe.probe_set.label_values == 1 else Counter()
-    if len(labels) == 1 and probe.metric is Metric.ACCURACY:
+    if probe.metric is Metric.ACCURACY and len(set(probe.probe_set.labels)) == 1:
         reasons.append(
-            f"labels: expected several; found {next(iter(labels))!r} for each sample: nothing tells a good model from "
-            "one that always answers this"
+            f"labels: expected several; found {probe.probe_set.labels[0]!r} for each sample: nothing tells a good "
+            "model from one that always answers this"
         )
-    if not is_better_than_guessing(holdout.source, value, labels):
-        most = max(labels.values()) / sum(labels.values())
-        reasons.append(
-            f"labels: the source is right in {value:.4f} of {holdout.source.samples} samples, and always giving the "
-            f"most frequent label is right in {most:.4f}: {_OTHER_LABELS}"
-        )
-    same = guessed(probe.metric, probe.probe_set.labels, probe.probe_set.label_values)
-    if same is not None and (value >= same if probe.metric.is_error else value <= same):
-        reasons.append(
-            f"labels: the source reaches {probe.metric.value} {value:.4g} in {holdout.source.samples} samples, and "
-            f"always giving the same answer reaches {same:.4g}: {_OTHER_LABELS}"
-        )
-    nothing = probe.of_no_answer()
-    if holdout.samples.labels is not None and nothing is not None and value >= nothing:
-        reasons.append(
-            f"labels: the source reaches {probe.metric.value} {value:.4g} in {holdout.source.samples} samples, and "
-            f"finding nothing in any of them reaches {nothing:.4g}: {_OTHER_LABELS}"
-        )
+    else:
+        same = probe.of_same_answer()
+        if same is not None and not is_better(holdout.source, value, same):
+            reasons.append(_no_better_than(holdout, value, same))
+        elif (numbering := _numbering(holdout, value)) is not None:
+            reasons.append(
+                f"labels: the source is right in {value:.4f} of {holdout.source.samples} samples: {numbering}"
+            )
+    reasons += _columns(holdout)
     least = options.accuracy_min
     if least is not None and (value > least if probe.metric.is_error else value < least):
         reasons.append(f"accuracy_min: expected {probe.metric.value} {least:g}; found {value:g}")
     return reasons
+
+
+def _no_better_than(holdout: Holdout, value: float, same: float) -> str:
+    """Why a source says nothing that is no better than always giving the same answer, which reaches ``same``."""
+    probe, samples = holdout.probe, holdout.source.samples
+    if holdout.samples.labels is None:
+        return (
+            f"samples: the source's answers differ too little to tell it from a model that always gives the same one, "
+            f"which reaches {probe.metric.value} {same:.4g}: take samples that are answered differently, or the inputs "
+            "are not prepared as in training"
+        )
+    if probe.task in (Task.CLASS_SCORES, Task.LABELS):
+        found = (
+            f"the source is right in {value:.4f} of {samples} samples, and always giving the most frequent label is "
+            f"right in {same:.4f}"
+        )
+    else:
+        always = "finding nothing in any of them" if probe.probe_set.ragged else "always giving the same answer"
+        found = (
+            f"the source reaches {probe.metric.value} {value:.4g} in {samples} samples, and {always} reaches {same:.4g}"
+        )
+    return f"labels: {found}: {_numbering(holdout, value) or _OTHER_LABELS}{_remedy(probe)}"
+
+
+def _numbering(holdout: Holdout, value: float) -> str | None:
+    """How the classes are numbered otherwise, where that makes more answers right than ``value``, certainly, and more
+    than always giving the same; None where it does not."""
+    probe = holdout.probe
+    if probe.task not in (Task.CLASS_SCORES, Task.LABELS) or probe.probe_set.top > 1:
+        return None
+    values = holdout.right[probe.probe_set.output]
+    rows = values.reshape(len(values), -1)
+    answers = (rows.argmax(axis=1) if probe.task is Task.CLASS_SCORES else rows[:, 0]).tolist()
+    labels = probe.probe_set.labels
+    by_answer: dict[Any, Counter[Any]] = {}
+    for answer, label in zip(answers, labels, strict=True):
+        by_answer.setdefault(answer, Counter())[label] += 1
+    meant = {answer: found.most_common(1)[0][0] for answer, found in sorted(by_answer.items())}
+    right = sum(by_answer[answer][label] for answer, label in meant.items()) / len(labels)
+    most = max(Counter(labels).values()) / len(labels)
+    if len(set(meant.values())) < len(meant) or not is_better(holdout.source, right, max(value, most)):
+        return None
+    pairs = [f"{answer} is what the labels call {label}" for answer, label in meant.items() if answer != label]
+    shown = ", ".join(pairs[:_PAIRS_SHOWN]) + (" …" if len(pairs) > _PAIRS_SHOWN else "")
+    return (
+        f"the classes are numbered otherwise: the model's {shown}; with that the source is right in {right:.4f}. "
+        "Number the labels as the model does"
+    )
+
+
+def _columns(holdout: Holdout) -> list[str]:
+    """Why labels of several numbers are in another order than the answers: along a circle of columns, each answer is
+    nearer to the next one's labels, by half of its error, than to its own."""
+    import numpy as np
+
+    probe = holdout.probe
+    size = probe.probe_set.label_values
+    if probe.task is not Task.REGRESSION or not 1 < size <= _COLUMNS_MAX:
+        return []
+    labels = np.reshape(np.array(probe.probe_set.labels, np.float64), (-1, size))
+    answers = holdout.right[probe.probe_set.output].reshape(-1, size).astype(np.float64)
+    errors = np.array([np.abs(labels - answers[:, [place]]).mean(axis=0) for place in range(size)])
+    own = errors.diagonal()
+    nearest = np.where(errors.min(axis=1) < own / 2, errors.argmin(axis=1), np.arange(size)).tolist()
+    for start in range(size):
+        circle = [start]
+        while (following := nearest[circle[-1]]) not in circle:
+            circle.append(following)
+        if len(circle) > 1 and following == start:
+            shown = ", ".join(f"column {place} of the answers is near column {nearest[place]}" for place in circle)
+            return [f"labels: expected their columns in the order of {probe.probe_set.output!r}; {shown} of the labels"]
+    return []
+
+
+def _remedy(probe: Probe) -> str:
+    """What may also be wrong where a metric is of samples that are right as a whole."""
+    if probe.task is Task.MULTI_LABEL:
+        return (
+            ". A sample is right if all its labels are; of masks, declare the task reference with the metric distance, "
+            "which is the share of wrong values"
+        )
+    if probe.metric in (Metric.WITHIN, Metric.AGREEMENT):
+        return ". A sample is right if all its values are within the tolerance, which may be too narrow or too wide"
+    return ""
 
 
 def judge_candidate(candidate: Candidate, holdout: Holdout, options: ReleaseOptions) -> None:

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import enum
 import math
-import statistics
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.estimates import (
     proportion_lower,
     proportion_upper,
@@ -123,25 +121,9 @@ def interval(correct: float, samples: int) -> tuple[float, float]:
     return proportion_lower(correct, samples, ALPHA / 2), proportion_upper(correct, samples, ALPHA / 2)
 
 
-def guessed(metric: Metric, labels: Sequence[float], values: int) -> float | None:
-    """What the metric is of a model that always gives the same: of errors with the median of each of the ``values`` of
-    a sample, or the mean where squares count; None for metrics of right and wrong."""
-    if metric in (Metric.AUC, Metric.R2):
-        return 0.5 if metric is Metric.AUC else 0.0
-    columns = [labels[place::values] for place in range(values)]
-    if metric is Metric.MAE:
-        middles = [statistics.median(column) for column in columns]
-        errors = [abs(label - middle) for column, middle in zip(columns, middles) for label in column]
-        return math.fsum(errors) / len(labels)
-    if metric is Metric.RMSE:
-        return math.sqrt(math.fsum(statistics.pvariance(column) for column in columns) / values)
-    return None
-
-
-def is_better_than_guessing(result: ProbeResult, value: float, labels: Mapping[Any, int]) -> bool:
-    """Whether a share of right answers is certainly above that of always giving the most frequent label (95%)."""
-    if result.metric is not Metric.ACCURACY or len(labels) < 2:
-        return True
-    most = max(labels.values())
-    total = sum(labels.values())
-    return proportion_lower(round(value * total), total, ALPHA) > most / total
+def is_better(result: ProbeResult, value: float, same: float) -> bool:
+    """Whether a model of this metric is better than one that reaches ``same`` by always giving the same answer: of
+    right and wrong certainly (95%)."""
+    if result.metric.has_flags:
+        return proportion_lower(round(value * result.samples), result.samples, ALPHA) > same
+    return value < same if result.metric.is_error else value > same

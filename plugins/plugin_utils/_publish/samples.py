@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Collection, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import write_archive
@@ -76,7 +76,7 @@ def read_samples(path: str, *, missing_values: bool = False) -> Samples:
         elif name.startswith(_REFERENCE):
             reference[name[len(_REFERENCE) :]] = values
         else:
-            inputs[name[len(_INPUT) :] if name.startswith(_INPUT) else name] = values
+            inputs[name.removeprefix(_INPUT)] = values
     samples = Samples(path, inputs, labels, reference, settings)
     if not inputs:
         raise SamplesError(f"{path}: expected an array for each input of the model, by its name; found none")
@@ -95,13 +95,19 @@ def fitted(samples: Samples, specs: Sequence[Mapping[str, Any]]) -> Samples:
     Only a change of the number of bits is made, as clients make it: 64-bit floats become 32-bit ones.
     """
     known = {spec["name"]: spec for spec in specs}
-    if set(known) != set(samples.inputs):
+    given = {_named(name, known): values for name, values in samples.inputs.items()}
+    if set(known) != set(given):
         raise SamplesError(
             f"{samples.path}: expected the model's inputs {', '.join(sorted(known))}; "
             f"found {', '.join(sorted(samples.inputs))}"
         )
-    inputs = {name: _cast(samples.path, known[name], values) for name, values in samples.inputs.items()}
+    inputs = {name: _cast(samples.path, known[name], values) for name, values in given.items()}
     return Samples(samples.path, inputs, samples.labels, samples.reference, samples.settings)
+
+
+def _named(name: str, known: Collection[str]) -> str:
+    """The name of the input that an array is of; TensorFlow's ``input:0`` begins as the prefix does."""
+    return name if name in known or f"{_INPUT}{name}" not in known else f"{_INPUT}{name}"
 
 
 def write_inputs(path: str, inputs: Mapping[str, Array]) -> None:
@@ -144,15 +150,12 @@ def _check_rows(samples: Samples) -> None:
     counted = dict(samples.inputs)
     if samples.labels is not None:
         counted[LABELS] = samples.labels
-    counted.update({f"{_REFERENCE}{name}": values for name, values in samples.reference.items()})
+    counted.update({f"{_REFERENCE}{name}".rstrip(":"): values for name, values in samples.reference.items()})
     if not samples.rows:
         raise SamplesError(f"{samples.path}: expected arrays with a row for each sample; found no row")
-    for name, values in counted.items():
-        if not values.ndim or len(values) != samples.rows:
-            raise SamplesError(
-                f"{samples.path}: {name}: expected {samples.rows} rows, one for each sample; "
-                f"found the shape {list(values.shape)}"
-            )
+    if any(not values.ndim or len(values) != samples.rows for values in counted.values()):
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in counted.items())
+        raise SamplesError(f"{samples.path}: expected as many rows in each array, one for each sample; found {shapes}")
 
 
 def _check_numbers(name: str, values: Array, *, missing_values: bool, remedy: str = _MISSING) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import ProbeSetError, Task
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric, ProbeSetError, Task
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.golden import (
     Spread,
     golden_file,
@@ -77,6 +77,82 @@ def test_of_several_outputs_the_labels_are_those_of_the_scores(tmp_path: Path) -
     named = make_probe(samples, {"label": CLASSES, "scores": SCORES}, str(tmp_path), output="label", settings={})
     assert named.probe_set.output == "label"
     assert named.scores({"label": CLASSES})[1] == 1.0
+
+
+@pytest.mark.parametrize("names", [["label", "scores"], ["scores", "label"]])
+def test_of_scores_that_are_highest_elsewhere_the_class_that_the_model_names_is_asked(
+    tmp_path: Path, names: list[str]
+) -> None:
+    """Such as the distances of a k-means, the votes of one against one, and classes that are numbered from 1."""
+    outputs = {"label": CLASSES, "scores": 1 - SCORES}
+    samples = Samples("holdout.npz", {"x": X}, CLASSES)
+    probe = make_probe(samples, {name: outputs[name] for name in names}, str(tmp_path), output=None, settings={})
+    assert (probe.probe_set.output, probe.task) == ("label", Task.LABELS)
+    assert probe.scores(outputs)[1] == 1.0
+
+
+def test_the_area_under_the_curve_is_of_scores_and_not_of_decisions(tmp_path: Path) -> None:
+    """A classifier of two classes has both scores, and what it decides, as one number."""
+    yes = np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.8], np.float32)
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    outputs = {"label": (yes > 0.5).astype(np.int64), "probabilities": np.stack([1 - yes, yes], axis=1)}
+    samples = Samples("holdout.npz", {"x": X}, labels)
+    probe = make_probe(samples, outputs, str(tmp_path), output=None, settings={"task": "score"})
+    assert (probe.probe_set.output, probe.metric) == ("probabilities", Metric.AUC)
+    # Of the eight pairs of a yes and a no, one is the wrong way round.
+    assert probe.scores(outputs)[1] == 0.875
+    logits = np.log(np.stack([1 - yes, yes], axis=1)) + X
+    assert probe.scores({"probabilities": logits})[1] == 0.875
+    with pytest.raises(ProbeSetError, match="expected scores in 'label'; found no more than 2 different values"):
+        make_probe(samples, outputs, str(tmp_path), output="label", settings={"task": "score"})
+    with pytest.raises(ProbeSetError, match="task score: expected one value for each sample in 'probabilities'; found"):
+        make_probe(
+            samples, outputs, str(tmp_path), output="probabilities", settings={"task": "score", "metric": "accuracy"}
+        )
+
+
+def test_a_label_is_no_place_among_the_scores_of_several_answers(tmp_path: Path) -> None:
+    """Tokens have scores of tags each, of which a single label is of none."""
+    tags = np.zeros((6, 4, 3), np.float32)
+    samples = Samples("holdout.npz", {"x": X}, CLASSES)
+    with pytest.raises(ProbeSetError, match="has its 12 values of a sample along 2 axes: export the scores of one"):
+        make_probe(samples, {"y": tags}, str(tmp_path), output=None, settings={})
+    place = make_probe(samples, {"y": tags}, str(tmp_path), output=None, settings={"task": "class_scores"})
+    assert place.task is Task.CLASS_SCORES
+    assert make_probe(samples, {"y": SCORES[:, None, :, None]}, str(tmp_path), output=None, settings={}).metric
+
+
+Y = np.array([0.5, 1.5, 2.5, 3.5, 4.5, 11.5])
+
+
+@pytest.mark.parametrize(
+    ("labels", "answers", "settings", "same"),
+    [
+        (np.array([0, 1, 1, 1, 2, 2]), SCORES, {}, 3 / 6),
+        (np.array([0, 1, 1, 1, 2, 2]), SCORES, {"top": 2}, 5 / 6),
+        (np.array(["a", "b", "b", "c", "c", "c"]), np.array(list("abcabc")), {}, 3 / 6),
+        (np.array([0, 0, 0, 0, 1, 1]), X, {"task": "score"}, 0.5),
+        (np.array([0, 0, 0, 0, 1, 1]), X, {"task": "score", "metric": "accuracy"}, 4 / 6),
+        (np.eye(2, dtype=int)[[0, 0, 0, 1, 1, 1]] | [[0, 1]], SCORES[:, :2], {}, 3 / 6),
+        (np.ones((6, 2), int), SCORES[:, :2], {}, 1.0),
+        # The middle of the labels is 3, and their mean 4.
+        (Y, X, {}, 15 / 6),
+        (Y, X, {"metric": "rmse"}, float(Y.std())),
+        (Y, X, {"metric": "r2"}, 0.0),
+        (Y, X, {"metric": "within", "tolerance": {"absolute": 1, "relative": 0}}, 2 / 6),
+        (Y, X, {"metric": "within", "tolerance": {"absolute": 100, "relative": 0}}, 1.0),
+        (None, X, {}, 0.0),
+        (None, X * 0, {}, 1.0),
+        (None, X, {"tolerance": {"absolute": 1.5, "relative": 0}}, 4 / 6),
+        (Y[:, None], X, {"task": "reference", "metric": "distance"}, 15 / 6),
+    ],
+)
+def test_what_always_giving_the_same_answer_reaches(
+    tmp_path: Path, labels: Any, answers: Any, settings: dict[str, Any], same: float
+) -> None:
+    samples = Samples("holdout.npz", {"x": X}, labels, settings=settings)
+    probe = make_probe(samples, {"y": answers}, str(tmp_path), output=None, settings={})
+    assert probe.of_same_answer() == pytest.approx(same, abs=1e-6)
 
 
 def test_of_several_outputs_lists_of_labels_are_those_of_the_scores(tmp_path: Path) -> None:

@@ -90,6 +90,18 @@ def test_samples_that_lack_an_axis_are_refused_with_how_to_give_it(
     assert str(refused.value) == f"samples.npz: x: expected the shape {shape} (-1: any size); found {found}{remedy}"
 
 
+@pytest.mark.parametrize("written", ["input:0", "input:input:0"])
+def test_tensorflows_name_of_an_input_begins_as_the_prefix_does(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "holdout.npz"
+    np.savez(path, **{written: np.zeros((3, 2), np.float32), "input:size": np.ones(3, np.float32)})
+    specs = [
+        {"name": "input:0", "datatype": "FP32", "shape": [-1, 2]},
+        {"name": "size", "datatype": "FP32", "shape": [-1]},
+    ]
+    found = fitted(read_samples(str(path)), specs).inputs
+    assert {name: values.shape for name, values in found.items()} == {"input:0": (3, 2), "size": (3,)}
+
+
 def test_inputs_may_have_any_names(tmp_path: Path) -> None:
     path = str(tmp_path / "inputs.npz")
     names = ("file", "allow_pickle", "arr_0", "serving/default:0")
@@ -106,7 +118,7 @@ def test_inputs_may_have_any_names(tmp_path: Path) -> None:
     [
         ({"labels": np.array(["2020-01-01"] * 3, "datetime64[D]")}, "labels: expected numbers, .*; found datetime64"),
         ({"x": np.zeros((3, 4), "c8")}, "x: expected numbers, booleans or texts; found complex64"),
-        ({"gain": np.float32(2)}, r"gain: expected 3 rows, one for each sample; found the shape \[\]"),
+        ({"gain": np.float32(2)}, r"expected as many rows in each array, one for each sample; found .*gain \[\]"),
         ({"x": np.zeros((0, 4)), "labels": np.zeros(0)}, "expected arrays with a row for each sample; found no row"),
     ],
 )

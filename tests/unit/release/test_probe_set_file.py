@@ -390,6 +390,7 @@ def test_an_archive_that_ends_early_is_refused(tmp_path: Path) -> None:
         (reference(), Output("FP32", 7), Task.REFERENCE, Metric.AGREEMENT),
         (reference(declared_metric=Metric.DISTANCE), None, Task.REFERENCE, Metric.DISTANCE),
         (made(declared_task=Task.SCORE), Output("FP64", 1), Task.SCORE, Metric.AUC),
+        (made(declared_task=Task.SCORE), Output("FP32", 2), Task.SCORE, Metric.AUC),
         (
             made((True, False), declared_task=Task.SCORE, declared_metric=Metric.ACCURACY),
             None,
@@ -427,6 +428,10 @@ NO_TASK = (
     "labels: the output 'y' has 3 values of FP32 for each sample, and 2 labels, which fit each other in no task: give "
     "one number for each value, or where the values are scores of classes, the place of the right one. Without "
     "labels, reference outputs (expected) are what answers are compared with"
+)
+OF_CLASSES = (
+    "of classes, such as those of tokens or pixels, declare reference with the metric distance where there are two, or "
+    "agreement with a tolerance of 0"
 )
 TWO_OF_EITHER = "2 labels: declare multi_label or regression"
 
@@ -473,7 +478,7 @@ def places_wanted(most: int, found: str) -> str:
         (
             made(),
             Output("INT64", 2),
-            "task: the output 'y' has 2 values of INT64 for each sample, and 1 label: declare class_scores",
+            "task: the output 'y' has 2 values of INT64 for each sample, and 1 label: declare class_scores or score",
         ),
         (
             made((3, 250_000)),
@@ -483,7 +488,7 @@ def places_wanted(most: int, found: str) -> str:
         (
             made((1, 0, 0, 1), 2),
             Output("INT64", 2),
-            f"task: the output 'y' has 2 values of INT64 for each sample, and {TWO_OF_EITHER}",
+            f"task: the output 'y' has 2 values of INT64 for each sample, and {TWO_OF_EITHER}; {OF_CLASSES}",
         ),
         (
             made(declared_metric=Metric.AUC),
@@ -553,11 +558,19 @@ def places_wanted(most: int, found: str) -> str:
             None,
             "labels: expected finite numbers for the task regression",
         ),
-        (made(("a", "b")), Output("INT64", 1), "labels: expected whole numbers, as the output 'y' has INT64"),
-        (made((1, "b")), Output("INT64", 1), "labels: expected whole numbers, as the output 'y' has INT64"),
-        (made((1, None)), Output("INT64", 1), "labels: expected whole numbers, as the output 'y' has INT64"),
-        (made((1, [2])), Output("INT64", 1), "labels: expected whole numbers, as the output 'y' has INT64"),
-        (made((1, "b")), Output(TEXT, 1), "labels: expected texts, as the output 'y' has BYTES"),
+        (
+            made(("a", "b")),
+            Output("INT64", 1),
+            "labels: expected whole numbers, as the output 'y' has INT64; found 'a'",
+        ),
+        (made((1, "b")), Output("INT64", 1), "labels: expected whole numbers, as the output 'y' has INT64; found 'b'"),
+        (
+            made((1, None)),
+            Output("INT64", 1),
+            "labels: expected whole numbers, as the output 'y' has INT64; found None",
+        ),
+        (made((1, [2])), Output("INT64", 1), "labels: expected whole numbers, as the output 'y' has INT64; found [2]"),
+        (made((1, "b")), Output(TEXT, 1), "labels: expected texts, as the output 'y' has BYTES; found 1"),
         (
             made(declared_task=Task.LABELS),
             Output("INT64", 2),
@@ -565,8 +578,21 @@ def places_wanted(most: int, found: str) -> str:
         ),
         (
             made(declared_task=Task.SCORE),
+            Output("FP32", 3),
+            "task score: expected one value for each sample in 'y', or the scores of no and yes; found 3",
+        ),
+        (
+            made(declared_task=Task.SCORE, declared_metric=Metric.ACCURACY),
             Output("FP32", 2),
             "task score: expected one value for each sample in 'y'; found 2",
+        ),
+        (
+            made(),
+            Output.of_shape("FP32", (4, 1, 3)),
+            (
+                "task: the output 'y' has its 12 values of a sample along 2 axes: export the scores of one answer "
+                "alone, or declare class_scores where a label is a place among all of them"
+            ),
         ),
         (
             made(declared_task=Task.REGRESSION),

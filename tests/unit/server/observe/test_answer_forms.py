@@ -99,6 +99,8 @@ SCORES = np.array([[0.1, 0.7, 0.2], [NAN, 0.2, 0.1]], np.float32)
         (np.zeros((65, 2)), Task.CLASS_SCORES, None, None),
         (np.zeros((0, 2)), Task.CLASS_SCORES, None, None),
         (np.zeros((2, 0)), Task.REGRESSION, None, None),
+        # The scores of no and yes.
+        (np.array([[0.4, 0.6], [0.9, 0.1], [NAN, 1.0]]), Task.SCORE, None, [1, 0, -1]),
     ],
 )
 def test_what_a_label_is_compared_with(

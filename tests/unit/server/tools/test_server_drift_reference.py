@@ -13,10 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_models
 import pytest
 from edgeml_server.common.tensors import DTYPES, TensorSpec
 from edgeml_server.observe.reference import read_reference
+from edgeml_server.tools.drift_reference import reference_of, varying_rows
 from links import PYTHON_PATH
 
 ROWS = 40
@@ -45,6 +47,16 @@ def totals(tmp_path: Path, text: str, *specs: TensorSpec) -> dict[str, float]:
     path = tmp_path / "reference.json"
     path.write_text(text)
     return {series.name: float(series.counts.sum()) for series in read_reference(str(path), specs)}
+
+
+def test_an_output_of_another_size_than_the_file_declares(tmp_path: Path) -> None:
+    """As scikit-learn's converter exports one-against-one scores: four are declared, and six come."""
+    spec = TensorSpec("scores", "FP32", (-1, 4))
+    scores = np.arange(ROWS * 6, dtype=np.float32).reshape(ROWS, 6)
+    assert varying_rows([spec], {"scores": scores[:, :4]}) == set()
+    varying = varying_rows([spec], {"scores": scores})
+    found = json.dumps(reference_of({}, {"scores": scores}, varying))
+    assert set(totals(tmp_path, found, spec)) == {"scores_mean", "scores_deviation", "scores_argmax"}
 
 
 def test_texts_have_no_series_and_do_no_harm(tmp_path: Path) -> None:

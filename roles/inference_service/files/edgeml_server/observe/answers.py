@@ -43,7 +43,7 @@ def read_answer_form(probe_path: str | None, outputs: Sequence[TensorSpec]) -> A
         probe = read_probe_set(probe_path)
         spec = next(spec for spec in outputs if spec.name == probe.output)
         sizes = spec.shape[1:]
-        known = None if spec.any_rank or -1 in sizes else Output(spec.datatype, math.prod(sizes))
+        known = None if spec.any_rank or -1 in sizes else Output.of_shape(spec.datatype, sizes)
         task, metric = probe.resolved(known)
     except (EdgemlError, OSError, StopIteration):
         # What is wrong with it says whoever asks it; here it only means that nothing is known.
@@ -68,7 +68,8 @@ def decided(values: Array, form: AnswerForm) -> Array | None:
     rows = _rows(values)
     if rows is None or rows.dtype == object or not rows.shape[1]:
         return None
-    if form.task is Task.CLASS_SCORES and rows.shape[1] > 1:
+    of_two = form.task is Task.SCORE and rows.shape[1] == 2
+    if (form.task is Task.CLASS_SCORES and rows.shape[1] > 1) or of_two:
         found = rows.argmax(axis=1)
     elif form.threshold is not None and (form.task is Task.MULTI_LABEL or rows.shape[1] == 1):
         found = (rows >= form.threshold).astype(np.int64)
@@ -94,7 +95,8 @@ def predictions_of(values: Array, form: AnswerForm | None = None) -> list[Any] |
         form = AnswerForm("", Task.CLASS_SCORES)
     found = None if form is None else decided(values, form)
     if found is not None:
-        return list((found[:, 0] if form is not None and form.task is Task.SCORE else found).tolist())
+        one = form is not None and form.task is Task.SCORE and found.ndim > 1
+        return list((found[:, 0] if one else found).tolist())
     if form is not None and form.task is Task.REGRESSION:
         numbers = [_finite(row) for row in rows.astype(np.float64).tolist()]
         return numbers if rows.shape[1] > 1 else [None if row is None else row[0] for row in numbers]

@@ -16,6 +16,7 @@ outputs for them do.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -60,7 +61,8 @@ def main() -> int:
         once = given_once(backend, inputs)
         # One value says nothing of how live ones are distributed.
         rows = {name: inputs[name] for name in inputs if name not in once}
-        print(json.dumps(reference_of(rows, outputs, varying_rows([*backend.inputs, *backend.outputs]))))
+        varying = varying_rows([*backend.inputs, *backend.outputs], {**inputs, **outputs})
+        print(json.dumps(reference_of(rows, outputs, varying)))
     except (RequestError, EdgemlError, OSError, ValueError, KeyError, TypeError) as error:
         print(f"edgeml_server.tools.drift_reference: {error!r}", file=sys.stderr)
         return 1
@@ -127,9 +129,15 @@ def reference_of(
     return {"schema": SCHEMA, "series": series}
 
 
-def varying_rows(specs: Iterable[TensorSpec]) -> set[str]:
-    """The tensors whose rows have no declared size."""
-    return {spec.name for spec in specs if not spec.shape or -1 in spec.shape[1:]}
+def varying_rows(specs: Iterable[TensorSpec], found: Mapping[str, Array]) -> set[str]:
+    """The tensors whose rows have no declared size, or another one than was ``found``: exporters err, too."""
+    return {
+        spec.name
+        for spec in specs
+        if not spec.shape
+        or -1 in spec.shape[1:]
+        or (spec.name in found and found[spec.name][:1].size != math.prod(spec.shape[1:]))
+    }
 
 
 def _series_of(name: str, values: Array, *, most: int, is_output: bool, varies: bool) -> list[_Chosen]:

@@ -113,7 +113,9 @@ def measure(
             _write(outputs_path, answers.outputs)
         if reference_path:
             with suppress(NothingComparableError):
-                reference = reference_of(samples, answers.rows(), varying_rows([*backend.inputs, *backend.outputs]))
+                rows = answers.rows()
+                varying = varying_rows([*backend.inputs, *backend.outputs], {**samples, **rows})
+                reference = reference_of(samples, rows, varying)
                 with open(reference_path, "w", encoding="utf-8") as file:
                     json.dump(reference, file)
     backend.close()

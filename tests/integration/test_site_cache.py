@@ -28,6 +28,7 @@ from deltas import delta_between
 from nginx import Nginx, defaults, rendered
 from releases import make_release, publish, sha256
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import DurableTree
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.failures import FetchError, Kind
@@ -239,7 +240,13 @@ def test_a_site_costs_the_origin_one_delta(site: Site, tmp_path: Path) -> None:
     found = index_document([Delta(sha256(delta), len(delta), (FILE.sha256,))])
     (directory / "index.json").write_text(json.dumps(found))
     (directory / sha256(delta)).write_bytes(delta)
-    held = Held([FILE.sha256], {}, lambda _sha256, _size: io.BytesIO(CONTENT))
+
+    def open_base(digest: str, _size: int) -> io.BytesIO:
+        if digest != FILE.sha256:
+            raise IntegrityError(f"{digest}: not held")
+        return io.BytesIO(CONTENT)
+
+    held = Held([FILE.sha256], {}, open_base)
 
     def device(number: int) -> None:
         fetcher = fetch(tmp_path / f"device-{number}", site.url, file=file, held=held)

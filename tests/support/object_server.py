@@ -86,7 +86,7 @@ class ObjectServer:
     digest, ``answer_index`` answers, and ``asked_indexes`` has them. So has ``asked_heads`` those by HEAD.
     """
 
-    def __init__(self, objects: Mapping[str, bytes], *script: Behaviour) -> None:
+    def __init__(self, objects: Mapping[str, bytes], *script: Behaviour, host: str = "127.0.0.1") -> None:
         self.objects = dict(objects)
         self.script = list(script) or [honest()]
         self.asked: list[Asked] = []
@@ -107,13 +107,14 @@ class ObjectServer:
                         pass
 
         class Server(socketserver.ThreadingTCPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
             allow_reuse_address = True
             daemon_threads = True
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((host, 0), Handler)
         self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10)
         self.port: int = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def __enter__(self) -> ObjectServer:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()

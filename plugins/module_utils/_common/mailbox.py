@@ -11,8 +11,8 @@ from __future__ import annotations
 import http.client
 import json
 from typing import Any, Mapping, NamedTuple
-from urllib.parse import urlsplit
 
+from .address import parse_address
 from .errors import EdgemlError
 from .tls import client_context
 
@@ -56,15 +56,16 @@ class MailboxClient:
         hint: str = "",
     ) -> None:
         self.url = url.rstrip("/")
-        parts = urlsplit(self.url)
         self._error = error
         self._hint = hint
-        self._path = parts.path
         self._is_used = False
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise error(f"the mailbox: expected an address with https://; found {url!r:.80}")
+        try:
+            address = parse_address(self.url)
+        except ValueError as found:
+            raise error(f"the mailbox: expected an address with https://; found {url!r:.80}: {found}") from found
+        self._path = address.target.rstrip("/")
         self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
+        if address.scheme == "https":
             try:
                 context = client_context(ca_file, certificate, key)
             except (OSError, ValueError) as found:
@@ -73,10 +74,10 @@ class MailboxClient:
                     f"the authority of the mailbox's server; cannot be used for TLS: {found}"
                 ) from found
             self._connection = http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=SILENCE_SECONDS, context=context
+                address.host, address.port, timeout=SILENCE_SECONDS, context=context
             )
         else:
-            self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SILENCE_SECONDS)
+            self._connection = http.client.HTTPConnection(address.host, address.port, timeout=SILENCE_SECONDS)
 
     def ask(
         self,

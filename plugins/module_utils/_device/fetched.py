@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from io import BufferedIOBase
 from typing import TYPE_CHECKING, Iterable
 
 from .._common.errors import ArgumentError, IntegrityError
@@ -49,6 +50,15 @@ class Fetched:
     def has(self, file: File) -> bool:
         """Whether the whole object is there."""
         return is_fetched(self.directory, file)
+
+    def open_object(self, sha256: str, size: int) -> BufferedIOBase:
+        """Open a whole object. Raises IntegrityError for one that is not there."""
+        file = File(sha256, size, sha256)
+        path = os.path.join(self.directory, sha256)
+        if self.has(file):
+            with contextlib.suppress(FileNotFoundError):
+                return open(path, "rb")
+        raise IntegrityError(f"{path}: expected an object of {size} bytes; found none")
 
     def bytes_of(self, file: File) -> int:
         """How many bytes of an object are there, in whole or in part."""

@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from io import BufferedIOBase
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from .._common.errors import EdgemlError
+from .._common.errors import EdgemlError, IntegrityError
 from .._common.files import DurableTree, write_whole
 from .._fetch.failures import FetchError, Kind
 from .._fetch.fetcher import Fetcher
@@ -83,7 +85,7 @@ def fetch_files(
         options,
         headroom_percent=headroom_percent,
         patience=patience,
-        held=Held(store.blobs.held(), blocks_of(store.held_files()), store.blobs.open_blob),
+        held=_held(store),
         may_go_on=may_go_on,
     )
     try:
@@ -93,6 +95,22 @@ def fetch_files(
     finally:
         fetcher.close()
     return FetchResult(fetcher.tally, None, fetcher.warnings)
+
+
+def _held(store: Store) -> Held:
+    """The blobs of the store, and what was fetched for orders and no swap has taken yet."""
+    fetched = [file for file in Orders(store).files() if store.fetched.has(file)]
+    blobs = {*store.blobs.held(), *(file.sha256 for file in fetched)}
+
+    def open_blob(sha256: str, size: int) -> BufferedIOBase:
+        # A swap may make it a blob meanwhile.
+        with contextlib.suppress(IntegrityError):
+            return store.blobs.open_blob(sha256, size)
+        with contextlib.suppress(IntegrityError):
+            return store.fetched.open_object(sha256, size)
+        return store.blobs.open_blob(sha256, size)
+
+    return Held(blobs, blocks_of([*store.held_files(), *fetched]), open_blob)
 
 
 def fetch_order(store: Store, order: Order) -> FetchResult:

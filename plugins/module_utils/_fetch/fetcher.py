@@ -64,12 +64,13 @@ class Fetcher:
 
     def fetch(self, file: File) -> str:
         """Fetch one file, verify it, and return its path: ``directory`` and its digest. What another fetch, or an
-        earlier one, has of it is used. Raises FetchError, and OSError for a disk that fails."""
+        earlier one, has of it is used; a blob that is held by now stays where it is. Raises FetchError, and OSError for
+        a disk that fails."""
         began = time.monotonic()
         deadline = began + self._options.seconds_max
         partial = Partial(self._tree, self._directory, file)
         try:
-            while not is_fetched(self._directory, file):
+            while not is_fetched(self._directory, file) and not self._held.has(file):
                 if partial.open():
                     return self._bring(partial, deadline)
                 if time.monotonic() >= deadline:
@@ -152,7 +153,6 @@ class Fetcher:
             delta = smallest(usable, self._held.blobs)
             if delta is not None and delta.size - self._delta_part(file, delta).held_bytes() < missing:
                 return delta
-            return None
         return None
 
     def _delta_part(self, file: File, delta: Delta) -> Partial:

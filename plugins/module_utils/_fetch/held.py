@@ -38,6 +38,14 @@ class Held(NamedTuple):
     blocks: Mapping[str, HeldBlock] = {}
     open_blob: Callable[[str, int], BufferedIOBase] = _open_none
 
+    def has(self, file: File) -> bool:
+        """Whether there is a blob of this file now: a swap may take one while a fetch waits for it."""
+        try:
+            self.open_blob(file.sha256, file.size).close()
+        except (IntegrityError, OSError):
+            return False
+        return True
+
 
 def blocks_of(files: Iterable[File]) -> dict[str, HeldBlock]:
     """Where the blocks of files are that are held, by the SHA-256 that their manifests give."""

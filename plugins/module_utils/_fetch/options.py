@@ -57,7 +57,9 @@ def _check_address(name: str, address: str, schemes: Sequence[str]) -> None:
 
     try:
         parts = urlsplit(address)
-        right = parts.scheme in schemes and bool(parts.path if parts.scheme == "file" else parts.hostname)
+        # The name of a machine in file://stick/models would be left out: three slashes are meant.
+        here = parts.scheme == "file" and parts.netloc in ("", "localhost")
+        right = parts.scheme in schemes and bool(parts.path if here else parts.hostname and parts.scheme != "file")
         right = right and (parts.port is None or parts.port > 0) and not parts.query and not parts.fragment
     except (ValueError, AttributeError):
         right = False

@@ -127,10 +127,12 @@ class _DirectoryStream:
     def read(self, count: int) -> bytes:
         try:
             chunk = self._source.read(min(count, self._left))
-            self._left -= len(chunk)
-            return chunk
         except OSError as error:
             raise SourceError(Kind.INTERRUPTED, f"{self._path}: {error.strerror}") from error
+        if self._left and not chunk:
+            raise SourceError(Kind.INTERRUPTED, f"{self._path}: the file ends {self._left} bytes too early")
+        self._left -= len(chunk)
+        return chunk
 
     def close(self) -> None:
         self._source.close()

@@ -22,6 +22,7 @@ from .options import FetchOptions
 from .pace import Pace, Patience
 from .partial import CorruptBlockError, Partial
 from .sources import Source, Stream, Wanted, blob_path, open_sources
+from .standing import Standing
 
 # What a fetch may use beyond its percentage: a block that was wrong, and what was on the way when it was dropped.
 _SPARE_BYTES = 2 << 20
@@ -30,8 +31,8 @@ _PROGRESS_BYTES = 4 << 10
 CHECK_SECONDS = 5.0
 # How often an object comes whose bytes are others when they are read again.
 _ATTEMPTS = 3
-# A source that could not be reached is asked after the others for so long.
-_AWAY_SECONDS = 60.0
+# A document that is worth less than this wait is not asked for again.
+_DOCUMENT_WAIT_SECONDS = 60.0
 
 
 class Tally(NamedTuple):
@@ -61,12 +62,12 @@ class Errand(NamedTuple):
 class _Offer:
     """A source as one object finds it."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, standing: Standing) -> None:
+        self.standing = standing
+        self.source = standing.source
         self.closed = False
         self.fresh = False
         self.corrupt = 0
-        self.not_before = 0.0
         self.whole_only = False
         self.failure: SourceError | None = None
 
@@ -91,15 +92,14 @@ class Transfer:
         self._held = held
         self._held_blocks = dict(held.blocks)
         self._pace = Pace(options.bytes_per_second)
-        self._sources = open_sources(options, lambda url: WebServer(url, options, self._pace, patience))
-        # Until when a source is asked after the others, and why.
-        self._away: dict[Source, tuple[float, str]] = {}
+        sources = open_sources(options, lambda url: WebServer(url, options, self._pace, patience))
+        self._standings = [Standing(source, patience.stall) for source in sources]
         self._checked = 0.0
 
     def bring(self, partial: Partial, errand: Errand) -> str:
         """Bring an object, verify it, and return its path. Raises FetchError, and OSError for a disk that fails."""
         for _attempt in range(_ATTEMPTS):
-            run = _Run(partial, [_Offer(source) for source in self._by_reach()], errand, self.missing_bytes(partial))
+            run = _Run(partial, [_Offer(standing) for standing in self._standings], errand, self.missing_bytes(partial))
             while not partial.is_complete():
                 self._next(run)
             try:
@@ -114,19 +114,20 @@ class Transfer:
 
         It ends with a source that has ``file`` itself: what comes behind it is not asked for what the first ones have.
         """
-        sources = self._by_reach()
-        for source in sources:
+        standings = sorted(self._standings, key=lambda standing: standing.is_away)
+        for standing in standings:
             self.check_permission(0)
+            source, is_last, began = standing.source, standing is standings[-1], time.monotonic()
             try:
                 try:
-                    yield source.name, self._document(source, path, bytes_max)
+                    yield source.name, self._awaited_document(standing, path, bytes_max, is_last)
                 except SourceError as error:
                     if error.kind is not Kind.REFUSED:
                         raise
-                if source is sources[-1] or source.has(blob_path(file.sha256), file.size):
+                if is_last or source.has(blob_path(file.sha256), file.size):
                     return
             except SourceError as error:
-                self._note_away(source, error)
+                standing.note(error, began)
 
     def missing_bytes(self, partial: Partial) -> int:
         """How many bytes of an object have to come, if no delta makes them."""
@@ -142,8 +143,8 @@ class Transfer:
 
     def close(self) -> None:
         """Let go of all connections."""
-        for source in self._sources:
-            source.close()
+        for standing in self._standings:
+            standing.source.close()
 
     def check_permission(self, seconds: float) -> None:
         """Raise FetchError where the fetch must stop for now; asked at most once in so many ``seconds``."""
@@ -159,20 +160,38 @@ class Transfer:
 
     # ---- the parts ----
 
-    def _by_reach(self) -> list[Source]:
-        """The sources in their order; those behind the others that could not be reached a moment ago."""
-        now = time.monotonic()
-        return sorted(self._sources, key=lambda source: source in self._away and self._away[source][0] > now)
-
-    def _note_away(self, source: Source, error: SourceError) -> None:
-        """Note that a source could not be reached, if that is the error."""
-        if error.kind is Kind.UNREACHABLE:
-            self._away[source] = time.monotonic() + _AWAY_SECONDS, str(error)
-
     def _check_reach(self, file: File) -> None:
         """Raise FetchError where no source could be reached, if somebody else may bring the file sooner."""
-        if self._patience.connects_once and self._sources and len(self._away) == len(self._sources):
-            raise FetchError(Kind.UNREACHABLE, f"{file.path}: {'; '.join(why for _until, why in self._away.values())}")
+        why = [standing.unreachable for standing in self._standings if standing.unreachable is not None]
+        if self._patience.connects_once and why and len(why) == len(self._standings):
+            raise FetchError(Kind.UNREACHABLE, f"{file.path}: {'; '.join(why)}")
+
+    def _awaited_document(self, standing: Standing, path: str, bytes_max: int, is_last: bool) -> bytes:
+        """A small file of a source that may ask for time. The last one gets it, and is asked once more where its link
+        broke: without the document, a whole object comes in place of a part."""
+        began = time.monotonic()
+        if not is_last:
+            self._check_time(standing, 0.0)
+            return self._document(standing.source, path, bytes_max)
+        try:
+            self._check_time(standing, _DOCUMENT_WAIT_SECONDS)
+            return self._document(standing.source, path, bytes_max)
+        except SourceError as error:
+            if error.kind not in (Kind.BUSY, Kind.INTERRUPTED) or error.wait_seconds > _DOCUMENT_WAIT_SECONDS:
+                raise
+            standing.note(error, began)
+            if standing.is_away:
+                raise
+            seconds = max(error.wait_seconds, self._patience.pause(1))
+        self._sleep(seconds)
+        return self._document(standing.source, path, bytes_max)
+
+    def _check_time(self, standing: Standing, seconds_max: float) -> None:
+        """Wait until a source may be asked. Raises SourceError where that is longer than ``seconds_max``."""
+        seconds = standing.not_before - time.monotonic()
+        if seconds > seconds_max:
+            raise SourceError(Kind.BUSY, f"{standing.source.name}: it asked for {seconds:.0f} s more", seconds)
+        self._sleep(seconds)
 
     def _document(self, source: Source, path: str, bytes_max: int) -> bytes:
         stream = source.open_document(path, bytes_max)
@@ -235,15 +254,17 @@ class Transfer:
         if offer is None:
             self._pause(run)
             return
-        partial, before = run.partial, run.partial.size
+        partial, before, began = run.partial, run.partial.size, time.monotonic()
         try:
             self._take(run, offer)
         except SourceError as error:
-            self._note_away(offer.source, error)
+            if partial.size - before < _PROGRESS_BYTES:
+                offer.standing.note(error, began)
             run.note(offer, error)
         except CorruptBlockError as error:
             run.note(offer, SourceError(Kind.CORRUPT, f"{offer.source.name}: {error}"))
         if partial.size - before >= _PROGRESS_BYTES or partial.is_complete():
+            offer.standing.note_bytes()
             run.progress()
 
     def _take(self, run: _Run, offer: _Offer) -> None:
@@ -301,7 +322,7 @@ class Transfer:
         run.fruitless += 1
         if not open_offers or run.fruitless >= self._patience.rounds:
             raise FetchError(run.kind(), f"{run.partial.file.path}: {run.told()}")
-        asked = min(offer.not_before for offer in open_offers) - time.monotonic()
+        asked = min(offer.standing.not_before for offer in open_offers) - time.monotonic()
         seconds = max(self._patience.pause(run.fruitless), asked)
         if time.monotonic() + seconds > run.deadline:
             raise self.exhausted(run.partial.file, run.told())
@@ -317,6 +338,8 @@ class Transfer:
 
     def _check_budget(self, run: _Run) -> None:
         file = run.partial.file
+        if run.partial.is_complete():
+            return
         most = run.missing * self._options.bytes_max_percent // 100 + _SPARE_BYTES
         if run.received > most:
             raise FetchError(
@@ -361,9 +384,11 @@ class _Run:
                 self.givers = {offer}
 
     def choose(self) -> _Offer | None:
-        """The first source of this round that may be asked; one that gives whole files only when no other is left."""
+        """The first source of this round that may be asked: one that is away, and then one that gives whole files only,
+        when no other is left."""
         now = time.monotonic()
-        able = [offer for offer in self._left if not offer.closed and offer.not_before <= now]
+        able = [offer for offer in self._left if not offer.closed and offer.standing.not_before <= now]
+        able.sort(key=lambda offer: offer.standing.is_away)
         parts = [offer for offer in able if not offer.whole_only]
         others = [offer for offer in self.open_offers() if not offer.whole_only]
         if parts:
@@ -383,7 +408,8 @@ class _Run:
         """Note how a try failed: the source comes again in the next round, later, or not at all."""
         self.last = str(error)
         offer.failure = error
-        offer.not_before = time.monotonic() + error.wait_seconds
+        standing = offer.standing
+        standing.not_before = max(standing.not_before, time.monotonic() + error.wait_seconds)
         if error.kind is Kind.NO_RANGES:
             offer.whole_only = True
             return

@@ -21,6 +21,7 @@ from email.message import Message
 from typing import Callable, Mapping, Sequence
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from .._common.address import Address, parse_address
 from .._common.tls import client_context
 from .failures import Kind, SourceError
 from .options import FetchOptions
@@ -31,7 +32,9 @@ _REDIRECTS_MAX = 5
 _TOKEN_BYTES_MAX = 16 << 10
 _WAIT_SECONDS_MAX = 86400.0
 _PAGE_BYTES_MAX = 4 << 10
-_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+# A new connection takes less.
+_DRAIN_SECONDS = 1.0
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)
 _PAGES = ("text/html", "application/xhtml+xml")
 _TRIED_AGAIN = frozenset((408, 425, 429))
 
@@ -46,7 +49,7 @@ class WebServer:
         self._pace = pace
         self._patience = patience
         self._connection: http.client.HTTPConnection | None = None
-        self._origin = ("", "")
+        self._origin: tuple[str, str, int] | None = None
         self._user = _credentials(parts)
 
     def open(self, wanted: Wanted) -> Stream:
@@ -83,13 +86,17 @@ class WebServer:
         self, path: str, headers: Mapping[str, str], method: str = "GET"
     ) -> tuple[http.client.HTTPResponse, str]:
         """The reply for what is at ``path``, and where it came from after redirects. Raises SourceError."""
-        url = home = f"{self.name}/{path}"
+        url = f"{self.name}/{path}"
+        try:
+            address = home = parse_address(url)
+        except ValueError as error:
+            raise SourceError(Kind.REFUSED, f"{url}: {error}") from error
         for _redirect in range(_REDIRECTS_MAX + 1):
-            own = self._own_headers(own=_origin(url) == _origin(home))
-            response = self._ask(method, url, {**headers, **own})
+            own = self._own_headers(own=address.origin == home.origin)
+            response = self._ask(method, address, {**headers, **own})
             if response.status not in (301, 302, 303, 307, 308):
-                return response, url
-            url = self._redirected(response, url)
+                return response, str(address)
+            address = self._redirected(response, address)
         raise SourceError(Kind.REDIRECTED, f"{home}: expected at most {_REDIRECTS_MAX} redirects; found more")
 
     def _own_headers(self, own: bool) -> Mapping[str, str]:
@@ -102,26 +109,25 @@ class WebServer:
             headers["Authorization"] = self._user
         return headers
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        if self._connection is not None and self._origin == _origin(url):
+    def _ask(self, method: str, address: Address, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        if self._connection is not None and self._origin == address.origin:
             try:
-                return self._send(method, url, headers)
+                return self._send(method, address, headers)
             except SourceError as error:
                 # A server may close what was idle, at any moment.
                 if error.kind is not Kind.INTERRUPTED:
                     raise
         self.close()
-        self._connect(url)
-        return self._send(method, url, headers)
+        self._connect(address)
+        return self._send(method, address, headers)
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _send(self, method: str, address: Address, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         connection = self._connection
         if connection is None:
-            raise SourceError(Kind.INTERRUPTED, f"{url}: there is no connection")
-        parts = urlsplit(url)
-        target = url if self._options.proxy and parts.scheme == "http" else parts.path
-        if parts.query:
-            target = target if target == url else f"{target}?{parts.query}"
+            raise SourceError(Kind.INTERRUPTED, f"{address}: there is no connection")
+        target = address.target
+        if self._options.proxy and address.scheme == "http":
+            target, headers = address.url, {**headers, **self._proxy_headers()}
         # A time-out of a socket begins anew with every byte; this one does not.
         late = threading.Event()
         watchdog = threading.Timer(2 * self._patience.stall, _hang_up, (connection, late))
@@ -136,13 +142,13 @@ class WebServer:
             return response
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise SourceError(Kind.INTERRUPTED, f"{url}: no reply: {_told(error)}") from error
+            raise SourceError(Kind.INTERRUPTED, f"{address}: no reply: {_told(error)}") from error
         finally:
             watchdog.cancel()
 
-    def _connect(self, url: str) -> None:
+    def _connect(self, address: Address) -> None:
         """Connect within the patience for it: a time-out of a socket does not cover the resolution of a name."""
-        connection = self._prepare(url)
+        connection = self._prepare(address)
         found: list[BaseException] = []
         done = threading.Event()
         abandoned = threading.Event()
@@ -159,12 +165,12 @@ class WebServer:
         threading.Thread(target=connect, daemon=True).start()
         if not done.wait(self._patience.connect):
             abandoned.set()
-            raise SourceError(Kind.UNREACHABLE, f"{url}: no connection within {self._patience.connect:g} s")
+            raise SourceError(Kind.UNREACHABLE, f"{address}: no connection within {self._patience.connect:g} s")
         if found:
             connection.close()
             untrusted = isinstance(found[0], ssl.SSLCertVerificationError)
             raise SourceError(
-                Kind.UNTRUSTED if untrusted else Kind.UNREACHABLE, f"{url}: no connection: {_told(found[0])}"
+                Kind.UNTRUSTED if untrusted else Kind.UNREACHABLE, f"{address}: no connection: {_told(found[0])}"
             ) from found[0]
         # It connects here, and nowhere else.
         connection.auto_open = 0
@@ -172,46 +178,57 @@ class WebServer:
         buffer = self._pace.receive_buffer_bytes
         if buffer is not None:
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        self._connection, self._origin = connection, _origin(url)
+        self._connection, self._origin = connection, address.origin
 
-    def _prepare(self, url: str) -> http.client.HTTPConnection:
+    def _prepare(self, address: Address) -> http.client.HTTPConnection:
         """A connection to the server or the proxy that does not stand yet."""
-        parts = urlsplit(url)
-        secure = parts.scheme == "https"
-        proxy = urlsplit(self._options.proxy) if self._options.proxy else None
-        host, port = (parts if proxy is None else proxy).hostname or "", (parts if proxy is None else proxy).port
-        patience = self._patience.connect
-        if not secure:
-            return http.client.HTTPConnection(host, port, timeout=patience)
-        connection = http.client.HTTPSConnection(host, port, timeout=patience, context=self._context(url))
-        if proxy is not None:
-            user = _credentials(proxy)
-            connection.set_tunnel(parts.hostname or "", parts.port, {"Proxy-Authorization": user} if user else {})
+        proxy, patience = self._options.proxy, self._patience.connect
+        try:
+            first = parse_address(proxy) if proxy else address
+        except ValueError as error:
+            raise SourceError(Kind.UNREACHABLE, f"{address}: its proxy: {error}") from error
+        if address.scheme == "http":
+            return http.client.HTTPConnection(first.host, first.port, timeout=patience)
+        context = self._context(address)
+        connection = http.client.HTTPSConnection(first.host, first.port, timeout=patience, context=context)
+        if proxy:
+            connection.set_tunnel(address.host, address.port, self._proxy_headers())
         return connection
 
-    def _context(self, url: str) -> ssl.SSLContext:
+    def _proxy_headers(self) -> dict[str, str]:
+        """The headers for a proxy alone."""
+        user = _credentials(urlsplit(self._options.proxy or ""))
+        return {"Proxy-Authorization": user} if user else {}
+
+    def _context(self, address: Address) -> ssl.SSLContext:
         options = self._options
         try:
             return client_context(options.ca_file, options.certificate_file, options.key_file)
         except (OSError, ValueError) as error:
             names = ", ".join(filter(None, (options.ca_file, options.certificate_file, options.key_file)))
             raise SourceError(
-                Kind.UNTRUSTED, f"{url}: {names}: expected certificates and a key in PEM: {_told(error)}"
+                Kind.UNTRUSTED, f"{address}: {names}: expected certificates and a key in PEM: {_told(error)}"
             ) from error
 
-    def _redirected(self, response: http.client.HTTPResponse, url: str) -> str:
+    def _redirected(self, response: http.client.HTTPResponse, address: Address) -> Address:
         """Where a redirect leads to."""
         response.close()
         self.close()
-        target = urljoin(url, response.headers.get("Location") or "")
-        schemes = (urlsplit(url).scheme, "https")
-        if urlsplit(target).scheme not in schemes or not target.isascii() or not target.isprintable():
-            names = ":// or ".join(dict.fromkeys(schemes))
-            raise SourceError(
-                Kind.REDIRECTED,
-                f"{url}: expected the object, or a redirect to {names}://; found one to {target!r:.200}",
-            )
-        return target
+        location = response.headers.get("Location") or ""
+        schemes = (address.scheme, "https")
+        try:
+            target = parse_address(urljoin(address.url, location))
+            if target.scheme in schemes:
+                return target
+            why = ""
+        except ValueError as error:
+            why = f": {error}"
+        names = ":// or ".join(dict.fromkeys(schemes))
+        found = location.partition("?")[0].rpartition("@")[2]
+        raise SourceError(
+            Kind.REDIRECTED,
+            f"{address}: expected the object, or a redirect to {names}://; found one to {found!r:.200}{why}",
+        )
 
     def _checked(
         self,
@@ -319,7 +336,12 @@ def _is_drained(response: http.client.HTTPResponse) -> bool:
     """Whether all of an error's page was read, so that the connection can be used once more."""
     if response.length is None or response.length > _PAGE_BYTES_MAX or response.will_close:
         return False
+    until = time.monotonic() + _DRAIN_SECONDS
     try:
+        while response.length:
+            # One read of the socket: who sends a byte now and then does not hold it for ever.
+            if not response.read1(response.length) or time.monotonic() >= until:
+                return False
         response.read()
     except (OSError, http.client.HTTPException):
         return False
@@ -360,20 +382,23 @@ def _range(headers: Message, url: str, wanted: Wanted) -> tuple[int, int]:
 
 
 def _wait(headers: Message) -> float:
-    """The seconds of Retry-After, which may also name a time."""
+    """The seconds of Retry-After, which may also name a time: by the clock of the server, which its answer says. That
+    of a device without a battery may be years behind."""
     text = (headers.get("Retry-After") or "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:10]), _WAIT_SECONDS_MAX)
-    try:
-        when = email.utils.parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, IndexError, OverflowError):
+    when, now = _time(text), _time(headers.get("Date") or "")
+    if when is None:
         return 0.0
-    return min(max(when - time.time(), 0.0), _WAIT_SECONDS_MAX)
+    return min(max(when - (time.time() if now is None else now), 0.0), _WAIT_SECONDS_MAX)
 
 
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
+def _time(text: str) -> float | None:
+    """A time in a header, in seconds since 1970; None for what is none."""
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
 
 
 def _credentials(parts: SplitResult) -> str | None:

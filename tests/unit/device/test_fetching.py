@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import 
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.partial import Partial
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
 
 OLD, NEW, NEXT = (
     make_release(version, files={"model.onnx": random.Random(number).randbytes((2 << 20) + 99)})
@@ -58,7 +60,7 @@ def ask(
 ) -> dict[str, Any]:
     """A call for a release, as the controller makes it."""
     request = SwapRequest(
-        model="digits",
+        model=made.document["model"],
         version=made.document["version"],
         state=state,
         manifest=made.document,
@@ -232,6 +234,38 @@ def test_an_order_that_is_taken_back_ends_its_fetch(store: Store, monkeypatch: p
     assert failure is not None
     assert "the order was taken back" in str(failure)
     assert Orders(store).all() == []
+
+
+def test_two_models_that_are_ordered_at_once_share_their_blocks(store: Store) -> None:
+    """Neither is swapped to yet: what was fetched for the first one is there for the second."""
+    common = random.Random(8).randbytes(2 << 20)
+    first, second = (
+        make_release("1.0.0", model=model, files={"model.onnx": common + model.encode()}) for model in ("one", "other")
+    )
+    with ObjectServer({**first.blobs, **second.blobs}) as server:
+        for made in (first, second):
+            assert ask(store, made, server.url, state="staged")["changed"]
+        assert main(["fetch", "--store", store.root]) == 0
+    assert server.sent == sum(map(len, first.blobs.values())) + len(b"other")
+
+
+def test_what_a_swap_took_while_a_fetch_waited_for_it_is_not_fetched_again(store: Store) -> None:
+    """The other process finished the file, and its swap made it a blob."""
+    file = max(parse_release(NEW.document).all_files(), key=lambda file: file.size)
+    other = Partial(DurableTree(store.root), store.fetched.directory, file)
+    assert other.open()
+
+    def swap() -> None:
+        if not store.blobs.missing([file]):
+            return
+        put(store, NEW)
+        os.unlink(f"{other.path}.part")
+        other.close()
+
+    with ObjectServer(NEW.blobs) as server:
+        options = FetchOptions(sources=[server.url])
+        result = fetching.fetch_files(store, [file], options, 0, may_go_on=swap)
+    assert (result.failure, server.asked, fetched_names(store)) == (None, [], [])
 
 
 def test_a_damaged_order_is_none(store: Store) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,61 +14,19 @@ from typing import Any
 
 import object_server as servers
 import pytest
+from fetches import CONTENT, FILE, HASTY, OBJECTS, QUICK, SMALL, fetch, fetcher_in, file_of, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_server import Behaviour, ObjectServer, honest, serving, status
-from releases import file_entry, sha256
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import DurableTree
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.failures import FetchError, Kind
-from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.fetcher import Fetcher
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.options import FetchOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.pace import Pace, Patience
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 
-CONTENT = random.Random(1).randbytes(3 * BLOCK_BYTES + 1234)
-SMALL = random.Random(2).randbytes(5000)
-OBJECTS = {sha256(content): content for content in (CONTENT, SMALL)}
-QUICK = Patience(connect=60, stall=60, stall_bytes=64, backoff=0.001, backoff_most=0.002, rounds=3)
-# For servers that say nothing: nobody else may be taken for one, however busy this machine is.
-HASTY = QUICK._replace(stall=0.2)
 # A wrong block that was received once, and what had been sent behind it.
 ONE_BLOCK_MORE = BLOCK_BYTES + (512 << 10)
-
-
-def file_of(content: bytes) -> File:
-    entry = file_entry("model.onnx", content)
-    return File(entry["path"], entry["size"], entry["sha256"], tuple(entry.get("blocks", ())))
-
-
-FILE = file_of(CONTENT)
-
-
-def fetcher_in(directory: Path, *sources: str, **changes: Any) -> Fetcher:
-    more = {name: changes.pop(name) for name in ("may_go_on", "headroom_percent") if name in changes}
-    patience = changes.pop("patience", QUICK)
-    options = FetchOptions(sources=sources, **changes)
-    return Fetcher(DurableTree(str(directory)), str(directory / "fetched"), options, patience=patience, **more)
-
-
-def fetch(directory: Path, *sources: str, file: File = FILE, **changes: Any) -> Fetcher:
-    """Fetch the object, and check that it is the object."""
-    fetcher = fetcher_in(directory, *sources, **changes)
-    try:
-        path = Path(fetcher.fetch(file))
-    finally:
-        fetcher.close()
-    assert sha256(path.read_bytes()) == file.sha256
-    assert [entry.name for entry in path.parent.iterdir()] == [file.sha256]
-    return fetcher
-
-
-def refused(directory: Path, *sources: str, **changes: Any) -> FetchError:
-    with pytest.raises(FetchError) as caught:
-        fetch(directory, *sources, **changes)
-    return caught.value
 
 
 def test_an_object_comes_by_one_request(tmp_path: Path) -> None:
@@ -527,6 +484,7 @@ def test_whatever_the_first_source_does_the_second_one_brings_the_object(
         ({"sources": ["http://models/?a=b"]}, "sources: expected an address"),
         ({"sources": ["http://mod els/"]}, "sources: expected an address"),
         ({"sources": ["file://"]}, "sources: expected an address"),
+        ({"sources": ["file://stick/models"]}, "sources: expected an address"),
         ({"proxy": "https://proxy"}, "proxy: expected an address that begins with http://"),
         ({"key_file": "/key"}, "key_file: expected certificate_file with it"),
         ({"bytes_per_second": -1}, "bytes_per_second: expected a number from 0; found -1"),

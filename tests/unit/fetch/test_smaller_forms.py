@@ -200,6 +200,30 @@ def test_the_next_source_is_asked_where_the_first_has_neither_index_nor_file(tmp
     assert (targets(first), targets(second)) == ([DELTA_TARGET], [DELTA_TARGET])
 
 
+def test_an_index_without_a_delta_of_use_does_not_hide_that_of_the_next_source(tmp_path: Path) -> None:
+    """A mirror is behind: it has neither the file nor the delta that was added later."""
+    with server_of(found=index(entry(DELTA, OTHER))) as mirror, server_of(DELTA, NEW) as origin:
+        fetch(tmp_path, mirror.url, origin.url)
+    assert (targets(mirror), targets(origin)) == ([DELTA_TARGET], [DELTA_TARGET])
+
+
+@pytest.mark.parametrize("first", [servers.hanging_up, status(503), status(503, Retry_After=1)])
+def test_the_only_index_is_asked_for_once_more_where_the_link_breaks(tmp_path: Path, first: Behaviour) -> None:
+    """Without it the whole file would come."""
+    answers = [first, servers.document]
+    with server_of(DELTA, NEW) as server:
+        server.answer_index = lambda exchange: answers.pop(0)(exchange)
+        fetch(tmp_path, server.url)
+    assert (len(server.asked_indexes), targets(server)) == (2, [DELTA_TARGET])
+
+
+def test_an_index_that_never_comes_leaves_the_whole_file(tmp_path: Path) -> None:
+    with server_of(DELTA, NEW) as server:
+        server.answer_index = servers.hanging_up
+        fetch(tmp_path, server.url)
+    assert (len(server.asked_indexes), targets(server)) == (2, [BLOB_TARGET])
+
+
 def test_a_directory_with_the_file_is_taken_before_a_delta_of_the_web(tmp_path: Path) -> None:
     blobs = tmp_path / "stick" / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -364,7 +388,8 @@ def test_a_wrong_index_is_no_index(tmp_path: Path, case: str) -> None:
     assert [target for target in targets(server) if "deltas" not in target] == [BLOB_TARGET]
     assert all(".." not in target for target in targets(server))
     assert bool(fetcher.warnings) == is_told, fetcher.warnings
-    assert fetcher.tally.received <= len(NEW) + len(found)
+    # An index whose connection ends comes once more.
+    assert fetcher.tally.received <= len(NEW) + 2 * len(found)
     assert len(server.asked_indexes) <= 6
 
 
@@ -446,7 +471,8 @@ def test_a_source_that_is_away_is_asked_after_the_others(tmp_path: Path) -> None
     with server_of(NEW, found=b"") as server:
         fetcher = fetch(tmp_path, gone.url, server.url)
         assert fetcher.tally.received == len(NEW)
-        assert [source.name for source in fetcher._transfer._by_reach()] == [server.url, gone.url]
+        away = [standing.source.name for standing in fetcher._transfer._standings if standing.is_away]
+        assert away == [gone.url]
 
 
 # ---- blocks that are held ----

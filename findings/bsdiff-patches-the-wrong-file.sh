@@ -31,7 +31,7 @@ bin=$folder/debian/usr/bin
 "$bin/bsdiff" second third patch.bsdiff
 "$bin/xdelta3" -e -s second third patch.xdelta3
 "$bin/zstd" --quiet --patch-from=second third -o patch.zstd 2>log
-patched_by_python() { here/bin/python -c 'import bsdiff4, sys; bsdiff4.file_patch(*sys.argv[1:])' "$@"; }
+bsdiff4=(here/bin/python -c 'import bsdiff4, sys; bsdiff4.file_patch(*sys.argv[1:])')
 # patched COMMAND…: how the command that writes "result" ends, and what the result is
 patched() {
     local code=0
@@ -52,7 +52,7 @@ for base in second first; do
         first) name="the version before it" bsdiff="ends with 0, wrong, 1000000 bytes" other="ends with 1, no file" ;;
     esac
     expect "$name: bspatch" "$bsdiff" "$(patched "$bin/bspatch" $base result patch.bsdiff)"
-    expect "$name: bsdiff4" "$bsdiff" "$(patched patched_by_python $base result patch.bsdiff)"
+    expect "$name: bsdiff4" "$bsdiff" "$(patched "${bsdiff4[@]}" $base result patch.bsdiff)"
     expect "$name: xdelta3" "$other" "$(patched "$bin/xdelta3" -d -s $base patch.xdelta3 result)"
     expect "$name: zstd" "$other" "$(patched "$bin/zstd" --quiet -d --patch-from=$base patch.zstd -o result)"
 done

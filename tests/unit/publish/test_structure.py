@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from publications import DIGITS
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.source import read_source
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.structure import read_structure
 
 VALUES = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
@@ -70,3 +71,17 @@ def test_what_is_no_model(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"field|number"):
         read_structure(str(path))
+
+
+def test_an_output_without_a_shape_is_no_fault_of_a_model(tmp_path: Path) -> None:
+    """As scikit-learn's converter exports the deviation of a Gaussian process; ONNX Runtime runs it."""
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+    ]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", ends[:1], ends[1:])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_model(str(path))
+    assert read_source(str(path)).model.format == "onnx"

@@ -94,7 +94,7 @@ end-to-end: ## walk the whole ways of people: AWX's workflow, cron, a commit to 
 
 .PHONY: runners
 runners: ## end, hang and swap the service under Docker, Podman and Supervisor, take its sockets and its image: it serves again
-	@tools/runners $(WORKERS)
+	@tools/runners
 
 .PHONY: coverage
 coverage: ## run the unit tests; fail if they reach too few branches of the parts that decide

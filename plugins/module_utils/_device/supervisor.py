@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from typing import Any
 
 from .._common.errors import ServerError
@@ -26,6 +27,9 @@ WORK = "/run/edgeml-work"
 WATCH = "watch"
 FETCH = "fetch"
 _SECONDS = 300.0
+# How long a program that Supervisor has started may take until it counts as one that runs: its `startsecs`, and tries.
+_STARTING_SECONDS = 60.0
+_STARTING = ("STARTING", "BACKOFF")
 _REPLY_BYTES_MAX = 1 << 20
 # What Supervisor says of a program that is to be started and runs, or to be stopped and does not (its Faults).
 _ALREADY = (60, 70)
@@ -75,8 +79,13 @@ def call(method: str, *arguments: Any) -> Any:
 
 
 def have_work(name: str) -> None:
-    """Have the listener do WATCH or FETCH regularly. Raises ServerError when it does not run."""
-    state = call("supervisor.getProcessInfo", LISTENER)["statename"]
+    """Have the listener do WATCH or FETCH regularly; one that starts is waited for.
+
+    Raises ServerError when it does not run.
+    """
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while (state := _state(LISTENER)) in _STARTING and time.monotonic() < deadline:
+        time.sleep(0.2)
     if state != "RUNNING":
         raise ServerError(f"Supervisor's program {LISTENER}: expected it to be RUNNING; found {state}")
     os.makedirs(WORK, 0o755, exist_ok=True)
@@ -88,6 +97,10 @@ def forget_work(name: str) -> None:
     """Have it do that no more."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(WORK, name))
+
+
+def _state(program: str) -> str:
+    return str(call("supervisor.getProcessInfo", program)["statename"])
 
 
 def _socket() -> str | None:

@@ -87,3 +87,6 @@ def test_without_the_listener_a_trial_does_not_begin(supervised: Supervised) -> 
     done = supervised.edgeml("activate", "plus", "2.0.0")
     assert "edgeml-listener: expected it to be RUNNING; found STOPPED" in done.stderr
     assert supervised.device.store.state("plus").active == "1.0.0"
+    Supervisor()._call("supervisor.startProcess", "edgeml-listener", False)
+    done = supervised.edgeml("activate", "plus", "2.0.0")
+    assert done.returncode == 0, f"one that starts is waited for: {done.stderr}"

@@ -26,7 +26,7 @@ class Standing:
         self.source = source
         # When it may be asked again, as it says itself.
         self.not_before = 0.0
-        # Why it could not be reached, if that ever was so.
+        # Why it could not be reached, if it has given nothing since then.
         self.unreachable: str | None = None
         self._stall_seconds = stall_seconds
         self._clock = clock
@@ -39,8 +39,9 @@ class Standing:
         return self._clock() < self._away_until
 
     def note(self, error: SourceError, began: float) -> None:
-        """Note how a try failed that ``began`` then, if that cost time."""
+        """Note how a try failed that ``began`` then: for how long the source is left alone, and whether it is away."""
         now = self._clock()
+        self.not_before = max(self.not_before, now + error.wait_seconds)
         if error.kind is Kind.UNREACHABLE:
             self.unreachable = str(error)
         elif error.kind is not Kind.INTERRUPTED or now - began < self._stall_seconds:
@@ -51,4 +52,4 @@ class Standing:
 
     def note_bytes(self) -> None:
         """Note that it gave some."""
-        self._away_until, self._time_outs = 0.0, 0
+        self._away_until, self._time_outs, self.unreachable = 0.0, 0, None

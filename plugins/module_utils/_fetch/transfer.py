@@ -258,8 +258,7 @@ class Transfer:
         try:
             self._take(run, offer)
         except SourceError as error:
-            if partial.size - before < _PROGRESS_BYTES:
-                offer.standing.note(error, began)
+            offer.standing.note(error, began)
             run.note(offer, error)
         except CorruptBlockError as error:
             run.note(offer, SourceError(Kind.CORRUPT, f"{offer.source.name}: {error}"))
@@ -408,8 +407,6 @@ class _Run:
         """Note how a try failed: the source comes again in the next round, later, or not at all."""
         self.last = str(error)
         offer.failure = error
-        standing = offer.standing
-        standing.not_before = max(standing.not_before, time.monotonic() + error.wait_seconds)
         if error.kind is Kind.NO_RANGES:
             offer.whole_only = True
             return

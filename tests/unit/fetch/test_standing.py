@@ -44,6 +44,13 @@ def test_a_source_that_costs_time_is_asked_for_one_object_and_not_for_each(
     assert len(first.asked) <= 3
 
 
+def test_a_time_that_is_asked_for_with_the_index_holds_for_the_file(tmp_path: Path) -> None:
+    with serving(OBJECTS, (honest(),), (honest(),)) as (busy, good):
+        busy.answer_index = status(503, Retry_After="3600")
+        fetch(tmp_path, busy.url, good.url)
+    assert (len(busy.asked_indexes), len(busy.asked), len(good.asked)) == (1, 0, 1)
+
+
 def test_a_source_that_breaks_at_once_is_asked_first_for_the_next_object(tmp_path: Path) -> None:
     """It costs nothing to ask it, and it may be the cache of the site that was loaded anew."""
     with serving(MANY, (servers.hanging_up, honest()), (honest(),)) as (first, good):
@@ -66,9 +73,10 @@ def test_a_source_is_away_for_twice_as_long_each_time_up_to_a_bound() -> None:
             now += 60
         away.append(now - began)
     assert away == [60, 120, 240, 480, 960, 1920, 3840, 3840, 3840]
+    assert standing.unreachable == "refused"
     standing.note_bytes()
     standing.note(SourceError(Kind.INTERRUPTED, "reset"), now)
-    assert not standing.is_away
+    assert (standing.is_away, standing.unreachable) == (False, None)
 
 
 def test_a_time_to_be_left_alone_is_read_by_the_clock_of_the_server(tmp_path: Path) -> None:

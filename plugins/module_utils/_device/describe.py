@@ -174,7 +174,7 @@ def counted_seconds(age: float | None, started: float | None) -> float | None:
     if age is None or started is None:
         return age
     since = round(time.time() - started, 3)
-    return since if 0 < since + CLOCK_SECONDS < age else age
+    return max(since, 0.0) if 0 < since + CLOCK_SECONDS < age else age
 
 
 def _restarts(state: State, begun: Mapping[str, Any], now: Mapping[str, Any], age: float | None) -> int | None:

@@ -152,6 +152,8 @@ def test_what_is_counted_was_counted_since_the_server_started_if_that_was_later(
     for started in (now - 595, now + 50, None):
         assert counted_seconds(600.0, started) == 600.0
     assert counted_seconds(None, now) is None
+    # One that starts while the clock is set back a little has counted for no time, and not for less.
+    assert counted_seconds(600.0, now + 5) == 0.0
 
 
 def test_energy_is_counted_since_the_version_became_active() -> None:

@@ -122,7 +122,7 @@ def _model(read: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _counted(read: Mapping[str, Any], device_class: str) -> Counted | None:
     """What a device has counted of the version that it serves; None where there is none."""
     model = _model(read)
-    seconds = (model.get("counted_seconds") or model.get("active_seconds")) if model else None
+    seconds = model.get("counted_seconds", model.get("active_seconds")) if model else None
     if model is None or not seconds:
         return None
     return Counted(device_class, float(seconds), Reader().observation(model))

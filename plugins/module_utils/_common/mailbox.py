@@ -61,6 +61,8 @@ class MailboxClient:
         self._is_used = False
         try:
             address = parse_address(self.url)
+            if "?" in address.target:
+                raise ValueError("expected no query, as a device's name follows")
         except ValueError as found:
             raise error(f"the mailbox: expected an address with https://; found {url!r:.80}: {found}") from found
         self._path = address.target.rstrip("/")

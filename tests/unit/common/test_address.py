@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from object_server import ObjectServer, status
 
@@ -65,6 +67,9 @@ def test_a_mailbox_is_reached_by_an_address_of_ipv6_without_a_port(monkeypatch: 
     assert [asked.target for asked in server.asked] == ["/reports/camera"]
 
 
-def test_a_mailbox_with_a_port_that_is_none_is_named() -> None:
-    with pytest.raises(EdgemlError, match="the mailbox: expected an address with https://; found 'https://h:99999'"):
-        MailboxClient("https://h:99999", error=EdgemlError)
+@pytest.mark.parametrize(
+    ("url", "why"), [("https://h:99999", "Port out of range"), ("https://h/reports?to=camera", "expected no query")]
+)
+def test_a_mailbox_whose_address_leads_nowhere_is_named(url: str, why: str) -> None:
+    with pytest.raises(EdgemlError, match=re.escape(f"expected an address with https://; found '{url}': {why}")):
+        MailboxClient(url, error=EdgemlError)

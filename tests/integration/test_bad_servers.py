@@ -262,15 +262,21 @@ def test_a_version_whose_server_answers_late_for_a_while_is_not_at_fault(
         nonlocal waited
         if waited < 2 * looks:
             waited += 1
+            if waited == 2 * looks:
+                # What is asked from now on is answered, however long this machine takes.
+                server.look_seconds = GUARD_SECONDS
             enough.wait(GUARD_SECONDS)
 
     def become_slow() -> None:
+        server.look_seconds = GUARD_SECONDS if waited else 1.0
         body = json.dumps({"versions": ["1.1.0"]}).encode()
         paths = () if waited else (MODEL, f"{MODEL}/ready", f"{MODEL}/versions/1.1.0/ready")
         odd.answers = {LOAD: odd.answers[LOAD], **{path: Answer(200, body, before=wait) for path in paths}}
 
     odd.answers[LOAD] = Answer(200, before=become_slow, acts=True)
-    swap = open_swap(store, odd.address, look_seconds=0.5, work_seconds=GUARD_SECONDS)
+    swap = open_swap(store, odd.address, look_seconds=GUARD_SECONDS, work_seconds=GUARD_SECONDS)
+    assert isinstance(swap.strategy, LoadStrategy)
+    server = swap.strategy.server
     try:
         if looks > UNREADY_MAX:
             must_be_put_back(swap, r".*no answer from the server: .*, 4 times in a row \(at most 3\)$", live="1.0.0")

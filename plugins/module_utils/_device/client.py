@@ -68,11 +68,23 @@ class Server:
     def has_started(self) -> bool:
         """Whether a server answers that has tried to load each of the models that it starts with."""
         try:
-            status, body = self._request("GET", "/v2/health/ready")
+            self.require_started()
         except ServerError:
             return False
+        return True
+
+    def require_started(self) -> None:
+        """Return where a server answers that has tried to load each of the models that it starts with.
+
+        Raises LateError where the answer is late, ServerError where there is none, or the server still starts.
+        """
+        url = "/v2/health/ready"
+        status, body = self._request("GET", url)
         # 503, and from Triton 400, is also said of a server of which one model is not ready.
-        return status < 500 or (status == 503 and _reason(body) != STARTING)
+        if status >= 500 and (status != 503 or _reason(body) == STARTING):
+            raise ServerError(
+                f"{self.address}: GET {url}: expected a server that has started; found status {status}: {_reason(body)}"
+            )
 
     def serving_version(self, model: str) -> str | None:
         """The version that answers for ``model`` now; None when the model is not served or no server answers."""

@@ -108,8 +108,7 @@ class ImageStrategy(WholeServerStrategy):
         self._start(wanted.reference)
 
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
-        if not self._server.has_started():
-            raise ServerError(f"{self._unit}: the server does not answer")
+        self._server.require_started()
         return self._running() == self._image(model, version).reference
 
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:

@@ -111,8 +111,7 @@ class PackagesStrategy(WholeServerStrategy):
         self._wait_for_server()
 
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
-        if not self._server.has_started():
-            raise ServerError("the inference server does not answer")
+        self._server.require_started()
         return self._has(model, version)
 
     def live(self, model: str, state: State, held: Collection[str]) -> str | None:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 from debian_root import DebianRoot
 from edgeml_device._common.errors import IncompatibleError, ServerError
 from edgeml_device._device import packages_strategy, restarts
-from edgeml_device._device.client import Server
+from edgeml_device._device.client import LateError, Server
 from edgeml_device._device.package_manager import PackageManager
 from edgeml_device._device.packages_strategy import PackagesStrategy, install_wanted
 from edgeml_device._device.state import State
@@ -56,8 +57,18 @@ def test_a_server_that_is_down_counts_nothing_and_is_not_ready(strategy: Package
     assert strategy.record("debian", "1") is None
     assert strategy.answers() is False
     assert strategy.reading("debian", "1", ["1"]).answers is False
-    with pytest.raises(ServerError, match="does not answer"):
+    with pytest.raises(ServerError, match="GET /v2/health/ready: no answer from the server"):
         strategy.is_ready("debian", "1", ["1"])
+
+
+def test_a_server_that_is_late_is_told_from_one_that_is_down(strategy: PackagesStrategy, tmp_path: Path) -> None:
+    """A device may be busy: a swap looks again."""
+    strategy._server.look_seconds = 0.2
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "socket"))
+        deaf.listen()
+        with pytest.raises(LateError):
+            strategy.is_ready("debian", "1", ["1"])
 
 
 def test_a_version_that_cannot_be_read_is_not_live(strategy: PackagesStrategy) -> None:

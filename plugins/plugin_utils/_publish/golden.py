@@ -79,9 +79,11 @@ class Probe:
         numbers the one in the middle, and nothing where the number of values differs."""
         if self.task is Task.REFERENCE and not self.probe_set.ragged:
             return self._of_same_numbers()
-        value = self._compared([self._same_answer()] * self.probe_set.samples)["value"]
-        # What is 0 but for the last digits is 0, and not -0.
-        return None if value is None else round(value, 9) + 0.0
+        if self.metric is Metric.R2:
+            # By its definition. What is computed differs in its last digits.
+            return 0.0
+        value: float | None = self._compared([self._same_answer()] * self.probe_set.samples)["value"]
+        return value
 
     def _same_answer(self) -> Sequence[Any]:
         probe = self.probe_set
@@ -89,8 +91,7 @@ class Probe:
         if self.task is Task.REFERENCE:
             return []
         if self.task is Task.REGRESSION:
-            squares = self.metric in (Metric.RMSE, Metric.R2)
-            middle = statistics.fmean if squares else statistics.median
+            middle = statistics.fmean if self.metric is Metric.RMSE else statistics.median
             return [middle(probe.labels[place::size]) for place in range(size)]
         often = Counter(probe.labels[at : at + size] for at in range(0, len(probe.labels), size))
         if self.task is Task.CLASS_SCORES:

@@ -139,6 +139,8 @@ Y = np.array([0.5, 1.5, 2.5, 3.5, 4.5, 11.5])
         (Y, X, {}, 15 / 6),
         (Y, X, {"metric": "rmse"}, float(Y.std())),
         (Y, X, {"metric": "r2"}, 0.0),
+        # In metres, of what is measured in nanometres.
+        (Y * 1e-9, X, {}, 15e-9 / 6),
         (Y, X, {"metric": "within", "tolerance": {"absolute": 1, "relative": 0}}, 2 / 6),
         (Y, X, {"metric": "within", "tolerance": {"absolute": 100, "relative": 0}}, 1.0),
         (None, X, {}, 0.0),
@@ -152,7 +154,7 @@ def test_what_always_giving_the_same_answer_reaches(
 ) -> None:
     samples = Samples("holdout.npz", {"x": X}, labels, settings=settings)
     probe = make_probe(samples, {"y": answers}, str(tmp_path), output=None, settings={})
-    assert probe.of_same_answer() == pytest.approx(same, abs=1e-6)
+    assert probe.of_same_answer() == pytest.approx(same, rel=1e-6)
 
 
 def test_of_several_outputs_lists_of_labels_are_those_of_the_scores(tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def before_wave(
     if options.approved >= agree_after:
         return Decision(Next.SWAP)
     if answer is None and can_ask:
-        devices = "1 device" if len(wave.hosts) == 1 else f"{len(wave.hosts)} devices"
-        return Decision(Next.ASK, f"Wave {wave.number} ({wave.name}) has {devices}. Type yes to go on")
+        has = counted(len(wave.hosts), "device")
+        return Decision(Next.ASK, f"Wave {wave.number} ({wave.name}) has {has}. Type yes to go on")
     if answer is not None and answer.strip().lower() == "yes":
         return Decision(Next.SWAP)
     return Decision(

@@ -115,9 +115,9 @@ def _problem(rollout: Rollout, run: Run) -> str:
     if rollout.state is State.PASSED:
         return ""
     if rollout.state is State.PAUSED:
-        missing = set(rollout.not_passed)
-        is_whole = any(host in missing for wave in run.waves for host in wave.hosts)
-        goes_on = ", and the same command goes on from here" if is_whole else ""
+        own = {host for wave in run.waves for host in wave.hosts}
+        # Where its own devices have passed, the reason says which command goes on with the others.
+        goes_on = "" if own.isdisjoint(rollout.not_passed) else ", and the same command goes on from here"
         return f"{rollout.id}: paused; nothing was reverted{goes_on}. {rollout.why}"
     if rollout.wave(SHADOW_WAVE) and not rollout.reached:
         return f"{rollout.id}: failed as a shadow; no client saw it. {rollout.why}"

@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
     _supports_diff = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return what the module returns."""
+        """Return what the module returns, and ``mend`` where the device's service is to be mended."""
         super().run(tmp, task_vars)
         args = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
         variables = task_vars or {}
@@ -46,6 +46,8 @@ class ActionModule(ActionBase):
             result = self._call(call, variables)
             if result.get("unreachable"):
                 break
+            if call.mends and result.get("server_down"):
+                result["mend"] = True
         return result
 
     def _call(self, call: DeviceCall, task_vars: dict[str, Any]) -> dict[str, Any]:

@@ -60,6 +60,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+mend:
+  description:
+    - Present where the device's inference server does not answer, and the device's service is to be mended. Of a
+      microcontroller nobody can do that from the controller.
+  returned: O(call=reconcile), and the server does not answer
+  type: bool
+  sample: true
 msg:
   description: Why a call could not be made. Everything else is returned by the module that the device was asked by.
   returned: failure

@@ -145,6 +145,10 @@ def test_a_rollback_and_a_reconciliation_call_by_the_ledger(stage: Stage) -> Non
     assert (module, arguments["state"], arguments["version"]) == ("model_swap", "active", "1.1.0")
     assert (arguments["reason"], arguments["manifest"]["version"]) == ("reconcile", "1.1.0")
     assert calls(stage, "reconcile", "edge-s1", "other") == []
+    for strategy, mends in (("restart", True), ("smp", False)):
+        stage.variables["rollout_server"] = {"strategy": strategy}
+        (call,) = device_calls("reconcile", cast("scene.Scene", stage), "edge-s1", "digits")
+        assert call.mends is mends
     stage.variables["rollback_reason"] = "complaints"
     stage.step("rollback")
     ((_module, arguments),) = calls(stage, "revert", "edge-s1")

@@ -47,10 +47,14 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True)
 class DeviceCall:
-    """A call of ``module`` (``model_swap`` or ``model_info``)."""
+    """A call of ``module`` (``model_swap`` or ``model_info``).
+
+    ``mends``: a device whose server does not answer then gets its service back.
+    """
 
     module: str
     arguments: Arguments
+    mends: bool = False
 
 
 def swap_call(run: Run, rollout: Rollout) -> Arguments:
@@ -200,7 +204,8 @@ def _reconcile(scene: Scene, host: str, options: DeviceOptions, model: str | Non
         **_trial(options),
         **options.server,
     }
-    return [DeviceCall("model_swap", arguments)]
+    # Nobody starts a microcontroller from here.
+    return [DeviceCall("model_swap", arguments, mends=arguments.get("strategy") != "smp")]
 
 
 CALLS: Mapping[str, Callable[[Scene, str, DeviceOptions, str | None], Sequence[DeviceCall]]] = {

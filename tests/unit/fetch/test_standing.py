@@ -30,7 +30,7 @@ MANY = {sha256(content): content for content in SMALL_ONES}
 
 @pytest.mark.parametrize(
     ("behaviour", "stall"),
-    [(servers.silent, 1), (servers.stalling(100), 1), (status(503, Retry_After="3600"), 60)],
+    [(servers.silent, 2), (servers.stalling(100), 2), (status(503, Retry_After="3600"), 60)],
     ids=["silent", "stalling", "busy"],
 )
 def test_a_source_that_costs_time_is_asked_for_one_object_and_not_for_each(

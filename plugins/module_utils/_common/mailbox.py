@@ -12,7 +12,7 @@ import http.client
 import json
 from typing import Any, Mapping, NamedTuple
 
-from .address import parse_address
+from .address import Address, parse_address
 from .errors import EdgemlError
 from .tls import client_context
 
@@ -59,12 +59,7 @@ class MailboxClient:
         self._error = error
         self._hint = hint
         self._is_used = False
-        try:
-            address = parse_address(self.url)
-            if "?" in address.target:
-                raise ValueError("expected no query, as a device's name follows")
-        except ValueError as found:
-            raise error(f"the mailbox: expected an address with https://; found {url!r:.80}: {found}") from found
+        address = _parsed(self.url, error)
         self._path = address.target.rstrip("/")
         self._connection: http.client.HTTPConnection
         if address.scheme == "https":
@@ -139,3 +134,21 @@ class MailboxClient:
             self.close()
         self._is_used = True
         return Reply(response.status, found, {name.lower(): value for name, value in response.getheaders()})
+
+
+def enrolment_url(mailbox: str, error: type[EdgemlError]) -> str:
+    """Where the server of a mailbox takes requests for certificates. Raises ``error`` for an address without TLS."""
+    address = _parsed(mailbox, error)
+    if address.scheme != "https":
+        raise error(f"the mailbox: expected an address with https://; found {mailbox!r:.80}")
+    return address._replace(target="/enroll").url
+
+
+def _parsed(url: str, error: type[EdgemlError]) -> Address:
+    try:
+        address = parse_address(url)
+        if "?" in address.target:
+            raise ValueError("expected no query, as a device's name follows")
+        return address
+    except ValueError as found:
+        raise error(f"the mailbox: expected an address with https://; found {url!r:.80}: {found}") from found

@@ -18,12 +18,11 @@ import json
 import os
 import sys
 from typing import Any, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from .._common.arguments import ArgumentParser
 from .._common.errors import EdgemlError
 from .._common.files import DurableTree
-from .._common.mailbox import MailboxClient
+from .._common.mailbox import MailboxClient, enrolment_url
 
 CONFIG = "/etc/edgeml/pull.json"
 DIRECTORY = "/etc/edgeml/pull"
@@ -108,12 +107,8 @@ class _Mailbox:
     """The mailbox of reports. Its certificate is verified; the device has none yet."""
 
     def __init__(self, url: str, ca_file: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https":
-            raise EdgemlError(f"the mailbox: expected an address with https://; found {url!r:.80}")
-        self._client = MailboxClient(
-            f"https://{parts.netloc}/enroll", error=EdgemlError, ca_file=ca_file, hint=". Is enrolment open there?"
-        )
+        address = enrolment_url(url, EdgemlError)
+        self._client = MailboxClient(address, error=EdgemlError, ca_file=ca_file, hint=". Is enrolment open there?")
 
     def leave(self, name: str, content: bytes) -> None:
         self._client.require(self._client.ask("PUT", name, content), "PUT", name)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.mailbox import MailboxClient
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.mailbox import MailboxClient, enrolment_url
 from ansible_collections.edgeml.fleet.plugins.module_utils._enrolment.request import REQUEST_BYTES_MAX, EnrolmentError
 
 _REQUEST = re.compile(r"([0-9a-f]{64})\.csr")
@@ -64,11 +63,8 @@ class MailboxDesk:
     """Requests in a mailbox. ``certificate`` is the file of a reader's certificate, with its key."""
 
     def __init__(self, url: str, certificate: str, ca_file: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https":
-            raise EnrolmentError(f"the mailbox: expected an address with https://; found {url!r:.80}")
         self._client = MailboxClient(
-            f"https://{parts.netloc}/enroll",
+            enrolment_url(url, EnrolmentError),
             error=EnrolmentError,
             ca_file=ca_file,
             certificate=certificate,

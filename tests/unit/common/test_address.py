@@ -14,7 +14,7 @@ from object_server import ObjectServer, status
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import address as addresses
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.address import parse_address
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.mailbox import MailboxClient
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.mailbox import MailboxClient, enrolment_url
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,8 @@ def test_a_mailbox_is_reached_by_an_address_of_ipv6_without_a_port(monkeypatch: 
 def test_a_mailbox_whose_address_leads_nowhere_is_named(url: str, why: str) -> None:
     with pytest.raises(EdgemlError, match=re.escape(f"expected an address with https://; found '{url}': {why}")):
         MailboxClient(url, error=EdgemlError)
+
+
+@pytest.mark.parametrize("mailbox", ["https://h", "https://h:443/reports/", "https://me:secret@h/reports"])
+def test_requests_for_certificates_go_to_the_server_of_the_mailbox(mailbox: str) -> None:
+    assert enrolment_url(mailbox, EdgemlError) == "https://h/enroll"

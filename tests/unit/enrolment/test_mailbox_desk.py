@@ -127,8 +127,9 @@ def test_a_mailbox_that_is_away(server: Server, desk: MailboxDesk, tmp_path: Pat
 
 
 def test_what_is_no_mailbox(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(EnrolmentError, match="expected an address with https://"):
-        MailboxDesk("http://mailbox.example", str(server.client), None)
+    for address in ("http://mailbox.example", "https://[::1", "mailbox.example", "https://mailbox.example:99999"):
+        with pytest.raises(EnrolmentError, match="expected an address with https://; found"):
+            MailboxDesk(address, str(server.client), None)
     with pytest.raises(EnrolmentError, match="expected the client's certificate with its key"):
         MailboxDesk(server.url, str(server.ca), None)
 

@@ -362,7 +362,7 @@ findings:
           returned: success
           sample: probe
         problems:
-          description: Values that are not valid.
+          description: Values that are not valid, or why the version before could not be asked the probe set.
           type: list
           elements: str
           returned: success

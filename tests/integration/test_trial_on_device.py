@@ -17,17 +17,21 @@ from typing import Any
 import pytest
 from controller import DIGITS
 from device import GUARD_SECONDS, Device
-from onnx_models import repeat, reshape
+from onnx import TensorProto, helper
+from onnx_models import model_of, repeat, reshape
 from releases import Made, make_release, put, read_release
 from server_process import repeat_request
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, ServerError, StoreError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import Server
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import describe_model
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import Limits, ModelServer, State, Trial
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.swap import Swap
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.transitions import Cause
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 
 LONG = 3600.0
 
@@ -415,3 +419,48 @@ def test_the_command_tells_and_does_what_the_modules_do(device: Device) -> None:
     assert damaged.returncode == 1
     assert f"{model.name}: expected SHA-256 " in damaged.stdout
     assert device.edgeml("activate", "digits", "9.9.9").returncode == 1
+
+
+# ---- versions that cannot be compared ----
+
+
+@pytest.mark.parametrize(("name", "output"), [("x", "y"), ("pixels", "y"), ("x", "scores")])
+def test_a_version_of_other_names_is_judged_by_what_it_reaches_itself(device: Device, name: str, output: str) -> None:
+    """The version before does not know the names, and says so; the gate compares nothing, and names the remedy."""
+    called = f"signs-{name}-{output}"
+    for version, input_name, output_name in (("1.0.0", "x", "y"), ("1.1.0", name, output)):
+        model = model_of(
+            [helper.make_node("Neg", [input_name], [output_name])],
+            inputs=[(input_name, TensorProto.FLOAT, ["N", 2])],
+            outputs=[(output_name, TensorProto.FLOAT, ["N", 2])],
+        )
+        rows = {"name": input_name, "datatype": "FP32", "shape": [3, 2], "data": [1, 2, 2, 1, 4, 3]}
+        probe = {"task": "class_scores", "inputs": [rows], "output": output_name, "labels": [0, 1, 0]}
+        made = make_release(version, called, {"model.onnx": model}, probe=json.dumps(probe).encode())
+        put(device.store, made)
+    activate(device, "1.0.0", called)
+    activate(device, "1.1.0", called, trial_seconds=0.0)
+    read = {"model": describe_model(device.store, called, device.server.address, probe=True)}
+    assert read["model"]["probe"]["correct"] == 2
+
+    device.server.unload(called)
+
+    def judged(**limits: float | None) -> judging.Judged:
+        swap = {"changed": True, "version": "1.1.0", "live": "1.1.0"}
+        measured = judging.Measured({"a": "small"}, "1.1.0", {"a": swap}, {"a": read})
+        return judging.judge(
+            measured, judging.read_limits({"latency_ratio_max": None, **limits}), analysis=1, analyses_max=1
+        )
+
+    found = judged()
+    if (name, output) == ("x", "y"):
+        assert found.verdict is Verdict.PASS
+        return
+    assert found.verdict is Verdict.INCONCLUSIVE
+    (problem,) = found.problems
+    assert "a (the version before: the probe set could not be asked: " in problem
+    assert (name if name != "x" else output) in problem
+    assert "tensors in its manifest" in problem
+    off = {"accuracy_drop_max": None, "probe_error_ratio_max": None}
+    assert judged(**off, accuracy_min=0.6).verdict is Verdict.PASS
+    assert judged(**off, accuracy_min=0.7).verdict is Verdict.FAIL

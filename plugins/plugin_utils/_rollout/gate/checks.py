@@ -155,6 +155,8 @@ class Cause(enum.Enum):
     NOT_FINITE = "not finite"
     """The new version answers more questions with no finite number than the version before."""
     FIRST_INSTALLATION = "first installation"
+    NOT_COMPARABLE = "not comparable"
+    """The version before could not be asked the probe set, such as one whose inputs have other names."""
     NOTHING_ASKED = "nothing asked"
     """No device was asked anything, by a client or by a probe set."""
     CLASS_SILENT = "class silent"

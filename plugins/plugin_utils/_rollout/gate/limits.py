@@ -114,6 +114,11 @@ class Limits:
     restarts_max: int | None = field(default=2, metadata=_range(0, 1e6, whole=True))
     strict: bool = False
 
+    @property
+    def compares_answers(self) -> bool:
+        """Whether answers to the probe set are compared with those of the version before."""
+        return self.accuracy_drop_max is not None or self.probe_error_ratio_max is not None
+
     def __post_init__(self) -> None:
         """Convert numbers that are written as text. Raises LimitError for a limit that is out of its range."""
         for name, allowed in ranges().items():

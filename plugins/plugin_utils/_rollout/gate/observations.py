@@ -14,7 +14,7 @@ from typing import Any, Iterable, Mapping, Sequence, Union
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.outcome import ON_NEW_VERSION, outcome
 
 from .measurements import NOT_MEASURED, Observation
-from .reader import Reader
+from .reader import Reader, unasked
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class DeviceObservation:
 
     ``first_installation``: the new version replaced none. ``now`` is the new version since it became active, ``past``
     the version before until then; their probe results are answers to the same questions. ``problems`` names values
-    that are not valid. ``probe_expected``: the release has a probe set, and the device was to answer it.
+    that are not valid, ``unasked`` why the version before could not be asked these questions. ``probe_expected``: the
+    release has a probe set, and the device was to answer it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DeviceObservation:
     past: Observation = NOT_MEASURED
     problems: tuple[str, ...] = ()
     probe_expected: bool = True
+    unasked: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def observe_device(name: str, device_class: str, swap: Any, read: Any) -> Device
         return DeviceObservation(name, device_class, result)
     model, reader = read["model"], Reader()
     baseline, probe = model.get("baseline"), model.get("probe")
-    past = reader.observation(model.get("past"), baseline, "past ")
+    refused = unasked(baseline)
+    past = reader.observation(model.get("past"), None if refused else baseline, "past ")
     now = reader.observation(model, probe)
     if past.probe and now.probe and (past.probe.metric, past.probe.samples) != (now.probe.metric, now.probe.samples):
         reader.problems.append(
@@ -124,6 +127,7 @@ def observe_device(name: str, device_class: str, swap: Any, read: Any) -> Device
         past=past,
         problems=tuple(reader.problems),
         probe_expected="probe" not in model or probe is not None,
+        unasked=refused,
     )
 
 

@@ -331,8 +331,8 @@ def _spread(variances: Sequence[float]) -> Trimmed:
 def _probe_latency(prospect: Prospect, analysis: int) -> tuple[Outlooks, Mapping[str, Cause]]:
     # The controls are not asked.
     known = _quantities(lambda _item, _seconds: 0.0, Cause.NO_PROBE_SET, load=USUAL_LOAD, with_controls=False)
-    if prospect.probe is None:
-        return {}, dict.fromkeys(prospect.device_classes, Cause.NO_PROBE_SET)
+    if prospect.probe is None or not prospect.comparable:
+        return {}, _no_answers(prospect)
     return known(prospect, analysis)
 
 
@@ -346,14 +346,19 @@ def _exact(measure: Callable[[Observation], float | None]) -> Callable[[Counted,
 
 
 def _probe_set(prospect: Prospect, _analysis: int) -> tuple[Outlooks, Mapping[str, Cause]]:
-    if prospect.probe is None:
-        return {}, dict.fromkeys(prospect.device_classes, Cause.NO_PROBE_SET)
+    if prospect.probe is None or not prospect.comparable:
+        return {}, _no_answers(prospect)
     metric, samples = prospect.probe
     if metric.has_flags:
         return {None: _Paired(samples)}, {}
     sample = _SAMPLES[metric]
     degrees_of_freedom = max(sample.effective * samples - 1, 1.0)
     return {None: _Mean(sample.deviation**2 / samples, degrees_of_freedom, most=sample.most)}, {}
+
+
+def _no_answers(prospect: Prospect) -> Mapping[str, Cause]:
+    """Why there will be no answers to compare."""
+    return dict.fromkeys(prospect.device_classes, Cause.NOT_COMPARABLE if prospect.probe else Cause.NO_PROBE_SET)
 
 
 def _other_metric(prospect: Prospect, _analysis: int) -> tuple[Outlooks, Mapping[str, Cause]]:

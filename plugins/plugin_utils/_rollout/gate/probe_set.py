@@ -60,7 +60,9 @@ def probe_checks(groups: Groups, limits: Limits, errors: ErrorProbabilities, *, 
 
 
 def no_answers(devices: Sequence[DeviceObservation]) -> Cause:
-    """Why devices have no answers to a probe set."""
+    """Why devices have no answers to a probe set, or no answers of the version before."""
+    if any(item.unasked and item.now.probe for item in devices):
+        return Cause.NOT_COMPARABLE
     return Cause.NOT_REPORTED if any(item.probe_expected for item in devices) else Cause.NO_PROBE_SET
 
 

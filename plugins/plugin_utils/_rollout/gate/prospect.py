@@ -32,7 +32,8 @@ class Counted:
 class Prospect:
     """A wave before it begins: its devices and controls as far as they answered, and how it will be judged.
 
-    ``probe``: the metric of the release's probe set, and how many samples it has.
+    ``probe``: the metric of the release's probe set, and how many samples it has. ``comparable``: whether the versions
+    that serve can be asked it.
     """
 
     devices: tuple[Counted, ...]
@@ -41,6 +42,7 @@ class Prospect:
     analyses_max: int
     limits: Limits = field(default_factory=Limits)
     probe: tuple[Metric, int] | None = None
+    comparable: bool = True
 
     def of_class(self, name: str) -> tuple[list[Counted], list[Counted]]:
         """Return the devices and the controls of a class."""

@@ -143,11 +143,18 @@ def _drift_alarms(value: Any) -> tuple[str, ...] | None:
     return tuple(alarms) if compared else None
 
 
+def unasked(value: Any) -> str:
+    """Why a probe set could not be asked; nothing where it was."""
+    if not isinstance(value, Mapping) or value.get("error") is None:
+        return ""
+    return f"the probe set could not be asked: {str(value['error'])[:300]}"
+
+
 def _probe(value: Any) -> ProbeResult:
     if not isinstance(value, Mapping):
         raise ValueError(f"expected a mapping; found {_shown(value)}")
-    if value.get("error") is not None:
-        raise ValueError(f"the probe set could not be asked: {str(value['error'])[:300]}")
+    if reason := unasked(value):
+        raise ValueError(reason)
     metric = Metric(value.get("metric"))
     (samples,) = _counts(value, "samples")
     if not 1 <= samples <= metric.samples_max:

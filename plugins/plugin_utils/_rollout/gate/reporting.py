@@ -106,7 +106,8 @@ def coverage(
 def measurements(serving: Sequence[DeviceObservation], limits: Limits) -> Finding:
     """Whether each device reported what it must, as valid numbers."""
     usual = usual_form(serving)
-    notes = []
+    notes: list[DeviceNote] = []
+    cause: Cause | None = None
     for item in serving:
         missing = _missing(item, serving, limits)
         if item.problems:
@@ -115,12 +116,16 @@ def measurements(serving: Sequence[DeviceObservation], limits: Limits) -> Findin
             found = f"{item.now.probe.samples} samples of {item.now.probe.metric.value}"
             other = f"{usual[1]} of {usual[0].value}"
             notes.append(DeviceNote(item.name, problems=(f"probe: {found}, where other devices have {other}",)))
+        elif item.unasked and item.now.probe and limits.compares_answers:
+            cause = Cause.NOT_COMPARABLE
+            notes.append(DeviceNote(item.name, problems=(f"the version before: {item.unasked}",)))
         elif missing:
             notes.append(DeviceNote(item.name, missing=missing))
     if notes:
         return Finding(
             check=Check.MEASUREMENTS,
             verdict=Verdict.INCONCLUSIVE,
+            cause=cause,
             estimate=len(notes),
             samples=len(serving),
             named=tuple(notes[:NAMES_MAX]),
@@ -142,8 +147,7 @@ def _missing(item: DeviceObservation, serving: Sequence[DeviceObservation], limi
     made = [check for check in PROBE_CHECKS if check.is_made(limits)]
     if made and not item.now.probe and any(other.probe_expected for other in serving):
         return Missing.PROBE
-    compared = made != [] and made != [Check.ACCURACY]
-    if compared and item.now.probe and not item.first_installation and not item.past.probe:
+    if limits.compares_answers and item.now.probe and not item.first_installation and not item.past.probe:
         return Missing.BASELINE
     counted = Check.ERROR_RATE.is_made(limits) or Check.ERROR_RATE_RISE.is_made(limits)
     if counted and not item.now.requests and any(other.now.requests or other.past.requests for other in serving):

@@ -18,7 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.power import Detectable
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.prospect import Needed
 
-from .words import NONE, cause_text, quantity_of, span_text
+from .words import COMPARABLE, NONE, cause_text, quantity_of, shortened, span_text
 
 # What a check needs that has nothing to judge by.
 _MISSING: Mapping[Cause, str] = {
@@ -29,6 +29,7 @@ _MISSING: Mapping[Cause, str] = {
     Cause.NO_SHADOW: "a release that runs as a shadow before",
     Cause.NO_DRIFT_WINDOW: "a drift reference, and a full window of rows",
     Cause.NO_PROBE_SET: "a probe set in the release",
+    Cause.NOT_COMPARABLE: "the names and sizes of the version before",
 }
 _FAULTS = (Check.FAILED_DEVICES, Check.RESTARTS)
 
@@ -84,6 +85,15 @@ def unfit_devices(release: str, reasons: Mapping[str, str], devices: int, classe
     return (
         f"{len(reasons)} of {counted(devices, 'device')} would refuse {release}, for which it has no variant: {told}. "
         "Publish a variant that fits, or leave them out by rollout_pinned or rollout_hosts"
+    )
+
+
+def unasked_versions(release: str, reasons: Mapping[str, str], hosts: Mapping[str, Sequence[str]]) -> str:
+    """Return what is said of the versions that cannot be asked a release's probe set: of each, where it is and why."""
+    told = "; ".join(f"{version} ({shortened(', '.join(hosts[version]))}) {why}" for version, why in reasons.items())
+    return (
+        f"Versions that serve cannot be asked the probe set of {release}: {told}. "
+        f"The waves of these devices will be inconclusive. {COMPARABLE}"
     )
 
 

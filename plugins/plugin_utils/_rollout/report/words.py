@@ -53,6 +53,7 @@ _CAUSES: Mapping[Cause, str] = {
     Cause.POWER_MODE: "the power mode of the boards is another than before",
     Cause.OTHER_METRIC: "the probe set has another metric, which another check judges",
     Cause.FIRST_INSTALLATION: "this is a first installation; there is no version before",
+    Cause.NOT_COMPARABLE: "the version before could not be asked the probe set",
     Cause.NOTHING_ASKED: "no device was asked anything: there is no live traffic, and the release has no probe set",
 }
 _MISSING: Mapping[Missing, str] = {
@@ -60,6 +61,12 @@ _MISSING: Mapping[Missing, str] = {
     Missing.BASELINE: "no answers of the version before to the probe set",
     Missing.REQUESTS: "no count of requests",
 }
+# What makes two versions comparable by a probe set.
+COMPARABLE = (
+    "Where only names differ, give the variant the names of the version before (tensors in its manifest), and publish "
+    "it as another version. Where the change is meant, no answers can be compared: set accuracy_drop_max and "
+    "probe_error_ratio_max to null in rollout_limits, and accuracy_min to what the new version has to reach"
+)
 # How many digits a quantity of each device has, and what follows it.
 _RATIO_WORDS: Mapping[Check, tuple[int, str]] = {
     Check.LATENCY_P95_SECONDS: (4, " s"),
@@ -151,7 +158,8 @@ def _coverage(finding: Finding) -> str:
 
 def _measurements(finding: Finding) -> str:
     if finding.named:
-        return f"missing or not valid{_named(finding, _measurement_problem)}"
+        remedy = f". {COMPARABLE}" if finding.cause is Cause.NOT_COMPARABLE else ""
+        return f"missing or not valid{_named(finding, _measurement_problem)}{remedy}"
     if finding.cause:
         return _cause(finding)
     return f"{counted(finding.samples, 'device')} reported, all values are valid"

@@ -19,7 +19,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set im
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_outputs, read_probe_set
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.variant_choice import choose_variant
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judging
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import comparable, judging
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.power import detectable
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.prospect import Counted, Prospect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.reader import Reader
@@ -43,22 +43,27 @@ def power(scene: Scene) -> Result:
     run, rollout = current_rollout(scene)
     classes = rollout.plan.device_classes
     reads = {host: scene.registered(host, COUNTED) for host in run.hosts}
-    waves = _sights(run, reads, classes)
+    unasked = _unasked(run, reads)
+    waves = _sights(run, reads, classes, unasked)
     document = [wave.to_dict() for wave in waves]
     unfit = _unfit(run, reads)
     result: Result = {
         "msg": texts.lines(waves),
         "power": document,
         "unfit": unfit,
+        "unasked": unasked,
         "page": "",
         "stats": {"rollout_power": document},
     }
+    name = f"{rollout.model} {rollout.version}"
+    if unasked:
+        hosts = {version: sorted(host for host in reads if _active(reads[host]) == version) for version in unasked}
+        result["msg"] = [texts.unasked_versions(name, unasked, hosts), "", *result["msg"]]
     if unfit:
-        name = f"{rollout.model} {rollout.version}"
         result["msg"] = [texts.unfit_devices(name, unfit, len(reads), classes), "", *result["msg"]]
     if run.options.plan_page and not scene.check_mode:
         page = absolute_path(run.options.plan_page)
-        planned = {**rollout.to_dict(), "state": "planned", "power": document, "unfit": unfit}
+        planned = {**rollout.to_dict(), "state": "planned", "power": document, "unfit": unfit, "unasked": unasked}
         os.makedirs(os.path.dirname(page), exist_ok=True)
         write_whole(f"{os.path.splitext(page)[0]}.json", json.dumps(planned, indent=1) + "\n")
         view.write(planned, page)
@@ -79,7 +84,21 @@ def _unfit(run: Run, reads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _sights(run: Run, reads: Mapping[str, Mapping[str, Any]], classes: Mapping[str, str]) -> list[texts.WaveSight]:
+def _unasked(run: Run, reads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The versions that serve, are in the repository, and cannot be asked the release's probe set; and why."""
+    if not judging.read_limits(run.options.limits).compares_answers:
+        return {}
+    release, repository = parse_release(run.manifest), Repository(run.options.repository)
+    found = {}
+    for version in sorted({version for read in reads.values() if (version := _active(read))} - {release.version}):
+        if reason := comparable.why_unasked(repository, version, release):
+            found[version] = reason
+    return found
+
+
+def _sights(
+    run: Run, reads: Mapping[str, Mapping[str, Any]], classes: Mapping[str, str], unasked: Mapping[str, str]
+) -> list[texts.WaveSight]:
     limits, probe = judging.read_limits(run.options.limits), _probe(run.options, run.manifest)
     known = {host: found for host, read in reads.items() if (found := _counted(read, classes.get(host, "all")))}
     answered = {host for host, read in reads.items() if _model(read) is not None}
@@ -93,6 +112,7 @@ def _sights(run: Run, reads: Mapping[str, Mapping[str, Any]], classes: Mapping[s
             analyses_max=run.options.analyses_max,
             limits=limits,
             probe=probe,
+            comparable=not any(_active(reads[host]) in unasked for host in wave.hosts if host in reads),
         )
         there = answered.intersection(wave.hosts)
         waves.append(
@@ -117,6 +137,13 @@ def _model(read: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What a device said of the model; None where it did not answer."""
     model = read.get("model")
     return None if read.get("failed") or read.get("unreachable") or not isinstance(model, Mapping) else model
+
+
+def _active(read: Mapping[str, Any]) -> str | None:
+    """The version that a device serves; None where that is not known."""
+    model = _model(read) or {}
+    version = model.get("live") or model.get("active")
+    return version if isinstance(version, str) else None
 
 
 def _counted(read: Mapping[str, Any], device_class: str) -> Counted | None:

@@ -698,6 +698,36 @@ def test_a_broken_measurement_is_inconclusive_and_its_device_named(broken: dict[
     assert judge([*wave, bad("d", Outcome.FAILED)])[0] == FAIL
 
 
+def test_a_version_before_that_could_not_be_asked_the_probe_set_is_not_compared() -> None:
+    """Such as one whose input has another name. The remedy is said once, however many devices there are."""
+    reason = "expected the model's inputs image in the probe set; it has pixels"
+    wave = [good(f"d{number}", baseline={"error": reason}) for number in range(3)]
+    verdict, found = judge(wave)
+    by_check = {item.check: item for item in found}
+    assert verdict is INCONCLUSIVE
+    measured = by_check[Check.MEASUREMENTS]
+    assert (measured.verdict, measured.cause) == (INCONCLUSIVE, Cause.NOT_COMPARABLE)
+    assert [note.problems for note in measured.named] == [
+        (f"the version before: the probe set could not be asked: {reason}",)
+    ] * 3
+    text = words.reason(measured)
+    assert text.count("tensors in its manifest") == 1
+    assert "set accuracy_drop_max and probe_error_ratio_max to null" in text
+    drop = by_check[Check.ACCURACY_DROP]
+    assert (drop.verdict, drop.cause) == (SKIPPED, Cause.NOT_COMPARABLE)
+    assert words.reason(drop) == "the version before could not be asked the probe set"
+    assert by_check[Check.PROBE_LATENCY].verdict is SKIPPED
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0.98, PASS), (0.99, FAIL)])
+def test_where_the_comparison_is_off_it_is_judged_by_the_least_accuracy(least: float, expected: Verdict) -> None:
+    limits = Limits(accuracy_drop_max=None, probe_error_ratio_max=None, accuracy_min=least)
+    verdict, found = judge([good(baseline={"error": "expected other inputs"})], limits=limits)
+    assert verdict is expected
+    by_check = {item.check: item.verdict for item in found}
+    assert (by_check[Check.MEASUREMENTS], by_check[Check.ACCURACY]) == (PASS, expected)
+
+
 @pytest.mark.parametrize("missing", ["probe", "requests", "baseline"])
 def test_one_device_without_a_measurement_is_inconclusive_and_named(missing: str) -> None:
     document = model()

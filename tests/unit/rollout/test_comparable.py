@@ -1,0 +1,96 @@
+# Copyright (c) 2026, The edgeml.fleet authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Versions that cannot be asked the probe set of a new release, as the repository and the plan show it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from releases import make_release, publish
+from rollout_stage import Stage
+
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.comparable import why_unasked
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.power import COUNTED
+
+ROWS = 4
+OLDER: dict[str, Any] = {"inputs": {"x": ("FP32", 3)}, "output": "scores", "classes": 3}
+
+
+def put(
+    repository: Path, version: str, inputs: dict[str, tuple[str, int]], output: str, classes: int, label: int = 0
+) -> None:
+    """Publish a version: a classifier with these inputs, an output with so many scores, and a class as a label."""
+    tensors = [
+        {"name": name, "datatype": datatype, "shape": [ROWS, size], "data": [0] * (ROWS * size)}
+        for name, (datatype, size) in inputs.items()
+    ]
+    scores = {"name": output, "datatype": "FP32", "shape": [ROWS, classes], "data": [0] * (ROWS * classes)}
+    golden = {"inputs": tensors, "outputs": [scores], "tolerance": {"absolute": 0, "relative": 0}}
+    probe = {"task": "class_scores", "inputs": tensors, "output": output, "labels": [0, 1, 0, label]}
+    contents = {name: json.dumps(found).encode() for name, found in (("golden", golden), ("probe", probe))}
+    publish(make_release(version, **contents), repository)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"inputs": {"pixels": ("FP32", 3)}}, "has the input x (FP32 [3]), and the probe set pixels (FP32 [3])"),
+        ({"inputs": {"x": ("FP32", 4)}}, "has the input x (FP32 [3]), and the probe set x (FP32 [4])"),
+        ({"inputs": {"x": ("INT8", 3)}}, "has the input x (FP32 [3]), and the probe set x (INT8 [3])"),
+        (
+            {"inputs": {**OLDER["inputs"], "age": ("FP32", 1)}},
+            "has no input age (FP32 [1]), which the probe set has",
+        ),
+        ({"output": "probabilities"}, "has the output scores, and the probe set probabilities"),
+        # A class that is not asked for changes nothing.
+        ({"classes": 4}, ""),
+    ],
+)
+def test_what_differs_is_told(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    put(tmp_path, "1.0.0", **OLDER)
+    put(tmp_path, "1.1.0", **{**OLDER, **changes})
+    repository = Repository(str(tmp_path))
+    release = repository.release("digits", "1.1.0")
+    assert why_unasked(repository, "1.0.0", release) == reason
+    assert why_unasked(repository, "0.9.0", release) == ""
+
+
+def test_a_class_that_the_version_before_lacks(tmp_path: Path) -> None:
+    put(tmp_path, "1.0.0", **OLDER)
+    put(tmp_path, "1.1.0", **{**OLDER, "classes": 4, "label": 3})
+    repository = Repository(str(tmp_path))
+    reason = why_unasked(repository, "1.0.0", repository.release("digits", "1.1.0"))
+    assert reason.startswith("has another output scores: labels: expected places from 0 to 2 and")
+
+
+@pytest.mark.parametrize("name", ["x", "pixels"])
+def test_the_plan_foresees_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "scratch").mkdir()
+    repository = tmp_path / "repository"
+    put(repository, "1.0.0", **OLDER)
+    put(repository, "1.1.0", **{**OLDER, "inputs": {name: ("FP32", 3)}})
+    stage = Stage(
+        tmp_path, model_repository=str(repository), rollout_plan_only=True, rollout_soak_seconds=60, rollout_limits={}
+    )
+    stage.step("plan")
+    found = {"model": {"active": "1.0.0", "live": "1.0.0", "active_seconds": 86400.0}}
+    stage.register(COUNTED, dict.fromkeys(stage.hosts, found))
+    result = stage.step("power")
+    drops = [item["cause"] for item in result["power"][0]["checks"] if item["check"] == "accuracy drop"]
+    text = "\n".join(result["msg"])
+    if name == "x":
+        assert result["unasked"] == {}
+        assert "not comparable" not in drops
+    else:
+        assert result["unasked"] == {"1.0.0": "has the input x (FP32 [3]), and the probe set pixels (FP32 [3])"}
+        assert set(drops) == {"not comparable"}
+        assert "Versions that serve cannot be asked the probe set of digits 1.1.0: 1.0.0 (edge-l1, " in text
+        assert "cannot be seen: the version before could not be asked the probe set" in text
+        assert "tensors in its manifest" in text

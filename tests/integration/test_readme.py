@@ -5,7 +5,7 @@
 """README's *Use it on your fleet*, followed literally by somebody who has nothing but it.
 
 The commands and the inventory are README's own text. The home directory is empty, Ansible is ansible-core alone, the
-collection is what the first command builds and installs. Provisioning takes systemd, which Molecule's devices have:
+collection is what the first command installs from the clone. Provisioning takes systemd, which Molecule's devices have:
 here its command is only parsed.
 """
 
@@ -39,9 +39,8 @@ def blocks(kind: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    (console,) = [block for block in blocks("console") if "collection install" in block]
-    assert all(line.startswith("$ ") for line in console.splitlines())
-    return [line.removeprefix("$ ") for line in console.splitlines()]
+    """The commands of Ansible, in their order. What is between them needs the internet, or is the reader's own."""
+    return re.findall(r"^\$ (ansible-\S+ .*)$", "".join(blocks("console")), re.MULTILINE)
 
 
 class Newcomer:
@@ -57,8 +56,6 @@ class Newcomer:
                 target = self.sources / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, target, follow_symlinks=False)
-        # A clone's own configuration is for the clone.
-        (self.sources / "ansible.cfg").unlink()
         path = f"{programs}:/usr/local/bin:/usr/bin:/bin"
         self._environment = {"HOME": str(self.home), "PATH": path, "LC_ALL": "C.UTF-8"}
 
@@ -66,7 +63,7 @@ class Newcomer:
         """Type a command and wait for its end."""
         return subprocess.run(
             ["/bin/sh", "-c", command],
-            cwd=self.sources,
+            cwd=self.home,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -97,7 +94,7 @@ def devices(tmp_path: Path) -> Iterator[dict[str, Device]]:
             device.__exit__()
 
 
-def publish_model(repository: Path, version: str) -> None:
+def publish_model(repository: Path, name: str, version: str) -> None:
     """Publish a model of one's own: it tells whether the sum of four numbers is positive."""
     random = np.random.default_rng(1)
     rows = random.standard_normal((200, 4)).astype(np.float32)
@@ -122,16 +119,16 @@ def publish_model(repository: Path, version: str) -> None:
     }
     probe = {"inputs": [tensor("x", rows)], "output": "y", "labels": (rows.sum(axis=1) > 0).astype(int).tolist()}
     files = {"model.onnx": model.SerializeToString()}
-    publish(make_release(version, "digits", files, json.dumps(golden).encode(), json.dumps(probe).encode()), repository)
+    publish(make_release(version, name, files, json.dumps(golden).encode(), json.dumps(probe).encode()), repository)
 
 
 def test_use_it_on_your_fleet(tmp_path: Path, programs: Path, devices: dict[str, Device]) -> None:
-    build, provision, rollout, status, reconcile, rollback = commands()
+    install, provision, rollout, status, reconcile, rollback = commands()
     newcomer = Newcomer(tmp_path, programs)
     repository, ledger = tmp_path / "models", tmp_path / "rollouts"
     (inventory,) = [block for block in blocks("yaml") if "# inventory.yml" in block]
     assert CAMERAS in inventory
-    (newcomer.sources / "inventory.yml").write_text(inventory.replace(CAMERAS, SOME_CAMERAS))
+    (newcomer.home / "inventory.yml").write_text(inventory.replace(CAMERAS, SOME_CAMERAS))
     # What is the reader's own: where models and ledger are, and how the devices are reached.
     for name, variables in {
         "group_vars/edge.json": {
@@ -150,26 +147,27 @@ def test_use_it_on_your_fleet(tmp_path: Path, programs: Path, devices: dict[str,
             for host, device in devices.items()
         },
     }.items():
-        path = newcomer.sources / name
+        path = newcomer.home / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(variables))
-    version = re.search(r"model_version=(\S+)", rollout)
-    assert version is not None
-    publish_model(repository, version[1])
+    named = re.search(r"model_name=(\S+) .*model_version=(\S+)", rollout)
+    assert named is not None
+    model, version = named.groups()
+    publish_model(repository, model, version)
 
     def follow(command: str) -> str:
         done = newcomer.type(command)
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    assert "edgeml.fleet" in follow(build)
+    assert "edgeml.fleet" in follow(install)
     follow(f"{provision} --syntax-check")
     assert {device.live for device in devices.values()} == {None}
     follow(rollout)
-    assert {device.live for device in devices.values()} == {version[1]}
+    assert {device.live for device in devices.values()} == {version}
     shown = follow(status)
-    assert all(re.search(rf"{host} .*{re.escape(version[1])}", shown) for host in HOSTS), shown
+    assert all(re.search(rf"{host} .*{re.escape(version)}", shown) for host in HOSTS), shown
     assert re.search(r"changed=[1-9]", follow(reconcile)) is None
-    assert list(ledger.glob("digits-*-1.html")), "the report is beside the ledger"
+    assert list(ledger.glob(f"{model}-*-1.html")), "the report is beside the ledger"
     follow(rollback)
     assert {device.live for device in devices.values()} == {None}

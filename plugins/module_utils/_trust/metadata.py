@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import re
+import sys
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from .._common.errors import EdgemlError
@@ -39,6 +40,13 @@ class TrustError(EdgemlError):
         self.kind = kind
 
 
+# Of a root that is to be believed: what to name.
+ROOT_EXPECTED = (
+    "a copy of the repository's root.json, which edgeml-publish keys init writes beside the keys, and which is in the "
+    "repository as metadata/1.root.json"
+)
+
+
 class SignedRelease(NamedTuple):
     """What the signed metadata says of a release. ``withdrawn`` is the reason why nobody may run it, or None;
     ``channels`` are those that stand for it."""
@@ -55,8 +63,9 @@ def require_packages() -> None:
     missing = [name for name in ("tuf", "securesystemslib", "cryptography") if importlib.util.find_spec(name) is None]
     if missing:
         raise TrustError(
-            f"the Python package {' and '.join(missing)} is missing, by which repositories are verified and signed. "
-            "Install the collection's requirements.txt for the Python that runs this",
+            f"{sys.executable}: Python packages by which repositories are verified and signed: expected tuf, "
+            f"securesystemslib and cryptography; missing {', '.join(missing)}. Install the collection's "
+            "requirements.txt for this Python (edgeml-publish takes another one by the environment variable PYTHON)",
             kind="state",
         )
 

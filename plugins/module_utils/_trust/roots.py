@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .metadata import OFFLINE, TrustError
+from .metadata import OFFLINE, ROOT_EXPECTED, TrustError
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Root, Targets
@@ -54,10 +54,7 @@ def read_root(content: bytes, origin: str) -> Root:
         why = f"metadata of the type {document.signed.type}"
     except (RepositoryError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise TrustError(
-        f"{origin}: expected a copy of the repository's root.json, which keys init writes beside the keys, and which "
-        f"is in the repository as metadata/1.root.json; found {why}"
-    )
+    raise TrustError(f"{origin}: expected {ROOT_EXPECTED}; found {why}")
 
 
 def difference(pinned: Root, found: Root) -> str | None:

@@ -27,7 +27,7 @@ def find_emulated_device(publication: Publication, formats: Iterable[str]) -> Pl
     """Where variants run as aarch64, if the release is for it and this machine is another; None, and a note, if not."""
     if "aarch64" not in publication.options.architectures or publication.desk.here.architecture == "aarch64":
         return None
-    publication.progress.step("looking for an emulated aarch64 device")
+    publication.progress.step("looking for an emulated aarch64 device, and for the packages that it runs")
     place, why = emulation.find(publication.options.device_image, publication.desk.work, formats)
     if place is None:
         publication.notes.append(f"not run as aarch64: {why}")

@@ -58,11 +58,12 @@ def _run(publication: Publication, *, check: bool) -> Published:
         return Published(False, existing.document, existing.digest, [], {})
     raw = read_samples(options.samples, missing_values=options.missing_values)
     source = _source(publication, raw, given["source"])
-    place = find_emulated_device(publication, formats_of(source.model, options.variants))
     run = run_source(publication, source, raw)
     holdout = make_holdout(publication, run, right_outputs(publication, source, run))
     reasons = reasons_against_source(holdout, options)
     candidates = list(make_candidates(publication, run, holdout))
+    # It may fetch packages for minutes: samples and labels that do not fit are refused before.
+    place = find_emulated_device(publication, formats_of(source.model, options.variants))
     run_emulated(publication, candidates, holdout, place)
     passed = _passed(publication, candidates, reasons)
     _refuse_if(reason for candidate in passed for reason in find_minimum(publication, candidate))

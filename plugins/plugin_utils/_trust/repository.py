@@ -37,6 +37,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.release impo
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.withdrawals import Withdrawals
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import (
+    ROOT_EXPECTED,
     TrustError,
     require_packages,
     target_name,
@@ -327,7 +328,7 @@ def _pinned(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise TrustError(
-            f"{path}: model_repository_root: expected a copy of the repository's root.json; {error.strerror}",
+            f"{path}: model_repository_root: expected {ROOT_EXPECTED}; {error.strerror}",
             kind="state",
         ) from error
 

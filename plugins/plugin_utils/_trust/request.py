@@ -17,6 +17,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Collection, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust import metadata
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import (
     SignedRelease,
@@ -99,7 +100,8 @@ class Request:
                     lines.append(f"    before: {_described(self.current.signed, role)}")
         if self.targets:
             new = self.targets.signed
-            lines.append(f"targets: version {new.version}, until {new.expires:%Y-%m-%d}, {len(new.targets)} releases")
+            releases = counted(len(new.targets), "release")
+            lines.append(f"targets: version {new.version}, until {new.expires:%Y-%m-%d}, {releases}")
             lines += [f"  {line}" for line in changes(self.base.signed if self.base else None, new)]
         return lines
 

@@ -55,7 +55,7 @@ def test_targets_are_signed_again_after_half_of_their_life(tmp_path: Path) -> No
     signed.signing._now = metadata.now_utc
     request = signed.signing.propose_targets()
     assert request
-    assert request.summary() == [f"targets: version 2, until {days(180):%Y-%m-%d}, 1 releases"]
+    assert request.summary() == [f"targets: version 2, until {days(180):%Y-%m-%d}, 1 release"]
 
 
 def days(number: int) -> datetime.datetime:

@@ -726,6 +726,24 @@ def test_devices_go_back_although_the_ledger_cannot_be_written(read_only: Stage,
     assert (read_only.rollout().state, read_only.rollout().why) == (State.ROLLED_BACK, "complaints")
 
 
+def test_a_ledger_whose_disk_is_away_is_told_at_the_end(stage: Stage) -> None:
+    """What is below the mount point is empty, and the ledger may say that the version belongs everywhere."""
+    stage.ledger.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", stage.ledger], check=True)
+    try:
+        with run_of_its_own(stage):
+            assert "Devices go back all the same" in stage.step("rollback")["warnings"][0]
+            stage.register(scene.REVERT, dict.fromkeys(CLASSES, BACK))
+            problem = stage.step("close")["problem"]
+            stage.variables["rollback_rollout"] = "digits-1.1.0-1"
+            with pytest.raises(StepError, match=r"cannot be written: .* This command goes back without the ledger"):
+                stage.step("rollback")
+    finally:
+        subprocess.run(["umount", "--lazy", stage.ledger], check=True)
+    assert problem.startswith("digits 1.1.0: 4 reverted. But the ledger does not know of it")
+    assert f"{stage.ledger}: the ledger cannot be written: Read-only file system" in problem
+
+
 def test_a_part_goes_back_as_well_where_nothing_was_to_be_noted(read_only: Stage) -> None:
     read_only.limited = True
     assert "Devices go back all the same" in read_only.step("rollback")["warnings"][0]

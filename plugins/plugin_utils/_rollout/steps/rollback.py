@@ -37,7 +37,7 @@ def rollback(scene: Scene) -> Result:
     whole_fleet(scene, "rollback_hosts")
     values, options = scene.variables, LedgerOptions.from_variables(scene.variables)
     directory = options.ledger_directory
-    warnings = [] if scene.check_mode else _hold_lock(directory, scene)
+    unwritable = "" if scene.check_mode else _hold_lock(directory, scene)
     found, unnoted = _contents(directory)
     reason = str(values.get("rollback_reason") or "rollback by an operator")
     wave = values.get("rollback_wave")
@@ -51,12 +51,14 @@ def rollback(scene: Scene) -> Result:
         )
     if values.get("rollback_rollout"):
         name = str(values["rollback_rollout"])
-        run, concerned = _back_from_rollout(scene, found, "; ".join(unnoted), name, wave, reason)
+        unread = "; ".join(unnoted) or ("" if found.rollouts else unwritable)
+        run, concerned = _back_from_rollout(scene, found, unread, name, wave, reason)
     else:
         run, concerned = _back_from_release(scene, found, reason)
     run = dataclasses.replace(run, pulled=pulling.pulled_hosts(scene, run.revert))
     if scene.limited or wave is not None:
         pulling.refuse_part_of_fleet(run.pulled, "a wave" if wave is not None else "--limit")
+    warnings = [f"{unwritable}. Devices go back all the same, and each keeps a record of its own"] if unwritable else []
     warnings += [*unnoted, *found.damaged.values()]
     stopped = []
     if scene.limited or wave is not None or scene.check_mode:
@@ -67,6 +69,9 @@ def rollback(scene: Scene) -> Result:
             recorded = record(ledger.path_of(directory, rollout.id), rollout, options.evidence_key_file)
             warnings += recorded.warnings
             unnoted += filter(None, [recorded.unwritten])
+        if unwritable and not concerned and not unnoted:
+            # Its disk may be away, with the rollouts of this release.
+            unnoted = [unwritable]
     if unnoted:
         run = dataclasses.replace(run, reason=f"{reason}; {_UNNOTED}", unnoted=tuple(unnoted))
     asked = pulling.begin_rollback(scene, run, stopped)
@@ -74,14 +79,14 @@ def rollback(scene: Scene) -> Result:
     return {"next": Next.REVERT.value, **asked, **({"warnings": warnings} if warnings else {}), **noted(run, scene)}
 
 
-def _hold_lock(directory: str, scene: Scene) -> list[str]:
-    """Hold the ledger's lock; return a warning where it cannot be written. Raises LockedError."""
+def _hold_lock(directory: str, scene: Scene) -> str:
+    """Hold the ledger's lock; return what is wrong where it cannot be written, else nothing. Raises LockedError."""
     try:
         hold_lock(directory, scene, "rollback")
     except UnwritableError as error:
         hold_lock(directory, scene, "rollback", written=False)
-        return [f"{error.problem}. Devices go back all the same, and each keeps a record of its own"]
-    return []
+        return error.problem
+    return ""
 
 
 def _contents(directory: str) -> tuple[ledger.Contents, list[str]]:

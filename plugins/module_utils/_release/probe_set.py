@@ -134,7 +134,7 @@ class ProbeSet(NamedTuple):
         Raises ProbeSetError if they do not fit each other, or if the task could be one of several.
         """
         task = self.declared_task or self.task_of(output)
-        metric = self.declared_metric or METRICS[task][0]
+        metric = self._metric_of(task)
         if metric not in METRICS[task]:
             known = ", ".join(item.value for item in METRICS[task])
             raise ProbeSetError(f"metric: expected one of {known} for the task {task.value}; found {metric.value}")
@@ -201,6 +201,9 @@ class ProbeSet(NamedTuple):
             )
         raise ProbeSetError(f"task: {found}: {remedy}")
 
+    def _metric_of(self, task: Task) -> Metric:
+        return self.declared_metric or METRICS[task][0]
+
     def _fits(self, task: Task, output: Output) -> bool:
         """Whether these labels and such an output can be of the task."""
         try:
@@ -236,6 +239,8 @@ class ProbeSet(NamedTuple):
             raise ProbeSetError("labels: expected 0 and 1 for the task multi_label")
         if task is Task.REGRESSION and not all(is_finite(label) for label in self.labels):
             raise ProbeSetError("labels: expected finite numbers for the task regression")
+        if task is Task.REGRESSION and self._metric_of(task) is Metric.R2 and len(set(self.labels)) < 2:
+            raise ProbeSetError(f"labels: expected different numbers for the metric r2; found {self.labels[0]!r} alone")
         if task is Task.LABELS and output is not None:
             texts = output.datatype == TEXT
             wrong = [label for label in self.labels if not (isinstance(label, str) if texts else is_finite(label))]
@@ -244,7 +249,7 @@ class ProbeSet(NamedTuple):
                     f"labels: expected {'texts' if texts else 'whole numbers'}, as the output "
                     f"{self.output!r} has {output.datatype}; found {wrong[0]!r}"
                 )
-        of_two = task is Task.SCORE and (self.declared_metric or METRICS[task][0]) is Metric.AUC
+        of_two = task is Task.SCORE and self._metric_of(task) is Metric.AUC
         if task in (Task.LABELS, Task.SCORE) and output is not None and sizes not in ((1, 2) if of_two else (1,)):
             raise ProbeSetError(
                 f"task {task.value}: expected one value for each sample in {self.output!r}"

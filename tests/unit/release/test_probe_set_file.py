@@ -554,6 +554,11 @@ def places_wanted(most: int, found: str) -> str:
             "labels: expected finite numbers for the task regression",
         ),
         (
+            made((3.5, 3.5), declared_task=Task.REGRESSION, declared_metric=Metric.R2),
+            None,
+            "labels: expected different numbers for the metric r2; found 3.5 alone",
+        ),
+        (
             made(("a", "b"), declared_task=Task.REGRESSION),
             None,
             "labels: expected finite numbers for the task regression",

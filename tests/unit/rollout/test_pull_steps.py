@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pulled import FLEET, MODEL, PulledFleet, web_fleet
@@ -25,12 +26,16 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._broker import Broker
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull import collect
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.mailbox import MailboxError, WebMailbox
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._pull.settings import PullSettings
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.run import Run
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import pulling
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import (
     REPORTED,
     REPORTED_REVERTS,
     SOAKED,
     SWAP,
+    Scene,
     StepError,
+    current_run,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._trust import keys
 
@@ -299,6 +304,13 @@ def test_devices_that_could_not_be_told_to_go_back_are_waited_for_by_nobody(
     (report, *_others) = stage.step("collect_reverts")["reports"].values()
     assert report["unreachable"]
     assert report["msg"].endswith("pulls, and could not be told to go back")
+    Path(stage.noted["path"]).unlink()
+    step_scene = cast(Scene, stage)
+    run = current_run(step_scene)
+    assert isinstance(run, Run)
+    (warning,) = pulling.begin_reverts(step_scene, run)["warnings"]
+    assert "could not be told to go back" in warning
+    assert "the rollout's file is gone" in warning
 
 
 def test_a_reconciliation_publishes_what_the_ledger_says_and_waits_for_nobody(stage: PulledStage) -> None:

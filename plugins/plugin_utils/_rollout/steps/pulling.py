@@ -118,28 +118,26 @@ def begin_reverts(scene: Scene, run: Run) -> Result:
     """Tell those of the devices that go back that pull; nothing where none does."""
     if not set(run.revert).intersection(run.pulled):
         return {}
-    rollout = current_rollout(scene)[1]
-    failed = dataclasses.replace(rollout, state=State.FAILED, why="; ".join(run.problems))
-    # Where that cannot be published the others go back nevertheless.
-    try:
+
+    def ask() -> Result:
+        rollout = current_rollout(scene)[1]
+        failed = dataclasses.replace(rollout, state=State.FAILED, why="; ".join(run.problems))
         return _ask(scene, run.options.model, _revert_question(failed), failed)
-    except (EdgemlError, OSError) as error:
-        return {"warnings": [_untold(error)]}
 
-
-def _untold(error: Exception) -> str:
-    return f"the devices that pull could not be told to go back: {error}"
+    return _or_warned(ask)
 
 
 def begin_rollback(scene: Scene, run: Rollback, stopped: Collection[Rollout]) -> Result:
-    """Tell the devices that pull to leave a version; nothing where none pulls. ``stopped`` are its rollouts by now.
+    """Tell the devices that pull to leave a version; nothing where none pulls. ``stopped`` are its rollouts by now."""
+    return _or_warned(lambda: _ask(scene, run.model, _rollback_question(run), *stopped)) if run.pulled else {}
 
-    Where that cannot be published the others go back nevertheless.
-    """
+
+def _or_warned(ask: Callable[[], Result]) -> Result:
+    """Ask devices that pull to go back. Where that cannot be published the others go back nevertheless."""
     try:
-        return _ask(scene, run.model, _rollback_question(run), *stopped) if run.pulled else {}
+        return ask()
     except (EdgemlError, OSError) as error:
-        return {"warnings": [_untold(error)]}
+        return {"warnings": [f"the devices that pull could not be told to go back: {error}"]}
 
 
 def collect_reverts(scene: Scene) -> Result:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -289,4 +290,31 @@ def test_a_disk_without_room_is_refused_before_the_first_byte(tmp_path: Path, re
         return "fetched" if refusal is None else "refused"
 
     outcomes = sweep(results, "full disk: fetch", (64, 600, 1200, 3000), with_free)
+    assert outcomes.keys() == {"refused", "fetched"}
+
+
+def test_a_disk_without_inodes_is_refused_by_that_name(tmp_path: Path, results: Results) -> None:
+    """There is room for the bytes: who looks at that alone does not find what is wrong."""
+    image, mount = tmp_path / "image", tmp_path / "mount"
+
+    def with_free(inodes: int) -> str:
+        make_image(image, 12, "-b", "1024", "-m", "0", "-N", "128")
+        with mounted(image, mount):
+            FETCH.prepare(mount / "device")
+            ballast = mount / "ballast"
+            ballast.mkdir()
+            for number in range(os.statvfs(mount).f_favail - inodes):
+                (ballast / str(number)).touch()
+            refusal = refused(mount / "device")
+            if refusal is not None:
+                assert f"inodes; {inodes} are free" in refusal, refusal
+                assert "(df -i)" in refusal
+                assert subject.state_of(mount / "device").active == OLD
+            shutil.rmtree(ballast)
+            fetch(mount / "device")
+            assert subject.state_of(mount / "device").active == NEW
+        image.unlink()
+        return "fetched" if refusal is None else "refused"
+
+    outcomes = sweep(results, "no inodes: fetch", (0, 3, 7, 16), with_free)
     assert outcomes.keys() == {"refused", "fetched"}

@@ -25,7 +25,7 @@ class Authority:
 
     def _sign(self, key: ec.EllipticCurvePrivateKey, name: x509.Name, authority: bool = False) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        loopback = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
         return (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -35,7 +35,7 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(hours=1))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(loopback), critical=False)
             .sign(self._key, hashes.SHA256())
         )
 

@@ -11,9 +11,11 @@ import gzip
 import re
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _REASONS = {200: "OK", 206: "Partial Content", 302: "Found", 404: "Not Found", 503: "Service Unavailable"}
@@ -83,10 +85,13 @@ class ObjectServer:
 
     Each request is answered by the next behaviour of ``script``; the last one stays. ``sent`` counts the bytes of
     bodies, ``asked`` has all requests. Those for an index of deltas are apart: in ``indexes`` is one by the file's
-    digest, ``answer_index`` answers, and ``asked_indexes`` has them. So has ``asked_heads`` those by HEAD.
+    digest, ``answer_index`` answers, and ``asked_indexes`` has them. So has ``asked_heads`` those by HEAD. ``tls`` is
+    the file of the server's certificate and key, for HTTPS.
     """
 
-    def __init__(self, objects: Mapping[str, bytes], *script: Behaviour, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, objects: Mapping[str, bytes], *script: Behaviour, host: str = "127.0.0.1", tls: Path | None = None
+    ) -> None:
         self.objects = dict(objects)
         self.script = list(script) or [honest()]
         self.asked: list[Asked] = []
@@ -111,10 +116,16 @@ class ObjectServer:
             allow_reuse_address = True
             daemon_threads = True
 
+        context = None
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls)
         self._server = Server((host, 0), Handler)
         self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10)
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port: int = self._server.server_address[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.url = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def __enter__(self) -> ObjectServer:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -129,11 +140,7 @@ class ObjectServer:
         first = lines.readline().decode()
         if not first.strip():
             return False
-        headers = {}
-        while line := lines.readline().decode().strip():
-            name, _colon, value = line.partition(":")
-            headers[name.lower()] = value.strip()
-        exchange = Exchange(self, connection, Asked(first.split()[1], headers))
+        exchange = Exchange(self, connection, Asked(first.split()[1], _headers(lines)))
         if first.startswith("HEAD "):
             self.asked_heads.append(exchange.asked)
             exchange.head(200 if exchange.content else 404, Content_Length=len(exchange.content))
@@ -175,6 +182,17 @@ def document(exchange: Exchange) -> None:
     exchange.send(exchange.content)
     exchange.keeps_open = True
     return None
+
+
+def interim(then: Behaviour, *codes: int) -> Behaviour:
+    """Answers that are none yet, and behind them ``then``."""
+
+    def answer(exchange: Exchange) -> None:
+        for code in codes:
+            exchange.head(code, Link="</style.css>; rel=preload")
+        then(exchange)
+
+    return answer
 
 
 def whole(cut: int | None = None, length: int | None = None, kind: str = "application/octet-stream") -> Behaviour:
@@ -281,6 +299,68 @@ def chattering(exchange: Exchange) -> None:
 
 def hanging_up(exchange: Exchange) -> None:
     """Ends the connection in place of a reply."""
+
+
+class ConnectProxy:
+    """A proxy for HTTPS, which reads the target of CONNECT as RFC 9112 writes it; use it as a context manager.
+
+    ``answers`` are the status codes that it answers with, one after the other; ``asked`` has all requests.
+    """
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = answers
+        self.asked: list[Asked] = []
+        outer = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            # What is read beyond the headers would not reach the server.
+            rbufsize = 0
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    outer._connect(self.connection, self.rfile)
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> ConnectProxy:
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _connect(self, client: socket.socket, lines: Any) -> None:
+        method, target, _version = lines.readline().decode().split()
+        self.asked.append(Asked(target, _headers(lines)))
+        match = re.fullmatch(r"(?:\[([0-9a-f:]+)\]|([^:]+)):(\d+)", target)
+        answers = self.answers if method == "CONNECT" and match is not None else (400,)
+        for code in answers:
+            client.sendall(f"HTTP/1.1 {code} {_REASONS.get(code, 'Status')}\r\nVia: 1.1 proxy\r\n\r\n".encode())
+        if match is None or answers[-1] != 200:
+            return
+        with socket.create_connection((match[1] or match[2], int(match[3]))) as server:
+            threading.Thread(target=_pass_on, args=(server, client), daemon=True).start()
+            _pass_on(client, server)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(64 << 10):
+            target.sendall(chunk)
+        target.shutdown(socket.SHUT_WR)
+
+
+def _headers(lines: Any) -> dict[str, str]:
+    headers = {}
+    while line := lines.readline().decode().strip():
+        name, _colon, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return headers
 
 
 @contextlib.contextmanager

@@ -32,11 +32,15 @@ class Address(NamedTuple):
         return self.scheme, self.host, self.port
 
     @property
+    def bracketed(self) -> str:
+        """The host as it stands before a port."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def url(self) -> str:
         """All of it, for a proxy."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{host}{port}{self.target}"
+        return f"{self.scheme}://{self.bracketed}{port}{self.target}"
 
     def __str__(self) -> str:
         url, query, _secret = self.url.partition("?")

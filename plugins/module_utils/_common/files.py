@@ -15,7 +15,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from typing import Any, Iterator
+from typing import Any, Iterator, NamedTuple
 
 from .errors import with_path
 
@@ -120,6 +120,19 @@ def fsync_directory(path: str) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class Room(NamedTuple):
+    """What is free of a disk: bytes, and files (inodes); None of them where the filesystem makes them as needed."""
+
+    bytes: int
+    files: int | None
+
+
+def free_room(path: str) -> Room:
+    """What is free of the disk of ``path``. Raises OSError."""
+    status = os.statvfs(path)
+    return Room(status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
 
 
 def is_directory(path: str) -> bool:

@@ -13,6 +13,7 @@ import json
 from typing import Any, Mapping, NamedTuple
 
 from .address import Address, parse_address
+from .connection import make_connection
 from .errors import EdgemlError
 from .tls import client_context
 
@@ -61,7 +62,7 @@ class MailboxClient:
         self._is_used = False
         address = _parsed(self.url, error)
         self._path = address.target.rstrip("/")
-        self._connection: http.client.HTTPConnection
+        context = None
         if address.scheme == "https":
             try:
                 context = client_context(ca_file, certificate, key)
@@ -70,11 +71,7 @@ class MailboxClient:
                     f"{url}: {certificate or ''} {ca_file or ''}: expected the client's certificate with its key, and "
                     f"the authority of the mailbox's server; cannot be used for TLS: {found}"
                 ) from found
-            self._connection = http.client.HTTPSConnection(
-                address.host, address.port, timeout=SILENCE_SECONDS, context=context
-            )
-        else:
-            self._connection = http.client.HTTPConnection(address.host, address.port, timeout=SILENCE_SECONDS)
+        self._connection = make_connection(address, SILENCE_SECONDS, context)
 
     def ask(
         self,

@@ -15,7 +15,7 @@ from io import BufferedIOBase
 from typing import TYPE_CHECKING, Iterable
 
 from .._common.errors import ArgumentError, IntegrityError
-from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_file
+from .._common.files import DurableTree, Room, file_status, fsync_directory, is_directory, remove_file
 from .._common.hashing import CHUNK_BYTES, is_sha256
 from .._fetch.failures import FetchError
 from .._fetch.from_delta import check_space, delta_part, make_from_delta
@@ -25,6 +25,7 @@ from .._fetch.partial import (
     delta_paths,
     deltas_held,
     held_bytes,
+    is_begun,
     is_fetched,
     remove_deltas,
 )
@@ -78,7 +79,7 @@ class Fetched:
         with contextlib.closing(partial), contextlib.suppress(CorruptBlockError):
             _add(partial, part)
         if partial.is_finished():
-            remove_deltas(self.directory, file)
+            remove_deltas(self.directory, (file,))
 
     def add_delta_part(self, file: File, part: SentPart, blobs: Blobs, headroom_percent: int) -> None:
         """Add what was sent of a delta, as ``add_part`` does. Once the delta is whole, it makes the object ``file``.
@@ -100,7 +101,7 @@ class Fetched:
                     check_space(self._tree, self.directory, (file,), headroom_percent, delta)
                     _add(delta, part)
             except FetchError:
-                remove_deltas(self.directory, file)
+                remove_deltas(self.directory, (file,))
                 raise
             except CorruptBlockError as error:
                 raise IntegrityError(str(error)) from error
@@ -114,35 +115,39 @@ class Fetched:
         except IntegrityError:
             delta.refuse()
             raise
-        remove_deltas(self.directory, file)
+        remove_deltas(self.directory, (file,))
 
-    def held_deltas(self, file: File) -> dict[str, int | None]:
-        """How many bytes of deltas of ``file`` are there, by their SHA-256; None for one that is of no use."""
-        if self.has(file) or not is_directory(self.directory):
-            return {}
-        return deltas_held(self.directory, file)
+    def held_deltas(self, files: Iterable[File]) -> dict[str, dict[str, int | None]]:
+        """How many bytes of deltas of each file are there, by the SHA-256 of both; None for one that is of no use."""
+        return deltas_held(self.directory, self._not_made(files))
 
-    def delta_bytes_of(self, file: File) -> int:
-        """How many bytes of a delta for it are there, of a file that is not made yet."""
-        if self.has(file) or not is_directory(self.directory):
-            return 0
-        return sum(status.st_size for status in map(file_status, delta_paths(self.directory, file)) if status)
+    def delta_bytes_of(self, files: Iterable[File]) -> int:
+        """How many bytes of deltas are there for those of the files that are not made yet."""
+        found = delta_paths(self.directory, self._not_made(files)).values()
+        return sum(status.st_size for paths in found for status in map(file_status, paths) if status)
 
-    def move(self, file: File, blobs: Blobs) -> bool:
-        """Make the object one of ``blobs``, and return whether it is there at all. Hold the store's lock."""
-        if not self.has(file):
-            return False
+    def move(self, files: Iterable[File], blobs: Blobs) -> list[File]:
+        """Make objects ones of ``blobs``, and return those that were there at all. Hold the store's lock."""
+        found = [file for file in files if self.has(file)]
+        if not found:
+            return []
         self._tree.directory(blobs.directory)
-        os.rename(os.path.join(self.directory, file.sha256), blobs.path(file))
-        # In this order: a power cut between the two leaves it in both places, or in the old one.
+        for file in found:
+            os.rename(os.path.join(self.directory, file.sha256), blobs.path(file))
+        # In this order: a power cut between the two leaves each in both places, or in the old one.
         fsync_directory(blobs.directory)
-        remove_deltas(self.directory, file)
+        remove_deltas(self.directory, found)
         fsync_directory(self.directory)
-        return True
+        return found
 
-    def superfluous_bytes(self, needed: Iterable[File]) -> int:
+    def superfluous(self, needed: Iterable[File]) -> Room:
         """What ``remove`` would free."""
-        return sum(os.lstat(path).st_size for path in self._superfluous(needed))
+        paths = self._superfluous(needed)
+        return Room(sum(os.lstat(path).st_size for path in paths), len(paths))
+
+    def is_begun(self, file: File) -> bool:
+        """Whether there is a file for what comes of an object."""
+        return is_begun(self.directory, file)
 
     def remove(self, needed: Iterable[File]) -> None:
         """Remove the objects and parts that are not ``needed`` and that nobody fetches now."""
@@ -154,6 +159,9 @@ class Fetched:
                     remove_file(path)
                 finally:
                     os.close(descriptor)
+
+    def _not_made(self, files: Iterable[File]) -> list[File]:
+        return [file for file in files if not self.has(file)] if is_directory(self.directory) else []
 
     def _superfluous(self, needed: Iterable[File]) -> list[str]:
         if not is_directory(self.directory):

@@ -121,7 +121,7 @@ def fetch_order(store: Store, order: Order) -> FetchResult:
     orders, request = Orders(store), order.request
 
     def may_go_on() -> str | None:
-        if orders.find(request.model, request.version) is None:
+        if not orders.is_given(request.model, request.version):
             return "the order was taken back"
         return trial_running(store)
 

@@ -75,6 +75,10 @@ class Orders:
         """The order for a version, if there is one."""
         return next(iter(self._readable(self._path(model, version))), None)
 
+    def is_given(self, model: str, version: str) -> bool:
+        """Whether there is an order for a version, to be asked again and again: nothing is parsed."""
+        return os.path.exists(self._path(model, version))
+
     def is_new(self, request: SwapRequest) -> bool:
         """Whether what ``request`` asks for was not ordered, or in another way."""
         order = self.find(request.model, request.version)
@@ -113,7 +117,7 @@ class Orders:
         wanted = self.wanted(order)
         missing = {file.sha256 for file in self._store.blobs.missing(wanted)}
         held = sum(self._store.fetched.bytes_of(file) if file.sha256 in missing else file.size for file in wanted)
-        delta = sum(self._store.fetched.delta_bytes_of(file) for file in wanted if file.sha256 in missing)
+        delta = self._store.fetched.delta_bytes_of(file for file in wanted if file.sha256 in missing)
         return Progress(sum(file.size for file in wanted), held, delta)
 
     def describe(self, order: Order) -> dict[str, Any]:

@@ -150,11 +150,12 @@ class SwapCall:
     def note_lacking(self, files: Iterable[File]) -> None:
         """Say in the result which of ``files`` have to be brought: those that were not fetched."""
         self.lacking = tuple(file for file in files if not self.store.fetched.has(file))
+        deltas = self.store.fetched.held_deltas(self.lacking)
         self.result["missing_blobs"] = [
             {
                 **file.entry,
                 "held_bytes": self.store.fetched.bytes_of(file),
-                "held_deltas": self.store.fetched.held_deltas(file),
+                "held_deltas": deltas.get(file.sha256, {}),
             }
             for file in self.lacking
         ]

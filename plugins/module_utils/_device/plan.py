@@ -18,6 +18,7 @@ from .._common.errors import (
     ServerError,
     StoreError,
 )
+from .._common.files import Room
 from .._release.release import MODEL, File, Release, Variant
 from .._release.variant_choice import choose_variant
 from .facts import has_locale
@@ -26,6 +27,8 @@ from .recovery import Recovery
 from .state import KIND_STRATEGIES, Failure, Limits, State, require
 from .way_back import refuse_without_way_back
 
+# What a swap makes beside the blobs: the version's directory, its records, and what is staged on the way.
+_VERSION_INODES = 8
 REVERTED_BY_REQUEST = "reverted by request"
 
 
@@ -258,8 +261,9 @@ class Planning(Recovery):
         fetched = self.store.fetched
         needed, free = sum(file.size - fetched.bytes_of(file) for file in missing), self.store.free_bytes()
         removable = [version for version in prunable if version not in self.state.needed()]
-        freed = sum(self.store.unique_bytes(self.model, version) for version in removable)
-        freed += fetched.superfluous_bytes((*missing, *ordered))
+        superfluous = fetched.superfluous((*missing, *ordered))
+        self._check_inodes(release, missing, removable, superfluous)
+        freed = sum(self.store.unique_bytes(self.model, version) for version in removable) + superfluous.bytes
         if needed <= (free + freed) * (100 - headroom_percent) // 100:
             return False
         freed += sum(
@@ -273,6 +277,19 @@ class Planning(Recovery):
                 f"{freed} more after pruning {', '.join(removable) or 'nothing'}; {headroom_percent}% of that stay free"
             )
         return True
+
+    def _check_inodes(self, release: Release, missing: list[File], removable: list[str], superfluous: Room) -> None:
+        """Raise StoreError where the disk has no inodes for what is missing and the version's own files."""
+        free = self.store.free_room().files
+        if free is None:
+            return
+        needed = _VERSION_INODES + sum(not self.store.fetched.is_begun(file) for file in missing)
+        freed = (superfluous.files or 0) + sum(self.store.unique_files(self.model, version) for version in removable)
+        if needed > free + freed:
+            raise StoreError(
+                f"{self.store.root}: {self.model} {release.version} needs {needed} inodes; {free} are free, and "
+                f"{freed} more after pruning {', '.join(removable) or 'nothing'}. Remove files from this disk (df -i)"
+            )
 
 
 def _check_memory(release: Release, variant: Variant, device: Mapping[str, Any], headroom_percent: int) -> None:

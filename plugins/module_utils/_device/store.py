@@ -36,7 +36,16 @@ import time
 from typing import Any, Iterable, Iterator, Mapping
 
 from .._common.errors import IntegrityError, StoreError, with_path
-from .._common.files import DurableTree, file_status, fsync_directory, is_directory, remove_tree
+from .._common.files import (
+    DurableTree,
+    Room,
+    file_status,
+    free_room,
+    fsync_directory,
+    is_directory,
+    remove_file,
+    remove_tree,
+)
 from .._common.hashing import read_hashed
 from .._release.names import check_name, is_name
 from .._release.release import MODEL, File, Release, Variant
@@ -173,13 +182,21 @@ class Store:
             for name in os.listdir(directory)
         )
 
+    def unique_files(self, model: str, version: str) -> int:
+        """How many inodes the removal of a version would free, without those of its prepared models."""
+        directory = self._version_path(model, version)
+        return 1 + sum(os.lstat(os.path.join(directory, name)).st_nlink <= 2 for name in os.listdir(directory))
+
     def free_bytes(self) -> int:
+        """The bytes of ``free_room``."""
+        return self.free_room().bytes
+
+    def free_room(self) -> Room:
         """What is free on the store's disk; where there is no store yet, on the disk that it would be made on."""
         path = os.path.abspath(self.root)
         while not os.path.isdir(path):
             path = os.path.dirname(path)
-        status = os.statvfs(path)
-        return status.f_bavail * status.f_frsize
+        return free_room(path)
 
     # ---- writing (hold the lock) ----
 
@@ -320,22 +337,31 @@ class Store:
             fsync_directory(os.path.dirname(directory))
             remove_tree(doomed)
 
-    def relink(self, file: File) -> None:
-        """Link the blob of ``file``, just added anew, in place of each damaged copy that a version has of it."""
-        good = self.blobs.path(file)
-        staged = os.path.join(self._tree.staging, "healed")
+    def relink(self, files: Iterable[File]) -> None:
+        """Link the blobs of ``files``, just added anew, in place of each damaged copy that a version has of one."""
+        added = {file.sha256 for file in files}
+        for version in self._readable_versions() if added else ():
+            for file in version.files:
+                path, good = version.path(file), self.blobs.path(file)
+                if file.sha256 in added and _are_two(path, good):
+                    self._link(good, path)
+
+    def remove_unused(self, needed: Iterable[File] = ()) -> None:
+        """Remove the blobs that no version uses, except the ``needed`` ones.
+
+        A store that was copied without its hard links has each file twice. What a version has stays, and becomes the
+        blob if it is right: so the copy gives its room back, and deltas still find what they are made from.
+        """
+        alone: dict[str, File] = {}
         for version in self._readable_versions():
-            for path in (
-                os.path.join(version.directory, item.path) for item in version.files if item.sha256 == file.sha256
-            ):
-                status = file_status(path)
-                if status is not None and os.path.samestat(status, os.lstat(good)):
+            for file in version.files:
+                status = file_status(version.path(file))
+                if file.sha256 in alone or status is None or status.st_nlink > 1 or not version.is_right(file):
                     continue
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(staged)
-                os.link(good, staged)
-                os.rename(staged, path)
-                fsync_directory(version.directory)
+                self._link(version.path(file), self.blobs.path(file))
+                alone[file.sha256] = file
+        self.relink(alone.values())
+        self.blobs.remove_unused(needed)
 
     def write_document(self, path: str, document: Any, mode: int) -> None:
         """Put a JSON document in place of what is at ``path`` in the store, in one atomic step."""
@@ -391,9 +417,18 @@ class Store:
         fsync_directory(os.path.dirname(directory))
         # What can't be deleted now is rubbish in staging, like that of an interrupted write.
         remove_tree(doomed)
-        self.blobs.remove_unused(needed)
+        self.remove_unused(needed)
 
     # ---- the parts ----
+
+    def _link(self, source: str, path: str) -> None:
+        """Put a link to ``source`` in place of what is at ``path``, in one atomic step."""
+        staged = self._tree.staged("linked")
+        remove_file(staged)
+        self._tree.directory(os.path.dirname(path))
+        os.link(source, staged)
+        os.rename(staged, path)
+        fsync_directory(os.path.dirname(path))
 
     def _model_names(self) -> list[str]:
         return _names(self._models)
@@ -433,6 +468,12 @@ class Store:
 
     def _journal_path(self, model: str) -> str:
         return os.path.join(self._model_path(model), "journal.jsonl")
+
+
+def _are_two(path: str, other: str) -> bool:
+    """Whether there are two files; what is not there is none."""
+    status, found = file_status(path), file_status(other)
+    return status is None or found is None or not os.path.samestat(status, found)
 
 
 def _names(path: str) -> list[str]:

@@ -50,7 +50,7 @@ class Swap(Planning):
         """Make room for ``release``: without what an interrupted write left, and what the plan has no more need for."""
         files = release.files(require(plan.variant))
         self.store.clean_staging()
-        self.store.blobs.remove_unused(needed=files)
+        self.store.remove_unused(needed=files)
         self.store.fetched.remove(needed=(*files, *plan.ordered))
         for version in plan.prunable:
             if version not in self.state.needed():
@@ -66,14 +66,15 @@ class Swap(Planning):
         Raises IntegrityError before anything of the release is visible if a byte
         is wrong, StoreError if the disk cannot hold it, CandidateError if it fails its smoke test.
         """
+        moved = set(self.store.fetched.move(plan.missing, self.store.blobs))
         for file in plan.missing:
-            if self.store.fetched.move(file, self.store.blobs):
-                pass
-            elif file.sha256 in inline:
+            if file in moved:
+                continue
+            if file.sha256 in inline:
                 self.store.blobs.add(file, _decoded(inline[file.sha256]), _INLINE)
             else:
                 self._add_staged(file, os.path.join(blobs or self.store.root, file.sha256))
-            self.store.relink(file)
+        self.store.relink(plan.missing)
         self.store.install(release, require(plan.variant))
         self._test(self.store.version(self.model, release.version))
 
@@ -101,8 +102,8 @@ class Swap(Planning):
             except IntegrityError as error:
                 refused.append({"path": file.path, "sha256": file.sha256, "reason": str(error)})
                 continue
-            self.store.relink(file)
             made.append(file)
+        self.store.relink(made)
         return made, refused
 
     def activate(self, plan: Plan, options: SwapOptions) -> dict[str, Any] | None:

@@ -81,9 +81,21 @@ class Version(NamedTuple):
         path, golden = (os.path.join(self.directory, file.path) if file else None for file in (part.probe, part.golden))
         return ProbeFiles(f"{self.model}/{name}" if name else self.model, require(path), golden)
 
+    def path(self, file: File) -> str:
+        """Where ``file`` is in the version's directory, or belongs."""
+        return os.path.join(self.directory, file.path)
+
+    def is_right(self, file: File) -> bool:
+        """Whether ``file`` is in the version's directory with its promised SHA-256. Reads all of it."""
+        try:
+            self._verify_file(file)
+        except (OSError, IntegrityError):
+            return False
+        return True
+
     def check_size(self, file: File) -> None:
         """Raise IntegrityError unless ``file`` is in the version's directory with its size. Reads no content."""
-        path = os.path.join(self.directory, file.path)
+        path = self.path(file)
         try:
             status = os.lstat(path)
         except FileNotFoundError as error:
@@ -117,17 +129,11 @@ class Version(NamedTuple):
 
     def damaged(self) -> list[File]:
         """The files of the version that are not there with their promised SHA-256, each digest once. Reads all."""
-        found = {}
-        for file in self.files:
-            try:
-                self._verify_file(file)
-            except (OSError, IntegrityError):
-                found[file.sha256] = file
-        return list(found.values())
+        return list({file.sha256: file for file in self.files if not self.is_right(file)}.values())
 
     def _verify_file(self, file: File) -> None:
         self.check_size(file)
-        path = os.path.join(self.directory, file.path)
+        path = self.path(file)
         with open(path, "rb") as source:
             actual = read_hashed(source, file.size, path)
         if actual != file.sha256:

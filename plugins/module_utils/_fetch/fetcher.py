@@ -103,7 +103,8 @@ class Fetcher:
         spent = self.tally.received - before
         errand = Errand(blob_path(file.sha256), deadline, spent, lambda: self._check_space((file,)))
         path = self._transfer.bring(partial, errand)
-        remove_deltas(self._directory, file)
+        if file.size >= _DELTA_WORTH_BYTES:
+            remove_deltas(self._directory, (file,))
         return path
 
     def _use_delta(self, partial: Partial, deadline: float) -> None:

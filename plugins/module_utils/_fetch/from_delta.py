@@ -9,15 +9,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from io import BufferedIOBase
 from typing import Callable, Iterable
 
 from .._common.errors import IntegrityError
-from .._common.files import DurableTree
+from .._common.files import DurableTree, free_room
 from .._release.release import File
 from .failures import FetchError, Kind
-from .partial import CorruptBlockError, Partial, held_bytes
+from .partial import CorruptBlockError, Partial, held_bytes, is_begun
 
 
 def delta_part(tree: DurableTree, directory: str, file: File, sha256: str, size: int) -> Partial:
@@ -58,14 +57,22 @@ def check_space(
 ) -> None:
     """Raise FetchError unless what is missing of the files, and of a delta, fits on the disk, with headroom."""
     files = list(files)
-    status = os.statvfs(tree.root)
-    free = status.f_bavail * status.f_frsize
+    free = free_room(tree.root)
     needed = sum(file.size - held_bytes(directory, file) for file in files)
+    inodes = sum(not is_begun(directory, file) for file in files)
     if delta is not None:
         needed += delta.file.size - delta.held_bytes()
-    if needed > free * (100 - headroom_percent) // 100:
+        inodes += not delta.is_begun()
+    names = ", ".join(file.path for file in files[:3])
+    if needed > free.bytes * (100 - headroom_percent) // 100:
         raise FetchError(
             Kind.DISK,
-            f"{directory}: {', '.join(file.path for file in files[:3])} need {needed} bytes more; {free} are "
-            f"free, of which {headroom_percent}% are to stay free",
+            f"{directory}: {names} need {needed} bytes more; {free.bytes} are free, of which {headroom_percent}% are "
+            "to stay free",
+        )
+    if free.files is not None and inodes > free.files:
+        raise FetchError(
+            Kind.DISK,
+            f"{directory}: {names} need {inodes} inodes more; {free.files} are free, though there is room for the "
+            "bytes. Remove files from this disk (df -i)",
         )

@@ -16,7 +16,7 @@ import io
 import os
 import stat
 import time
-from typing import BinaryIO, Callable
+from typing import BinaryIO, Callable, Iterable
 
 from .._common.errors import with_path
 from .._common.files import DurableTree, file_status, fsync_directory, remove_file
@@ -122,6 +122,10 @@ class Partial:
     def held_bytes(self) -> int:
         """How many bytes have come, whole or in part, whoever has them open."""
         return _held_bytes(self.path, self.file)
+
+    def is_begun(self) -> bool:
+        """Whether there is a file for what comes of it."""
+        return _is_begun(self.path)
 
     def is_refused(self) -> bool:
         """Whether ``refuse`` was called for it."""
@@ -257,39 +261,56 @@ def is_fetched(directory: str, file: File) -> bool:
     return _has_size(os.path.join(directory, file.sha256), file)
 
 
+def is_begun(directory: str, file: File) -> bool:
+    """Whether there is a file for what comes of ``file``."""
+    return _is_begun(os.path.join(directory, file.sha256))
+
+
 def held_bytes(directory: str, file: File) -> int:
     """How many bytes of ``file`` have come, whole or in part."""
     return _held_bytes(os.path.join(directory, file.sha256), file)
 
 
-def delta_paths(directory: str, file: File) -> list[str]:
-    """What there is of deltas of ``file``: whole ones, parts, and notes that one is of no use."""
-    own = file.sha256 + PART
-    names = [name for name in os.listdir(directory) if name.startswith(f"{file.sha256}.") and name != own]
-    return [os.path.join(directory, name) for name in sorted(names)]
-
-
-def deltas_held(directory: str, file: File) -> dict[str, int | None]:
-    """How many bytes of deltas of ``file`` have come, by their SHA-256; None for one that is of no use."""
-    found: dict[str, int | None] = {}
-    for path in delta_paths(directory, file):
-        status, name = file_status(path), os.path.basename(path)[len(file.sha256) + 1 :]
-        if name.endswith(REFUSED):
-            found[name[: -len(REFUSED)]] = None
-        elif status is not None:
-            found.setdefault(name[: -len(PART)] if name.endswith(PART) else name, status.st_size)
+def delta_paths(directory: str, files: Iterable[File]) -> dict[str, list[str]]:
+    """What there is of deltas of ``files``, by the file's SHA-256: whole ones, parts, and notes that one is of no
+    use."""
+    found: dict[str, list[str]] = {file.sha256: [] for file in files}
+    # Once for all files: a release has up to a thousand of them, and so has the directory.
+    for name in sorted(os.listdir(directory)) if found else ():
+        sha256, dot, rest = name.partition(".")
+        if sha256 in found and dot and rest != PART[1:]:
+            found[sha256].append(os.path.join(directory, name))
     return found
 
 
-def remove_deltas(directory: str, file: File) -> None:
-    """Remove what there is of deltas of ``file``, which is made."""
-    for path in delta_paths(directory, file):
-        remove_file(path)
+def deltas_held(directory: str, files: Iterable[File]) -> dict[str, dict[str, int | None]]:
+    """How many bytes of deltas of each file have come, by the SHA-256 of both; None for one that is of no use."""
+    held: dict[str, dict[str, int | None]] = {}
+    for sha256, paths in delta_paths(directory, files).items():
+        found = held.setdefault(sha256, {})
+        for path in paths:
+            status, name = file_status(path), os.path.basename(path)[len(sha256) + 1 :]
+            if name.endswith(REFUSED):
+                found[name[: -len(REFUSED)]] = None
+            elif status is not None:
+                found.setdefault(name[: -len(PART)] if name.endswith(PART) else name, status.st_size)
+    return held
+
+
+def remove_deltas(directory: str, files: Iterable[File]) -> None:
+    """Remove what there is of deltas of ``files``, which are made."""
+    for paths in delta_paths(directory, files).values():
+        for path in paths:
+            remove_file(path)
 
 
 def _has_size(path: str, file: File) -> bool:
     status = file_status(path)
     return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == file.size
+
+
+def _is_begun(path: str) -> bool:
+    return any(file_status(name) is not None for name in (path, path + PART))
 
 
 def _held_bytes(path: str, file: File) -> int:

@@ -22,6 +22,7 @@ from typing import Callable, Mapping, Sequence
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from .._common.address import Address, parse_address
+from .._common.connection import make_connection
 from .._common.tls import client_context
 from .failures import Kind, SourceError
 from .options import FetchOptions
@@ -182,18 +183,12 @@ class WebServer:
 
     def _prepare(self, address: Address) -> http.client.HTTPConnection:
         """A connection to the server or the proxy that does not stand yet."""
-        proxy, patience = self._options.proxy, self._patience.connect
         try:
-            first = parse_address(proxy) if proxy else address
+            proxy = parse_address(self._options.proxy) if self._options.proxy else None
         except ValueError as error:
             raise SourceError(Kind.UNREACHABLE, f"{address}: its proxy: {error}") from error
-        if address.scheme == "http":
-            return http.client.HTTPConnection(first.host, first.port, timeout=patience)
-        context = self._context(address)
-        connection = http.client.HTTPSConnection(first.host, first.port, timeout=patience, context=context)
-        if proxy:
-            connection.set_tunnel(address.host, address.port, self._proxy_headers())
-        return connection
+        context = self._context(address) if address.scheme == "https" else None
+        return make_connection(address, self._patience.connect, context, proxy, self._proxy_headers())
 
     def _proxy_headers(self) -> dict[str, str]:
         """The headers for a proxy alone."""

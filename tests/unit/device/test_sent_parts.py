@@ -162,7 +162,7 @@ def test_a_delta_for_which_there_is_no_room_is_refused_and_leaves_nothing(
 
     def nearly_full(path: str) -> Any:
         found = real(path)
-        return SimpleNamespace(f_bavail=needed - 1, f_frsize=1, f_favail=found.f_favail)
+        return SimpleNamespace(f_bavail=needed - 1, f_frsize=1, f_favail=found.f_favail, f_files=0)
 
     monkeypatch.setattr(os, "statvfs", nearly_full)
     monkeypatch.setattr(Store, "free_bytes", lambda _store: 1 << 40)

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -696,7 +697,7 @@ def test_what_is_named_like_no_version_is_none(store: Store, name: str) -> None:
     assert store.versions("digits") == ["1.0.0"]
     assert store.prunable("digits", 0, []) == ["1.0.0"]
     (file,) = store.version("digits", "1.0.0").files
-    store.relink(file)
+    store.relink([file])
 
 
 def outside(tmp_path: Path, content: bytes) -> Path:
@@ -744,7 +745,7 @@ def test_a_file_of_a_version_that_is_a_link_is_damaged_and_healed(store: Store, 
             ):
                 check()
         store.blobs.add(file, io.BytesIO(content), "here")
-        store.relink(file)
+        store.relink([file])
         version.verify()
         assert path.samefile(blob)
         assert not path.is_symlink()
@@ -785,3 +786,44 @@ def test_removing_a_version_that_is_a_link_leaves_what_it_leads_to(store: Store,
     store.clean_staging()
     assert store.versions("digits") == []
     assert (kept / "version.json").exists()
+
+
+# ---- a store that was copied ----
+
+
+def copied_without_links(store: Store) -> Store:
+    """A copy in which each file is one of its own, as ``cp -r`` makes it."""
+    copy = f"{store.root}-copy"
+    shutil.copytree(store.root, copy, symlinks=True)
+    return Store(copy)
+
+
+def test_a_store_that_was_copied_without_its_hard_links_gets_them_back(store: Store) -> None:
+    for name in ("1.0.0", "1.1.0", "1.2.0"):
+        put(store, make_release(name, files={"model.onnx": name.encode() * 9000, "labels.txt": b"one"}))
+    activate(store, "digits", "1.2.0", "1.1.0")
+    held = store.blobs.held()
+    store = copied_without_links(store)
+    store.remove_unused()
+    assert store.blobs.held() == held
+    for name in store.versions("digits"):
+        version = store.version("digits", name)
+        version.verify()
+        assert all(os.path.samefile(version.path(file), store.blobs.path(file)) for file in version.files)
+    store.remove("digits", "1.0.0")
+    assert len(store.blobs.held()) == len(held) - 1
+
+
+def test_what_a_copy_damaged_becomes_no_blob(store: Store) -> None:
+    made = make_release(files={"model.onnx": CONTENT})
+    put(store, made)
+    store = copied_without_links(store)
+    version = store.version("digits", "1.0.0")
+    (file,) = version.files
+    path = Path(version.path(file))
+    path.unlink()
+    path.write_bytes(CONTENT[:-1] + b"!")
+    store.remove_unused(needed=[file])
+    assert Path(store.blobs.path(file)).read_bytes() == CONTENT
+    store.remove_unused()
+    assert store.blobs.held() == []

@@ -10,8 +10,9 @@ import base64
 from pathlib import Path
 
 import pytest
+from authorities import Authority
 from fetches import FILE, OBJECTS, fetch, refused
-from object_server import ObjectServer, honest, serving, status
+from object_server import ConnectProxy, ObjectServer, honest, serving, status
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common import address as addresses
 from ansible_collections.edgeml.fleet.plugins.module_utils._fetch.failures import Kind
@@ -89,3 +90,26 @@ def test_a_proxy_that_knows_its_users_is_told_who_asks_and_the_source_is_not(tmp
     assert asked.target == f"http://[fd00::a]/blobs/sha256/{FILE.sha256}"
     assert base64.b64decode(asked.headers["proxy-authorization"].split()[1]) == b"camera:p@ss"
     assert "authorization" not in asked.headers
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("answers", [(200,), (100, 103, 200)])
+def test_a_proxy_leads_to_a_source_by_tls(tmp_path: Path, host: str, answers: tuple[int, ...]) -> None:
+    authority = Authority("site")
+    ca_file = str(authority.write(tmp_path / "ca.pem"))
+    certificate = authority.issue("models", tmp_path / "models.pem")
+    with ConnectProxy(*answers) as proxy, ObjectServer(OBJECTS, host=host, tls=certificate) as server:
+        fetch(tmp_path, server.url, proxy=proxy.url.replace("//", "//camera:p%40ss@"), ca_file=ca_file)
+    [asked] = proxy.asked
+    assert asked.target == asked.headers["host"] == server.url.partition("//")[2]
+    assert base64.b64decode(asked.headers["proxy-authorization"].split()[1]) == b"camera:p@ss"
+    assert server.asked[0].headers["host"] == asked.target
+    assert "proxy-authorization" not in server.asked[0].headers
+
+
+def test_a_proxy_that_does_not_lead_there_is_named(tmp_path: Path) -> None:
+    with ConnectProxy(407) as proxy:
+        error = refused(tmp_path, "https://[fd00::a]", proxy=proxy.url.replace("//", "//camera:secret@"))
+    assert error.kind is Kind.UNREACHABLE
+    assert f"the proxy {proxy.url}/ answers 407 Status to CONNECT [fd00::a]:443" in str(error)
+    assert "secret" not in str(error)

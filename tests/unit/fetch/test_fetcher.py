@@ -51,6 +51,18 @@ def test_objects_share_a_connection_where_the_reply_allows_it(tmp_path: Path, be
     assert server.connections == (1 if behaviour is not servers.chunked else 2)
 
 
+@pytest.mark.parametrize("codes", [(100,), (103,), (102, 103, 100, 103)])
+def test_answers_that_go_before_the_answer_are_passed_over(tmp_path: Path, codes: tuple[int, ...]) -> None:
+    """As a front end sends them: 103 Early Hints."""
+    with ObjectServer(OBJECTS, servers.interim(honest(), *codes)) as server:
+        server.answer_index = servers.interim(status(404), *codes)
+        fetcher = fetcher_in(tmp_path, server.url)
+        for content in (CONTENT, SMALL):
+            fetcher.fetch(file_of(content))
+        fetcher.close()
+    assert (len(server.asked), len(server.asked_indexes), server.connections) == (2, 1, 1)
+
+
 def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
     with ObjectServer(OBJECTS) as server:
         fetch(tmp_path, server.url)
@@ -78,6 +90,8 @@ HOSTILE: dict[str, tuple[Behaviour, Kind, str]] = {
     "no content": (status(204), Kind.MISMATCH, "expected 200 or 206; found 204"),
     "overloaded": (status(503), Kind.BUSY, "the server answers 503"),
     "too many": (status(429), Kind.BUSY, "the server answers 429"),
+    "no answer at last": (servers.interim(honest(), *[103] * 33), Kind.INTERRUPTED, "33 interim answers and no final"),
+    "another protocol": (status(101), Kind.MISMATCH, "expected 200 or 206; found 101"),
     "no HTTP": (servers.chattering, Kind.INTERRUPTED, "no reply"),
     "hangs up": (servers.hanging_up, Kind.INTERRUPTED, "no reply"),
     "says nothing": (servers.silent, Kind.INTERRUPTED, "no reply"),

@@ -413,6 +413,7 @@ def test_a_delta_needs_room_beside_the_file(tmp_path: Path, monkeypatch: pytest.
     class Full:
         f_frsize = 1
         f_bavail = len(NEW) + 10
+        f_files = 0
 
     assert real.f_bavail
     monkeypatch.setattr(os, "statvfs", lambda _path: Full)

@@ -14,7 +14,7 @@ from typing import Any
 
 import object_server as servers
 import pytest
-from fetches import CONTENT, FILE, HASTY, OBJECTS, QUICK, SMALL, fetch, fetcher_in, file_of, refused
+from fetches import CONTENT, FILE, HASTY, OBJECTS, PATIENT, QUICK, SMALL, fetch, fetcher_in, file_of, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_server import Behaviour, ObjectServer, honest, serving, status
@@ -131,9 +131,11 @@ def test_a_server_that_turns_bad_loses_nothing(tmp_path: Path, case: str) -> Non
     """Two blocks and a half come; then the server is another. What had come is used by the next fetch."""
     behaviour, _kind, _message = HOSTILE[case]
     cut = 2 * BLOCK_BYTES + BLOCK_BYTES // 2
-    with ObjectServer(OBJECTS, honest(cut), behaviour) as server:
-        refused(tmp_path, server.url, patience=HASTY if case in SILENT else QUICK)
+    with ObjectServer(OBJECTS, honest(cut), status(404)) as server:
+        refused(tmp_path, server.url)
         before = server.sent
+        server.script = [behaviour]
+        refused(tmp_path, server.url, patience=HASTY if case in SILENT else QUICK)
         server.script = [honest()]
         fetcher = fetch(tmp_path, server.url)
     assert server.asked[-1].start in (2 * BLOCK_BYTES, cut)
@@ -150,7 +152,7 @@ def test_a_broken_connection_goes_on_where_it_broke(tmp_path: Path) -> None:
 
 def test_a_stall_ends_the_connection_and_not_the_fetch(tmp_path: Path) -> None:
     with ObjectServer(OBJECTS, servers.stalling(BLOCK_BYTES), honest()) as server:
-        fetch(tmp_path, server.url, patience=HASTY)
+        fetch(tmp_path, server.url, patience=PATIENT)
     assert [asked.start for asked in server.asked] == [0, BLOCK_BYTES]
 
 
@@ -431,7 +433,7 @@ def test_a_file_without_a_list_of_blocks_is_verified_whole(tmp_path: Path) -> No
 
 def test_two_fetches_at_once_share_the_work(tmp_path: Path) -> None:
     with ObjectServer(OBJECTS, servers.stalling(BLOCK_BYTES), honest()) as server:
-        both = [lambda: fetch(tmp_path, server.url, patience=HASTY)] * 2
+        both = [lambda: fetch(tmp_path, server.url, patience=PATIENT)] * 2
         run_together(*both)
     assert [asked.start for asked in server.asked] == [0, BLOCK_BYTES]
 

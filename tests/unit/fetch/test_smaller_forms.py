@@ -394,16 +394,20 @@ def test_a_wrong_index_is_no_index(tmp_path: Path, case: str) -> None:
 
 
 def test_what_a_wrong_delta_cost_counts_for_the_budget(tmp_path: Path) -> None:
-    noise = random.Random(9).randbytes(len(NEW) - 1)
-    with server_of(NEW, noise, found=index(entry(noise, OLD))) as server:
+    # The budget has 2 MiB to spare: what is beyond it is more than comes at once.
+    large, noise = (random.Random(seed).randbytes((3 << 20) - seed) for seed in (0, 1))
+    with server_of(large, noise) as server:
+        server.indexes = {sha256(large): index(entry(noise, OLD))}
         fetcher = fetcher_in(tmp_path, server.url, bytes_max_percent=100)
         with pytest.raises(FetchError) as caught:
-            fetcher.fetch(FILE)
+            fetcher.fetch(file_of(large))
         fetcher.close()
         assert caught.value.kind is Kind.EXHAUSTED
-        assert server.sent <= len(NEW) + (2 << 20) + (1 << 20)
+        assert server.sent <= len(large) + (2 << 20) + (1 << 20)
         # The next fetch knows the delta, and has its own budget.
-        fetch(tmp_path, server.url, bytes_max_percent=100)
+        fetcher = fetcher_in(tmp_path, server.url, bytes_max_percent=100)
+        assert Path(fetcher.fetch(file_of(large))).read_bytes() == large
+        fetcher.close()
 
 
 def test_a_delta_needs_room_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

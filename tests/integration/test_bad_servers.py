@@ -257,6 +257,7 @@ def test_a_version_whose_server_answers_late_for_a_while_is_not_at_fault(
 ) -> None:
     """As on a machine that is busy: it is looked again as often as the trial does, and a fourth time is too often."""
     enough, waited = threading.Event(), 0
+    server = Server(odd.address, look_seconds=GUARD_SECONDS, work_seconds=GUARD_SECONDS)
 
     def wait() -> None:
         nonlocal waited
@@ -274,9 +275,8 @@ def test_a_version_whose_server_answers_late_for_a_while_is_not_at_fault(
         odd.answers = {LOAD: odd.answers[LOAD], **{path: Answer(200, body, before=wait) for path in paths}}
 
     odd.answers[LOAD] = Answer(200, before=become_slow, acts=True)
-    swap = open_swap(store, odd.address, look_seconds=GUARD_SECONDS, work_seconds=GUARD_SECONDS)
-    assert isinstance(swap.strategy, LoadStrategy)
-    server = swap.strategy.server
+    swap = open_swap(store, odd.address)
+    swap.strategy = LoadStrategy(server)
     try:
         if looks > UNREADY_MAX:
             must_be_put_back(swap, r".*no answer from the server: .*, 4 times in a row \(at most 3\)$", live="1.0.0")

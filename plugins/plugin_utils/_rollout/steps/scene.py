@@ -45,7 +45,6 @@ FACT = "edgeml_rollout"
 CHANGES = "edgeml_rollout_changes"
 
 LOCK_WAIT_SECONDS = 30
-_NO_HOST = "has none at all: name it with -i, or in ansible.cfg"
 
 Result = dict[str, Any]
 
@@ -245,7 +244,8 @@ def whole_fleet(scene: Scene, variable: str = "rollout_hosts", usual: str = "edg
     found = scene.matching(pattern)
     if not found:
         known = ", ".join(sorted(name for name in scene.groups if name not in ("all", "ungrouped"))) or "none"
-        has = f"its groups are: {known}" if scene.groups.get("all") else f"it {_NO_HOST}"
+        nothing = "it has none at all: name it with -i, or in ansible.cfg"
+        has = f"its groups are: {known}" if scene.groups.get("all") else nothing
         raise ArgumentError(f"{variable}: no host of the inventory matches {pattern!r}; {has}")
     if scene.limited and not set(found).intersection(scene.hosts):
         raise ArgumentError(f"{variable}: --limit leaves none of its hosts, which are {devices.named(found)}")

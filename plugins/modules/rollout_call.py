@@ -64,7 +64,7 @@ mend:
   description:
     - Present where the device's inference server does not answer, and the device's service is to be mended. Of a
       microcontroller nobody can do that from the controller.
-  returned: O(call=reconcile), and the server does not answer
+  returned: when a reconciliation finds a server that does not answer
   type: bool
   sample: true
 msg:

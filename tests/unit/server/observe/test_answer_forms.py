@@ -77,6 +77,32 @@ def test_what_says_nothing_is_no_failure(tmp_path: Path) -> None:
         assert read_answer_form(each, OUTPUTS) is None, each
 
 
+BOXES = {"name": "vector", "datatype": "FP32", "shape": [2, 3], "data": [0.5, 1, 2, 1, 2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "numbers"),
+    [
+        ({"metric": "distance"}, True),
+        ({"ragged": True, "tolerance": {"absolute": 1}}, True),
+        # These may be scores of classes of which nobody has the right ones.
+        ({"tolerance": {"absolute": 1}}, False),
+    ],
+)
+def test_boxes_are_no_scores_of_classes(tmp_path: Path, settings: dict[str, Any], numbers: bool) -> None:
+    """A box elsewhere has its highest coordinate at the same place, and is another answer all the same."""
+    path = tmp_path / "probe.json"
+    expected = {**BOXES, "shape": [2, 1, 3]} if "ragged" in settings else BOXES
+    path.write_text(
+        json.dumps({"inputs": [X], "output": "vector", "expected": expected, "task": "reference", **settings})
+    )
+    form = read_answer_form(str(path), OUTPUTS)
+    assert (form is not None) is numbers
+    box = np.array([[0.5, 1.0, 2.0]], np.float32)
+    assert agree(box, box, form)
+    assert agree(box, box + 4, form) is not numbers
+
+
 SCORES = np.array([[0.1, 0.7, 0.2], [NAN, 0.2, 0.1]], np.float32)
 
 

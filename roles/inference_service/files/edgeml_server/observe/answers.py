@@ -36,7 +36,8 @@ class AnswerForm(NamedTuple):
 
 def read_answer_form(probe_path: str | None, outputs: Sequence[TensorSpec]) -> AnswerForm | None:
     """Return what the probe set at ``probe_path`` says of a model's answers; None where it does not say it, as one that
-    compares with reference outputs, whatever these are."""
+    has agreement with reference outputs, whatever these are. Those that have a distance, or are as many as there are
+    boxes, are numbers."""
     if probe_path is None or (not probe_path.endswith(".npz") and _size(probe_path) > _JSON_BYTES_MAX):
         return None
     try:
@@ -48,7 +49,7 @@ def read_answer_form(probe_path: str | None, outputs: Sequence[TensorSpec]) -> A
     except (EdgemlError, OSError, StopIteration):
         # What is wrong with it says whoever asks it; here it only means that nothing is known.
         return None
-    if task is Task.REFERENCE:
+    if task is Task.REFERENCE and metric is not Metric.DISTANCE and not probe.ragged:
         return None
     has_threshold = task is Task.MULTI_LABEL or (task is Task.SCORE and metric is Metric.ACCURACY)
     return AnswerForm(probe.output, task, probe.threshold if has_threshold else None)

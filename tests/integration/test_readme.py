@@ -160,14 +160,17 @@ def test_use_it_on_your_fleet(tmp_path: Path, programs: Path, devices: dict[str,
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def live() -> set[str | None]:
+        return {device.server.serving_version(model) for device in devices.values()}
+
     assert "edgeml.fleet" in follow(install)
     follow(f"{provision} --syntax-check")
-    assert {device.live for device in devices.values()} == {None}
+    assert live() == {None}
     follow(rollout)
-    assert {device.live for device in devices.values()} == {version}
+    assert live() == {version}
     shown = follow(status)
     assert all(re.search(rf"{host} .*{re.escape(version)}", shown) for host in HOSTS), shown
     assert re.search(r"changed=[1-9]", follow(reconcile)) is None
     assert list(ledger.glob(f"{model}-*-1.html")), "the report is beside the ledger"
     follow(rollback)
-    assert {device.live for device in devices.values()} == {None}
+    assert live() == {None}

@@ -87,6 +87,15 @@ def test_the_index_names_each_decision() -> None:
         assert f"| [{path.name[:4]}]({path.name}) | {title} |" in index.splitlines()
 
 
+def test_the_readme_names_each_playbook_module_and_role() -> None:
+    tables = section((ROOT / "README.md").read_text(), "What is in it")
+    first = " ".join(re.findall(r"^\| (.+?) \| ", tables, re.MULTILINE))
+    named = set(re.findall(r"`(?:edgeml\.fleet\.)?([a-z0-9_]+)`|\[([a-z0-9_]+)\]", first))
+    modules = [path for path in (ROOT / "plugins/modules").glob("*.py") if path.stem != "__init__"]
+    there = {path.stem for path in (*PLAYBOOKS, *modules, *(ROOT / "roles").iterdir())}
+    assert there - {playbook or role for playbook, role in named} == set()
+
+
 def test_the_glossary_says_each_word_once() -> None:
     words = re.findall(r"^\| \*\*(.+?)\*\* \|", (DOCS / "glossary.md").read_text(), re.MULTILINE)
     assert words

@@ -136,6 +136,7 @@ def _release(parsed: argparse.Namespace) -> int:
         print(f"{name} is published already; nothing changed")
     else:
         print(f"{name} {'would be' if parsed.check else 'is'} published in {options.repository}")
+    repository_commands.say_what_is_next(options.repository, changed=published.changed, check=parsed.check)
     return 0
 
 

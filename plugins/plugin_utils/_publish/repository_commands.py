@@ -14,6 +14,7 @@ import os
 from typing import Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 
 from .catalogue import read_catalogue
@@ -100,12 +101,13 @@ def _promote(parsed: argparse.Namespace) -> int:
         print(json.dumps({**found.to_dict(), "check": parsed.check}))
         return 0
     print(_promoted(found, check=parsed.check))
-    _say_what_is_next(parsed, changed=found.changed)
+    say_what_is_next(parsed.repository, changed=found.changed, check=parsed.check)
     return 0
 
 
-def _say_what_is_next(parsed: argparse.Namespace, *, changed: bool) -> None:
-    if changed and not parsed.check and needs_signature(parsed.repository):
+def say_what_is_next(repository: str, *, changed: bool, check: bool) -> None:
+    """Print that somebody has to sign, where a repository that is signed was changed."""
+    if changed and not check and needs_signature(repository):
         print("next: edgeml-publish sign; until then, who verifies signatures does not know of it")
 
 
@@ -119,7 +121,7 @@ def _withdraw(parsed: argparse.Namespace) -> int:
     print(f"{found.model} {found.version} {verb} {state}")
     for channel in found.channels if found.reason is not None else ():
         print(f"channel {channel} stands for it: edgeml-publish promote --to {channel} another version")
-    _say_what_is_next(parsed, changed=found.changed)
+    say_what_is_next(parsed.repository, changed=found.changed, check=parsed.check)
     return 0
 
 
@@ -169,7 +171,9 @@ def _collect(parsed: argparse.Namespace) -> int:
     for model, version in found.releases:
         print(f"{model} {version} {verb}")
     if found.changed:
-        print(f"{len(found.blobs)} blobs {verb}: {bytes_text(found.size)}")
+        print(f"{counted(len(found.blobs), 'blob')} {verb}: {bytes_text(found.size)}")
+    else:
+        print("nothing to remove")
     if found.releases and not parsed.check and needs_signature(parsed.repository):
         print("next: edgeml-publish sign, so that the signed metadata no longer names them")
     return 0

@@ -18,6 +18,7 @@ from typing import Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import OFFLINE, ONLINE, TrustError, now_utc
 from ansible_collections.edgeml.fleet.plugins.module_utils._trust.roots import is_development
 
@@ -192,7 +193,7 @@ def status(options: argparse.Namespace) -> int:
     for role in OFFLINE:
         holders = sorted((key_name(root.keys[key_id]), key_id[:8]) for key_id in root.roles[role].keyids)
         print(f"keys of {role}: {', '.join(f'{name} ({key_id})' for name, key_id in holders)}")
-    print(f"{found.releases} releases are signed")
+    print(f"signed: {counted(found.releases, 'release')}")
     for release in found.withdrawn:
         print(f"withdrawn: {release.model} {release.version}: {release.withdrawn}")
     if found.development:

@@ -38,9 +38,13 @@ def test_the_command_publishes_says_nothing_to_do_and_refuses(
     case = Case(tmp_path)
     case.write()
     (tmp_path / "options.json").write_text(json.dumps({**case.options, "report": str(tmp_path / "report.html")}))
+    # Where this is, people sign.
+    Path(case.options["repository"], "metadata").mkdir(parents=True)
     command = ["release", "--options", str(tmp_path / "options.json")]
     assert main(command) == 0
-    assert "digits 1.1.0 is published in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "digits 1.1.0 is published in" in said
+    assert "next: edgeml-publish sign" in said
     assert "onnx-fp32" in (tmp_path / "report.html").read_text()
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changed"] is False

@@ -26,9 +26,7 @@ SMALL = random.Random(2).randbytes(5000)
 OBJECTS = {sha256(content): content for content in (CONTENT, SMALL)}
 QUICK = Patience(connect=60, stall=60, stall_bytes=64, backoff=0.001, backoff_most=0.002, rounds=3)
 # For servers that say nothing: nobody else may be taken for one, however busy this machine is.
-HASTY = QUICK._replace(stall=0.2)
-# For servers that say something first, and must be heard to the end of it.
-PATIENT = QUICK._replace(stall=3.0)
+HASTY = QUICK._replace(stall=2, rounds=2)
 
 
 def file_of(content: bytes) -> File:

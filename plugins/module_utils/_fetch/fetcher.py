@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import Callable, Iterator, Sequence
 
 from .._common.errors import IntegrityError
 from .._common.files import DurableTree
-from .._release.delta_index import INDEX_BYTES_MAX, Delta, delta_path, index_path, parse_index, smallest
+from .._release.delta_index import INDEX_BYTES_MAX, Delta, by_size, delta_path, index_path, parse_index
 from .._release.release import File
 from .failures import FetchError, Kind
 from .from_delta import check_space, delta_part, make_from_delta
@@ -29,6 +31,8 @@ _LOOK_SECONDS = 0.5
 _PATIENCE = Patience()
 # Of less, no delta saves what asking for it costs.
 _DELTA_WORTH_BYTES = 16 << 10
+# So many are asked for, before the whole file is.
+_DELTAS_MAX = 3
 
 
 class Fetcher:
@@ -110,14 +114,29 @@ class Fetcher:
     def _use_delta(self, partial: Partial, deadline: float) -> None:
         """Make the file from a delta, if fewer bytes have to come for it than for what is missing.
 
-        What is wrong with it becomes a warning. The blocks that it made are right, and the others are fetched.
+        A delta that no source has any more, as an index says that a cache has kept, leads to the next one. What else is
+        wrong becomes a warning: the blocks that were made are right, and the others are fetched.
         """
-        delta = self._smallest_delta(partial)
-        if delta is None:
-            return
+        for delta in islice(self._deltas(partial), _DELTAS_MAX):
+            try:
+                self._make_from(partial, delta, deadline)
+                return
+            except (FetchError, IntegrityError, CorruptBlockError, OSError) as error:
+                if isinstance(error, FetchError) and error.kind is Kind.DEFERRED:
+                    raise
+                self.warnings.append(
+                    f"{partial.file.path}: fetched without its delta, which could not be used: {error}"
+                )
+                if not isinstance(error, FetchError) or error.kind is Kind.CORRUPT:
+                    # The same delta is as wrong the next time.
+                    self._delta_part(partial.file, delta).refuse()
+                if not isinstance(error, FetchError) or error.kind is not Kind.REFUSED:
+                    return
+
+    def _make_from(self, partial: Partial, delta: Delta, deadline: float) -> None:
+        """Bring a delta, unless another process does, and make the file from it. Raises what is wrong with it."""
         file, made = partial.file, partial.verified
-        part = self._delta_part(file, delta)
-        try:
+        with closing(self._delta_part(file, delta)) as part:
             path = delta_path(file.sha256, delta)
             if not part.is_finished():
                 if not part.open():
@@ -126,35 +145,27 @@ class Fetcher:
             make_from_delta(
                 part.path, partial, self._held.open_blob, lambda: self._transfer.check_permission(CHECK_SECONDS)
             )
-        except (FetchError, IntegrityError, CorruptBlockError, OSError) as error:
-            if isinstance(error, FetchError) and error.kind is Kind.DEFERRED:
-                raise
-            self.warnings.append(f"{file.path}: fetched whole, as its delta could not be used: {error}")
-            if not isinstance(error, FetchError) or error.kind is Kind.CORRUPT:
-                # The same delta is as wrong the next time.
-                part.refuse()
-            return
-        finally:
-            part.close()
         self._transfer.count(deltas=1, delta_bytes=delta.size, made=partial.verified - made)
 
-    def _smallest_delta(self, partial: Partial) -> Delta | None:
-        """The delta for which the fewest bytes have to come; None if no more are missing of the file itself."""
+    def _deltas(self, partial: Partial) -> Iterator[Delta]:
+        """The deltas for which fewer bytes have to come than are missing of the file itself: of each index the smallest
+        first."""
         file, missing = partial.file, self._transfer.missing_bytes(partial)
         if missing < _DELTA_WORTH_BYTES:
-            return None
+            return
         path = index_path(file.sha256)
+        tried: set[str] = set()
         for source, content in self._transfer.documents(path, INDEX_BYTES_MAX, file):
             try:
                 deltas = parse_index(content, file)
             except ValueError as error:
                 self.warnings.append(f"{source}/{path}: {error}")
                 continue
-            usable = [delta for delta in deltas if not self._delta_part(file, delta).is_refused()]
-            delta = smallest(usable, self._held.blobs)
-            if delta is not None and delta.size - self._delta_part(file, delta).held_bytes() < missing:
-                return delta
-        return None
+            for delta in by_size(deltas, self._held.blobs):
+                part = self._delta_part(file, delta)
+                if delta.sha256 not in tried and not part.is_refused() and delta.size - part.held_bytes() < missing:
+                    tried.add(delta.sha256)
+                    yield delta
 
     def _delta_part(self, file: File, delta: Delta) -> Partial:
         """What there is of a delta on the disk."""

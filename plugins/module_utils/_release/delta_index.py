@@ -16,7 +16,7 @@ One without bases is the file itself, compressed.
 from __future__ import annotations
 
 import json
-from typing import Any, Collection, Mapping, NamedTuple, Sequence
+from typing import Any, Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from .._common.hashing import is_sha256
 from .._common.records import is_whole
@@ -66,10 +66,15 @@ def index_document(deltas: Sequence[Delta]) -> dict[str, Any]:
     return {"schema": SCHEMA, "deltas": entries}
 
 
-def smallest(deltas: Sequence[Delta], held: Collection[str]) -> Delta | None:
+def smallest(deltas: Iterable[Delta], held: Collection[str]) -> Delta | None:
     """The smallest delta whose bases are all among the blobs ``held``; None without any."""
+    return next(iter(by_size(deltas, held)), None)
+
+
+def by_size(deltas: Iterable[Delta], held: Collection[str]) -> list[Delta]:
+    """The deltas whose bases are all among the blobs ``held``, the smallest first."""
     usable = (delta for delta in deltas if all(base in held for base in delta.bases))
-    return min(usable, key=lambda delta: delta.size, default=None)
+    return sorted(usable, key=lambda delta: delta.size)
 
 
 def _parse_delta(entry: Mapping[str, Any]) -> Delta:

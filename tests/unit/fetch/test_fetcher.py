@@ -14,7 +14,7 @@ from typing import Any
 
 import object_server as servers
 import pytest
-from fetches import CONTENT, FILE, HASTY, OBJECTS, PATIENT, QUICK, SMALL, fetch, fetcher_in, file_of, refused
+from fetches import CONTENT, FILE, HASTY, OBJECTS, QUICK, SMALL, fetch, fetcher_in, file_of, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_server import Behaviour, ObjectServer, honest, serving, status
@@ -152,7 +152,7 @@ def test_a_broken_connection_goes_on_where_it_broke(tmp_path: Path) -> None:
 
 def test_a_stall_ends_the_connection_and_not_the_fetch(tmp_path: Path) -> None:
     with ObjectServer(OBJECTS, servers.stalling(BLOCK_BYTES), honest()) as server:
-        fetch(tmp_path, server.url, patience=PATIENT)
+        fetch(tmp_path, server.url, patience=HASTY)
     assert [asked.start for asked in server.asked] == [0, BLOCK_BYTES]
 
 
@@ -433,7 +433,7 @@ def test_a_file_without_a_list_of_blocks_is_verified_whole(tmp_path: Path) -> No
 
 def test_two_fetches_at_once_share_the_work(tmp_path: Path) -> None:
     with ObjectServer(OBJECTS, servers.stalling(BLOCK_BYTES), honest()) as server:
-        both = [lambda: fetch(tmp_path, server.url, patience=PATIENT)] * 2
+        both = [lambda: fetch(tmp_path, server.url, patience=HASTY)] * 2
         run_together(*both)
     assert [asked.start for asked in server.asked] == [0, BLOCK_BYTES]
 

@@ -331,7 +331,7 @@ def test_a_wrong_delta_costs_the_delta_once_and_is_told(tmp_path: Path, case: st
         (tmp_path / "other").mkdir()
         fetcher = fetch(tmp_path / "other", server.url, held=held)
     (warning,) = fetcher.warnings
-    assert warning.startswith("model.onnx: fetched whole, as its delta could not be used: ")
+    assert warning.startswith("model.onnx: fetched without its delta, which could not be used: ")
     assert message in warning
     assert fetcher.tally.deltas == fetcher.tally.made == 0
 
@@ -370,7 +370,7 @@ WRONG_INDEXES: dict[str, tuple[bytes, Behaviour, bool]] = {
     "a page": (INDEX, servers.page_without_length, False),
     "gzip": (INDEX, servers.packed, False),
     "several parts": (INDEX, servers.several_parts, False),
-    "overloaded": (INDEX, status(503, Retry_After=3600), False),
+    "overloaded": (INDEX, status(503), False),
     "forbidden": (INDEX, status(403), False),
     "to a file": (INDEX, status(302, Location="file:///etc/passwd"), False),
     "in circles": (INDEX, status(302, Location="index.json"), False),
@@ -393,6 +393,37 @@ def test_a_wrong_index_is_no_index(tmp_path: Path, case: str) -> None:
     assert len(server.asked_indexes) <= 6
 
 
+GONE = [entry(bytes(size), OLD) for size in (100, 200, 300)]
+
+
+def test_an_older_index_that_names_a_delta_that_is_gone_leads_to_the_next_one(tmp_path: Path) -> None:
+    with server_of(DELTA, NEW, found=index(*GONE[1:], entry(DELTA, OLD))) as server:
+        fetcher = fetch(tmp_path, server.url)
+    gone = [f"/deltas/{FILE.sha256}/{found['sha256']}" for found in GONE[1:]]
+    assert targets(server) == [*gone, DELTA_TARGET]
+    assert len(server.asked_indexes) == 1
+    assert (fetcher.tally.deltas, len(fetcher.warnings)) == (1, 2)
+    assert "the server answers 404" in fetcher.warnings[0]
+
+
+def test_a_mirror_with_an_older_index_does_not_hide_that_of_the_next_source(tmp_path: Path) -> None:
+    with (
+        server_of(found=index(GONE[0])) as mirror,
+        server_of(DELTA, NEW, found=index(GONE[0], entry(DELTA, OLD))) as origin,
+    ):
+        fetcher = fetch(tmp_path, mirror.url, origin.url)
+    assert fetcher.tally.deltas == 1
+    assert targets(origin).count(DELTA_TARGET) == 1
+    assert BLOB_TARGET not in targets(origin)
+
+
+def test_an_index_of_nothing_that_is_there_costs_three_requests(tmp_path: Path) -> None:
+    with server_of(DELTA, NEW, found=index(*GONE, entry(DELTA, OLD))) as server:
+        fetcher = fetch(tmp_path, server.url)
+    assert (len(targets(server)), targets(server)[-1]) == (4, BLOB_TARGET)
+    assert fetcher.tally.deltas == 0
+
+
 def test_what_a_wrong_delta_cost_counts_for_the_budget(tmp_path: Path) -> None:
     # The budget has 2 MiB to spare: what is beyond it is more than comes at once.
     large, noise = (random.Random(seed).randbytes((3 << 20) - seed) for seed in (0, 1))
@@ -403,7 +434,7 @@ def test_what_a_wrong_delta_cost_counts_for_the_budget(tmp_path: Path) -> None:
             fetcher.fetch(file_of(large))
         fetcher.close()
         assert caught.value.kind is Kind.EXHAUSTED
-        assert server.sent <= len(large) + (2 << 20) + (1 << 20)
+        assert fetcher.tally.received <= len(large) + (2 << 20) + (128 << 10)
         # The next fetch knows the delta, and has its own budget.
         fetcher = fetcher_in(tmp_path, server.url, bytes_max_percent=100)
         assert Path(fetcher.fetch(file_of(large))).read_bytes() == large

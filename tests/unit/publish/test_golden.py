@@ -84,7 +84,7 @@ def test_of_scores_that_are_highest_elsewhere_the_class_that_the_model_names_is_
     tmp_path: Path, names: list[str]
 ) -> None:
     """Such as the distances of a k-means, the votes of one against one, and classes that are numbered from 1."""
-    outputs = {"label": CLASSES, "scores": 1 - SCORES}
+    outputs: dict[str, np.ndarray[Any, Any]] = {"label": CLASSES, "scores": 1 - SCORES}
     samples = Samples("holdout.npz", {"x": X}, CLASSES)
     probe = make_probe(samples, {name: outputs[name] for name in names}, str(tmp_path), output=None, settings={})
     assert (probe.probe_set.output, probe.task) == ("label", Task.LABELS)
@@ -95,7 +95,10 @@ def test_the_area_under_the_curve_is_of_scores_and_not_of_decisions(tmp_path: Pa
     """A classifier of two classes has both scores, and what it decides, as one number."""
     yes = np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.8], np.float32)
     labels = np.array([0, 0, 0, 0, 1, 1])
-    outputs = {"label": (yes > 0.5).astype(np.int64), "probabilities": np.stack([1 - yes, yes], axis=1)}
+    outputs: dict[str, np.ndarray[Any, Any]] = {
+        "label": (yes > 0.5).astype(np.int64),
+        "probabilities": np.stack([1 - yes, yes], axis=1),
+    }
     samples = Samples("holdout.npz", {"x": X}, labels)
     probe = make_probe(samples, outputs, str(tmp_path), output=None, settings={"task": "score"})
     assert (probe.probe_set.output, probe.metric) == ("probabilities", Metric.AUC)

@@ -93,7 +93,8 @@ def test_samples_that_lack_an_axis_are_refused_with_how_to_give_it(
 @pytest.mark.parametrize("written", ["input:0", "input:input:0"])
 def test_tensorflows_name_of_an_input_begins_as_the_prefix_does(tmp_path: Path, written: str) -> None:
     path = tmp_path / "holdout.npz"
-    np.savez(path, **{written: np.zeros((3, 2), np.float32), "input:size": np.ones(3, np.float32)})
+    arrays: dict[str, Any] = {written: np.zeros((3, 2), np.float32), "input:size": np.ones(3, np.float32)}
+    np.savez(path, **arrays)
     specs = [
         {"name": "input:0", "datatype": "FP32", "shape": [-1, 2]},
         {"name": "size", "datatype": "FP32", "shape": [-1]},

@@ -90,7 +90,7 @@ def test_what_there_is_of_deltas_is_said(tmp_path: Path) -> None:
     part.close()
     refused.refuse()
     expected = {sha256(b"whole"): 5, sha256(b"part"): 3, sha256(b"refused"): None}
-    assert deltas_held(str(directory), FILE) == expected
+    assert deltas_held(str(directory), [FILE]) == {FILE.sha256: expected}
 
 
 def test_a_delta_is_brought_to_the_disk_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,7 @@ def put(
     scores = {"name": output, "datatype": "FP32", "shape": [ROWS, classes], "data": [0] * (ROWS * classes)}
     golden = {"inputs": tensors, "outputs": [scores], "tolerance": {"absolute": 0, "relative": 0}}
     probe = {"task": "class_scores", "inputs": tensors, "output": output, "labels": [0, 1, 0, label]}
-    contents = {name: json.dumps(found).encode() for name, found in (("golden", golden), ("probe", probe))}
-    publish(make_release(version, **contents), repository)
+    publish(make_release(version, golden=json.dumps(golden).encode(), probe=json.dumps(probe).encode()), repository)
 
 
 @pytest.mark.parametrize(

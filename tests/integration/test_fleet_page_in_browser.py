@@ -44,7 +44,7 @@ def test_a_page_shows_without_errors_requests_or_overflow(browser: Browser, name
 @pytest.mark.parametrize(
     ("name", "state"),
     [
-        ("troubled", "✕ 4 devices of 14 need attention\n/ledger/x.json: cannot be read"),
+        ("troubled", "✕ 4 devices of 14 need attention; 1 more was not asked\n/ledger/x.json: cannot be read"),
         ("well", "✓ All is well on 6 devices"),
         ("large", "‖ Nothing is wrong; 3 devices of 300 to watch"),
         ("empty", "‖ No device was asked"),
@@ -61,8 +61,8 @@ def test_what_needs_attention_is_above_what_is_well_and_says_why(browser: Browse
     browser.show("troubled")
     assert browser.texts("details > summary") == [
         "✕ Needs attention: 4 devices",
-        "‖ To watch: 7 devices",
-        "✓ Well: 3 devices",
+        "‖ To watch: 8 devices",
+        "✓ Well: 2 devices",
     ]
     first = browser.texts("[data-level=bad] tbody tr:first-child")[0]
     assert first.startswith("edge-dead\nthe inference server does not answer\nthe server's certificate has expired")

@@ -16,6 +16,9 @@ from .commands import SetupError, call, execute
 UNIT_PROPERTIES = ("ActiveState", "UnitFileState", "NeedDaemonReload")
 # What a reload ends with that could not have a new process take over: EX_TEMPFAIL of sysexits.h.
 RESTART_NEEDED = 75
+# EXIT_CGROUP of systemd.exec(5): its program could not be put beside the process that runs. Podman has divided the
+# unit's control group, and a unit that does not say so (`Delegate=`) has no place in it.
+_NO_PLACE = 219
 # Whoever holds the lock that a handover needs has as long.
 HANDOVER_LOCK_SECONDS = 300
 _LOCKED = 76
@@ -74,7 +77,8 @@ def show_unit(name: str) -> dict[str, str]:
 def hand_over(name: str, lock: str) -> bool:
     """Have a unit's reload start a new process that takes over from the one that runs, with ``lock`` held (flock).
 
-    Returns False where only a restart helps, as after a change that the process itself cannot see, such as a drop-in.
+    Returns False where only a restart helps, as after a change that the process itself cannot see, such as a drop-in,
+    or where the process that runs is Podman's and the unit is another runner's.
     Raises StillServesError where the new process was not ready.
     """
     before = _main_process(name)
@@ -86,7 +90,7 @@ def hand_over(name: str, lock: str) -> bool:
         seconds = HANDOVER_LOCK_SECONDS
         raise StillServesError(f"{name}: {lock} was held for {seconds} s, and the process before serves on; try again")
     shown = call(["systemctl", "show", "--property=ExecReload", "--value", "--", name])
-    if re.search(rf"\bstatus={RESTART_NEEDED}\b", shown):
+    if re.search(rf"\bstatus=({RESTART_NEEDED}|{_NO_PLACE})\b", shown):
         return False
     raise StillServesError(f"{name}: the new process did not take over, and the one before serves on. {_log_end(name)}")
 

@@ -140,6 +140,15 @@ def test_images_are_swapped_and_reverted_and_no_request_is_lost(contained: Conta
     assert serving(contained.machine) == (OLD, OLD)
 
 
+def test_whoever_looks_at_an_image_on_trial_has_the_engine_answer_in_a_sandbox(contained: Contained) -> None:
+    contained.swap(version=GOOD, trial_seconds=3600)
+    contained.machine.shell("systemctl start edgeml-trial.service")
+    state = json.loads(contained.machine.shell(f"cat /var/lib/edgeml/store/models/{IMAGE}/state.json").stdout)
+    assert (state["active"], state["trial"]["unready"]) == (GOOD, 0)
+    contained.swap(version=GOOD, state="previous")
+    assert contained.inspect(".Config.Image") == contained.images.references[FIRST]
+
+
 def test_a_swap_of_the_image_that_is_killed_is_put_right_by_the_device(contained: Contained, tmp_path: Path) -> None:
     """Whoever swapped is gone when a container of the new image has begun."""
     machine = contained.machine

@@ -15,6 +15,7 @@ from typing import BinaryIO, Callable, Collection, cast
 from .._common.errors import ServerError
 from .._common.process import run_command
 from .._release.image import NAME, Image, write_archive
+from .runner import engine_program, is_podman
 
 # As long as a unit has: a small device that is busy takes minutes.
 _ASK_SECONDS = 300
@@ -57,7 +58,7 @@ class Engine:
 
     def free_bytes(self) -> int:
         """The free bytes where it keeps images. Raises ServerError."""
-        template = "{{.Store.GraphRoot}}" if self._is_podman else "{{.DockerRootDir}}"
+        template = "{{.Store.GraphRoot}}" if is_podman(self.command) else "{{.DockerRootDir}}"
         try:
             status = os.statvfs(self._ask("info", "--format", template))
         except OSError as error:
@@ -73,9 +74,9 @@ class Engine:
 
         Raises ServerError, OSError.
         """
-        left_out = [] if self._is_podman else _known_first(image, known)
+        left_out = [] if is_podman(self.command) else _known_first(image, known)
         ended = run_command(
-            [self.command, "load"],
+            [*engine_program(self.command), "load"],
             _LOAD_SECONDS,
             write=lambda pipe: write_archive(cast(BinaryIO, pipe), image, layer_path, left_out),
         )
@@ -95,13 +96,9 @@ class Engine:
         """Remove an image. Raises ServerError while something runs of it."""
         self._ask("image", "rm", reference)
 
-    @property
-    def _is_podman(self) -> bool:
-        return os.path.basename(self.command).startswith("podman")
-
     def _ask(self, *arguments: str) -> str:
         shown = f"{self.command} {arguments[0]}"
-        ended = run_command([self.command, *arguments], _ASK_SECONDS, shown=shown)
+        ended = run_command([*engine_program(self.command), *arguments], _ASK_SECONDS, shown=shown)
         if ended.code != 0:
             raise ServerError(f"{shown}: {ended.reason[-300:]}")
         return ended.stdout.strip()

@@ -29,6 +29,9 @@ _SIZE = re.compile(r"([0-9]+)([KMGT]?)")
 _PERCENTAGE = re.compile(r"([0-9]{1,3})%")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _MODE = 0o640
+# CAP_SYS_ADMIN of linux/capability.h.
+_SYS_ADMIN = 21
+_BY_SYSTEMD = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--")
 
 
 class Runner(NamedTuple):
@@ -115,6 +118,26 @@ def container_environment(runner: Runner, image: Image | None, memory: int, join
         f"EDGEML_IMAGE={image.reference}\nEDGEML_USER={container_user(runner.user)}\nEDGEML_MEMORY_BYTES={limit}\n"
         f"EDGEML_JOIN={'--join' if joins else ''}\n"
     )
+
+
+def is_podman(engine: str) -> bool:
+    """Whether a container engine's command is Podman's; else it is Docker's."""
+    return os.path.basename(engine).startswith("podman")
+
+
+def engine_program(engine: str, status: str = "/proc/self/status") -> list[str]:
+    """How an engine's command is started.
+
+    Podman has no daemon that works for it, and cannot open its store in the sandbox of a unit, such as the one that looks
+    at trials: there systemd starts it outside. Such a sandbox is known by what ``status`` says that this process and its
+    own can never get (``CapBnd`` of proc(5)): CAP_SYS_ADMIN, which root's have elsewhere.
+    """
+    if is_podman(engine):
+        with open(status, encoding="ascii", errors="replace") as file:
+            bounds = [int(line.split()[1], 16) for line in file if line.startswith("CapBnd:")]
+        if any(not bound >> _SYS_ADMIN & 1 for bound in bounds):
+            return [*_BY_SYSTEMD, engine]
+    return [engine]
 
 
 def container_user(name: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Sequence, TypeVar
 
 from .._common.errors import CandidateError, ServerError
 from .._common.process import ProcessGroup, TookTooLongError, run_command
-from .runner import container_user
+from .runner import container_user, engine_program
 from .runtime import USER, Runtime, installed_runtime, runtime_identity
 from .service_config import CONFIG, LOAD_SECONDS, load_seconds
 from .version import Version
@@ -101,7 +101,7 @@ class RuntimeTool:
         ]
         for mount in mounts:
             options += ["--mount", mount]
-        return [runtime.engine, "run", *options, runtime.image, runtime.python, *self._command]
+        return [*engine_program(runtime.engine), "run", *options, runtime.image, runtime.python, *self._command]
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
         """What the program says within ``seconds``; None without a runtime to ask.
@@ -164,7 +164,7 @@ class SmokeTest(RuntimeTool):
 def remove_container(engine: str, name: str) -> None:
     """End a container at once, whatever it does; nothing to do where there is none of this name."""
     with contextlib.suppress(ServerError):
-        run_command([engine, "rm", "--force", name], _REMOVE_SECONDS)
+        run_command([*engine_program(engine), "rm", "--force", name], _REMOVE_SECONDS)
 
 
 def _become_gentle_and_expendable() -> None:

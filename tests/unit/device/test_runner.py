@@ -20,6 +20,7 @@ from edgeml_device._device.runner import (
     Runner,
     container_environment,
     container_user,
+    engine_program,
     memory_bytes,
     read_image,
     read_runner,
@@ -114,3 +115,20 @@ def test_variants_are_chosen_by_the_runtimes_of_the_image(tmp_path: Path, monkey
     assert device_facts()["runtimes"] == {}
     write_image(str(tmp_path), Image(REFERENCE, {"ncnn": "1.0"}))
     assert device_facts()["runtimes"] == {"ncnn": "1.0"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "bound", "program"),
+    [
+        ("/usr/bin/podman", "000001ffffffffff", []),
+        # CAP_CHOWN and CAP_DAC_OVERRIDE, which the unit has that looks at trials.
+        ("/usr/bin/podman", "0000000000000003", ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--"]),
+        ("/usr/bin/docker", "0000000000000003", []),
+    ],
+)
+def test_podman_is_started_outside_the_sandbox_of_a_unit(
+    tmp_path: Path, engine: str, bound: str, program: list[str]
+) -> None:
+    status = tmp_path / "status"
+    status.write_text(f"Name:\tedgeml\nCapEff:\t{bound}\nCapBnd:\t{bound}\nSeccomp:\t2\n")
+    assert engine_program(engine, str(status)) == [*program, engine]

@@ -128,9 +128,9 @@ def is_podman(engine: str) -> bool:
 def engine_program(engine: str, status: str = "/proc/self/status") -> list[str]:
     """How an engine's command is started.
 
-    Podman has no daemon that works for it, and cannot open its store in the sandbox of a unit, such as the one that looks
-    at trials: there systemd starts it outside. Such a sandbox is known by what ``status`` says that this process and its
-    own can never get (``CapBnd`` of proc(5)): CAP_SYS_ADMIN, which root's have elsewhere.
+    Podman has no daemon that works for it, and cannot open its store in the sandbox of a unit, such as the one that
+    looks at trials: there systemd starts it outside. Such a sandbox is known by what ``status`` says that this process
+    and its own can never get (``CapBnd`` of proc(5)): CAP_SYS_ADMIN, which root's have elsewhere.
     """
     if is_podman(engine):
         with open(status, encoding="ascii", errors="replace") as file:

@@ -118,11 +118,14 @@ def test_a_damaged_delta_is_said_and_the_whole_file_is_pushed(web: WebRepository
     assert web.downloaded() == (True, True)
 
 
-def test_a_device_that_lost_the_old_blob_gets_the_compressed_file(web: WebRepository, device: Device) -> None:
+def test_a_device_that_lost_the_old_blob_has_it_again_of_its_version_and_gets_the_delta(
+    web: WebRepository, device: Device
+) -> None:
     (base,) = web.delta.bases
-    (Path(device.store.blobs.directory) / base).unlink()
-    compressed = next(delta for delta in web.deltas if not delta.bases)
+    blob = Path(device.store.blobs.directory) / base
+    blob.unlink()
     result = web.sync()
     assert (result["changed"], result["sent"]["deltas"], result["warnings"]) == (True, 1, [])
-    assert compressed.size <= result["sent"]["bytes"] < web.file.size
+    assert web.delta.size <= result["sent"]["bytes"] < web.file.size // 100
+    assert blob.exists()
     assert web.downloaded() == (True, False)

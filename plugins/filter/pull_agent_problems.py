@@ -47,7 +47,8 @@ _value:
 _ARCHITECTURES = ("aarch64", "x86_64")
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # What systemd's calendar can express. Nobody waits seconds for a release; a demonstration does.
-_MINUTES, _HOURS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30), (1, 2, 3, 4, 6, 8, 12, 24)
+_MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
+_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 _POLL_SECONDS = (5, 10, 20, 30, *(60 * number for number in _MINUTES), *(3600 * number for number in _HOURS))
 
 

@@ -34,7 +34,9 @@ _value:
   type: str
 """
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_MINUTE = 60
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
 
 
 def timer_calendar(seconds: int) -> str:

@@ -71,7 +71,7 @@ def make_connection(
     timeout: float,
     context: ssl.SSLContext | None = None,
     proxy: Address | None = None,
-    proxy_headers: Mapping[str, str] = {},
+    proxy_headers: Mapping[str, str] | None = None,
 ) -> http.client.HTTPConnection:
     """A connection to ``address`` that does not stand yet: with ``context`` by TLS, with ``proxy`` through that one.
 
@@ -85,6 +85,6 @@ def make_connection(
     elif proxy is None:
         connection = http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
     else:
-        connection = _Tunnel(address, proxy, proxy_headers, timeout, context)
+        connection = _Tunnel(address, proxy, proxy_headers or {}, timeout, context)
     connection.response_class = _FinalResponse
     return connection

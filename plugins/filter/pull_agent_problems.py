@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping
 
+from ansible_collections.edgeml.fleet.plugins.filter.timer_calendar import CALENDAR_SECONDS
+
 DOCUMENTATION = r"""
 name: pull_agent_problems
 short_description: Find what keeps the role pull_agent from having a device pull
@@ -46,10 +48,6 @@ _value:
 # On 32-bit ARM there is no wheel of cffi, which cryptography imports.
 _ARCHITECTURES = ("aarch64", "x86_64")
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-# What systemd's calendar can express. Nobody waits seconds for a release; a demonstration does.
-_MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
-_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
-_POLL_SECONDS = (5, 10, 20, 30, *(60 * number for number in _MINUTES), *(3600 * number for number in _HOURS))
 
 
 def pull_agent_problems(values: Mapping[str, Any], architecture: str, python_version: str) -> list[str]:
@@ -59,8 +57,9 @@ def pull_agent_problems(values: Mapping[str, Any], architecture: str, python_ver
         found.append("pull_agent_root is required: the first root.json of the model repository")
     if not values["authority"] and not values["authority_directory"]:
         found.append("pull_agent_authority or pull_agent_authority_directory is required")
-    if values["poll_seconds"] not in _POLL_SECONDS:
-        found.append(f"pull_agent_poll_seconds: expected one of {', '.join(map(str, _POLL_SECONDS))}")
+    # Nobody waits seconds for a release; a demonstration does.
+    if values["poll_seconds"] not in CALENDAR_SECONDS:
+        found.append(f"pull_agent_poll_seconds: expected one of {', '.join(map(str, CALENDAR_SECONDS))}")
     if architecture not in _ARCHITECTURES:
         found.append(f"pull mode has wheels for {', '.join(_ARCHITECTURES)}, but this device is {architecture}")
     if ".".join(python_version.split(".")[:2]) not in _PYTHONS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Collection, Mapping
 
+from ansible_collections.edgeml.fleet.plugins.filter.timer_calendar import CALENDAR_SECONDS
 from ansible_collections.edgeml.fleet.plugins.filter.tls_problems import tls_problems
 
 DOCUMENTATION = r"""
@@ -42,8 +43,7 @@ _value:
 """
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-# What systemd's calendar can express.
-_FORWARD_SECONDS = (10, 20, 30, 60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600)
+_FORWARD_SECONDS = tuple(seconds for seconds in CALENDAR_SECONDS if 10 <= seconds <= 3600)
 
 
 def telemetry_problems(values: Mapping[str, Any], groups: Collection[str]) -> list[str]:

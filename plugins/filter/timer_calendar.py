@@ -37,6 +37,12 @@ _value:
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
+# The periods that a calendar of systemd can express, of which roles take some.
+CALENDAR_SECONDS = (
+    *(5, 10, 20, 30),
+    *(_MINUTE * number for number in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)),
+    *(_HOUR * number for number in (1, 2, 3, 4, 6, 8, 12, 24)),
+)
 
 
 def timer_calendar(seconds: int) -> str:

@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import BinaryIO, Callable, Collection, cast
 
 from .._common.errors import ServerError
+from .._common.files import free_room
 from .._common.process import run_command
 from .._release.image import NAME, Image, write_archive
 from .runner import engine_program, is_podman
@@ -60,10 +60,9 @@ class Engine:
         """The free bytes where it keeps images. Raises ServerError."""
         template = "{{.Store.GraphRoot}}" if is_podman(self.command) else "{{.DockerRootDir}}"
         try:
-            status = os.statvfs(self._ask("info", "--format", template))
+            return free_room(self._ask("info", "--format", template)).bytes
         except OSError as error:
             raise ServerError(f"{self.command}: its images: {error}") from error
-        return status.f_bavail * status.f_frsize
 
     def needed_bytes(self, layer_bytes: int) -> int:
         """How many free bytes it takes to load layers of so many."""

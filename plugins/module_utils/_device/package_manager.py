@@ -14,7 +14,7 @@ import re
 from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from .._common.errors import IncompatibleError, ServerError, StoreError
-from .._common.files import remove_tree
+from .._common.files import free_room, remove_tree
 from .._common.process import run_command
 from .._release.packages import Snapshot
 
@@ -108,8 +108,7 @@ class PackageManager:
     def free_bytes(self) -> int:
         """What is free where packages are unpacked."""
         path = os.path.join(self._root, "usr")
-        status = os.statvfs(path if os.path.isdir(path) else self._root)
-        return status.f_bavail * status.f_frsize
+        return free_room(path if os.path.isdir(path) else self._root).bytes
 
     @contextlib.contextmanager
     def source(self, directory: str, work: str) -> Iterator[Source]:

@@ -24,7 +24,7 @@ import zlib
 from typing import Iterable, NamedTuple
 
 from .._common.errors import StoreError
-from .._common.files import DurableTree, fsync_directory, remove_file
+from .._common.files import DurableTree, free_room, fsync_directory, remove_file
 from .clock import Reading
 
 # What is left to others on the disk: with less, each batch takes the place of the oldest one.
@@ -170,6 +170,5 @@ class Spool:
 
     def _free_bytes(self) -> int:
         with contextlib.suppress(FileNotFoundError):
-            disk = os.statvfs(self.root)
-            return disk.f_bavail * disk.f_frsize
+            return free_room(self.root).bytes
         return FREE_BYTES_MIN

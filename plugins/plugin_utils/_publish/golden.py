@@ -269,6 +269,8 @@ def _probe(
         **{key: value for key, value in settings.items() if value is not None},
         "output": name,
     }
+    if truth is not None and not document.get("ragged"):
+        _check_truth(truth, name, values)
     if samples.labels is None and truth is None and "tolerance" not in document:
         spread = _spread_of(values)
         document["tolerance"] = {"absolute": float(f"{REFERENCE_TOLERANCE * spread:.3g}"), "relative": 0}
@@ -296,6 +298,16 @@ def _probe(
             "decisions: name the output with the scores, or declare labels"
         )
     return Probe(f"probe.{suffix}", content, probe_set, task, metric)
+
+
+def _check_truth(truth: Array, name: str, values: Array) -> None:
+    """Raise ProbeSetError for right answers that no answer of the output can equal."""
+    if truth.dtype.kind in "US" or truth[0].size != values[0].size:
+        found = "texts" if truth.dtype.kind in "US" else "numbers"
+        raise ProbeSetError(
+            f"labels: expected numbers of the shape {list(values.shape)} for the task reference, as {name!r} has them; "
+            f"found {found} of the shape {list(truth.shape)}"
+        )
 
 
 def _is_reference(samples: Samples, settings: Mapping[str, Any]) -> bool:

@@ -131,10 +131,13 @@ def _numbering(holdout: Holdout, value: float) -> str | None:
     by_answer: dict[Any, Counter[Any]] = {}
     for answer, label in zip(answers, labels, strict=True):
         by_answer.setdefault(answer, Counter())[label] += 1
-    meant = {answer: found.most_common(1)[0][0] for answer, found in sorted(by_answer.items())}
+    meant = {answer: _meant(answer, found) for answer, found in sorted(by_answer.items())}
+    names = set(meant.values())
+    # A label that is the name of one answer and the meaning of none is of a class that the model does not find.
+    is_numbering = len(names) == len(meant) and names.issuperset(meant.keys() & set(labels))
     right = sum(by_answer[answer][label] for answer, label in meant.items()) / len(labels)
     most = max(Counter(labels).values()) / len(labels)
-    if len(set(meant.values())) < len(meant) or not is_better(holdout.source, right, max(value, most)):
+    if not is_numbering or not is_better(holdout.source, right, max(value, most)):
         return None
     pairs = [f"{answer} is what the labels call {label}" for answer, label in meant.items() if answer != label]
     shown = ", ".join(pairs[:_PAIRS_SHOWN]) + (" …" if len(pairs) > _PAIRS_SHOWN else "")
@@ -142,6 +145,13 @@ def _numbering(holdout: Holdout, value: float) -> str | None:
         f"the classes are numbered otherwise: the model's {shown}; with that the source is right in {right:.4f}. "
         "Number the labels as the model does"
     )
+
+
+def _meant(answer: Any, found: Counter[Any]) -> Any:
+    """The label that samples of an answer have most often. One that was seen once, such as the text of an image, says
+    nothing of others: then it is the answer itself."""
+    ((label, times),) = found.most_common(1)
+    return label if times > 1 else answer
 
 
 def _columns(holdout: Holdout) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import ProbeSetError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.golden import make_probe
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.holdout import Holdout, reasons_against_source
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import ReleaseOptions
@@ -108,6 +109,38 @@ def test_the_answers_of_an_anomaly_detector_are_not_zero_and_one(tmp_path: Path)
     strange = X[:, 0] > 1
     (reason,) = reasons(tmp_path, np.where(strange, -1, 1)[:, None], strange.astype(int))
     assert "the model's -1 is what the labels call 1, 1 is what the labels call 0; with that" in reason
+
+
+@pytest.mark.parametrize("metric", ["agreement", "distance"])
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (X[:, :2], "numbers of the shape [400, 2]"),
+        (CLASSES, "numbers of the shape [400]"),
+        (np.array([["a", "b", "c"]] * ROWS), "texts of the shape [400, 3]"),
+    ],
+)
+def test_right_answers_of_another_kind_are_told(tmp_path: Path, labels: Any, found: str, metric: str) -> None:
+    tolerance = {"absolute": 0.1, "relative": 0}
+    with pytest.raises(ProbeSetError) as refused:
+        reasons(tmp_path, X, labels, task="reference", metric=metric, tolerance=tolerance)
+    expected = "labels: expected numbers of the shape [400, 3] for the task reference, as 'y' has them; found "
+    assert str(refused.value) == f"output 'y': {expected}{found}"
+
+
+def test_texts_that_are_all_different_are_of_no_numbering(tmp_path: Path) -> None:
+    """Such as those of number plates: each wrong one stands for one right one, and tells nothing of others."""
+    plates = np.array([f"AB{number:04}" for number in range(ROWS)])
+    read = np.where(np.arange(ROWS) % 5, plates, np.char.replace(plates, "A", "4"))
+    assert reasons(tmp_path, read, plates) == []
+    (reason,) = reasons(tmp_path, read, np.roll(plates, 1))
+    assert reason.endswith(NOT_THOSE)
+
+
+def test_a_class_that_the_model_never_finds_is_of_no_numbering(tmp_path: Path) -> None:
+    """It says 1 of what is 2, of which there are more than of 1."""
+    labels = np.repeat([0, 1, 2], [200, 80, 120])
+    assert reasons(tmp_path, np.eye(3, dtype=np.float32)[np.minimum(labels, 1)], labels) == []
 
 
 def test_labels_of_other_samples_are_of_no_numbering(tmp_path: Path) -> None:

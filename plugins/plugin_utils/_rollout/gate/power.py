@@ -42,7 +42,6 @@ MISSED = 0.05
 # How far is looked for what would help: so many times as much, and so many devices.
 _FACTOR_MAX = 1000
 _DEVICES_MAX = 4000
-_SAMPLES_MAX = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -262,17 +261,17 @@ def _needed(plan: CheckPlan, prospect: Prospect, name: str | None, parts: int) -
             return _suffices(plan, more, name, _comparisons(more) if kind is Needed.SOAK else parts)
 
         most = _MOST[kind](prospect)
-        powers = range(1, int(math.log2(max(most, 1))) + 1)
-        factor = next((2**power for power in powers if is_enough(2**power)), None)
-        if factor is not None:
-            return kind, float(math.ceil(amount_of(kind, prospect, name) * _bisected(factor / 2, factor, is_enough)))
+        factors = [1.0, *(2.0**power for power in range(1, math.ceil(math.log2(max(most, 1))))), most]
+        for less, factor in zip(factors, factors[1:]):
+            if less < factor and is_enough(factor):
+                return kind, float(math.ceil(amount_of(kind, prospect, name) * _bisected(less, factor, is_enough)))
     return None
 
 
 _MOST: Mapping[Needed, Callable[[Prospect], float]] = {
     Needed.SOAK: lambda _prospect: _FACTOR_MAX,
     Needed.DEVICES: lambda prospect: _DEVICES_MAX / len(prospect.devices),
-    Needed.SAMPLES: lambda prospect: _SAMPLES_MAX / max(amount_of(Needed.SAMPLES, prospect, None), 1),
+    Needed.SAMPLES: lambda prospect: prospect.probe[0].samples_max / prospect.probe[1] if prospect.probe else 1.0,
 }
 
 

@@ -279,6 +279,21 @@ def test_a_probe_set_of_one_sample_takes_as_many_more() -> None:
     assert one.needed == three.needed
 
 
+@pytest.mark.parametrize("metric", [Metric.ACCURACY, Metric.R2])
+def test_no_more_samples_are_asked_for_than_a_probe_set_can_have(metric: Metric) -> None:
+    narrow = Limits(accuracy_drop_max=0.001 if metric is Metric.ACCURACY else 0.002)
+    found = seen(wave(6, limits=narrow, probe=(metric, 100)), Check.ACCURACY_DROP)
+    assert (found.suffices, found.needed) == (False, None)
+    assert texts.rows([found])[0]["twice the limit"].endswith(": more of the same does not help")
+
+
+def test_also_between_the_last_doubling_and_the_most_is_looked_for_enough_samples() -> None:
+    prospect = wave(6, limits=Limits(accuracy_drop_max=0.003), probe=(Metric.R2, Metric.R2.samples_max // 3))
+    kind, samples = seen(prospect, Check.ACCURACY_DROP).needed or (None, 0.0)
+    assert kind is Needed.SAMPLES
+    assert 2 / 3 < samples / Metric.R2.samples_max < 1
+
+
 def test_without_any_request_the_latency_takes_traffic_and_no_soak() -> None:
     found = [item for item in detectable(wave(1, requests=0)) if item.check in (Check.LATENCY_P50, Check.LATENCY_P95)]
     assert [(item.cause, item.needed) for item in found] == [(Cause.TOO_FEW_REQUESTS, None)] * 2

@@ -169,10 +169,10 @@ class WebServer:
             raise SourceError(Kind.UNREACHABLE, f"{address}: no connection within {self._patience.connect:g} s")
         if found:
             connection.close()
-            untrusted = isinstance(found[0], ssl.SSLCertVerificationError)
-            raise SourceError(
-                Kind.UNTRUSTED if untrusted else Kind.UNREACHABLE, f"{address}: no connection: {_told(found[0])}"
-            ) from found[0]
+            # Its traceback leads to the list: left there, it would keep the connection and its certificates.
+            error = found.pop()
+            kind = Kind.UNTRUSTED if isinstance(error, ssl.SSLCertVerificationError) else Kind.UNREACHABLE
+            raise SourceError(kind, f"{address}: no connection: {_told(error)}") from error
         # It connects here, and nowhere else.
         connection.auto_open = 0
         connection.sock.settimeout(self._patience.stall)

@@ -31,6 +31,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.scene import (
     REPORTED,
     REPORTED_REVERTS,
+    REVERT,
     SOAKED,
     SWAP,
     Scene,
@@ -311,6 +312,23 @@ def test_devices_that_could_not_be_told_to_go_back_are_waited_for_by_nobody(
     (warning,) = pulling.begin_reverts(step_scene, run)["warnings"]
     assert "could not be told to go back" in warning
     assert "the rollout's file is gone" in warning
+    assert set(pulling.collect_reverts(step_scene)["reports"]) == set(reports)
+
+
+def test_a_rollback_without_the_settings_for_devices_that_pull_names_them_in_its_summary(stage: PulledStage) -> None:
+    """The devices that are called have gone back by then."""
+    del stage.variables["rollout_pull"]
+    (warning,) = stage.step("rollback")["warnings"]
+    assert "could not be told to go back: rollout_pull: expected fleet, " in warning
+    reports = stage.step("collect_reverts")["reports"]
+    assert set(reports) == set(CLASSES) - {"edge-l2"}
+    assert reports["edge-s1"]["msg"] == "edge-s1 pulls, and could not be told to go back"
+    stage.register(REPORTED_REVERTS, dict.fromkeys(CLASSES, {"reports": reports}))
+    back = {"changed": True, "before": {"active": "2.0.0"}, "after": {"active": "1.0.0"}}
+    stage.register(REVERT, {"edge-l2": back})
+    closed = stage.step("close")
+    assert closed["stats"]["rollback_outcomes"] == {"away": 3, "reverted": 1}
+    assert closed["problem"].startswith("not gone back: edge-l1, edge-s1, edge-s2: ")
 
 
 def test_a_reconciliation_publishes_what_the_ledger_says_and_waits_for_nobody(stage: PulledStage) -> None:

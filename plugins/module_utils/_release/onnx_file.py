@@ -27,7 +27,7 @@ _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 2, 4, 5, 7
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TEXT, _ATTRIBUTE_GRAPH = 1, 3, 4, 6
 _ATTRIBUTE_INTS, _ATTRIBUTE_TEXTS, _ATTRIBUTE_GRAPHS = 8, 9, 11
 _VALUE_NAME, _VALUE_TYPE = 1, 2
-_TENSOR_SHAPE = 2
+_TENSOR_SHAPE, _SHAPE_SIZE, _SIZE_NUMBER = 2, 1, 1
 _TYPES = {1: "tensor", 4: "sequence", 5: "map", 8: "sparse tensor", 9: "optional"}
 TENSOR = "tensor"
 
@@ -77,14 +77,16 @@ class OnnxFile:
     """What an ONNX file says.
 
     ``opsets`` are the versions of operators that it is written in, by domain (empty: ONNX's own); ``types`` are those
-    of the graph's inputs and outputs by name; ``operators`` are those of all its graphs and functions, without the
-    ``functions`` that it defines itself; ``class_labels`` are those of each output that the operator ZipMap makes;
-    ``locales`` are what its operators on texts need of the system, beside what every system has.
+    of the graph's inputs and outputs by name, ``sizes`` those of its inputs' axes (-1: any); ``operators`` are those of
+    all its graphs and functions, without the ``functions`` that it defines itself; ``class_labels`` are those of each
+    output that the operator ZipMap makes; ``locales`` are what its operators on texts need of the system, beside what
+    every system has.
     """
 
     ir_version: int = 0
     opsets: dict[str, int] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     inputs_of_any_rank: set[str] = field(default_factory=set)
     operators: set[Operator] = field(default_factory=set)
     functions: set[Operator] = field(default_factory=set)
@@ -225,8 +227,8 @@ class _Reader:
         return numbers
 
     def _read_value(self, value: Field, is_input: bool) -> None:
-        name = ""
-        kind = shapes = 0
+        name, kind = "", 0
+        shapes: list[Field] = []
         for item in self._fields(value):
             if item.number == _VALUE_NAME:
                 name = self._text(item)
@@ -234,11 +236,18 @@ class _Reader:
                 for inner in self._fields(item):
                     if inner.number in _TYPES:
                         kind = inner.number
-                        shapes = sum(part.number == _TENSOR_SHAPE for part in self._fields(inner))
+                        shapes = [part for part in self._fields(inner) if part.number == _TENSOR_SHAPE]
         if kind:
             self._found.types[name] = _TYPES[kind]
-        if is_input and _TYPES.get(kind) == TENSOR and not shapes:
+        if is_input and _TYPES.get(kind) == TENSOR and shapes:
+            self._found.sizes[name] = self._sizes(shapes[0])
+        elif is_input and _TYPES.get(kind) == TENSOR:
             self._found.inputs_of_any_rank.add(name)
+
+    def _sizes(self, shape: Field) -> tuple[int, ...]:
+        """The size of each axis; -1 where it has a name, or nothing."""
+        sizes = [list(self._fields(item)) for item in self._fields(shape) if item.number == _SHAPE_SIZE]
+        return tuple(next((_signed(part.value) for part in size if part.number == _SIZE_NUMBER), -1) for size in sizes)
 
     def _text(self, item: Field, errors: str = "strict") -> str:
         if item.end - item.start > _TEXT_BYTES_MAX:

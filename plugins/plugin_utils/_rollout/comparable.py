@@ -8,7 +8,11 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays import Array
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import read_onnx
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import ProbeSet, ProbeSetError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_outputs, read_probe_set
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Part, Release
@@ -25,26 +29,57 @@ def why_unasked(repository: Repository, version: str, release: Release) -> str:
             if part.probe is not None and older is not None and older.probe is not None:
                 own = read_probe_set(repository.blob_path(older.probe.sha256))
                 asked = read_probe_set(repository.blob_path(part.probe.sha256))
-                return _other_inputs(own, asked) or _other_output(repository, older, asked)
+                other = _other_inputs(own, asked, lambda array, name=name: _takes(repository, before, name, array))
+                return other or _other_output(repository, older, asked)
     except EdgemlError:
         # Whoever uses the older release is told what is wrong with it.
         return ""
     return ""
 
 
-def _other_inputs(own: ProbeSet, asked: ProbeSet) -> str:
-    takes, given = (
-        {array.name: f"{array.datatype} {list(array.shape[1:])}" for array in probe.inputs} for probe in (own, asked)
+def _other_inputs(own: ProbeSet, asked: ProbeSet, takes: Callable[[Array], bool]) -> str:
+    """What differs; a version may take inputs of other sizes than its ``own`` probe set has."""
+    needed, given = ({array.name: array for array in probe.inputs} for probe in (own, asked))
+    same = {
+        name
+        for name in needed.keys() & given.keys()
+        if _form(needed[name]) == _form(given[name])
+        or (needed[name].datatype == given[name].datatype and takes(given[name]))
+    }
+    of_needed, of_given = (
+        ", ".join(f"{name} ({_form(array)})" for name, array in sorted(found.items()) if name not in same)
+        for found in (needed, given)
     )
-    if takes == given:
-        return ""
-    of_takes, of_given = (
-        ", ".join(f"{name} ({form})" for name, form in sorted(found.items()) if other.get(name) != form)
-        for found, other in ((takes, given), (given, takes))
-    )
-    if not of_takes:
-        return f"has no input {of_given}, which the probe set has"
-    return f"has the input {of_takes}, and the probe set {of_given or 'not'}"
+    if of_needed and of_given:
+        return f"has the input {of_needed}, and the probe set {of_given}"
+    if of_needed:
+        return f"has the input {of_needed}, which the probe set lacks"
+    return f"has no input {of_given}, which the probe set has" if of_given else ""
+
+
+def _form(array: Array) -> str:
+    return f"{array.datatype} {list(array.shape[1:])}"
+
+
+def _takes(repository: Repository, release: Release, part: str, array: Array) -> bool:
+    """Whether a model's file says that an input may have these sizes. Of the formats only ONNX is read."""
+    for variant in release.variants:
+        entry = variant.entries.get(part)
+        if entry is None or variant.format != "onnx":
+            continue
+        name, digests = entry.inputs.get(array.name, array.name), {file.path: file.sha256 for file in variant.files}
+        try:
+            found = read_onnx(repository.blob_path(digests[entry.entrypoint]))
+        except (OSError, ValueError):
+            continue
+        given, sizes = array.shape[1:], found.sizes.get(name, ())
+        # The first axis may be that of the samples.
+        is_like = len(sizes) - len(given) in (0, 1)
+        if is_like and all(size in (-1, own) for size, own in zip(sizes[len(sizes) - len(given) :], given)):
+            return True
+        if name in found.inputs_of_any_rank:
+            return True
+    return False
 
 
 def _other_output(repository: Repository, older: Part, asked: ProbeSet) -> str:

@@ -140,10 +140,11 @@ class Run:
     def stopped(self, rollout: Rollout, problems: Iterable[str], unwritten: Wave | None) -> Run:
         """Return the run after a verdict that is no pass.
 
-        After a fail the devices of its waves go back that may have the version.
+        After a fail of one of its waves their devices go back that may have the version.
         """
         outcomes, revert = rollout.outcomes, []
-        if any(wave.verdict is Verdict.FAIL for wave in rollout.waves):
+        own = {wave.number for wave in self.waves}
+        if any(wave.verdict is Verdict.FAIL for wave in rollout.waves if wave.number in own):
             revert = [host for host in self.hosts if outcomes.get(host) in MAY_HOLD_NEW_VERSION]
         return dataclasses.replace(self, problems=tuple(problems), revert=tuple(revert), unwritten=unwritten)
 

@@ -94,7 +94,8 @@ def test_what_the_file_says_is_what_the_library_reads(tmp_path: Path) -> None:
     found = read(tmp_path, proto)
     assert (found.ir_version, found.opsets) == (9, {"": 18, "own": 3})
     assert found.types == {"x": "tensor", "y": "tensor"}
-    assert found.inputs_of_any_rank == {"x"}
+    assert (found.inputs_of_any_rank, found.sizes) == ({"x"}, {})
+    assert read(tmp_path, model()).sizes == {"x": (-1, 2)}
     assert found.operators == {
         *(Operator("", "If"), Operator("", "Neg"), Operator("own", "Fancy"), Operator("com.microsoft", "Gelu")),
     }

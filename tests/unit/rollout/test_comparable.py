@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from releases import make_release, publish
+from onnx import TensorProto, helper
+from releases import make_release, publish, variant_entry
 from rollout_stage import Stage
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
@@ -23,7 +24,13 @@ OLDER: dict[str, Any] = {"inputs": {"x": ("FP32", 3)}, "output": "scores", "clas
 
 
 def put(
-    repository: Path, version: str, inputs: dict[str, tuple[str, int]], output: str, classes: int, label: int = 0
+    repository: Path,
+    version: str,
+    inputs: dict[str, tuple[str, int]],
+    output: str,
+    classes: int,
+    label: int = 0,
+    **changes: Any,
 ) -> None:
     """Publish a version: a classifier with these inputs, an output with so many scores, and a class as a label."""
     tensors = [
@@ -33,7 +40,8 @@ def put(
     scores = {"name": output, "datatype": "FP32", "shape": [ROWS, classes], "data": [0] * (ROWS * classes)}
     golden = {"inputs": tensors, "outputs": [scores], "tolerance": {"absolute": 0, "relative": 0}}
     probe = {"task": "class_scores", "inputs": tensors, "output": output, "labels": [0, 1, 0, label]}
-    publish(make_release(version, golden=json.dumps(golden).encode(), probe=json.dumps(probe).encode()), repository)
+    release = make_release(version, golden=json.dumps(golden).encode(), probe=json.dumps(probe).encode(), **changes)
+    publish(release, repository)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,31 @@ def test_what_differs_is_told(tmp_path: Path, changes: dict[str, Any], reason: s
     release = repository.release("digits", "1.1.0")
     assert why_unasked(repository, "1.0.0", release) == reason
     assert why_unasked(repository, "0.9.0", release) == ""
+
+
+def test_an_input_that_the_new_version_no_longer_has(tmp_path: Path) -> None:
+    put(tmp_path, "1.0.0", **{**OLDER, "inputs": {**OLDER["inputs"], "age": ("FP32", 1)}})
+    put(tmp_path, "1.1.0", **OLDER)
+    repository = Repository(str(tmp_path))
+    reason = why_unasked(repository, "1.0.0", repository.release("digits", "1.1.0"))
+    assert reason == "has the input age (FP32 [1]), which the probe set lacks"
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_asked"),
+    [(["N", "L"], True), ([None, None], True), (["L"], True), (None, True), (["N", 3], False), (["N", "L", 1], False)],
+)
+def test_a_model_that_takes_inputs_of_any_size_is_asked_longer_ones(tmp_path: Path, shape: Any, is_asked: bool) -> None:
+    nodes = [helper.make_node("Identity", ["tokens"], ["scores"])]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("tokens", "scores")]
+    graph = helper.make_graph(nodes, "graph", tensors[:1], tensors[1:])
+    files = {"model.onnx": helper.make_model(graph).SerializeToString()}
+    variant = variant_entry(files, tensors={"inputs": {"x": "tokens"}})
+    put(tmp_path, "1.0.0", **OLDER, files=files, variants=[variant])
+    put(tmp_path, "1.1.0", **{**OLDER, "inputs": {"x": ("FP32", 5)}})
+    repository = Repository(str(tmp_path))
+    reason = why_unasked(repository, "1.0.0", repository.release("digits", "1.1.0"))
+    assert reason == ("" if is_asked else "has the input x (FP32 [3]), and the probe set x (FP32 [5])")
 
 
 def test_a_class_that_the_version_before_lacks(tmp_path: Path) -> None:

@@ -323,7 +323,7 @@ def test_a_rollback_without_the_settings_for_devices_that_pull_names_them_in_its
     reports = stage.step("collect_reverts")["reports"]
     assert set(reports) == set(CLASSES) - {"edge-l2"}
     assert reports["edge-s1"]["msg"] == "edge-s1 pulls, and could not be told to go back"
-    stage.register(REPORTED_REVERTS, dict.fromkeys(CLASSES, {"reports": reports}))
+    stage.register(REPORTED_REVERTS, {host: {"reports": reports} for host in CLASSES})
     back = {"changed": True, "before": {"active": "2.0.0"}, "after": {"active": "1.0.0"}}
     stage.register(REVERT, {"edge-l2": back})
     closed = stage.step("close")

@@ -33,6 +33,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import judgi
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks import Verdict
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.lock import LockedError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import RolloutOptions
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.view import view_of
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.rollout import RolloutError, State
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps import scene
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.refusal import refused
@@ -343,6 +344,36 @@ def test_a_rollout_that_goes_on_with_a_part_passes_for_nobody_else(stage: Stage,
     for number in (1, 2):
         stage.wave(number, {})
     assert stage.step("close")["why"] == "every wave passed"
+
+
+def test_a_wave_that_fails_after_a_later_one_has_passed_on_a_part_decides(stage: Stage) -> None:
+    stage.step("plan")
+    ill, later, hosts = stage.waves[0][0], stage.waves[1][0], stage.hosts
+    only(stage, later, "--limit")
+    stage.step("plan")
+    assert stage.wave(1, {})["verdict"] == "pass"
+    stage.step("close")
+    stage.hosts, stage.limited = hosts, False
+    stage.step("plan")
+    assert stage.wave(1, {ill: REFUSED})["next"] == "revert"
+    closed = stage.step("close")
+    assert (closed["state"], closed["stats"]["rollout_verdict"]) == ("failed", "fail")
+    assert view_of(stage.rollout().to_dict())["deciding"] == 1
+
+
+def test_a_part_goes_back_for_no_wave_of_others(stage: Stage) -> None:
+    """A wave in which every device refuses the release fails, and pauses the rollout."""
+    stage.variables["rollout_limits"] = {**UNMEASURED, "accuracy_min": 0.5, "max_failures": "50%"}
+    stage.step("plan")
+    refusing, later = stage.waves
+    assert stage.wave(1, dict.fromkeys(refusing, REFUSED))["verdict"] == "fail"
+    assert stage.step("close")["state"] == "paused"
+    stage.hosts, stage.limited = later, True
+    stage.step("plan")
+    # Nothing is known of its answers.
+    assert stage.wave(1, {})["verdict"] == "inconclusive"
+    assert stage.run["revert"] == []
+    assert stage.step("close")["problem"].startswith("digits-1.1.0-1: paused; nothing was reverted")
 
 
 @pytest.mark.parametrize("gone_by", ["inventory", "rollout_pinned"])

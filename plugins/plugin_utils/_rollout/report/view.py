@@ -60,7 +60,9 @@ def view_of(ledger: Mapping[str, Any]) -> dict[str, Any]:
     planned = ledger["plan"]["waves"]
     known = {wave["number"]: wave for wave in ledger["waves"]}
     devices = _devices(ledger)
-    judged = [_judged(wave) for wave in ledger["waves"] if wave.get("findings")]
+    with_findings = [wave for wave in ledger["waves"] if wave.get("findings")]
+    # A later wave may have passed before, in a run for a part of the fleet.
+    not_passed = [wave for wave in with_findings if wave.get("verdict") not in (None, Verdict.PASS.value)]
     return {
         "ledger": ledger,
         "tone": tone,
@@ -69,8 +71,8 @@ def view_of(ledger: Mapping[str, Any]) -> dict[str, Any]:
         "figures": _figures(planned, known, devices),
         "outcomes": outcome_chart(planned, known, devices),
         "timeline": timeline(ledger),
-        "judged": judged,
-        "deciding": judged[-1]["number"] if judged else None,
+        "judged": [_judged(wave) for wave in with_findings],
+        "deciding": next((wave["number"] for wave in (*not_passed, *reversed(with_findings))), None),
         "groups": _groups(devices),
         "settings": _settings(ledger),
         "sights": _sights(ledger),

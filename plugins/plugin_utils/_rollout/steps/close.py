@@ -88,10 +88,13 @@ def _verdict(scene: Scene, run: Run, rollout: Rollout) -> str:
         return "planned"
     if run.pause:
         return "paused"
-    judged = [wave.verdict for wave in rollout.waves if wave.verdict]
-    if judged and judged[-1] is Verdict.PASS and rollout.state is State.PAUSED:
-        return State.PAUSED.value
-    return (judged[-1] if judged else Verdict.INCONCLUSIVE).value
+    # A wave of others may have ended otherwise: in another run, for a part of the fleet.
+    own = [rollout.wave(number) for number in (SHADOW_WAVE, *(wave.number for wave in run.waves))]
+    judged = [wave.verdict for wave in own if wave and wave.verdict]
+    verdict = next((found for found in judged if found is not Verdict.PASS), Verdict.PASS)
+    if not judged:
+        return Verdict.INCONCLUSIVE.value
+    return State.PAUSED.value if verdict is Verdict.PASS and rollout.state is State.PAUSED else verdict.value
 
 
 def _problem_of_check(rollout: Rollout, run: Run, results: Mapping[str, devices.DeviceResults]) -> str:

@@ -6,7 +6,8 @@
 
 """What an accelerator computes with beside its runtime: NVIDIA's software on a Jetson, and the power mode of the board.
 
-Read from files that NVIDIA's Jetson Linux writes; other boards have none of them.
+Read from files that NVIDIA's Jetson Linux writes; other boards have none of them. Imports nothing of the collection, as
+``facts``.
 """
 
 from __future__ import annotations

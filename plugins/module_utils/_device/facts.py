@@ -4,7 +4,10 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""What a device is: its architecture, the memory it may use, and the inference runtimes installed on it."""
+"""What a device is: its architecture, the memory it may use, and the inference runtimes installed on it.
+
+Imports nothing of the collection: the role provision puts this file and ``accelerator`` into a fact of the device.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def device_facts(site_packages: str = SITE_PACKAGES) -> dict[str, Any]:
         ),
         "cpu_count": os.cpu_count() or 1,
         "python_version": ".".join(str(part) for part in sys.version_info[:3]),
-        "board": _read("/proc/device-tree/model").rstrip("\0\n"),
+        "board": read_text("/proc/device-tree/model").rstrip("\0\n"),
         "runtimes": _serving_runtimes(site_packages),
     }
 
@@ -68,13 +71,14 @@ def has_locale(name: str) -> bool:
 
 def processor_id(root: str = "/") -> str:
     """What tells this kind of processor from others: a digest of what it calls itself."""
-    kept = {line.strip() for line in _read(os.path.join(root, "proc/cpuinfo")).splitlines() if _PROCESSOR.match(line)}
+    lines = read_text(os.path.join(root, "proc/cpuinfo")).splitlines()
+    kept = {line.strip() for line in lines if _PROCESSOR.match(line)}
     return hashlib.sha256("\n".join(sorted(kept)).encode("utf-8")).hexdigest()[:16]
 
 
 def boot_id() -> str:
     """What the kernel calls this boot; another after each restart of the device."""
-    return _read("/proc/sys/kernel/random/boot_id").strip()
+    return read_text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def boot_seconds() -> float:
@@ -115,7 +119,7 @@ def _serving_runtimes(site_packages: str) -> dict[str, str]:
 def meminfo(root: str = "/") -> dict[str, int]:
     """The kernel's account of memory, in bytes by name. ``root`` is where proc is mounted."""
     amounts = {}
-    for line in _read(os.path.join(root, "proc/meminfo")).splitlines():
+    for line in read_text(os.path.join(root, "proc/meminfo")).splitlines():
         name, value = line.split(":", 1)
         amounts[name] = int(value.split()[0]) * 1024
     return amounts
@@ -129,7 +133,7 @@ def cgroup_memory(root: str = "/") -> list[tuple[str, int, int]]:
     ``root`` is where proc and sys are mounted.
     """
     found = []
-    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
+    for line in read_text(os.path.join(root, "proc/self/cgroup")).splitlines():
         _hierarchy, controllers, path = line.split(":", 2)
         if controllers == "":
             base, names = "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
@@ -140,9 +144,9 @@ def cgroup_memory(root: str = "/") -> list[tuple[str, int, int]]:
             continue
         while True:
             directory = os.path.join(root, base) + path.rstrip("/")
-            limit, use = (_read(os.path.join(directory, name)).strip() for name in names[:2])
+            limit, use = (read_text(os.path.join(directory, name)).strip() for name in names[:2])
             if limit.isdigit() and use.isdigit():
-                stat = dict(line.split() for line in _read(os.path.join(directory, "memory.stat")).splitlines())
+                stat = dict(line.split() for line in read_text(os.path.join(directory, "memory.stat")).splitlines())
                 found.append((path, int(limit), int(use) - int(stat.get(names[2], 0))))
             if path in ("", "/"):
                 break
@@ -150,7 +154,8 @@ def cgroup_memory(root: str = "/") -> list[tuple[str, int, int]]:
     return found
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
+    """What a file says, such as one of the kernel's; nothing where it is not there or cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

@@ -20,6 +20,7 @@ import time
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from .accelerator import power_mode
+from .facts import read_text
 from .metrics import Sample
 
 # The bits of the Raspberry Pi's firmware, of what is so right now.
@@ -193,11 +194,7 @@ def _unique(name: str, names: dict[str, int]) -> str:
 
 
 def _text(directory: str, name: str) -> str | None:
-    try:
-        with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
-            return file.read().strip("\0\n ") or None
-    except OSError:
-        return None
+    return read_text(os.path.join(directory, name)).strip("\0\n ") or None
 
 
 def _number(directory: str, name: str) -> float | None:

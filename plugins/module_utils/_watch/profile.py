@@ -20,7 +20,7 @@ from typing import Any, Mapping, NamedTuple
 
 from .._common.errors import ArgumentError, EdgemlError
 from .._device.client import Server
-from .._device.facts import device_facts
+from .._device.facts import device_facts, read_text
 from .._device.metrics import parse_metrics, server_counts
 from .._device.sensors import read_sensors
 from .._device.store import Store
@@ -108,16 +108,9 @@ def is_emulated(root: str = "/") -> bool:
             return True
     except OSError:
         pass
-    texts = [_read(os.path.join(root, path)) for path in ("proc/device-tree/compatible", "sys/class/dmi/id/sys_vendor")]
+    paths = ("proc/device-tree/compatible", "sys/class/dmi/id/sys_vendor")
+    texts = [read_text(os.path.join(root, path)) for path in paths]
     return any(word in text for text in texts for word in ("linux,dummy-virt", "QEMU"))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _golden_request(version: Version) -> Mapping[str, Any]:

@@ -325,6 +325,19 @@ def test_a_limit_that_leaves_no_device_is_an_error(tmp_path: Path, playbook: str
         assert len(shown.results("Show the models")) == 1, shown
 
 
+@pytest.mark.parametrize(("left", "is_error"), [(HOSTS[1], False), (HOSTS[0], True)])
+def test_a_play_of_this_machine_knows_which_devices_a_limit_leaves(tmp_path: Path, left: str, is_error: bool) -> None:
+    """Which devices are measured is checked in a play of localhost, that the limit has to name as well."""
+    run = Fleet(tmp_path, {}).ansible.run(
+        "edgeml.fleet.profile", "--limit", f"{left},localhost", profile_hosts=HOSTS[1], model_name="plain"
+    )
+    assert run.code == 2, run
+    problem = run.custom_stats.get("profile_problem", "")
+    assert problem == (f"profile_hosts: --limit leaves none of its hosts, which are {HOSTS[1]}" if is_error else "")
+    # The next thing that the playbook needs, and was not given here.
+    assert ("model_repository" in repr(run)) is not is_error
+
+
 def test_the_status_is_whole_also_with_another_strategy_and_another_store(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, {})
     assert fleet.rollout().code == 0

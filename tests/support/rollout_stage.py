@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,9 @@ class Stage:
 
     def matching(self, pattern: str) -> list[str]:
         return list(self.groups.get(pattern, []))
+
+    def left(self, hosts: Sequence[str]) -> list[str]:
+        return [host for host in hosts if host in self.hosts or not self.limited]
 
     def has_plugin(self, kind: str, name: str) -> bool:
         return name in {"connection": ("local", "ssh"), "become": ("sudo",), "shell": ("sh",)}[kind]

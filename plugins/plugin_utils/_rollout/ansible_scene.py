@@ -70,6 +70,15 @@ class AnsibleScene:
         )
         return [str(host) for host in lookup.run([pattern], variables=self._vars)]
 
+    def left(self, hosts: Sequence[str]) -> list[str]:
+        """Return those of the hosts that --limit leaves. The play may be another one's, such as localhost's."""
+        limit = str(self._vars.get("ansible_limit") or "")
+        # What a file names (@) is for Ansible to read.
+        if not limit or "@" in limit:
+            return list(hosts)
+        known = set(self.matching(limit))
+        return [host for host in hosts if host in known]
+
     def has_plugin(self, kind: str, name: str) -> bool:
         """Return whether Ansible finds the plugin, under its own name or one that it had before."""
         try:

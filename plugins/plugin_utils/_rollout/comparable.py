@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Callable
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
@@ -29,7 +30,7 @@ def why_unasked(repository: Repository, version: str, release: Release) -> str:
             if part.probe is not None and older is not None and older.probe is not None:
                 own = read_probe_set(repository.blob_path(older.probe.sha256))
                 asked = read_probe_set(repository.blob_path(part.probe.sha256))
-                other = _other_inputs(own, asked, lambda array, name=name: _takes(repository, before, name, array))
+                other = _other_inputs(own, asked, functools.partial(_takes, repository, before, name))
                 return other or _other_output(repository, older, asked)
     except EdgemlError:
         # Whoever uses the older release is told what is wrong with it.

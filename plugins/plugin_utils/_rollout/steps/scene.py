@@ -89,6 +89,9 @@ class Scene(Protocol):
     def matching(self, pattern: str) -> list[str]:
         """Return all hosts of the inventory that match, also those that are not played."""
 
+    def left(self, hosts: Sequence[str]) -> list[str]:
+        """Return those of the hosts that --limit leaves; all where nobody knows."""
+
     def has_plugin(self, kind: str, name: str) -> bool:
         """Return whether the controller has a plugin of this kind: connection, become or shell."""
 
@@ -237,7 +240,7 @@ def hold_lock(directory: str, scene: Scene, note: str, *, waits: bool = True, wr
 def whole_fleet(scene: Scene, variable: str = "rollout_hosts", usual: str = "edge") -> list[str]:
     """Return the hosts that a variable names, all of them; ``usual`` where it is empty.
 
-    Raises ArgumentError where there is none, or none is played: a schedule would believe that all is well.
+    Raises ArgumentError where there is none, or --limit leaves none: a schedule would believe that all is well.
     """
     given = scene.variables.get(variable) or usual
     pattern = given if isinstance(given, str) else ",".join(map(str, given))
@@ -247,7 +250,7 @@ def whole_fleet(scene: Scene, variable: str = "rollout_hosts", usual: str = "edg
         nothing = "it has none at all: name it with -i, or in ansible.cfg"
         has = f"its groups are: {known}" if scene.groups.get("all") else nothing
         raise ArgumentError(f"{variable}: no host of the inventory matches {pattern!r}; {has}")
-    if scene.limited and not set(found).intersection(scene.hosts):
+    if not scene.left(found):
         raise ArgumentError(f"{variable}: --limit leaves none of its hosts, which are {devices.named(found)}")
     return found
 

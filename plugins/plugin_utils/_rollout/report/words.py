@@ -67,6 +67,11 @@ COMPARABLE = (
     "it as another version. Where the change is meant, no answers can be compared: set accuracy_drop_max and "
     "probe_error_ratio_max to null in rollout_limits, and accuracy_min to what the new version has to reach"
 )
+# It is asked before the swap, and not again.
+_UNANSWERED = (
+    "Where a server only gave no answer, as the reason says, nothing is wrong with the release: roll back, and roll "
+    "out again with the next rollout_attempt"
+)
 # How many digits a quantity of each device has, and what follows it.
 _RATIO_WORDS: Mapping[Check, tuple[int, str]] = {
     Check.LATENCY_P95_SECONDS: (4, " s"),
@@ -158,7 +163,7 @@ def _coverage(finding: Finding) -> str:
 
 def _measurements(finding: Finding) -> str:
     if finding.named:
-        remedy = f". {COMPARABLE}" if finding.cause is Cause.NOT_COMPARABLE else ""
+        remedy = f". {COMPARABLE}. {_UNANSWERED}" if finding.cause is Cause.NOT_COMPARABLE else ""
         return f"missing or not valid{_named(finding, _measurement_problem)}{remedy}"
     if finding.cause:
         return _cause(finding)

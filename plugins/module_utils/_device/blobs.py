@@ -100,6 +100,14 @@ class Blobs:
             raise IntegrityError(f"{self.path(file)}: expected a blob of {size} bytes, which a delta needs; found none")
         return open(self.path(file), "rb")
 
+    def is_right(self, file: File) -> bool:
+        """Whether the store holds the blob with its promised SHA-256. Reads all of it."""
+        try:
+            with self.open_blob(file.sha256, file.size) as blob:
+                return read_hashed(blob, file.size, self.path(file)) == file.sha256
+        except (OSError, IntegrityError):
+            return False
+
     @contextlib.contextmanager
     def _added(self, file: File) -> Iterator[BinaryIO]:
         """What the block writes becomes the blob of ``file``, if the block ends well."""

@@ -338,29 +338,32 @@ class Store:
             remove_tree(doomed)
 
     def relink(self, files: Iterable[File]) -> None:
-        """Link the blobs of ``files``, just added anew, in place of each damaged copy that a version has of one."""
-        added = {file.sha256 for file in files}
-        for version in self._readable_versions() if added else ():
+        """Link the blobs of ``files``, which are right, in place of each other file that a version has of one."""
+        right = {file.sha256 for file in files}
+        for version in self._readable_versions() if right else ():
             for file in version.files:
                 path, good = version.path(file), self.blobs.path(file)
-                if file.sha256 in added and _are_two(path, good):
+                if file.sha256 in right and _are_two(path, good):
                     self._link(good, path)
 
     def remove_unused(self, needed: Iterable[File] = ()) -> None:
         """Remove the blobs that no version uses, except the ``needed`` ones.
 
-        A store that was copied without its hard links has each file twice. What a version has stays, and becomes the
-        blob if it is right: so the copy gives its room back, and deltas still find what they are made from.
+        What a version has is its blob, by another name. Where they are two, as in a store that was copied without its
+        hard links, or one is lost, the one that is right takes the other's place: so a copy gives its room back, deltas
+        still find what they are made from, and no right blob goes where its version's file is damaged.
         """
-        alone: dict[str, File] = {}
+        right: dict[str, File] = {}
         for version in self._readable_versions():
             for file in version.files:
-                status = file_status(version.path(file))
-                if file.sha256 in alone or status is None or status.st_nlink > 1 or not version.is_right(file):
+                if file.sha256 in right or not _are_two(version.path(file), self.blobs.path(file)):
                     continue
-                self._link(version.path(file), self.blobs.path(file))
-                alone[file.sha256] = file
-        self.relink(alone.values())
+                if version.is_right(file):
+                    self._link(version.path(file), self.blobs.path(file))
+                elif not self.blobs.is_right(file):
+                    continue
+                right[file.sha256] = file
+        self.relink(right.values())
         self.blobs.remove_unused(needed)
 
     def write_document(self, path: str, document: Any, mode: int) -> None:

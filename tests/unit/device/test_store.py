@@ -809,21 +809,62 @@ def test_a_store_that_was_copied_without_its_hard_links_gets_them_back(store: St
     for name in store.versions("digits"):
         version = store.version("digits", name)
         version.verify()
-        assert all(os.path.samefile(version.path(file), store.blobs.path(file)) for file in version.files)
+    assert are_one(store)
     store.remove("digits", "1.0.0")
     assert len(store.blobs.held()) == len(held) - 1
 
 
-def test_what_a_copy_damaged_becomes_no_blob(store: Store) -> None:
-    made = make_release(files={"model.onnx": CONTENT})
-    put(store, made)
+def put_apart(path: str, content: bytes) -> None:
+    """Put a file of its own in place of one that has several names."""
+    Path(path).unlink()
+    Path(path).write_bytes(content)
+
+
+def are_one(store: Store) -> bool:
+    """Whether each file of each version is its blob, by another name."""
+    versions = [store.version("digits", name) for name in store.versions("digits")]
+    return all(os.path.samefile(item.path(file), store.blobs.path(file)) for item in versions for file in item.files)
+
+
+def test_a_right_blob_takes_the_place_of_what_is_damaged_in_a_version(store: Store) -> None:
+    put(store, make_release(files={"model.onnx": CONTENT}))
     store = copied_without_links(store)
     version = store.version("digits", "1.0.0")
+    put_apart(version.path(version.files[0]), CONTENT[:-1] + b"!")
+    store.remove_unused()
+    version.verify()
+    assert are_one(store)
+
+
+@pytest.mark.parametrize("damaged", [CONTENT[:-1] + b"!", CONTENT[:-1]])
+def test_what_is_damaged_in_a_version_becomes_no_blob(store: Store, damaged: bytes) -> None:
+    put(store, make_release(files={"model.onnx": CONTENT}))
+    version = store.version("digits", "1.0.0")
     (file,) = version.files
-    path = Path(version.path(file))
-    path.unlink()
-    path.write_bytes(CONTENT[:-1] + b"!")
-    store.remove_unused(needed=[file])
-    assert Path(store.blobs.path(file)).read_bytes() == CONTENT
+    put_apart(version.path(file), damaged)
+    os.chmod(store.blobs.path(file), 0o600)
+    Path(store.blobs.path(file)).write_bytes(b"?" * len(CONTENT))
     store.remove_unused()
     assert store.blobs.held() == []
+    assert Path(version.path(file)).read_bytes() == damaged
+
+
+def test_a_blob_that_is_lost_is_linked_again_whatever_links_its_versions_have(store: Store) -> None:
+    for name in ("1.0.0", "1.1.0"):
+        put(store, make_release(name, files={"model.onnx": CONTENT}))
+    (file,) = store.version("digits", "1.0.0").files
+    os.unlink(store.blobs.path(file))
+    store.remove_unused()
+    assert are_one(store)
+
+
+def test_a_blob_that_came_before_a_swap_failed_heals_what_was_damaged(store: Store) -> None:
+    for name in ("1.0.0", "1.1.0"):
+        put(store, make_release(name, files={"model.onnx": CONTENT}))
+    (file,) = store.version("digits", "1.0.0").files
+    os.chmod(store.blobs.path(file), 0o600)
+    os.truncate(store.blobs.path(file), 5)
+    # The file came, and the one behind it was wrong: nothing was linked.
+    store.blobs.add(file, io.BytesIO(CONTENT), "test")
+    store.remove_unused()
+    assert are_one(store)

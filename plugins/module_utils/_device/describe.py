@@ -152,7 +152,7 @@ def _measured(strategy: Strategy, name: str, state: State, activation: Mapping[s
     if board is not None:
         requests = (found.get("requests") or {}).get("requests")
         found["board"] = since_activation(board, activation, requests, age, found["counted_seconds"])
-    found["restarts"] = _restarts(state, begun, now, age)
+    found["restarts"] = restarts(state, begun, now, age)
     return found
 
 
@@ -170,20 +170,19 @@ def active_seconds(state: State, activation: Mapping[str, Any]) -> float | None:
 
 def counted_seconds(age: float | None, started: float | None) -> float | None:
     """For how long the server has counted what is known since an activation of that ``age``: if it ``started`` anew
-    after that, since then. None if nobody knows."""
+    after that, since then; one whose clock was wrong then says nothing. None if nobody knows."""
     if age is None or started is None:
         return age
     since = round(time.time() - started, 3)
     return max(since, 0.0) if 0 < since + CLOCK_SECONDS < age else age
 
 
-def _restarts(state: State, begun: Mapping[str, Any], now: Mapping[str, Any], age: float | None) -> int | None:
+def restarts(state: State, begun: Mapping[str, Any], now: Mapping[str, Any], age: float | None) -> int | None:
     """How often the server restarted since the activation, by whoever saw most: the trial, systemd, its own start."""
     seen = [state.trial.crashes] if state.trial else []
     if "restarts" in now:
         # Lower than it was: systemd counts anew when somebody restarts the unit.
         seen.append(now["restarts"] - begun.get("restarts", 0) if now["restarts"] >= begun.get("restarts", 0) else 1)
-    started = now.get("started")
-    if started is not None and age is not None:
-        seen.append(int(time.time() - started + CLOCK_SECONDS < age))
+    if now.get("started") is not None and age is not None:
+        seen.append(int(counted_seconds(age, now["started"]) != age))
     return max(seen, default=None)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import counted_seconds
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.describe import counted_seconds, restarts
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.sensors import (
     Board,
     read_board,
     read_sensors,
     since_activation,
 )
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import State
 
 PI4 = {
     "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
@@ -154,6 +155,13 @@ def test_what_is_counted_was_counted_since_the_server_started_if_that_was_later(
     assert counted_seconds(None, now) is None
     # One that starts while the clock is set back a little has counted for no time, and not for less.
     assert counted_seconds(600.0, now + 5) == 0.0
+
+
+def test_a_server_that_started_when_the_clock_was_wrong_has_not_started_anew() -> None:
+    now = time.time()
+    for started, seen in ((now - 86400, 0), (now + 50, 0), (now - 60, 1)):
+        assert restarts(State("1.1.0"), {}, {"started": started}, 600.0) == seen
+    assert restarts(State("1.1.0"), {}, {"started": None}, 600.0) is None
 
 
 def test_energy_is_counted_since_the_version_became_active() -> None:

@@ -406,7 +406,8 @@ class _Run:
     def note(self, offer: _Offer, error: SourceError) -> None:
         """Note how a try failed: the source comes again in the next round, later, or not at all."""
         self.last = str(error)
-        offer.failure = error
+        # Not the error itself: its traceback leads to this run, which would keep all of its connections.
+        offer.failure = SourceError(error.kind, self.last)
         if error.kind is Kind.NO_RANGES:
             offer.whole_only = True
             return

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import gc
+import http.client
 import random
 import time
 from pathlib import Path
@@ -105,6 +107,29 @@ def test_a_page_that_trickles_does_not_hold_the_fetch(tmp_path: Path) -> None:
     with serving(OBJECTS, (trickling,), (honest(),)) as (first, good):
         fetch(tmp_path, first.url, good.url)
     assert len(sent) < 2000
+
+
+def connections() -> int:
+    return sum(isinstance(item, http.client.HTTPConnection) for item in gc.get_objects())
+
+
+def test_a_connection_that_failed_is_given_back_without_a_search(tmp_path: Path) -> None:
+    """``edgeml fetch`` does not search for what can be freed, tries for a day, and each has the system's certificates."""
+    with ObjectServer(OBJECTS) as gone:
+        pass
+    gc.collect()
+    gc.disable()
+    try:
+        before = connections()
+        with ObjectServer(OBJECTS, *[servers.hanging_up] * 99) as broken:
+            refused(tmp_path, broken.url, gone.url.replace("http:", "https:"))
+        deadline = time.monotonic() + 10
+        # A thread that connected may not have ended yet.
+        while connections() > before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert connections() <= before
+    finally:
+        gc.enable()
 
 
 def test_the_unit_of_a_range_has_no_case(tmp_path: Path) -> None:

@@ -233,9 +233,9 @@ class SwapCall:
             return None
         if plan.stages:
             swap.prune(release, plan)
-        sent = request.inline_blobs
-        deltas = request.inline_deltas
-        if request.staged_blobs is None and any(file.sha256 not in {**sent, **deltas} for file in self.lacking):
+        sent, deltas = request.inline_blobs, request.inline_deltas
+        inline = {*sent, *deltas}
+        if request.staged_blobs is None and any(file.sha256 not in inline for file in self.lacking):
             self._lacks(plan, held)
             return None
         if plan.stages and self.lacking:

@@ -114,7 +114,7 @@ def connections() -> int:
 
 
 def test_a_connection_that_failed_is_given_back_without_a_search(tmp_path: Path) -> None:
-    """``edgeml fetch`` does not search for what can be freed, tries for a day, and each has the system's certificates."""
+    """``edgeml fetch`` does not search for what can be freed, and may try for a day: each has many certificates."""
     with ObjectServer(OBJECTS) as gone:
         pass
     gc.collect()

@@ -102,8 +102,10 @@ class Blobs:
 
     def is_right(self, file: File) -> bool:
         """Whether the store holds the blob with its promised SHA-256. Reads all of it."""
+        if not self._is_complete(file):
+            return False
         try:
-            with self.open_blob(file.sha256, file.size) as blob:
+            with open(self.path(file), "rb") as blob:
                 return read_hashed(blob, file.size, self.path(file)) == file.sha256
         except (OSError, IntegrityError):
             return False

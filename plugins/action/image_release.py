@@ -16,6 +16,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action im
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.command import EPOCH, source_date
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.publication import ImageOptions, publish_image
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._image.wheels import RUNTIMES
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.signature_due import needs_signature
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.writer import manifest_bytes
 
 _DEFAULT = ImageOptions(version="")
@@ -54,6 +55,7 @@ class ActionModule(ControllerAction):
         result = publish_image(
             options, check=self._task.check_mode, say=lambda text: display.display(f"    {text}", stderr=True)
         )
+        result["needs_signature"] = bool(options.repository) and needs_signature(options.repository)
         if self._task.diff and options.repository:
             path = os.path.join(options.repository, options.name, options.version, "manifest.json")
             after = manifest_bytes(result["manifest"]).decode()

@@ -18,6 +18,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.options import argument_spec
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.signature_due import needs_signature
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "plugin_utils", "_publish")
 
@@ -40,6 +41,7 @@ class ActionModule(ControllerAction):
             reasons = [str(reason) for reason in said["reasons"]]
             return {"failed": True, "msg": "refused: " + "; ".join(reasons), "reasons": reasons}
         result = {name: said[name] for name in ("changed", "manifest", "digest", "table", "lines", "notes")}
+        result["needs_signature"] = needs_signature(args["repository"])
         if self._task.diff:
             name = f"{args['repository']}/{args['model']}/{args['version']}/manifest.json"
             after = json.dumps(said["manifest"], indent=2) + "\n"

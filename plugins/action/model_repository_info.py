@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.catalogue import read_catalogue
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.repository_lock import needs_signature
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.signature_due import needs_signature
 
 
 class ActionModule(ControllerAction):

@@ -14,7 +14,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.garbage_coll
     KEEP_LAST,
     collect,
 )
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.repository_lock import needs_signature
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.signature_due import needs_signature
 
 _SECONDS_OF_HOUR = 3600
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._controller_action import ControllerAction
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.repository_lock import needs_signature
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.signature_due import needs_signature
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.withdrawal import withdraw, withdrawn_text
 
 

@@ -115,4 +115,9 @@ digest:
   returned: success
   type: str
   sample: 0d3e...
+needs_signature:
+  description: Whether the repository is signed. Then a change is in force once C(edgeml-publish sign) was run.
+  returned: success
+  type: bool
+  sample: true
 """

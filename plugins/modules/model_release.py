@@ -209,6 +209,11 @@ digest:
   returned: success
   type: str
   sample: 0d3e...
+needs_signature:
+  description: Whether the repository is signed. Then a change is in force once C(edgeml-publish sign) was run.
+  returned: success
+  type: bool
+  sample: true
 notes:
   description: What was not proved, and which variants are left out and why.
   returned: success

@@ -59,7 +59,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     assert not build.repository.exists()
     assert not build.archives.exists()
     made = build.result()
-    assert (made["changed"], made["digest"]) == (True, checked["digest"])
+    assert (made["changed"], made["digest"], made["needs_signature"]) == (True, checked["digest"], False)
     return build
 
 

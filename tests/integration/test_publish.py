@@ -37,6 +37,7 @@ def test_check_run_check_again_run_again(ansible: Ansible, tmp_path: Path) -> No
     case.options["variants"] = "fp32,fp16"
     given = variables(case)
     manifest = Path(case.options["repository"]) / "digits" / "1.1.0" / "manifest.json"
+    Path(case.options["repository"], "metadata").mkdir(parents=True)
 
     would = ansible.run("edgeml.fleet.publish", "--check", "--diff", **given)
     assert would.code == 0, would
@@ -51,6 +52,8 @@ def test_check_run_check_again_run_again(ansible: Ansible, tmp_path: Path) -> No
     assert run.results(TASK)["localhost"]["changed"]
     assert run.custom_stats["publish_variants_published"] == ["onnx-fp32", "onnx-fp16"]
     assert "smoke test of onnx-fp32, onnx-fp16" in run.stderr
+    # Where this is, people sign.
+    assert run.results("Say that people have to sign it")["localhost"]["msg"].startswith("next: edgeml-publish sign")
     assert any("onnx-fp16" in line for line in run.results("Show the variants")["localhost"]["msg"])
     release = Repository(case.options["repository"]).release("digits", "1.1.0")
     assert run.custom_stats["publish_digest"] == release.digest
@@ -60,7 +63,8 @@ def test_check_run_check_again_run_again(ansible: Ansible, tmp_path: Path) -> No
         assert again.code == 0, again
         result = again.results(TASK)["localhost"]
         assert not result["changed"]
-        assert result["digest"] == release.digest
+        assert (result["digest"], result["needs_signature"]) == (release.digest, True)
+        assert "skipped" in again.results("Say that people have to sign it")["localhost"]
     case.options["description"] = "Another one"
     refused = ansible.run("edgeml.fleet.publish", **variables(case))
     assert refused.code != 0

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import json
-from typing import Mapping
+from typing import Callable, Collection, Mapping
 
 from .._common.errors import ManifestError
 from .names import check_name
@@ -53,11 +53,21 @@ def channels_text(channels: Mapping[str, str]) -> str:
     return json.dumps({"channels": dict(sorted(channels.items()))}, indent=1) + "\n"
 
 
-def version_on_channel(channels: Mapping[str, str], model: str, channel: str, origin: str) -> str:
-    """The version that a channel has. Raises ManifestError for a channel that was never set."""
+def version_on_channel(
+    channels: Mapping[str, str], model: str, channel: str, origin: str, versions: Callable[[str], Collection[str]]
+) -> str:
+    """The version that a channel has. Raises ManifestError for a channel that was never set.
+
+    ``versions`` returns those of a model: the error says it where one was named in the place of a channel.
+    """
     if channel not in channels:
+        if channel in versions(model):
+            raise ManifestError(
+                f"{origin}: {model} has no channel {channel}; {channel} is one of its versions: give it as the "
+                "version, not as a channel"
+            )
         raise ManifestError(
             f"{origin}: {model} has no channel {channel}; it has {', '.join(sorted(channels)) or 'none'}. Set it with: "
-            f"edgeml-publish promote --model {model} --version VERSION --to {channel}"
+            f"edgeml-publish promote --repository DIRECTORY --model {model} --version VERSION --to {channel}"
         )
     return channels[channel]

@@ -89,7 +89,7 @@ class Repository:
         channel = channel_of(version)
         if channel is None:
             return version
-        return version_on_channel(self.channels(model), model, channel, self.root)
+        return version_on_channel(self.channels(model), model, channel, self.root, self.versions)
 
     def withdrawn(self, model: str, version: str) -> str | None:
         """Why a release is withdrawn; None if it is not. Raises ManifestError if that cannot be read."""

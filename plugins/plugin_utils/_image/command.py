@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import Progress
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.signature_due import say_what_is_next
 
 EPOCH = "SOURCE_DATE_EPOCH"
 
@@ -80,6 +81,7 @@ def _run(parsed: argparse.Namespace) -> int:
         state = "would be published" if parsed.check else "is published"
         state = state if result["published"] else "was published already, and nothing changed"
         print(f"{options.name} {options.version} {state}: {options.repository}")
+        say_what_is_next(options.repository, changed=result["published"], check=parsed.check)
     return 0
 
 

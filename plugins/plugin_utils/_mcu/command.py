@@ -12,6 +12,8 @@ import argparse
 import json
 from typing import Any
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.signature_due import say_what_is_next
+
 from .release import FIRMWARE, MODEL, McuClass, McuRelease, publish_mcu
 
 
@@ -81,4 +83,5 @@ def _run(parsed: argparse.Namespace) -> int:
         print(f"{name} is published already; nothing changed")
     else:
         print(f"{name} {'would be' if parsed.check else 'is'} published in {parsed.repository}")
+    say_what_is_next(parsed.repository, changed=published.changed, check=parsed.check)
     return 0

@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.packages import is_package_name
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.signature_due import say_what_is_next
 
 
 def register(commands: Any) -> None:
@@ -102,6 +103,7 @@ def _run(parsed: argparse.Namespace) -> int:
         print(line)
     state = "is published" if changed else "was published already, and nothing changed"
     print(f"{name} {parsed.version} {'would be published' if parsed.check else state}: {parsed.repository}")
+    say_what_is_next(parsed.repository, changed=changed, check=parsed.check)
     return 0
 
 

@@ -22,6 +22,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import 
 from . import delta_command, export, pipeline, repository_commands
 from .model import Progress, RefusedError
 from .options import ReleaseOptions, read_options
+from .signature_due import say_what_is_next
 from .words import rows_of
 
 REFUSED = 2
@@ -136,7 +137,7 @@ def _release(parsed: argparse.Namespace) -> int:
         print(f"{name} is published already; nothing changed")
     else:
         print(f"{name} {'would be' if parsed.check else 'is'} published in {options.repository}")
-    repository_commands.say_what_is_next(options.repository, changed=published.changed, check=parsed.check)
+    say_what_is_next(options.repository, changed=published.changed, check=parsed.check)
     return 0
 
 

@@ -18,6 +18,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository i
 
 from .model import PublishError
 from .runtimes import version_key
+from .signature_due import say_what_is_next
 from .writer import publish
 
 _FILES = ("golden", "probe", "reference")
@@ -53,6 +54,7 @@ def _run(parsed: argparse.Namespace) -> int:
     else:
         name = f"{parsed.model} {parsed.version}"
         print(f"{name} is published in {parsed.repository}" if changed else f"{name} is published already")
+        say_what_is_next(parsed.repository, changed=changed, check=False)
     return 0
 
 

@@ -65,7 +65,7 @@ def promote(
         channels = dict(releases.channels(model))
         path = os.path.join(repository, model, CHANNELS)
         if source is not None:
-            tested = version_on_channel(channels, model, check_name(source, "channel"), path)
+            tested = version_on_channel(channels, model, check_name(source, "channel"), path, releases.versions)
             if version is not None and version != tested:
                 raise PublishError(f"{model}: expected {version} on the channel {source}; found {tested}")
             version = tested

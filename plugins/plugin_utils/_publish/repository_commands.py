@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 from typing import Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import text_table
@@ -22,7 +23,7 @@ from .garbage_collection import BLOB_AGE_SECONDS, KEEP_LAST, collect
 from .model import PublishError
 from .promotion import Promotion, promote
 from .release_diff import ReleaseChanges, compare
-from .repository_lock import needs_signature
+from .signature_due import needs_signature, say_what_is_next
 from .withdrawal import withdraw
 from .words import bytes_text
 
@@ -105,12 +106,6 @@ def _promote(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def say_what_is_next(repository: str, *, changed: bool, check: bool) -> None:
-    """Print that somebody has to sign, where a repository that is signed was changed."""
-    if changed and not check and needs_signature(repository):
-        print("next: edgeml-publish sign; until then, who verifies signatures does not know of it")
-
-
 def _withdraw(parsed: argparse.Namespace) -> int:
     found = withdraw(parsed.repository, parsed.model, parsed.version, parsed.reason, check=parsed.check)
     if parsed.json:
@@ -120,7 +115,10 @@ def _withdraw(parsed: argparse.Namespace) -> int:
     state = f"withdrawn: {found.reason}" if found.reason is not None else "published, and not withdrawn"
     print(f"{found.model} {found.version} {verb} {state}")
     for channel in found.channels if found.reason is not None else ():
-        print(f"channel {channel} stands for it: edgeml-publish promote --to {channel} another version")
+        print(
+            f"channel {channel} stands for it. Promote another version with: edgeml-publish promote "
+            f"--repository {shlex.quote(parsed.repository)} --model {found.model} --version VERSION --to {channel}"
+        )
     say_what_is_next(parsed.repository, changed=found.changed, check=parsed.check)
     return 0
 

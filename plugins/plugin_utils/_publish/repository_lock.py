@@ -13,8 +13,6 @@ import fcntl
 import os
 from typing import Iterator
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._trust.metadata import METADATA
-
 from .model import PublishError
 
 
@@ -30,12 +28,6 @@ def collecting(repository: str) -> Iterator[None]:
     """Hold what ``gc`` holds: nobody publishes or promotes meanwhile."""
     with _locked(repository, fcntl.LOCK_EX):
         yield
-
-
-def needs_signature(repository: str) -> bool:
-    """Whether a change of the files is in force once somebody has signed it: who verifies signatures knows of none
-    before."""
-    return os.path.isdir(os.path.join(repository, METADATA))
 
 
 @contextlib.contextmanager

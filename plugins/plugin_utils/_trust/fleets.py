@@ -149,7 +149,7 @@ class FleetRepository:
             raise TrustError(
                 f"fleet {self.fleet}: expected a key that may write its desired state: "
                 f"{', '.join(sorted(allowed)) or 'there is none'}; found {key.name}. Those who sign releases allow one "
-                f"with: edgeml-publish keys fleet --fleet {self.fleet} --add {key.name}.pub",
+                f"with: edgeml-publish keys fleet --repository DIRECTORY --fleet {self.fleet} --add {key.name}.pub",
                 kind="signature",
             )
 

@@ -51,6 +51,12 @@ def test_what_was_built_is_published_and_archived(
     assert main(command) == 0
     assert "was published already, and nothing changed" in capsys.readouterr().out
     assert list((tmp_path / "cache").iterdir()) == [], "what was built is gone"
+    # Where this is, people sign.
+    (tmp_path / "repository" / "metadata").mkdir()
+    command = ["image", "--version=1.1.0", *places]
+    for arguments, says in ([*command, "--check"], 0), (command, 1), (command, 0):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out.count("next: edgeml-publish sign") == says
 
 
 def test_what_is_asked_for_is_checked_written_once_and_then_there(

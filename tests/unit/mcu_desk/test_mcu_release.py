@@ -172,6 +172,12 @@ def test_the_command_publishes_and_refuses(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["changed"] is True
     assert main([*arguments, "--slot-bytes", "4096"]) == 0
     assert "is published already; nothing changed" in capsys.readouterr().out
+    # Where this is, people sign.
+    signed = tmp_path / "signed"
+    (signed / "metadata").mkdir(parents=True)
+    for says in (1, 0):
+        assert main([*arguments, "--slot-bytes", "4096", "--repository", str(signed)]) == 0
+        assert capsys.readouterr().out.count("next: edgeml-publish sign") == says
 
 
 def test_operators_are_read_from_the_file() -> None:

@@ -35,11 +35,14 @@ def archive(tmp_path: Path, packages: list[Path]) -> Path:
     return make_archive(tmp_path / "archive", FROZEN, packages)
 
 
+def command(archive: Path, *more: str) -> list[str]:
+    arguments = ["packages", "--archive", str(archive), "--distribution", FROZEN, "--architectures", MACHINE]
+    return [*arguments, "--repository", str(archive.parent / "repository"), *more]
+
+
 def publish(archive: Path, capsys: pytest.CaptureFixture[str], *more: str, version: str = "1") -> tuple[int, Any]:
     """Run the command. Returns its exit code, and what it printed as JSON, or its errors."""
-    arguments = ["packages", "--json", "--archive", str(archive), "--distribution", FROZEN, "--version", version]
-    arguments += ["--repository", str(archive.parent / "repository"), "--architectures", MACHINE, *more]
-    code = cli.main(arguments)
+    code = cli.main(command(archive, "--json", "--version", version, *more))
     printed = capsys.readouterr()
     return code, json.loads(printed.out) if code == 0 else printed.err
 
@@ -70,6 +73,13 @@ def test_the_same_again_is_nothing_to_do_and_other_content_under_a_taken_name_is
     code, refused = publish(archive, capsys)
     assert code == 2
     assert "this version is published with other content" in refused
+
+
+def test_a_signed_repository_has_to_be_signed_again(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (archive.parent / "repository" / "metadata").mkdir(parents=True)
+    for more, says in (["--check"], 0), ([], 1), ([], 0):
+        assert cli.main(command(archive, "--version", "1", *more)) == 0
+        assert capsys.readouterr().out.count("next: edgeml-publish sign") == says
 
 
 def test_check_writes_nothing(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,12 @@ def test_published_again_nothing_changes(root: Path, capsys: pytest.CaptureFixtu
     ]
 
 
+def test_a_signed_repository_has_to_be_signed_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "metadata").mkdir()
+    assert (run(root), run(root)) == (0, 0)
+    assert capsys.readouterr().out.count("next: edgeml-publish sign") == 1
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

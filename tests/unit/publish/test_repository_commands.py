@@ -10,6 +10,7 @@ import base64
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,11 @@ def test_a_channel_stands_for_the_version_that_another_one_has_tested(
         (["--version", "1.3.0", "--to", "production"], "1.3.0 is withdrawn: it was bad"),
         (["--version", "1.1.0", "--to", "a/b"], "channel: expected 1 to 64"),
         (["--from", "staging", "--to", "production"], "digits has no channel staging; it has beta"),
+        (
+            ["--from", "staging", "--to", "production"],
+            "with: edgeml-publish promote --repository DIRECTORY --model",
+        ),
+        (["--from", "1.1.0", "--to", "production"], "1.1.0 is one of its versions: give it as the version, not as a"),
         (["--from", "beta", "--version", "1.1.0", "--to", "production"], "expected 1.1.0 on the channel beta; found"),
     ],
 )
@@ -159,6 +165,17 @@ def test_channels_that_cannot_be_read(repository: Path, text: str) -> None:
     with pytest.raises(ManifestError, match=r"digits/channels\.json: "):
         collect(str(repository), blob_age_seconds=0)
     assert versions(repository) == list(VERSIONS)
+
+
+def test_who_withdraws_what_a_channel_stands_for_is_told_the_command_that_promotes_another(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote(str(repository), "digits", "production", version="1.1.0", source=None)
+    withdrawing = ("withdraw", "--repository", str(repository), "--model", "digits", "--version", "1.1.0")
+    assert main([*withdrawing, "--reason", "bad labels"]) == 0
+    _said, _with, command = capsys.readouterr().out.strip().rpartition("with: edgeml-publish ")
+    assert main(shlex.split(command.replace("VERSION", "1.2.0"))) == 0
+    assert Repository(str(repository)).channels("digits") == {"production": "1.2.0"}
 
 
 # ---- diff ----

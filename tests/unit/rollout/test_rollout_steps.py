@@ -69,6 +69,9 @@ def test_a_channel_is_planned_as_the_version_that_it_has(tmp_path: Path) -> None
     stage = Stage(tmp_path, model_version="channel:production", model_repository=str(repository))
     with pytest.raises(ManifestError, match=r"digits has no channel production; it has none\. Set it with: edgeml"):
         stage.step("plan")
+    wrong = Stage(tmp_path, model_version="channel:1.1.0", model_repository=str(repository))
+    with pytest.raises(ManifestError, match=r"1\.1\.0 is one of its versions: give it as the version, not"):
+        wrong.step("plan")
     (repository / "digits" / "channels.json").write_text('{"channels": {"production": "1.1.0"}}')
     planned = stage.step("plan")
     # From here on nobody knows of the channel, which may stand for another version by then.

@@ -40,6 +40,7 @@ _ON_RELEASE = f"edgeml_fleet_on_release{{{_OF_VERSION}}}"
 _ON_CONTROLLER = 'job="edgeml-controller", instance="controller:9100"'
 _MADE = f"edgeml_fleet_made_timestamp_seconds{{{_ON_CONTROLLER}}}"
 _SEEN = f"edgeml_fleet_seen_timestamp_seconds{{{_ON_CONTROLLER}, {_OF}}}"
+_REVERTED = f"edgeml:reverted_timestamp_seconds:max{{{_OF_MODEL}}}"
 _STARTED = f'process_start_time_seconds{{job="edgeml-server", {_OF}}}'
 _CLOCK = f'node_time_seconds{{job="edgeml-device", {_OF}}}'
 _TEXTFILE = f'node_textfile_mtime_seconds{{job="edgeml-device", {_OF}, file="/x/edgeml.prom"}}'
@@ -103,7 +104,7 @@ CASES: Mapping[str, Case] = {
     "EdgemlServiceRestarts": Case(
         "70m", {**_EDGE, "job": "edgeml-server"}, {_STARTED: "0+60x90"}, {_STARTED: "0x30 1800x30 3600x30"}
     ),
-    "EdgemlTrialReverted": _gauge("edgeml_reverted_timestamp_seconds", _MODEL, "60", "-100000"),
+    "EdgemlTrialReverted": Case("25h", _MODEL, {_REVERTED: "0x200 60000x300"}, {_REVERTED: "60x500"}, "5m"),
     "EdgemlErrorRate": Case(
         "40m",
         _VERSION,
@@ -332,4 +333,39 @@ ODD_CASES: Sequence[OddCase] = (
     OddCase(
         "upgraded five times in an hour", "EdgemlServiceRestarts", "70m", False, {_STARTED: "0x9 1x9 2x9 3x9 4x9 5x90"}
     ),
+    OddCase("a first day of being watched", "EdgemlTrialReverted", "2h", True, {_REVERTED: "60x100"}, "5m"),
+    OddCase("long ago, when nobody watched", "EdgemlTrialReverted", "30h", False, {_REVERTED: "_x312 60x100"}, "5m"),
+    OddCase(
+        "went back while it was away for two days",
+        "EdgemlTrialReverted",
+        "80h",
+        True,
+        {_REVERTED: "0x300 _x600 100000x300"},
+        "5m",
+    ),
+    OddCase(
+        "went back while it was away, and came back more than a day ago",
+        "EdgemlTrialReverted",
+        "100h",
+        False,
+        {_REVERTED: "0x300 _x600 100000x400"},
+        "5m",
+    ),
+    OddCase(
+        "was away for two days, and had gone back before",
+        "EdgemlTrialReverted",
+        "80h",
+        False,
+        {_REVERTED: "60x300 _x600 60x300"},
+        "5m",
+    ),
+    OddCase(
+        "went back a minute after its start, with a clock in 1970",
+        "EdgemlTrialReverted",
+        "30h",
+        True,
+        {_REVERTED: "50000x300 60x300"},
+        "5m",
+    ),
+    OddCase("a clock in 2100, long ago", "EdgemlTrialReverted", "30h", False, {_REVERTED: "4e9x500"}, "5m"),
 )

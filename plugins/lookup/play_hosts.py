@@ -49,7 +49,8 @@ _raw:
 
 from typing import Any
 
-from ansible.plugins.loader import lookup_loader
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
 
 
@@ -59,13 +60,21 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the pattern to use for each pattern."""
         given = variables or {}
-        names = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
+        manager = InventoryManager(self._loader, parse=False)
+        for group, hosts in given.get("groups", {}).items():
+            manager.add_group(group)
+            for host in hosts:
+                manager.add_host(host, group=group)
+        if kwargs.get("limit"):
+            # Reads the files that it names (@), as for the play itself.
+            manager.subset(given.get("ansible_limit") or None)
         others = "all" if "awx_job_id" in given else "all,localhost"
-        limit = str(given.get("ansible_limit") or "") if kwargs.get("limit") else ""
-        # What a file names (@) is for Ansible to read.
-        left = set(names.run([limit], variables=variables)) if limit and "@" not in limit else None
-        found = [set(names.run([pattern], variables=variables)) for pattern in terms]
-        return [
-            pattern if (hosts if left is None else hosts & left) else others
-            for pattern, hosts in zip(terms, found, strict=True)
-        ]
+        return [pattern if _hosts(manager, pattern) else others for pattern in terms]
+
+
+def _hosts(manager: InventoryManager, pattern: str) -> list[Any]:
+    try:
+        found: list[Any] = manager.get_hosts(pattern)
+        return found
+    except AnsibleError:
+        return []

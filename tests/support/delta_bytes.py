@@ -46,6 +46,16 @@ def file_of(content: bytes) -> File:
     return File("model.onnx", len(content), hashlib.sha256(content).hexdigest())
 
 
+def header_of(delta: bytes) -> form.Header:
+    """What a delta says of itself, as ``docs/deltas.md`` describes it."""
+    magic, prefix, packing, count = form.HEAD.unpack_from(delta)
+    assert magic == form.MAGIC
+    rest = iter(delta[form.HEAD.size :])
+    size = next(form.varints(rest))
+    bases = [(next(form.varints(rest)), bytes(next(rest) for _byte in range(32)).hex()) for _base in range(count)]
+    return form.Header(size, prefix.hex(), packing, tuple(bases))
+
+
 def delta_of(
     result: bytes, bodies: Sequence[bytes], bases: Sequence[bytes] = (), packing: int = form.STORED, cut: int = 0
 ) -> bytes:

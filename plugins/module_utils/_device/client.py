@@ -89,15 +89,17 @@ class Server:
     def serving_version(self, model: str) -> str | None:
         """The version that answers for ``model`` now; None when the model is not served or no server answers."""
         try:
-            status, body = self._request("GET", f"/v2/models/{model}")
+            reply = self._request("GET", f"/v2/models/{model}")
         except ServerError:
             return None
-        if status != 200:
-            return None
-        versions = _json(body, "metadata").get("versions") or []
-        if not isinstance(versions, list):
-            raise ServerError(f"metadata: expected a list of versions; found {type(versions).__name__}")
-        return str(versions[-1]) if versions else None
+        return _served(reply)
+
+    def require_version(self, model: str) -> str | None:
+        """The version that answers for ``model`` now; None when the model is not served, or the server names none.
+
+        Raises LateError where the answer is late, ServerError where there is none.
+        """
+        return _served(self._request("GET", f"/v2/models/{model}"))
 
     def load(self, model: str) -> None:
         """Have the server serve the store's active version of ``model``; the old one serves until that works."""
@@ -219,6 +221,17 @@ def _tcp_address(address: str) -> tuple[str, int, str]:
     except ValueError:
         pass
     raise ServerError(f"{address!r}: expected the path of a Unix socket or http://host:port")
+
+
+def _served(reply: tuple[int, bytes]) -> str | None:
+    """The version that a model's metadata name last; None where there are none."""
+    status, body = reply
+    if status != 200:
+        return None
+    versions = _json(body, "metadata").get("versions") or []
+    if not isinstance(versions, list):
+        raise ServerError(f"metadata: expected a list of versions; found {type(versions).__name__}")
+    return str(versions[-1]) if versions else None
 
 
 def _json(body: bytes, what: str) -> Mapping[str, Any]:

@@ -130,7 +130,8 @@ class LoadStrategy(Strategy):
             self.server.load(model)
 
     def is_ready(self, model: str, version: str, held: Collection[str]) -> bool:
-        serving = self.server.serving_version(model)
+        # No answer is not the same as one that names no version: that would be any version's.
+        serving = self.server.require_version(model)
         if serving in held:
             return serving == version and self.server.is_ready(model, version)
         return self.server.is_ready(model)

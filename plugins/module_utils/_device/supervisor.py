@@ -104,4 +104,18 @@ def _state(program: str) -> str:
 
 
 def _socket() -> str | None:
-    return next((path for path in SOCKETS if os.path.exists(path)), None)
+    """Supervisor's socket: of several files the first at which somebody listens, for the others are left over."""
+    there = list(dict.fromkeys(os.path.realpath(path) for path in SOCKETS if os.path.exists(path)))
+    return next((path for path in there if len(there) > 1 and _listens(path)), there[0] if there else None)
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            pass  # Somebody who is busy, or who lets others in.
+        return True

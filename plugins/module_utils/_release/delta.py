@@ -87,11 +87,6 @@ def made_blocks(
         yield from reader.blocks(header, opened)
 
 
-def read_header(delta: BinaryIO, origin: str = "the delta") -> Header:
-    """Read the begin of a delta. Raises DeltaError for a file that is none, or of another form."""
-    return _Reader(delta, origin).header()
-
-
 class _Reader:
     def __init__(self, delta: BinaryIO, origin: str) -> None:
         self._delta: _Readable = delta

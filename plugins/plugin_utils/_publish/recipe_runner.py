@@ -20,6 +20,7 @@ import json
 import sys
 import zipfile
 from importlib import metadata
+from typing import Any
 
 
 def main() -> None:
@@ -39,9 +40,7 @@ def main() -> None:
 
         with numpy.load(samples, allow_pickle=False) as archive:
             inputs = {name: archive[name] for name in archive.files}
-        found = {name: numpy.asarray(values) for name, values in module.reference(inputs).items()}
-        texts = [name for name, values in found.items() if values.dtype == object]
-        found.update({name: found[name].astype(str) for name in texts})
+        found = {name: _whole(numpy, name, values) for name, values in module.reference(inputs).items()}
         # numpy.savez takes an output called "file" for an argument of its own.
         with zipfile.ZipFile(outputs, "w") as archive:
             for name, values in found.items():
@@ -50,6 +49,24 @@ def main() -> None:
     packages = {item.metadata["Name"]: item.version for item in metadata.distributions() if item.metadata["Name"]}
     with open(about, "w", encoding="utf-8") as file:
         json.dump({"python": sys.version.split()[0], "packages": packages}, file)
+
+
+def _whole(numpy: Any, name: str, values: Any) -> Any:
+    """An output as an array; ends the program where that would be another output than the framework's."""
+    listed = isinstance(values, (list, tuple, numpy.ma.MaskedArray))
+    masked = int(numpy.ma.count_masked(numpy.ma.asarray(values))) if listed else 0
+    if masked:
+        sys.exit(
+            f"reference: {name}: expected no masked values; found {masked}, behind which anything may be. "
+            "Return values.filled(…) with what the model gives in their place"
+        )
+    array = numpy.asarray(values)
+    if array.dtype != object:
+        return array
+    for value in array.flat:
+        if not isinstance(value, str):
+            sys.exit(f"reference: {name}: expected numbers or texts; found an array of objects with {value!r:.80}")
+    return array.astype(str)
 
 
 if __name__ == "__main__":

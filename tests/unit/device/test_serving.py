@@ -7,8 +7,11 @@ these tests need not have systemd. The devices of the Molecule scenarios have th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,10 @@ from releases import make_release, make_store
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ServerError, SwapError
 from ansible_collections.edgeml.fleet.plugins.module_utils._device import systemd
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import LateError, Server
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
-from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import NoStrategy
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import LoadStrategy, NoStrategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer, Record, State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.strategies import make_strategy
@@ -168,6 +172,37 @@ def test_nobody_is_told_where_nobody_is_to_be() -> None:
     assert strategy.is_ready("digits", "1.0.0", [])
     assert strategy.record("digits", "1.0.0") is None
     assert strategy.live("digits", State("1.0.0"), []) == "1.0.0"
+
+
+# ---- what the server says ----
+
+
+def test_a_server_that_is_late_at_first_says_nothing_of_a_version(tmp_path: Path) -> None:
+    """Whether the model is ready in any version is asked of a server that names none, and of no other one."""
+
+    def answer(listener: socket.socket) -> None:
+        # Nothing to the first connection, for as long as there is another one.
+        first, _address = listener.accept()
+        with first, contextlib.suppress(OSError):
+            while True:
+                connection, _address = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    address = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        strategy = LoadStrategy(Server(address, look_seconds=0.5))
+        with pytest.raises(LateError):
+            strategy.is_ready("digits", "1.1.0", ["1.0.0", "1.1.0"])
+        strategy.server.look_seconds = 10
+        assert strategy.is_ready("digits", "1.1.0", ["1.0.0", "1.1.0"])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 # ---- a swap ----

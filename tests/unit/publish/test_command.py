@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from publications import Case
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.cli import main
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.model import PublishError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.source import run_recipe
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.words import bytes_text, seconds_text
 
 RECIPE = """
@@ -81,6 +84,42 @@ def test_a_recipe_that_makes_no_model(tmp_path: Path, text: str, expected: str) 
     case.options["source"] = str(tmp_path / "recipe.py")
     with pytest.raises(EdgemlError, match=expected):
         case.publish()
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ("numpy.ma.masked_greater([[1.0, 9.0], [8.0, 2.0]], 5)", "expected no masked values; found 2, behind which"),
+        ("[numpy.ma.masked_equal([1, 2], 2), numpy.ma.masked_equal([3, 4], 5)]", "no masked values; found 1, behind"),
+        ("numpy.array(['a', None], object)", "expected numbers or texts; found an array of objects with None"),
+        ("numpy.array([b'a'], object)", "expected numbers or texts; found an array of objects with b'a'"),
+    ],
+)
+def test_reference_outputs_that_would_become_others_are_refused(tmp_path: Path, values: str, found: str) -> None:
+    recipe = tmp_path / "recipe.py"
+    export = "def export(directory):\n    pass\n"
+    recipe.write_text(f"import numpy\n{export}def reference(inputs):\n    return {{'scores': {values}}}\n")
+    np.savez(tmp_path / "samples.npz", x=np.zeros(1))
+    with pytest.raises(PublishError, match=f"reference: scores: .*{found}"):
+        run_recipe(str(recipe), str(tmp_path), python=None, samples=str(tmp_path / "samples.npz"))
+
+
+@pytest.mark.parametrize(
+    ("values", "array"),
+    [
+        ("numpy.ma.masked_greater([1.0, 2.0], 5)", [1.0, 2.0]),
+        ("numpy.array(['a', 'bc'], object)", ["a", "bc"]),
+        ("[[1], [2]]", [[1], [2]]),
+    ],
+)
+def test_reference_outputs_of_other_kinds_are_arrays(tmp_path: Path, values: str, array: list[Any]) -> None:
+    case = Case(tmp_path)
+    case.write()
+    recipe = tmp_path / "recipe.py"
+    export, _reference = RECIPE.format(model=case.options["source"]).split("def reference")
+    recipe.write_text(f"{export}def reference(inputs):\n    import numpy\n    return {{'scores': {values}}}\n")
+    source = run_recipe(str(recipe), str(tmp_path), python=None, samples=case.options["samples"])
+    assert source.reference["scores"].tolist() == array
 
 
 def linear() -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from delta_bytes import header_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
@@ -25,7 +26,7 @@ from releases import Made, make_release, publish, sha256
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta_block
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta_form as form
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta, made_blocks, read_header
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta, made_blocks
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta, index_path
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
@@ -314,7 +315,7 @@ def kinds_of(delta: bytes) -> list[list[tuple[int, int]]]:
     read_pieces = form.read_pieces
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delta_block, "read_pieces", read)
-        header = read_header(io.BytesIO(delta))
+        header = header_of(delta)
         file = File("model.onnx", header.size, header.sha256)
         for _block in made_blocks(io.BytesIO(delta), file, lambda _sha256, size: io.BytesIO(bytes(size))):
             pass
@@ -356,7 +357,7 @@ def test_planes_that_hardly_compress_are_stored() -> None:
 
 def packing_of(new: Source, old: Source) -> int:
     delta = b"".join(write_delta(new, [(sha256(old.content.tobytes()), old)]))
-    return read_header(io.BytesIO(delta)).packing
+    return header_of(delta).packing
 
 
 def test_what_repeats_from_block_to_block_is_packed_as_one() -> None:

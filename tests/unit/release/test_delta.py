@@ -14,14 +14,26 @@ import random
 import tracemalloc
 
 import pytest
-from delta_bytes import applied, body, delta_of, file_of, literal, literal_plane, opened, raw_deflate, stream, varint
+from delta_bytes import (
+    applied,
+    body,
+    delta_of,
+    file_of,
+    header_of,
+    literal,
+    literal_plane,
+    opened,
+    raw_deflate,
+    stream,
+    varint,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IntegrityError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.hashing import BLOCK_BYTES
 from ansible_collections.edgeml.fleet.plugins.module_utils._release import delta_form as form
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta, read_header
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta import apply_delta
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_block import BlockDecoder
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_form import DeltaError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_steps import add_bytes
@@ -64,7 +76,7 @@ def test_blocks_before_a_damaged_one_are_written() -> None:
 
 
 def test_the_header_says_what_is_made_from_what() -> None:
-    header = read_header(io.BytesIO(delta_of(RESULT, [literal(RESULT)], [BASE])))
+    header = header_of(delta_of(RESULT, [literal(RESULT)], [BASE]))
     assert (header.size, header.packing) == (len(RESULT), form.STORED)
     assert header.sha256 == file_of(RESULT).sha256[: 2 * form.PREFIX_BYTES]
     assert header.bases == ((len(BASE), hashlib.sha256(BASE).hexdigest()),)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._device import supervisor
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device import programs
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.commands import SetupError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._setup.device.programs import Supervisor
@@ -177,6 +179,21 @@ def test_what_supervisor_refuses_is_told_and_so_is_one_that_is_not_there(
     monkeypatch.setattr(programs, "LISTENS_SECONDS", 0)
     with pytest.raises(SetupError, match=r"nobody\.sock: supervisor\.getProcessInfo: .*refused"):
         device.supervisor.show(SERVICE)
+
+
+def test_a_socket_that_is_left_over_hides_no_other_one(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, linked = device.directory / "left.sock", device.directory / "linked.sock"
+    with socket.socket(socket.AF_UNIX) as ended:
+        ended.bind(str(left))
+    linked.symlink_to("supervisor.sock")
+    for there in ((left, device.directory / "supervisor.sock"), (linked, left)):
+        sockets = ("/nowhere/supervisor.sock", *map(str, there))
+        monkeypatch.setattr(programs, "SOCKETS", sockets)
+        monkeypatch.setattr(programs, "LISTENS_SECONDS", 0)
+        assert device.supervisor.show(SERVICE)["ActiveState"] == "inactive"
+        monkeypatch.setattr(supervisor, "SOCKETS", sockets)
+        assert supervisor.supervisor_runs()
+        assert supervisor.call("supervisor.getState")["statename"] == "RUNNING"
 
 
 def test_a_supervisor_that_does_not_listen_yet_is_waited_for(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

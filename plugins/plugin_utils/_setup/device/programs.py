@@ -116,7 +116,7 @@ class Supervisor:
         """Call a method of Supervisor's interface; None for a fault that is ``allowed``. Raises SetupError."""
         import xmlrpc.client
 
-        address = next((path for path in SOCKETS if os.path.exists(path)), None)
+        address = _socket()
         if address is None:
             raise SetupError(f"Supervisor: expected its socket at one of {', '.join(SOCKETS)}")
         try:
@@ -128,6 +128,24 @@ class Supervisor:
             raise SetupError(f"{address}: {method} {' '.join(map(str, arguments))}: {fault.faultString}") from None
         except (OSError, xmlrpc.client.Error) as error:
             raise SetupError(f"{address}: {method}: {error}") from None
+
+
+def _socket() -> str | None:
+    """Supervisor's socket: of several files the first at which somebody listens, for the others are left over."""
+    there = list(dict.fromkeys(os.path.realpath(path) for path in SOCKETS if os.path.exists(path)))
+    return next((path for path in there if len(there) > 1 and _listens(path)), there[0] if there else None)
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            pass  # Somebody who is busy, or who lets others in.
+        return True
 
 
 def _program(unit: str) -> str:

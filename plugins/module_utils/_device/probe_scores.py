@@ -14,6 +14,7 @@ from typing import Any, Sequence
 
 from .._common.packed import pack_flags, pack_numbers
 from .._release.probe_set import Metric, ProbeSet, Task
+from .nearest import nearest_pairs
 
 
 class ProbeScores:
@@ -148,16 +149,8 @@ def _paired(answer: Sequence[Any], wanted: Sequence[Any], size: int) -> tuple[Se
     if len(answer) % size or len(wanted) % size:
         return answer, wanted
     found, right = ([values[at : at + size] for at in range(0, len(values), size)] for values in (answer, wanted))
-    apart = sorted(
-        (sum(abs(a - b) for a, b in zip(found[place], right[other])), place, other)
-        for place in range(len(found))
-        for other in range(len(right))
-    )
     left, unmet = dict(enumerate(found)), dict(enumerate(right))
-    rows = []
-    for _distance, place, other in apart:
-        if place in left and other in unmet:
-            rows.append((left.pop(place), unmet.pop(other)))
+    rows = [(left.pop(place), unmet.pop(other)) for place, other in nearest_pairs(found, right)]
     pairs = [*rows, *((row, ()) for row in left.values()), *(((), row) for row in unmet.values())]
     return [value for row, _other in pairs for value in row], [value for _row, other in pairs for value in other]
 

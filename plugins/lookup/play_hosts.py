@@ -49,9 +49,9 @@ _raw:
 
 from typing import Any
 
-from ansible.errors import AnsibleError
-from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._hosts import matching_hosts
 
 
 class LookupModule(LookupBase):
@@ -59,22 +59,6 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the pattern to use for each pattern."""
-        given = variables or {}
-        manager = InventoryManager(self._loader, parse=False)
-        for group, hosts in given.get("groups", {}).items():
-            manager.add_group(group)
-            for host in hosts:
-                manager.add_host(host, group=group)
-        if kwargs.get("limit"):
-            # Reads the files that it names (@), as for the play itself.
-            manager.subset(given.get("ansible_limit") or None)
+        given, limited = variables or {}, bool(kwargs.get("limit"))
         others = "all" if "awx_job_id" in given else "all,localhost"
-        return [pattern if _hosts(manager, pattern) else others for pattern in terms]
-
-
-def _hosts(manager: InventoryManager, pattern: str) -> list[Any]:
-    try:
-        found: list[Any] = manager.get_hosts(pattern)
-        return found
-    except AnsibleError:
-        return []
+        return [term if matching_hosts(self._loader, given, term, limited=limited) else others for term in terms]

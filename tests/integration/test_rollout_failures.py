@@ -329,8 +329,9 @@ def test_a_limit_that_leaves_no_device_is_an_error(tmp_path: Path, playbook: str
 @pytest.mark.parametrize(("left", "is_error"), [(HOSTS[1], False), (HOSTS[0], True)])
 def test_a_play_of_this_machine_knows_which_devices_a_limit_leaves(tmp_path: Path, left: str, is_error: bool) -> None:
     """Which devices are measured is checked in a play of localhost, that the limit has to name as well."""
+    (tmp_path / "limit").write_text(f"{left}\nlocalhost\n")
     run = Fleet(tmp_path, {}).ansible.run(
-        "edgeml.fleet.profile", "--limit", f"{left},localhost", profile_hosts=HOSTS[1], model_name="plain"
+        "edgeml.fleet.profile", "--limit", f"@{tmp_path / 'limit'}", profile_hosts=HOSTS[1], model_name="plain"
     )
     assert run.code == 2, run
     problem = run.custom_stats.get("profile_problem", "")

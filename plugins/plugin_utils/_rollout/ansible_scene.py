@@ -18,9 +18,10 @@ from typing import Any, Iterator, Mapping, Sequence
 from ansible import constants
 from ansible.errors import AnsibleError, AnsiblePromptInterrupt, AnsiblePromptNoninteractive
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import become_loader, connection_loader, lookup_loader, shell_loader
+from ansible.plugins.loader import become_loader, connection_loader, shell_loader
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._hosts import matching_hosts
 
 # The roles of this collection.
 _ROLES = Path(__file__).parents[3] / "roles"
@@ -65,18 +66,13 @@ class AnsibleScene:
 
     def matching(self, pattern: str) -> list[str]:
         """Return the hosts of the inventory that match, also those that --limit leaves out."""
-        lookup = lookup_loader.get(
-            "ansible.builtin.inventory_hostnames", loader=self._action._loader, templar=self._action._templar
-        )
-        return [str(host) for host in lookup.run([pattern], variables=self._vars)]
+        return matching_hosts(self._action._loader, self._vars, pattern)
 
     def left(self, hosts: Sequence[str]) -> list[str]:
         """Return those of the hosts that --limit leaves. The play may be another one's, such as localhost's."""
-        limit = str(self._vars.get("ansible_limit") or "")
-        # What a file names (@) is for Ansible to read.
-        if not limit or "@" in limit:
+        if not self.limited:
             return list(hosts)
-        known = set(self.matching(limit))
+        known = set(matching_hosts(self._action._loader, self._vars, "all", limited=True))
         return [host for host in hosts if host in known]
 
     def has_plugin(self, kind: str, name: str) -> bool:

@@ -15,6 +15,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from containers import ContainerController, wait_for
@@ -120,8 +121,14 @@ def test_who_has_no_certificate_reads_nothing(port: int) -> None:
 
 
 def test_who_has_no_password_reads_nothing() -> None:
-    assert Client(REACHED[0]).get("/metrics") == 200
-    assert Client(REACHED[0], "another password, as long").get("/metrics") == 401
+    with closing(Client(REACHED[0])) as client, closing(Client(REACHED[0], "another password, as long")) as stranger:
+        assert (client.get("/metrics"), stranger.get("/metrics")) == (200, 401)
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with closing(Client(REACHED[0])) as found:
+        yield found
 
 
 def test_node_exporter_reads_what_the_devices_write() -> None:
@@ -183,7 +190,7 @@ BOARD = "; ".join(
 )
 
 
-def test_every_panel_of_the_dashboards_has_rows() -> None:
+def test_every_panel_of_the_dashboards_has_rows(client: Client) -> None:
     device = REACHED[0]
     FLEET.on(device, BOARD)
     shadow = json.dumps({"version": "1.1.0", "seconds": 3600})
@@ -193,7 +200,6 @@ def test_every_panel_of_the_dashboards_has_rows() -> None:
         "c.request('POST', sys.argv[1], sys.argv[2]); print(c.getresponse().status)"
     )
     assert python(device, ask, "/v2/repository/models/plus/shadow", shadow).strip() == "200"
-    client = Client(device)
 
     def infer(number: int) -> None:
         tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [number % DRIFT_ROWS / DRIFT_ROWS, 0.5]}

@@ -70,7 +70,7 @@ def address(device: str) -> str:
 
 
 class Client:
-    """Asks the inference server of a device by its TLS, with Prometheus's certificate and secret."""
+    """Asks the inference server of a device by its TLS, with Prometheus's certificate and secret, until it is closed."""
 
     def __init__(self, device: str, secret: str = "what Prometheus says to servers") -> None:
         context = ssl.create_default_context(cafile=str(DIRECTORY / "servers-certificate.pem"))
@@ -86,6 +86,10 @@ class Client:
     def get(self, path: str) -> int:
         """The status of the reply."""
         return self._ask("GET", path)
+
+    def close(self) -> None:
+        """Close its connection."""
+        self._connection.close()
 
     def _ask(self, method: str, path: str, body: str | None = None) -> int:
         self._connection.request(method, path, body, self._headers)

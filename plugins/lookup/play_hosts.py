@@ -17,7 +17,9 @@ description:
     so that the play's first task is run and can refuse.
   - In a job of AWX (C(awx_job_id)) it returns C(all) there. Such a job may be a slice of an inventory that has no
     host at all, which is no error.
-  - The same holds for C(--limit) where O(limit) says so. It must not where other plays of a command may be what the
+  - It fails where C(--skip-tags) names C(always), for such a first task is tagged so. Ansible would leave it out as
+    well, and end well.
+  - The same as for a pattern that no host matches holds for C(--limit) where O(limit) says so. It must not where other plays of a command may be what the
     limit is for.
 options:
   _terms:
@@ -49,6 +51,8 @@ _raw:
 
 from typing import Any
 
+from ansible import context
+from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._hosts import matching_hosts
@@ -58,7 +62,12 @@ class LookupModule(LookupBase):
     """The lookup for Ansible."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
-        """Return the pattern to use for each pattern."""
+        """Return the pattern to use for each pattern. Raises AnsibleLookupError where nothing would be run."""
+        if "always" in (context.CLIARGS.get("skip_tags") or ()):
+            raise AnsibleLookupError(
+                "--skip-tags always leaves out what the play refuses and begins with: expected no skip of this tag. "
+                "For a part of a playbook, use --tags"
+            )
         given, limited = variables or {}, bool(kwargs.get("limit"))
         others = "all" if "awx_job_id" in given else "all,localhost"
         return [term if matching_hosts(self._loader, given, term, limited=limited) else others for term in terms]

@@ -70,7 +70,7 @@ def address(device: str) -> str:
 
 
 class Client:
-    """Asks the inference server of a device by its TLS, with Prometheus's certificate and secret, until it is closed."""
+    """Asks the inference server of a device by its TLS, with Prometheus's certificate and secret; to be closed."""
 
     def __init__(self, device: str, secret: str = "what Prometheus says to servers") -> None:
         context = ssl.create_default_context(cafile=str(DIRECTORY / "servers-certificate.pem"))

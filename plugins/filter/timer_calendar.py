@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Callable
 
+from ansible.errors import AnsibleFilterError
+
 DOCUMENTATION = r"""
 name: timer_calendar
 short_description: Write a number of seconds as the calendar of a timer of systemd
@@ -17,7 +19,9 @@ description:
   - The moments are those of the clock, so they are the same after each boot of a device.
 options:
   _input:
-    description: The seconds between two moments. A part of a minute, an hour or a day.
+    description:
+      - The seconds between two moments. Seconds that divide a minute, whole minutes that divide an hour, or whole hours
+        that divide a day.
     type: int
     required: true
 """
@@ -37,7 +41,7 @@ _value:
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
-# The periods that a calendar of systemd can express, of which roles take some.
+# Those periods that a calendar of systemd can express, and that somebody wants. Roles take some of them.
 CALENDAR_SECONDS = (
     *(5, 10, 20, 30),
     *(_MINUTE * number for number in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)),
@@ -46,7 +50,17 @@ CALENDAR_SECONDS = (
 
 
 def timer_calendar(seconds: int) -> str:
-    """Return the moments, ``seconds`` apart, that a timer of systemd waits for."""
+    """Return the moments, ``seconds`` apart, that a timer of systemd waits for.
+
+    Raises AnsibleFilterError for a period that no calendar has, such as 90 seconds.
+    """
+    units = ((1, _MINUTE), (_MINUTE, _HOUR), (_HOUR, _DAY))
+    if seconds < 1 or not any(seconds % unit == 0 and whole % seconds == 0 for unit, whole in units):
+        known = ", ".join(map(str, CALENDAR_SECONDS))
+        raise AnsibleFilterError(
+            f"timer_calendar: expected a part of a minute in seconds, of an hour in minutes or of a day in hours, such "
+            f"as {known}; found {seconds}"
+        )
     if seconds < _MINUTE:
         return f"*-*-* *:*:00/{seconds}"
     if seconds < _HOUR:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 
 from ansible_collections.edgeml.fleet.plugins.filter.container_runtime_found import container_runtime_found
 from ansible_collections.edgeml.fleet.plugins.filter.container_runtime_units import container_runtime_units
 from ansible_collections.edgeml.fleet.plugins.filter.setup_directories import setup_directories
-from ansible_collections.edgeml.fleet.plugins.filter.timer_calendar import timer_calendar
+from ansible_collections.edgeml.fleet.plugins.filter.timer_calendar import CALENDAR_SECONDS, timer_calendar
 
 FOUND = """\
 package crun installed
@@ -47,6 +48,16 @@ UnitFileState=disabled
 )
 def test_seconds_are_moments_of_the_clock(seconds: int, calendar: str) -> None:
     assert timer_calendar(seconds) == calendar
+
+
+@pytest.mark.parametrize("seconds", [0, -60, 7, 90, 420, 5400, 90_000, 172_800])
+def test_a_period_that_no_calendar_has_is_an_error(seconds: int) -> None:
+    with pytest.raises(AnsibleFilterError, match=rf"such as 5, 10, .*, 86400; found {seconds}\Z"):
+        timer_calendar(seconds)
+
+
+def test_every_period_that_roles_take_is_one_of_a_calendar() -> None:
+    assert len({timer_calendar(seconds) for seconds in CALENDAR_SECONDS}) == len(CALENDAR_SECONDS)
 
 
 def test_directories_share_their_rights() -> None:

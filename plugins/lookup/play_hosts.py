@@ -19,8 +19,8 @@ description:
     host at all, which is no error.
   - It fails where C(--skip-tags) names C(always), for such a first task is tagged so. Ansible would leave it out as
     well, and end well.
-  - The same as for a pattern that no host matches holds for C(--limit) where O(limit) says so. It must not where other plays of a command may be what the
-    limit is for.
+  - The same as for a pattern that no host matches holds for C(--limit) where O(limit) says so. It must not where other
+    plays of a command may be what the limit is for.
 options:
   _terms:
     description: Patterns of hosts, as the keyword C(hosts) takes them.

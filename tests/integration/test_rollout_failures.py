@@ -337,7 +337,7 @@ def test_a_play_of_this_machine_knows_which_devices_a_limit_leaves(tmp_path: Pat
     problem = run.custom_stats.get("profile_problem", "")
     assert problem == (f"profile_hosts: --limit leaves none of its hosts, which are {HOSTS[1]}" if is_error else "")
     # The next thing that the playbook needs, and was not given here.
-    assert ("model_repository" in repr(run)) is not is_error
+    assert ("profile_key: not set" in repr(run)) is not is_error
 
 
 def test_the_status_is_whole_also_with_another_strategy_and_another_store(tmp_path: Path) -> None:

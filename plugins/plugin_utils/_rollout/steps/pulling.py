@@ -152,9 +152,8 @@ def collect_reverts(scene: Scene) -> Result:
     hosts = [host for host in run.revert if host in set(run.pulled)]
     if scene.check_mode or not hosts:
         return {}
-    model = run.options.model if isinstance(run, Run) else run.model
-    waiting = _Waiting(scene, model, _going_back(scene, run), "the way back")
-    if not waiting.is_asked(REVERT):
+    waiting = _waiting_for_reverts(scene, run)
+    if waiting is None:
         why = "pulls, and could not be told to go back"
         return {"reports": {host: {"unreachable": True, "started": False, "msg": f"{host} {why}"} for host in hosts}}
     try:
@@ -162,6 +161,17 @@ def collect_reverts(scene: Scene) -> Result:
     except (EdgemlError, OSError) as error:
         result = {"warnings": [str(error)]}
     return {**result, "reports": {host: waiting.swap(host) for host in hosts}}
+
+
+def _waiting_for_reverts(scene: Scene, run: Run | Rollback) -> _Waiting | None:
+    """What waits for the devices that were told to go back; None where none was, which a warning has said."""
+    model = run.options.model if isinstance(run, Run) else run.model
+    try:
+        waiting = _Waiting(scene, model, _going_back(scene, run), "the way back")
+    except (EdgemlError, OSError):
+        # Without the settings, or without the rollout's file, nothing was published either.
+        return None
+    return waiting if waiting.is_asked(REVERT) else None
 
 
 def _pulled_of(run: Run, wave: PlannedWave) -> tuple[list[str], list[str]]:

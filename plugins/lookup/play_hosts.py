@@ -65,7 +65,7 @@ class LookupModule(LookupBase):
         """Return the pattern to use for each pattern. Raises AnsibleLookupError where nothing would be run."""
         if "always" in (context.CLIARGS.get("skip_tags") or ()):
             raise AnsibleLookupError(
-                "--skip-tags always leaves out what the play refuses and begins with: expected no skip of this tag. "
+                "--skip-tags always leaves out what a play begins with, and all that it refuses: run it without that. "
                 "For a part of a playbook, use --tags"
             )
         given, limited = variables or {}, bool(kwargs.get("limit"))

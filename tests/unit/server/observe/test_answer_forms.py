@@ -13,8 +13,17 @@ import numpy as np
 import pytest
 from edgeml_device._release.probe_set import Task
 from edgeml_server.common.tensors import TensorSpec
-from edgeml_server.observe.answers import NO_CLASS, AnswerForm, answer_in, predictions_of, read_answer_form
-from edgeml_server.observe.shadow import agree
+from edgeml_server.observe.answers import (
+    NO_CLASS,
+    UNKNOWN,
+    AnswerForm,
+    Tolerance,
+    answer_in,
+    predictions_of,
+    read_answer_form,
+    rows_of,
+)
+from edgeml_server.observe.shadow import agreeing_rows
 
 OUTPUTS = [
     TensorSpec("vector", "FP32", (-1, 3)),
@@ -24,6 +33,11 @@ OUTPUTS = [
 ]
 X = {"name": "x", "datatype": "FP32", "shape": [2, 1], "data": [1, 2]}
 NAN = float("nan")
+
+
+def agree(active: Any, candidate: Any, form: AnswerForm | None) -> bool:
+    """Whether two outputs agree in all rows."""
+    return bool(agreeing_rows(active, candidate, len(active), form or UNKNOWN).all())
 
 
 def probe(path: Path, output: str, labels: Any, **settings: Any) -> str:
@@ -60,11 +74,32 @@ def test_an_archive_says_it_whatever_its_size(tmp_path: Path) -> None:
     assert read_answer_form(str(path), OUTPUTS) == AnswerForm("vector", Task.CLASS_SCORES)
 
 
-def test_what_says_nothing_is_no_failure(tmp_path: Path) -> None:
+def test_numbers_are_right_within_the_tolerance_of_a_metric_that_counts_them(tmp_path: Path) -> None:
+    tolerance = {"absolute": 0.5, "relative": 0.1}
+    within = probe(tmp_path / "within.json", "one", [0.5, 1.5], metric="within", tolerance=tolerance)
+    assert read_answer_form(within, OUTPUTS) == AnswerForm("one", Task.REGRESSION, None, Tolerance(0.5, 0.1))
+    mean = probe(tmp_path / "mean.json", "one", [0.5, 1.5], metric="mae")
+    assert read_answer_form(mean, OUTPUTS) == AnswerForm("one", Task.REGRESSION)
+
+
+def test_a_golden_file_says_which_sizes_a_model_leaves_open(tmp_path: Path) -> None:
+    """Numbers in an output of any size would be taken for scores."""
+    golden = tmp_path / "golden.json"
+    grid = {"name": "grid", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+    golden.write_text(json.dumps({"inputs": [X], "outputs": [grid], "tolerance": {"absolute": 0, "relative": 0}}))
+    path = probe(tmp_path / "probe.json", "grid", [[0.5, 1], [1, 2]])
+    assert read_answer_form(path, OUTPUTS) == AnswerForm("grid", None)
+    assert read_answer_form(path, OUTPUTS, str(golden)) == AnswerForm("grid", Task.REGRESSION)
+    golden.write_text("{")
+    assert read_answer_form(path, OUTPUTS, str(golden)) == AnswerForm("grid", None)
+
+
+def test_what_says_little_is_no_failure(tmp_path: Path) -> None:
     path = tmp_path / "probe.json"
     path.write_text(
         json.dumps({"inputs": [X], "output": "one", "expected": X, "tolerance": {"absolute": 1}, "task": "reference"})
     )
+    assert read_answer_form(str(path), OUTPUTS) == AnswerForm("one", None, None, Tolerance(1, 0))
     damaged = tmp_path / "damaged.json"
     damaged.write_text("{")
     ambiguous = probe(tmp_path / "ambiguous.json", "one", [0, 1])
@@ -73,7 +108,9 @@ def test_what_says_nothing_is_no_failure(tmp_path: Path) -> None:
     large = probe(tmp_path / "large.json", "vector", [0, 1])
     with open(large, "a", encoding="utf-8") as file:
         file.write(" " * (1 << 20))
-    for each in (None, str(path), str(damaged), ambiguous, unknown, other, large, str(tmp_path / "none.json")):
+    assert read_answer_form(ambiguous, OUTPUTS) == AnswerForm("one")
+    assert read_answer_form(unknown, OUTPUTS) == AnswerForm("grid")
+    for each in (None, str(damaged), other, large, str(tmp_path / "none.json")):
         assert read_answer_form(each, OUTPUTS) is None, each
 
 
@@ -97,7 +134,8 @@ def test_boxes_are_no_scores_of_classes(tmp_path: Path, settings: dict[str, Any]
         json.dumps({"inputs": [X], "output": "vector", "expected": expected, "task": "reference", **settings})
     )
     form = read_answer_form(str(path), OUTPUTS)
-    assert (form is not None) is numbers
+    assert form is not None
+    assert (form.task is not None) is numbers
     box = np.array([[0.5, 1.0, 2.0]], np.float32)
     assert agree(box, box, form)
     assert agree(box, box + 4, form) is not numbers
@@ -152,6 +190,7 @@ def test_what_a_label_is_compared_with(
         ([[0.4]], [[0.6]], Task.SCORE, 0.5, False),
         # More rows than have predictions in the log.
         ([[1.0, 2.0]] * 100, [[1.0, 3.0]] * 100, Task.CLASS_SCORES, None, True),
+        ([[1.0, 2.0]] * 100, [[1.0, 3.0]] * 100, None, None, True),
         ([[NAN, 2.0]], [[NAN, 2.0]], Task.CLASS_SCORES, None, True),
     ],
 )
@@ -160,6 +199,43 @@ def test_which_answers_of_a_shadow_agree(
 ) -> None:
     form = None if task is None else AnswerForm("y", task, threshold)
     assert agree(np.array(active), np.array(candidate), form) == same
+
+
+CLASSES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+
+
+@pytest.mark.parametrize(
+    ("active", "candidate", "rows", "form", "agreeing"),
+    [
+        (CLASSES, CLASSES[[1, 1, 2]], 3, UNKNOWN, [False, True, True]),
+        (CLASSES, CLASSES[[1, 1, 2]], 3, AnswerForm("y", Task.REGRESSION), [False, True, True]),
+        (CLASSES, CLASSES + 0.4, 3, AnswerForm("y", Task.REGRESSION, None, Tolerance(0.5, 0)), [True] * 3),
+        (CLASSES[:, :1] > 0.5, CLASSES[:, 1:] > 0.5, 3, UNKNOWN, [False] * 3),
+        (CLASSES.reshape(3, 2, 1), CLASSES[[1, 1, 2]].reshape(3, 2, 1), 3, UNKNOWN, [False, True, True]),
+        (np.array([["a"], ["b"]], object), np.array([["a"], ["c"]], object), 2, UNKNOWN, [True, False]),
+        (np.zeros((2, 0)), np.zeros((2, 0)), 2, UNKNOWN, [True, True]),
+        # A row of another form is another answer, in each row.
+        (CLASSES, CLASSES[:, :1], 3, UNKNOWN, [False] * 3),
+        (CLASSES, CLASSES[:2], 3, UNKNOWN, [False] * 3),
+        # Boxes of one image, which has no row for each, are one answer.
+        (CLASSES, CLASSES[[1, 1, 2]], 1, AnswerForm("y", Task.REFERENCE), [False]),
+        (CLASSES, CLASSES, 1, AnswerForm("y", Task.REFERENCE), [True]),
+        (CLASSES, CLASSES[:2], 1, AnswerForm("y", Task.REFERENCE), [False]),
+        (np.zeros((0, 4)), np.zeros((0, 4)), 1, UNKNOWN, [True]),
+        (np.array(1.0), np.array(1.0), 1, UNKNOWN, [True]),
+        (CLASSES, CLASSES, 0, UNKNOWN, [True]),
+    ],
+)
+def test_which_rows_of_a_request_agree(
+    active: Any, candidate: Any, rows: int, form: AnswerForm, agreeing: list[bool]
+) -> None:
+    assert agreeing_rows(active, candidate, rows, form).tolist() == agreeing
+
+
+def test_the_rows_of_a_request_are_those_that_its_inputs_have_in_common() -> None:
+    image, state = np.zeros((4, 8)), np.zeros((2, 4, 8))
+    assert (rows_of({"a": image, "b": image}), rows_of({"a": image, "state": state})) == (4, 0)
+    assert (rows_of({"a": np.array(1.0)}), rows_of({})) == (0, 0)
 
 
 def test_where_the_answers_were_not_asked_for_the_first_output_counts() -> None:

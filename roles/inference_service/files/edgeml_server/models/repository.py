@@ -45,7 +45,7 @@ class BatchOptions(NamedTuple):
 
 
 class EndedShadow(NamedTuple):
-    """What came of a shadow: its version, the one that served, and the copies of requests by outcome."""
+    """What came of a shadow: its version, the one that served, and the rows of its copies of requests by outcome."""
 
     version: str
     active_version: str
@@ -314,7 +314,7 @@ class ModelRepository:
         files = model_files(version.directory, version.release, version.chosen)
         parts = load_parts(files, self._options, version.directory, self._store.prepared(version))
         for name, part in parts.items():
-            form = read_answer_form(files[name].probe, part.backend.outputs)
+            form = read_answer_form(files[name].probe, part.backend.outputs, files[name].golden)
             parts[name] = dataclasses.replace(part, form=form)
             if part.inputs is None:
                 model = full_name(version.model, name)

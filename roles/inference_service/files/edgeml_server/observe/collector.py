@@ -40,7 +40,7 @@ from edgeml_server.common.errors import UnavailableError
 from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import Array, datatype_of, to_binary
 
-from .answers import answer_in, predictions_of
+from .answers import UNKNOWN, answer_in, has_rows, predictions_of, rows_of
 from .collect_rules import CollectRule
 from .drift import DriftMonitor
 from .metrics import Metrics
@@ -59,9 +59,10 @@ _log = Log(__name__)
 
 
 class _Disagreement(NamedTuple):
-    """A request that a shadow answered otherwise, and the size of its inputs."""
+    """A request that a shadow answered otherwise, with which of its rows, and the size of its inputs."""
 
     record: Record
+    rows: Array
     size: int
 
 
@@ -100,8 +101,9 @@ class InputCollector:
 
     # ---- for other threads ----
 
-    def offer_disagreement(self, record: Record, size: int) -> None:
-        """Take a request that a shadow answered otherwise than the active version, or drop it when there are many."""
+    def offer_disagreement(self, record: Record, rows: Array, size: int) -> None:
+        """Take a request of which a shadow answered these ``rows`` otherwise than the active version, or drop it when
+        there are many."""
         rule = self._rules.get(record.model)
         if rule is None or "shadow" not in rule.reasons:
             return
@@ -110,7 +112,7 @@ class InputCollector:
             self._drop(record.model, "queue")
             return
         self._bytes_in += size
-        self._disagreements.append(_Disagreement(record, size))
+        self._disagreements.append(_Disagreement(record, rows, size))
 
     # ---- for the observer's thread ----
 
@@ -139,17 +141,18 @@ class InputCollector:
     def add(self, records: Sequence[Record]) -> None:
         """Keep what is drifting or of low confidence in these requests, which succeeded and are in the log."""
         while self._disagreements:
-            record, size = self._disagreements.popleft()
+            record, rows, size = self._disagreements.popleft()
             self._bytes_out += size
-            self._keep(record, {"shadow": np.ones(_rows(record), bool)})
+            # An answer that has no rows is that of all of them.
+            self._keep(record, {"shadow": np.broadcast_to(rows, rows_of(record.inputs))})
         for record in records:
             rule = self._rules.get(record.model)
             if rule is None or record.in_sequence or self._directory is None:
                 continue
             found: dict[str, Array] = {}
             if "drifting" in rule.reasons:
-                drifting = self._drift.drifting_rows(record)
-                if drifting is not None and len(drifting) == _rows(record):
+                drifting = self._drift.driftingrows_of(record.inputs)
+                if drifting is not None and len(drifting) == rows_of(record.inputs):
                     found["drifting"] = drifting
             if "low_confidence" in rule.reasons:
                 margins = _margins(record)
@@ -162,7 +165,7 @@ class InputCollector:
         """What the log keeps of a request until its label comes: its rows, each after its length. None for nothing."""
         if record.request_id is None or record.in_sequence or record.model not in self.awaits_labels:
             return None
-        rows = _rows(record)
+        rows = rows_of(record.inputs)
         if not 1 <= rows <= _AWAITED_ROWS_MAX:
             return None
         parts = [pack(item) for item in _inputs(record, range(rows), {"disagreeing": np.ones(rows, bool)})]
@@ -217,7 +220,7 @@ class InputCollector:
     def _keep(self, record: Record, reasons: Mapping[str, Array]) -> None:
         """Keep the rows of a request for which any of the ``reasons`` is true."""
         chosen = np.flatnonzero(np.logical_or.reduce(list(reasons.values())))
-        items = list(_inputs(record, chosen.tolist(), reasons)) if _rows(record) else []
+        items = list(_inputs(record, chosen.tolist(), reasons)) if rows_of(record.inputs) else []
         if not items:
             self._drop(record.model, "shape")
         for item in items:
@@ -349,20 +352,14 @@ def _unpacked(content: bytes) -> Iterator[CollectedInput]:
         yield unpack(content[start:at])
 
 
-def _rows(record: Record) -> int:
-    """How many rows a request has; 0 where its inputs have no first dimension in common."""
-    lengths = {len(values) if values.ndim else 0 for values in record.inputs.values()}
-    return lengths.pop() if len(lengths) == 1 else 0
-
-
 def _scores(record: Record) -> Array | None:
     """The scores of the classes in the output with the answers, one row for each of the request's."""
     values, form = answer_in(record.outputs, record.form)
-    if form is not None and form.task is not Task.CLASS_SCORES:
+    if (form or UNKNOWN).task not in (None, Task.CLASS_SCORES):
         return None
     if values is None or values.dtype.kind != "f" or values.ndim != 2 or values.shape[1] < 2:
         return None
-    return values if len(values) == _rows(record) else None
+    return values if has_rows(values, rows_of(record.inputs)) else None
 
 
 def _margins(record: Record) -> Array | None:
@@ -385,7 +382,7 @@ def _inputs(record: Record, rows: Sequence[int], reasons: Mapping[str, Array]) -
         predictions = scores.argmax(axis=1).tolist()
     elif output is not None:
         predictions = predictions_of(output, form)
-    if predictions is not None and len(predictions) != _rows(record):
+    if predictions is not None and len(predictions) != rows_of(record.inputs):
         predictions = None
     for row in rows:
         tensors = tuple(

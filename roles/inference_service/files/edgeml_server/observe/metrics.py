@@ -216,16 +216,22 @@ class Metrics:
             ["model", "version"],
             buckets=_ROWS_BUCKETS,
         )
+        self.shadow_rows = self._numbers(
+            "counter",
+            "edgeml_shadow_rows_total",
+            "Rows of copies of requests for a candidate version, by outcome: agreed, disagreed, failed or dropped.",
+            ["model", "version", "outcome"],
+        )
         self.shadow_requests = self._numbers(
             "counter",
             "edgeml_shadow_requests_total",
-            "Copies of requests for a candidate version, by outcome: agreed, disagreed, failed or dropped.",
-            ["model", "version", "outcome"],
+            "Copies of requests that a candidate version answered, or failed at.",
+            ["model", "version"],
         )
         self.shadow_distance = self._distributions(
             "summary",
             "edgeml_shadow_output_distance",
-            "Largest absolute difference between the outputs of the candidate and of the active version.",
+            "Largest absolute difference between the answers of the candidate and of the active version.",
             ["model", "version"],
         )
         self.shadow_duration = self._distributions(
@@ -239,7 +245,7 @@ class Metrics:
             *(self.requests, self.duration, self.model_info, self.load_duration, self.batch_rows),
             *(self.labels, self.accuracy, self.label_error),
             *(self.drift_psi, self.drift_ks, self.drift_alarm, self.drift_windows),
-            *(self.shadow_requests, self.shadow_distance, self.shadow_duration),
+            *(self.shadow_rows, self.shadow_requests, self.shadow_distance, self.shadow_duration),
             *(self._part_requests, self._part_duration),
         )
         self._versions: dict[str, set[str]] = {}

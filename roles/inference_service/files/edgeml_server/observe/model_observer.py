@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Callable
 
+from edgeml_server.common.tensors import Array
+
 from .answers import AnswerForm
 from .collector import InputCollector
 from .drift import DriftMonitor
@@ -84,11 +86,11 @@ class ModelObserver:
         candidate's release says of its answers."""
         self._metrics.add_version(model, version)
 
-        def disagreed(request: MirroredRequest) -> None:
+        def disagreed(request: MirroredRequest, rows: Array) -> None:
             inputs, outputs = request.inputs, request.outputs
             record = Record(
                 time.time(), model, active_version, None, 200, request.seconds, inputs, outputs, None, form=form
             )
-            self._collector.offer_disagreement(record, request.size)
+            self._collector.offer_disagreement(record, rows, request.size)
 
         return Shadow(model, version, candidate, active_version, self._metrics, timed, disagreed, form)

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A shadow: a candidate version answers mirrored requests; clients get the active version's answers only.
 
+What is compared is the output with the answers, row by row: a row of a batch is one sample, as a request of one row is.
+
 Mirroring a request costs one append to a short queue; when the queue is full, the request is dropped. The candidate
 runs in its own thread, at a lower priority than clients' requests.
 """
@@ -14,7 +16,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable, NamedTuple, Protocol
 
@@ -23,14 +25,14 @@ import numpy as np
 from edgeml_server.common.log import Log
 from edgeml_server.common.tensors import Array
 
-from .answers import AnswerForm, decided, predictions_of
+from .answers import UNKNOWN, AnswerForm, Tolerance, decided, has_rows, rows_of
 from .metrics import Metrics
 
 PENDING_MAX = 16
 _PENDING_BYTES_MAX = 16 << 20
 _NICE = 10
-# The tolerance within which numbers agree.
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-6
+# Within what numbers agree where the release has no tolerance for them.
+_TOLERANCE = Tolerance(absolute=1e-6, relative=1e-3)
 
 _log = Log(__name__)
 
@@ -56,12 +58,13 @@ class MirroredRequest(NamedTuple):
 
 @dataclass
 class ShadowCounts:
-    """The mirrored requests so far, by outcome."""
+    """The rows of the mirrored requests so far, by outcome, and how many requests were compared or failed."""
 
     agreed: int = 0
     disagreed: int = 0
     failed: int = 0
     dropped: int = 0
+    requests: int = 0
 
 
 class Shadow:
@@ -69,8 +72,9 @@ class Shadow:
 
     ``timed``: whether the active version answers as the candidate does, one request at a time, so that the processor
     time of both can be compared. It is that of the thread that runs the model: to wait for clients takes none.
-    ``disagreed`` gets the requests that the candidate answers otherwise, in the shadow's thread. ``form`` is what the
-    candidate's release says of its answers.
+    ``disagreed`` gets the requests that the candidate answers otherwise, with which of their rows, in the shadow's
+    thread; of a request whose answer has no rows it is one. ``form`` is what the candidate's release says of its
+    answers.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Shadow:
         active_version: str,
         metrics: Metrics,
         timed: bool = True,
-        disagreed: Callable[[MirroredRequest], None] = lambda _request: None,
+        disagreed: Callable[[MirroredRequest, Array], None] = lambda _request, _rows: None,
         form: AnswerForm | None = None,
     ) -> None:
         self.model = model
@@ -107,8 +111,7 @@ class Shadow:
             self._requests.qsize() >= PENDING_MAX
             or self._bytes_in - self._bytes_out + request.size > _PENDING_BYTES_MAX
         ):
-            self.counts.dropped += 1
-            self._count("dropped")
+            self._count("dropped", _rows_answered(request, self._compared(request)))
             return
         self._bytes_in += request.size
         self._requests.put(request)
@@ -128,15 +131,23 @@ class Shadow:
             request = self._requests.get()
             if request is None or self._stopping:
                 break
-            outcome = self._compare(request)
-            if outcome == "disagreed" and not self._stopping:
-                self._disagreed(request)
-            setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
-            self._count(outcome)
+            agreeing = self._compare(request)
+            self.counts.requests += 1
+            if not self._stopping:
+                self._metrics.shadow_requests.labels(self.model, self.version).inc()
+            if agreeing is None:
+                self._count("failed", _rows_answered(request, self._compared(request)))
+            else:
+                if not agreeing.all() and not self._stopping:
+                    self._disagreed(request, ~agreeing)
+                agreed = int(agreeing.sum())
+                self._count("agreed", agreed)
+                self._count("disagreed", len(agreeing) - agreed)
             self._bytes_out += request.size
         self._candidate.close()
 
-    def _compare(self, request: MirroredRequest) -> str:
+    def _compare(self, request: MirroredRequest) -> Array | None:
+        """Which of the request's rows agree; None where the candidate fails."""
         names = list(request.outputs)
         started = time.thread_time()
         try:
@@ -144,42 +155,58 @@ class Shadow:
         except Exception as error:
             if not self.counts.failed:
                 _log.warning("shadow fails", model=self.model, version=self.version, error=error)
-            return "failed"
+            return None
         seconds = time.thread_time() - started
         for role, value in (("active", request.seconds), ("candidate", seconds)) if self._timed else ():
             self._metrics.shadow_duration.labels(self.model, self.version, role).observe(value)
-        distances = [distance(request.outputs[name], outputs[name]) for name in names]
+        compared = self._compared(request)
+        distances = [distance(request.outputs[name], outputs[name]) for name in compared]
         self._metrics.shadow_distance.labels(self.model, self.version).observe(max(distances, default=0.0))
-        same = all(agree(request.outputs[name], outputs[name], self._form_of(name)) for name in names)
-        return "agreed" if same else "disagreed"
+        agreeing = np.ones(_rows_answered(request, compared), bool)
+        for name, form in compared.items():
+            agreeing &= agreeing_rows(request.outputs[name], outputs[name], rows_of(request.inputs), form)
+        return agreeing
 
-    def _form_of(self, output: str) -> AnswerForm | None:
-        return self._form if self._form is not None and self._form.output == output else None
+    def _compared(self, request: MirroredRequest) -> Mapping[str, AnswerForm]:
+        """The outputs that are compared: the one with the answers; all of them where it is not known, or was not asked
+        for."""
+        if self._form is not None and self._form.output in request.outputs:
+            return {self._form.output: self._form}
+        return dict.fromkeys(request.outputs, UNKNOWN)
 
-    def _count(self, outcome: str) -> None:
+    def _count(self, outcome: str, rows: int) -> None:
+        setattr(self.counts, outcome, getattr(self.counts, outcome) + rows)
         # The series of a shadow that has ended may be removed already.
-        if not self._stopping:
-            self._metrics.shadow_requests.labels(self.model, self.version, outcome).inc()
+        if rows and not self._stopping:
+            self._metrics.shadow_rows.labels(self.model, self.version, outcome).inc(rows)
 
 
-def agree(active: Array, candidate: Array, form: AnswerForm | None = None) -> bool:
-    """Whether two outputs say the same: the same classes, texts, whole numbers, nearly the same other numbers.
+def agreeing_rows(active: Array, candidate: Array, rows: int, form: AnswerForm = UNKNOWN) -> Array:
+    """Which of a request's ``rows`` two outputs answer alike, as one value for each; of outputs that have no answer for
+    each row, one value for all.
 
-    Of an output with the answers, ``form`` says which of these they are; of others several numbers count as scores.
+    Alike are the same classes, texts, whole numbers, and nearly the same other numbers; ``form`` says which of these
+    they are.
     """
+    by_rows = has_rows(active, rows)
     if active.shape != candidate.shape:
-        return False
-    if form is not None:
-        decisions = decided(active, form), decided(candidate, form)
-        if decisions[0] is not None and decisions[1] is not None:
-            return bool((decisions[0] == decisions[1]).all())
-    elif active.ndim == 2 and active.shape[1] > 1:
-        first, second = predictions_of(active), predictions_of(candidate)
-        if first is not None and second is not None:
-            return first == second
-    if active.dtype.kind != "f" or candidate.dtype.kind != "f":
-        return bool((active == candidate).all())
-    return bool(np.isclose(candidate, active, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True).all())
+        return np.zeros(rows if by_rows else 1, bool)
+    decisions = decided(active, form), decided(candidate, form)
+    if decisions[0] is not None and decisions[1] is not None:
+        same = decisions[0] == decisions[1]
+    elif active.dtype.kind != "f" or candidate.dtype.kind != "f":
+        same = np.asarray(active == candidate)
+    else:
+        absolute, relative = form.tolerance or _TOLERANCE
+        same = np.isclose(candidate, active, rtol=relative, atol=absolute, equal_nan=True)
+    agreeing: Array = same.all(axis=tuple(range(1, same.ndim))) if by_rows else np.array([same.all()])
+    return agreeing
+
+
+def _rows_answered(request: MirroredRequest, outputs: Iterable[str]) -> int:
+    """How many answers a request has in these outputs: one for each of its rows, or one for all."""
+    rows = rows_of(request.inputs)
+    return rows if any(has_rows(request.outputs[name], rows) for name in outputs) else 1
 
 
 def distance(active: Array, candidate: Array) -> float:

@@ -163,10 +163,12 @@ models:
       returned: as RV(models[].requests)
       sample: {right: 96, wrong: 4}
     shadow:
-      description: How many copies of requests it answered as a shadow like the active version, or otherwise.
+      description:
+        - Of how many rows of copies of requests the answers as a shadow were those of the active version, or others,
+          and in how many C(requests) they came.
       type: dict
       returned: as RV(models[].requests)
-      sample: {agreed: 980, disagreed: 12, failed: 0, dropped: 3}
+      sample: {agreed: 980, disagreed: 12, failed: 0, dropped: 3, requests: 992}
     drift:
       description: For each series, how its last window of rows compares with the release's drift reference.
       type: list
@@ -220,12 +222,13 @@ models:
     candidate:
       description:
         - What was measured of the version O(candidate) as a shadow, since the server started.
-        - C(shadow) counts copies of requests by outcome. C(model_seconds) has the processor time that both versions
+        - C(shadow) counts the rows of copies of requests by outcome, and the C(requests) in which those that were
+          answered or failed came. C(model_seconds) has the processor time that both versions
           took for the same C(timed) requests. C(resident_bytes) is the memory of the server with both.
       type: dict
       returned: when O(candidate) is given
       sample:
-        shadow: {agreed: 970, disagreed: 12, failed: 0, dropped: 18}
+        shadow: {agreed: 970, disagreed: 12, failed: 0, dropped: 18, requests: 982}
         model_seconds: {timed: 982, active: 0.196, candidate: 0.191}
         resident_bytes: 73400320
     history:

@@ -506,7 +506,7 @@ candidate:
   returned: when O(state) is V(shadow) and a shadow began
   type: dict
   sample:
-    shadow: {agreed: 0, disagreed: 0, failed: 0, dropped: 0}
+    shadow: {agreed: 0, disagreed: 0, failed: 0, dropped: 0, requests: 0}
     model_seconds: {timed: 0, active: 0.0, candidate: 0.0}
     resident_bytes: 61440000
 refused:

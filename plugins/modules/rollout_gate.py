@@ -112,7 +112,7 @@ options:
         type: raw
         default: 0.2
       shadow_agreement_min:
-        description: The least share of answers in which a shadow of the new version agreed with the old one.
+        description: The least share of rows that a shadow of the new version answered like the old one.
         type: raw
         default: 0.8
       memory_ratio_max:

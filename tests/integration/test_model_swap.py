@@ -620,7 +620,7 @@ def test_info_tells_what_was_counted_of_the_active_version_and_of_the_one_before
     assert model["requests"]["latency_buckets"][-1] == [10.0, 5]
     assert model["past"]["requests"]["requests"] == 7
     assert model["labels"] == {"right": 0, "wrong": 0}
-    assert model["shadow"] == {"agreed": 0, "disagreed": 0, "failed": 0, "dropped": 0}
+    assert model["shadow"] == {"agreed": 0, "disagreed": 0, "failed": 0, "dropped": 0, "requests": 0}
     assert model["resident_bytes"] > 10 << 20
     assert model["past"]["resident_bytes"] > 10 << 20
     assert model["restarts"] == 0

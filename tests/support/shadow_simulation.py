@@ -94,7 +94,7 @@ class _Device:
             self._kind,
             Outcome.SHADOWED,
             now=Observation(
-                shadow=Shadow(agreed, differed, failed),
+                shadow=Shadow(agreed, differed, failed, number),
                 resident_bytes=self._resident + self._grown,
                 model_seconds=new,
             ),

@@ -68,7 +68,7 @@ def observed(host: Host) -> dict[str, float]:
 
 def _shadow(metrics: dict[str, float]) -> dict[str, float]:
     """The shadow's outcomes."""
-    return {name: value for name, value in metrics.items() if name.startswith("edgeml_shadow_requests_total")}
+    return {name: value for name, value in metrics.items() if name.startswith("edgeml_shadow_rows_total")}
 
 
 def test_litert_serves(observed: dict[str, float]) -> None:
@@ -86,7 +86,7 @@ def test_drift_is_reported(observed: dict[str, float]) -> None:
 
 def test_the_shadow_is_reported(host: Host, observed: dict[str, float]) -> None:
     labels = 'model="plus",version="1.1.0"'
-    assert observed['edgeml_shadow_requests_total{model="plus",outcome="agreed",version="1.1.0"}'] > 0
+    assert observed['edgeml_shadow_rows_total{model="plus",outcome="agreed",version="1.1.0"}'] > 0
     assert observed[f"edgeml_shadow_output_distance_count{{{labels}}}"] > 0
     for role in ("active", "candidate"):
         assert observed[f'edgeml_shadow_run_duration_seconds_sum{{model="plus",role="{role}",version="1.1.0"}}'] > 0

@@ -37,9 +37,10 @@ def measure(metrics: str, model: str, version: str) -> dict[str, Any]:
 
     ``requests`` as ``request_counts`` returns them; ``labels``: how many predictions were ``right`` and ``wrong`` by
     the labels that clients sent; ``drift``: for each series of the release's reference ``psi`` and whether there is an
-    ``alarm``, of the last full window, and how many ``windows`` were compared; ``shadow``: copies of requests that it
-    answered as a candidate, by outcome; ``resident_bytes`` and ``started`` (seconds of the epoch) of the server's
-    process, None where the server does not report them.
+    ``alarm``, of the last full window, and how many ``windows`` were compared; ``shadow``: the rows of the copies of
+    requests that it answered as a candidate, by outcome, and how many ``requests`` were answered or failed;
+    ``resident_bytes`` and ``started`` (seconds of the epoch) of the server's process, None where the server does not
+    report them.
     """
     samples = parse_metrics(metrics)
     own = _of_version(samples, model, version)
@@ -168,7 +169,9 @@ def _request_counts(samples: list[Sample]) -> dict[str, Any]:
 
 
 def _shadow(own: list[Sample]) -> dict[str, int]:
-    return _by_outcome(own, "edgeml_shadow_requests_total", ("agreed", "disagreed", "failed", "dropped"))
+    rows = _by_outcome(own, "edgeml_shadow_rows_total", ("agreed", "disagreed", "failed", "dropped"))
+    requests = [int(value) for name, _labels, value in own if name == "edgeml_shadow_requests_total"]
+    return {**rows, "requests": sum(requests)}
 
 
 def _by_outcome(samples: list[Sample], series: str, outcomes: tuple[str, ...]) -> dict[str, int]:

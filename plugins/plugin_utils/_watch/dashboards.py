@@ -121,7 +121,7 @@ ROLLOUT = (
     Panel("Drift", f"max by (version, series) (edgeml_drift_psi{{{_MODEL}}})", legend="{{version}} {{series}}"),
     Panel(
         "Shadow",
-        f"sum by (version, outcome) (increase(edgeml_shadow_requests_total{{{_MODEL}}}[1h]))",
+        f"sum by (version, outcome) (increase(edgeml_shadow_rows_total{{{_MODEL}}}[1h]))",
         legend="{{version}} {{outcome}}",
     ),
     Panel(

@@ -149,6 +149,26 @@ def test_a_shadow_with_other_numbers_disagrees_where_they_are_no_scores(
     reply = device.post("/v2/repository/models/plus/shadow", {"version": "1.1.0"}, local=True)
     assert reply.status == 200
     device.infer("plus", *ROWS)
-    while not (counted := device.series("edgeml_shadow_requests_total")):
+    while not (counted := device.series("edgeml_shadow_rows_total")):
         pass
-    assert {key[1]: value for key, value in counted.items()} == {outcome: 1}
+    assert {key[1]: value for key, value in counted.items()} == {outcome: 2}
+
+
+def test_what_is_no_answer_is_not_compared(device: Device) -> None:
+    """The candidate has other scores beside the numbers that its probe set declares as the answers."""
+    publish(device, "1.0.0")
+    publish(device, "1.1.0", -4.0, output="one", labels=[0.5, 1.5])
+    device.activate("plus", "1.0.0")
+    device.start()
+    assert device.post("/v2/repository/models/plus/shadow", {"version": "1.1.0"}, local=True).status == 200
+    device.infer("plus", *ROWS)
+    while (counted := device.series("edgeml_shadow_rows_total")) == {}:
+        pass
+    assert {key[1]: value for key, value in counted.items()} == {"agreed": 2}
+    assert device.metric("edgeml_shadow_output_distance_sum", model="plus", version="1.1.0") == 0
+    # Where the answer was not asked for, what was asked for is compared.
+    asked = {"inputs": [plus_input(*ROWS)], "outputs": [{"name": "pair"}]}
+    assert device.post("/v2/models/plus/infer", asked).status == 200
+    while len(counted := device.series("edgeml_shadow_rows_total")) < 2:
+        pass
+    assert {key[1]: value for key, value in counted.items()} == {"agreed": 2, "disagreed": 2}

@@ -160,9 +160,13 @@ def test_what_a_shadow_answers_otherwise_is_kept(device: Device) -> None:
     wait_outcomes(device, {"disagreed": 1})
     device.infer("plus", [2, 1])
     wait_outcomes(device, {"disagreed": 1, "agreed": 1})
+    # Of a batch, the rows that are.
+    device.infer("plus", [4, 3], [3, 4], [5, 1])
+    wait_outcomes(device, {"disagreed": 2, "agreed": 3})
     stop(device)
-    (item,) = kept(device)
-    assert (values(item), item.reasons, item.version) == ([1, 2], ("shadow",), "1.0.0")
+    found = kept(device)
+    assert sorted(values(item) for item in found) == [[1, 2], [3, 4]]
+    assert {(item.reasons, item.version) for item in found} == {(("shadow",), "1.0.0")}
 
 
 def test_the_bounds_hold_and_each_class_keeps_a_share(device: Device) -> None:

@@ -53,7 +53,7 @@ def busy_device(device: Device, tmp_path: Path) -> Device:
     assert device.post("/v2/models/plus/infer", {"inputs": []}).status == 400
     assert device.infer("absent", [1, 2]).status == 404
     assert device.post("/v2/models/plus/feedback", {"id": "0", "label": [1] * 50}).status == 200
-    while device.series("edgeml_drift_alarm") == {} or device.series("edgeml_shadow_requests_total") == {}:
+    while device.series("edgeml_drift_alarm") == {} or device.series("edgeml_shadow_rows_total") == {}:
         pass
     return device
 

@@ -164,10 +164,10 @@ def test_a_shadow_mirrors_each_part(device: Device) -> None:
     assert started.json()["version"] == "2.0.0", started.body
     for part in PARTS:
         assert ask(device, part).status == 200
-    while sum(device.series("edgeml_shadow_requests_total").values()) < 3:
+    while sum(device.series("edgeml_shadow_rows_total").values()) < 3:
         pass
     # The larger of both numbers is in the same place: for scores of classes that is the same answer.
-    assert device.series("edgeml_shadow_requests_total") == {("reader", "agreed", "2.0.0"): 3}
+    assert device.series("edgeml_shadow_rows_total") == {("reader", "agreed", "2.0.0"): 3}
     assert device.metric("edgeml_shadow_output_distance_sum", model="reader", version="2.0.0") == 27
     ended = device.post("/v2/repository/models/reader/unshadow", {}, local=True).json()
     assert (ended["active_version"], ended["agreed"], ended["failed"]) == ("1.0.0", 3, 0)

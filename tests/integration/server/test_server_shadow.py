@@ -28,8 +28,8 @@ def publish(device: Device, model: str, active: bytes, candidate: bytes) -> None
 
 
 def outcomes(device: Device) -> dict[str, float]:
-    """The outcomes that were counted, of the one shadow."""
-    return {key[1]: value for key, value in device.series("edgeml_shadow_requests_total").items()}
+    """The rows that were counted by outcome, of the one shadow."""
+    return {key[1]: value for key, value in device.series("edgeml_shadow_rows_total").items()}
 
 
 def wait_outcomes(device: Device, wanted: dict[str, float]) -> None:
@@ -66,10 +66,34 @@ def test_a_candidate_of_the_same_mind(device: Device) -> None:
         "disagreed": 0,
         "failed": 0,
         "dropped": 0,
+        "requests": 3,
     }
     device.infer("plus", [1, 2])
     assert outcomes(device) == {"agreed": 3}
     assert unshadow(device, "plus").status == 404
+
+
+def test_the_rows_of_a_batch_count_one_by_one(device: Device) -> None:
+    # The candidate adds so much that no difference of its scores is left: its answer is always the first class.
+    publish(device, "plus", onnx_models.plus(1), onnx_models.plus(1e9))
+    device.start()
+    assert shadow(device, "plus", "1.1.0").status == 200
+    device.infer("plus", *[[2, 1]] * 31, [1, 2])
+    wait_outcomes(device, {"agreed": 31, "disagreed": 1})
+    # More than a label can speak of.
+    device.infer("plus", *[[2, 1]] * 100)
+    wait_outcomes(device, {"agreed": 131, "disagreed": 1})
+    ended = unshadow(device, "plus").json()
+    assert (ended["agreed"], ended["disagreed"], ended["requests"]) == (131, 1, 2)
+
+
+def test_a_batch_that_fails_counts_as_its_rows(device: Device) -> None:
+    publish(device, "gather", onnx_models.gather(), onnx_models.gather(first=-1))
+    device.start()
+    assert shadow(device, "gather", "1.1.0").status == 200
+    indices = {"inputs": [{"name": "index", "datatype": "INT64", "shape": [3], "data": [1, 2, 1]}]}
+    assert device.post("/v2/models/gather/infer", indices).status == 200
+    wait_outcomes(device, {"failed": 3})
 
 
 def test_a_shadow_ends_by_itself(device: Device) -> None:

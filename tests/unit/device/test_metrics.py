@@ -39,8 +39,9 @@ edgeml_drift_psi{model="digits",series="mean",version="1.1.0"} 0.31
 edgeml_drift_alarm{model="digits",series="mean",version="1.1.0"} 1.0
 edgeml_drift_windows_total{model="digits",series="mean",version="1.1.0"} 4.0
 edgeml_drift_psi{model="digits",series="argmax",version="1.1.0"} 0.01
-edgeml_shadow_requests_total{model="digits",outcome="agreed",version="1.1.0"} 40.0
-edgeml_shadow_requests_total{model="digits",outcome="failed",version="1.1.0"} 2.0
+edgeml_shadow_rows_total{model="digits",outcome="agreed",version="1.1.0"} 40.0
+edgeml_shadow_rows_total{model="digits",outcome="failed",version="1.1.0"} 2.0
+edgeml_shadow_requests_total{model="digits",version="1.1.0"} 21.0
 process_resident_memory_bytes 1.2e+08
 process_start_time_seconds 1.7e+09
 weird{a="with \\"quotes\\", a } and = signs",b=""} NaN
@@ -71,7 +72,7 @@ def test_all_that_is_told_of_a_version() -> None:
             {"series": "argmax", "psi": 0.01, "alarm": False, "windows": 0},
             {"series": "mean", "psi": 0.31, "alarm": True, "windows": 4},
         ],
-        "shadow": {"agreed": 40, "disagreed": 0, "failed": 2, "dropped": 0},
+        "shadow": {"agreed": 40, "disagreed": 0, "failed": 2, "dropped": 0, "requests": 21},
         "resident_bytes": 120_000_000,
         "started": 1.7e9,
     }

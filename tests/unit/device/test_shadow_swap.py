@@ -24,9 +24,11 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.withdrawals 
 OLD, NEW = "1.0.0", "1.1.0"
 METRICS = """
 process_resident_memory_bytes 5e7
-edgeml_shadow_requests_total{model="digits",version="1.1.0",outcome="agreed"} 7
-edgeml_shadow_requests_total{model="digits",version="1.1.0",outcome="failed"} 1
-edgeml_shadow_requests_total{model="digits",version="0.9.0",outcome="agreed"} 99
+edgeml_shadow_rows_total{model="digits",version="1.1.0",outcome="agreed"} 14
+edgeml_shadow_rows_total{model="digits",version="1.1.0",outcome="failed"} 1
+edgeml_shadow_rows_total{model="digits",version="0.9.0",outcome="agreed"} 99
+edgeml_shadow_requests_total{model="digits",version="1.1.0"} 8
+edgeml_shadow_requests_total{model="digits",version="0.9.0"} 99
 edgeml_shadow_run_duration_seconds_sum{model="digits",version="1.1.0",role="active"} 0.25
 edgeml_shadow_run_duration_seconds_count{model="digits",version="1.1.0",role="active"} 7
 edgeml_shadow_run_duration_seconds_sum{model="digits",version="1.1.0",role="candidate"} 0.5
@@ -46,7 +48,7 @@ def ask(store: Store, version: str = NEW, check_mode: bool = False, **changes: A
 
 def test_what_was_measured_of_a_candidate() -> None:
     assert measure_candidate(METRICS, "digits", NEW) == {
-        "shadow": {"agreed": 7, "disagreed": 0, "failed": 1, "dropped": 0},
+        "shadow": {"agreed": 14, "disagreed": 0, "failed": 1, "dropped": 0, "requests": 8},
         "model_seconds": {"timed": 7, "active": 0.25, "candidate": 0.5},
         "resident_bytes": 50_000_000,
     }

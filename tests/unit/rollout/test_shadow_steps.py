@@ -24,7 +24,7 @@ REFUSED = {"failed": True, "refused": True, "live": "1.0.0", "msg": "no memory"}
 
 def counted(agreed: int, disagreed: int = 0) -> dict[str, Any]:
     times = {"timed": agreed + disagreed, "active": 0.1, "candidate": 0.1}
-    shadow = {"agreed": agreed, "disagreed": disagreed, "failed": 0, "dropped": 0}
+    shadow = {"agreed": agreed, "disagreed": disagreed, "failed": 0, "dropped": 0, "requests": agreed + disagreed}
     return {"shadow": shadow, "model_seconds": times, "resident_bytes": None}
 
 

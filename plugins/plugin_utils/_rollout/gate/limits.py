@@ -86,7 +86,7 @@ class Limits:
     - ``latency_ratio_max``: median, 95th percentile, and time of a batch of the probe set, as multiples of what they
       were. ``latency_seconds_max``: the 95th percentile.
     - ``drift_rise_max``: the share of devices with a drift alarm, above that of the controls.
-    - ``shadow_agreement_min``: the share of the candidate's answers that agree with those of the active version.
+    - ``shadow_agreement_min``: the share of the rows that the candidate answers like the active version.
     - ``memory_ratio_max`` and ``memory_bytes_max``: resident memory of the server.
     - ``energy_ratio_max``: energy per request. ``clock_ratio_max``: how much slower the processors may run.
       ``temperature_rise_max``: degrees Celsius of the hottest sensor.

@@ -100,11 +100,18 @@ class Board(NamedTuple):
 
 
 class Shadow(NamedTuple):
-    """Copies of requests that a shadow answered like the active version, answered otherwise, or failed."""
+    """Rows that a shadow answered like the active version, answered otherwise, or failed at; and how many ``requests``
+    they came in."""
 
     agreed: int
     disagreed: int
     failed: int
+    requests: int
+
+    @property
+    def rows(self) -> int:
+        """All of the rows."""
+        return self.agreed + self.disagreed + self.failed
 
 
 @dataclass(frozen=True)

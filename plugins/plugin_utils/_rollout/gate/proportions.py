@@ -30,10 +30,14 @@ DISPERSION_DEGREES_OF_FREEDOM = 10
 
 
 class Count(NamedTuple):
-    """``events`` of ``total``; both may be fractions."""
+    """``events`` of ``total``; both may be fractions.
+
+    ``together``: how many of the total come together, and may all be of one kind: so many say no more than one does.
+    """
 
     events: float
     total: float
+    together: float = 1.0
 
 
 NO_COUNT = Count(0.0, 0.0)
@@ -88,7 +92,8 @@ class Proportions:
             now = self._sum(names)
             # A version that is no worse than the one before does not fail for what that one did as well.
             allowed = max([limit, *(self._baseline(name) for name in names)])
-            scaled = Proportion(1.0, now.events / self.dispersion, now.total / self.dispersion)
+            factor = self.dispersion * now.together
+            scaled = Proportion(1.0, now.events / factor, now.total / factor)
             results.append(
                 Comparison(
                     check=check,
@@ -137,7 +142,10 @@ class Proportions:
 
     def _sum(self, names: Sequence[str]) -> Count:
         counts = [count for name in names for count in self.now[name]]
-        return Count(math.fsum(count.events for count in counts), math.fsum(count.total for count in counts))
+        total = math.fsum(count.total for count in counts)
+        # What a share varies by, of clusters of such sizes (Kish, Survey Sampling, 1965).
+        together = math.fsum(count.total * count.together for count in counts) / total if total else 1.0
+        return Count(math.fsum(count.events for count in counts), total, together)
 
     def _change(self, name: str) -> Change | None:
         """The change in one device class; None without a count, or without anything to compare it with."""

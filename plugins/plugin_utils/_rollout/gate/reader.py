@@ -110,7 +110,7 @@ def _labels(value: Any) -> Labels:
 
 
 def _shadow(value: Any) -> Shadow:
-    return Shadow(*_counts(value, "agreed", "disagreed", "failed"))
+    return Shadow(*_counts(value, "agreed", "disagreed", "failed", "requests"))
 
 
 def _board(value: Any) -> Board:

@@ -33,11 +33,15 @@ def counted_wrong_labels(observation: Observation) -> Count:
 
 
 def counted_disagreements(observation: Observation) -> Count:
-    """Return how many copied requests the shadow did not answer like the active version."""
+    """Return how many rows of copied requests the shadow did not answer like the active version.
+
+    The rows of one request may be alike, such as the frames of one scene: they come together.
+    """
     found = observation.shadow
     if found is None:
         return NO_COUNT
-    return Count(found.disagreed + found.failed, found.agreed + found.disagreed + found.failed)
+    # The server counts rows and requests one after the other, and may be read between.
+    return Count(found.disagreed + found.failed, found.rows, together=max(found.rows / max(found.requests, 1), 1.0))
 
 
 def counted_drift(observation: Observation) -> Count:

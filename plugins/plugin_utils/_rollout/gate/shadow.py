@@ -101,7 +101,7 @@ def _time(groups: Groups, limits: Limits) -> list[Result]:
 def _asked(shadows: Sequence[ShadowObservation]) -> Finding:
     """Whether a shadow was asked anything: without a request it says nothing, and so does the wave."""
     wrong = [item for item in shadows if item.problems]
-    asked = any(item.now.shadow is not None and sum(item.now.shadow) for item in shadows)
+    asked = any(item.now.shadow is not None and item.now.shadow.rows for item in shadows)
     return Finding(
         check=Check.MEASUREMENTS,
         verdict=Verdict.INCONCLUSIVE if wrong or not asked else Verdict.PASS,

@@ -82,7 +82,7 @@ _EVENTS: Mapping[Check, tuple[str, str, str]] = {
     Check.ERROR_RATE: ("request", "requests", "failed"),
     Check.ERROR_RATE_RISE: ("request", "requests", "failed"),
     Check.LIVE_ACCURACY_DROP: ("prediction", "predictions", "wrong"),
-    Check.SHADOW_DISAGREEMENT: ("copied request", "copied requests", "answered differently from the active version"),
+    Check.SHADOW_DISAGREEMENT: ("row", "rows", "of copied requests answered differently from the active version"),
     Check.DRIFT: ("device", "devices", "with a drift alarm"),
 }
 

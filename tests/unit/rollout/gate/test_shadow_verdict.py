@@ -31,7 +31,7 @@ def counts(agreed: int, disagreed: int = 0, slower: float = 1.0, resident: int =
     """What a server has measured of a shadow since it started."""
     timed = agreed + disagreed
     return {
-        "shadow": {"agreed": agreed, "disagreed": disagreed, "failed": 0, "dropped": 3},
+        "shadow": {"agreed": agreed, "disagreed": disagreed, "failed": 0, "dropped": 3, "requests": timed},
         "model_seconds": {"timed": timed, "active": 0.001 * timed, "candidate": 0.001 * timed * slower},
         "resident_bytes": resident,
     }
@@ -69,6 +69,42 @@ def test_a_class_that_disagrees_fails() -> None:
     assert (of_class["small"], of_class["large"]) == (Verdict.PASS, Verdict.FAIL)
 
 
+def batches(requests: int, rows: int, otherwise: int) -> dict[str, Any]:
+    """Requests with so many rows each, of which ``otherwise`` in all were answered otherwise."""
+    of_rows = {"agreed": requests * rows - otherwise, "disagreed": otherwise, "failed": 0, "dropped": 0}
+    return {**counts(requests), "shadow": {**of_rows, "requests": requests}}
+
+
+def test_a_row_of_each_batch_that_differs_is_no_batch_that_differs() -> None:
+    verdict, found = judged(shadow(found=batches(1000, 32, 1000)))
+    finding = found[Check.SHADOW_DISAGREEMENT]
+    assert (verdict, finding.samples, finding.estimate) == (Verdict.PASS, 32000, 0.03125)
+    assert words.reason(finding).startswith("1000 of 32000 rows of copied requests answered differently from the ")
+
+
+def test_rows_that_come_together_are_no_more_certain_than_their_requests() -> None:
+    """One scene of four has other answers in all of its frames: that is chance as one request in four would be."""
+    few = judged(shadow(found=batches(4, 1000, 1000)))[1][Check.SHADOW_DISAGREEMENT]
+    assert few.verdict is not Verdict.FAIL
+    alone = judged(shadow(found=counts(3, 1)))[1][Check.SHADOW_DISAGREEMENT]
+    assert (few.bounds, few.verdict) == (alone.bounds, alone.verdict)
+    assert judged(shadow(found=batches(400, 1000, 200_000)))[0] is Verdict.FAIL
+
+
+def test_large_batches_of_one_device_hide_no_small_ones_of_another() -> None:
+    """Of 4,000,400 rows four clusters are a thousandth of the requests, and nearly all that is known."""
+    wave = [shadow("a", batches(4, 1_000_000, 1_000_000)), shadow("b", counts(400))]
+    finding = judged(*wave)[1][Check.SHADOW_DISAGREEMENT]
+    assert (finding.verdict is Verdict.FAIL, finding.bounds is not None) == (False, True)
+    assert finding.bounds is not None
+    assert finding.bounds.lower < 0.2 < finding.bounds.upper
+
+
+def test_a_server_that_is_read_between_rows_and_requests_is_no_fault() -> None:
+    found = {**counts(1000), "shadow": {**counts(1000)["shadow"], "requests": 1001}}
+    assert judged(shadow(found=found))[0] is Verdict.PASS
+
+
 def test_what_was_counted_before_does_not_count() -> None:
     """The same version was a shadow before, and disagreed then, for the images of another day."""
     start = {**STARTED, "candidate": counts(0, 5000)}
@@ -79,7 +115,7 @@ def test_what_was_counted_before_does_not_count() -> None:
 
 def test_a_server_that_started_anew_counts_from_nothing() -> None:
     item = shadow(found=counts(700), start={**STARTED, "candidate": counts(5000)})
-    assert item.now.shadow == (700, 0, 0)
+    assert item.now.shadow == (700, 0, 0, 700)
     assert item.now.model_seconds == pytest.approx(0.001)
 
 

@@ -93,7 +93,7 @@ def model(**changes: Any) -> dict[str, Any]:
         "requests": requests(2000, 1),
         "labels": {"right": 960, "wrong": 40},
         "drift": [{"series": "mean", "psi": 0.01, "alarm": False, "windows": 3}],
-        "shadow": {"agreed": 980, "disagreed": 20, "failed": 0, "dropped": 4},
+        "shadow": {"agreed": 980, "disagreed": 20, "failed": 0, "dropped": 4, "requests": 1000},
         "resident_bytes": 100 << 20,
         "restarts": 0,
         "active_seconds": 600.0,
@@ -254,7 +254,7 @@ def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_n
         "requests": requests(0),
         "labels": {"right": 0, "wrong": 0},
         "drift": [],
-        "shadow": {"agreed": 0, "disagreed": 0, "failed": 0, "dropped": 0},
+        "shadow": {"agreed": 0, "disagreed": 0, "failed": 0, "dropped": 0, "requests": 0},
         "past": {"requests": requests(0)},
     }
     verdict, found = judge([good("a", **quiet), good("b", "large", **quiet)], analysis=1, analyses_max=4)
@@ -418,7 +418,7 @@ WORSE: dict[Check, dict[str, Any]] = {
     Check.LATENCY_P50: {"requests": requests(2000, 1, 2.5)},
     Check.LATENCY_P95: {"requests": requests(2000, 1, 2.5)},
     Check.PROBE_LATENCY: {"probe": probe(353, seconds=0.04)},
-    Check.SHADOW_DISAGREEMENT: {"shadow": {"agreed": 500, "disagreed": 480, "failed": 20}},
+    Check.SHADOW_DISAGREEMENT: {"shadow": {"agreed": 500, "disagreed": 480, "failed": 20, "requests": 1000}},
     Check.MEMORY: {"resident_bytes": 400 << 20},
     Check.RESTARTS: {"restarts": 3},
 }

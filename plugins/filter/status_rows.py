@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Iterable, Mapping
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_number
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import answers
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import metric_words
 
 DOCUMENTATION = r"""
 name: status_rows
@@ -97,8 +100,10 @@ def _accuracy(probe: Mapping[str, Any] | None) -> str | None:
         return None
     if probe.get("error"):
         return "error"
-    value = "none" if probe.get("value") is None else f"{probe['value']:.4f}"
-    return value if probe.get("metric") == "accuracy" else f"{probe.get('metric')} {value}"
+    number = probe.get("value")
+    value = f"{number:.4f}" if is_number(number) and math.isfinite(number) else "none"
+    metric = metric_words(str(probe.get("metric")), probe.get("top", 1))
+    return value if metric == "accuracy" else f"{metric} {value}"
 
 
 def _trial(trial: Mapping[str, Any] | None) -> str | None:

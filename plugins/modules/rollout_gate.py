@@ -377,6 +377,11 @@ findings:
       type: str
       returned: always
       sample: accuracy
+    top:
+      description: Among how many of the best classes the right one may be, for the metric V(accuracy).
+      type: int
+      returned: always
+      sample: 1
     improved:
       description: How many samples of the probe set were wrong before and are right now.
       type: int

@@ -74,6 +74,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         # What the ledger needs stays in the repository.
         "plugin_utils._rollout.ledger",
         "plugin_utils._rollout.report",
+        # What a rollout will not be able to compare is said when publishing.
+        "plugin_utils._rollout.comparable",
         "module_utils._trust",
         "plugin_utils._trust",
         "plugin_utils._profiles",

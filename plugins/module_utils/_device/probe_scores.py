@@ -17,10 +17,15 @@ from .._release.probe_set import Metric, ProbeSet, Task
 from .nearest import nearest_pairs
 
 
+# The squares of larger errors, and their sums, are no finite numbers.
+_ERROR_MAX = 1e150
+
+
 class ProbeScores:
     """Takes the answers of one sample after the other, and returns the metric with its results for each sample.
 
-    The result has ``samples``, ``value`` (None if no answer is a finite number) and ``results``, packed:
+    The result has ``samples``, ``value`` (None if no answer is a finite number), ``top`` where an answer among the best
+    ones is right, and ``results``, packed:
 
     - ``flags``: which samples are right (accuracy, within, agreement), with their number as ``correct``.
     - ``numbers`` times ``scale``: the error of each sample (mae, rmse, r2, distance), with ``label_variance`` for r2;
@@ -61,7 +66,9 @@ class ProbeScores:
 
     def result(self) -> dict[str, Any]:
         """Return the metric with the results of all samples."""
-        head = {"task": self._task.value, "metric": self._metric.value, "samples": self._probe.samples}
+        head: dict[str, Any] = {"task": self._task.value, "metric": self._metric.value, "samples": self._probe.samples}
+        if self._task is Task.CLASS_SCORES and self._probe.top > 1:
+            head["top"] = self._probe.top
         if self._metric.has_flags:
             correct = sum(self._flags)
             share = round(correct / len(self._flags), 6)
@@ -79,6 +86,9 @@ class ProbeScores:
             if self._metric is Metric.R2:
                 more["label_variance"] = _variance(self._probe.labels)
                 value = 1 - square / more["label_variance"] if more["label_variance"] else None
+        if value is not None and not math.isfinite(value):
+            # JSON has no such number.
+            value = None
         scale = max(finite, default=0.0) or 1.0
         packed = pack_numbers([error / scale if math.isfinite(error) else math.nan for error in self._numbers])
         not_finite = len(self._numbers) - len(finite)
@@ -165,7 +175,7 @@ def _error(answer: Sequence[Any], expected: Sequence[Any], metric: Metric) -> fl
     if len(answer) != len(expected) or any(isinstance(value, str) for value in answer):
         return math.nan
     errors = [abs(float(found) - float(wanted)) for found, wanted in zip(answer, expected)]
-    if not all(math.isfinite(error) for error in errors):
+    if not all(error <= _ERROR_MAX for error in errors):
         return math.nan
     if metric in (Metric.RMSE, Metric.R2):
         return math.sqrt(math.fsum(error * error for error in errors) / len(errors))

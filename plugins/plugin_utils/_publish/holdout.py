@@ -92,7 +92,7 @@ def reasons_against_source(holdout: Holdout, options: ReleaseOptions) -> list[st
     reasons += _columns(holdout)
     least = options.accuracy_min
     if least is not None and (value > least if probe.metric.is_error else value < least):
-        reasons.append(f"accuracy_min: expected {probe.metric.value} {least:g}; found {value:g}")
+        reasons.append(f"accuracy_min: expected {holdout.source.measured} {least:g}; found {value:g}")
     return reasons
 
 
@@ -102,7 +102,7 @@ def _no_better_than(holdout: Holdout, value: float, same: float) -> str:
     if holdout.samples.labels is None:
         return (
             f"samples: the source's answers differ too little to tell it from a model that always gives the same one, "
-            f"which reaches {probe.metric.value} {same:.4g}: take samples that are answered differently, or the inputs "
+            f"which reaches {holdout.source.measured} {same:.4g}: take samples that are answered differently, or the inputs "
             "are not prepared as in training"
         )
     if probe.task in (Task.CLASS_SCORES, Task.LABELS):
@@ -113,7 +113,7 @@ def _no_better_than(holdout: Holdout, value: float, same: float) -> str:
     else:
         always = "finding nothing in any of them" if probe.probe_set.ragged else "always giving the same answer"
         found = (
-            f"the source reaches {probe.metric.value} {value:.4g} in {samples} samples, and {always} reaches {same:.4g}"
+            f"the source reaches {holdout.source.measured} {value:.4g} in {samples} samples, and {always} reaches {same:.4g}"
         )
     return f"labels: {found}: {_numbering(holdout, value) or _OTHER_LABELS}{_remedy(probe)}"
 

@@ -41,7 +41,7 @@ class Judgement:
 
     ``before`` and ``after`` are the metric of the source and of the variant. ``loss`` is what was lost, in points, or
     for errors by what part they grew; ``loss_upper`` the most that is not out of the question (95%), to be compared
-    with ``limit``. ``worse`` and ``better`` count the samples that changed; ``needed`` is how many it would take.
+    with ``limit``. ``top``: among how many of the best classes the right one may be. ``worse`` and ``better`` count the samples that changed; ``needed`` is how many it would take.
     """
 
     verdict: Verdict
@@ -56,6 +56,7 @@ class Judgement:
     better: int | None = None
     harm_proven: bool = False
     needed: int | None = None
+    top: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -92,6 +93,7 @@ def judge(source: ProbeResult, variant: ProbeResult, *, drop_max: float, increas
         better=better,
         harm_proven=lower > 0,
         needed=needed,
+        top=source.top,
     )
 
 

@@ -19,6 +19,7 @@ from .bom import bill, file_component, library
 from .commit import Commit
 from .model import ModelFile, PublishError
 from .source import Source
+from .words import judged_metric
 
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://github.com/edgeml/fleet/blob/main/docs/publishing.md#provenance"
@@ -127,7 +128,7 @@ def bill_of_materials(
         if name != "python"
     ]
     metrics = [
-        {"type": row["judgement"]["metric"], "value": f"{row['metric']:.6g}", "slice": row["variant"]}
+        {"type": judged_metric(row["judgement"]), "value": f"{row['metric']:.6g}", "slice": row["variant"]}
         for row in measured
         if row.get("metric") is not None and row.get("judgement")
     ]

@@ -13,8 +13,9 @@ from typing import Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.delta_index import Delta
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Release
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File, Release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.comparable import missing_outputs, why_unasked
 
 from . import provenance
 from .candidate import Candidate
@@ -57,14 +58,37 @@ def newest_release(repository: str, model: str, *, other_than: str) -> Release |
     return max(found, key=lambda release: str(release.document.get("created", "")), default=None)
 
 
+def note_of_names(options: ReleaseOptions, made: ReleaseDocument, before: Release | None) -> str | None:
+    """Return what a rollout and clients will miss because inputs or outputs are others than ``before``, in one line;
+    None for nothing."""
+    if before is None:
+        return None
+    repository = Repository(options.repository)
+
+    def locate(file: File) -> str:
+        return made.locations.get(file.sha256) or repository.blob_path(file.sha256)
+
+    reason, missing = why_unasked(before, made.release, locate), missing_outputs(before, made.release, locate)
+    found = []
+    if reason:
+        found.append(f"{reason} of this version: a rollout cannot compare the answers of both")
+    if missing:
+        found.append(f"has the output {', '.join(missing)}, and this version not: clients that ask for it are refused")
+    if not found:
+        return None
+    return (
+        f"{before.version}, the version before, {'; it '.join(found)}. Where only names differ, export the model with "
+        "the names of before"
+    )
+
+
 def make_deltas_from_newest(
-    publication: Publication, made: ReleaseDocument, passed: Sequence[Candidate]
+    publication: Publication, made: ReleaseDocument, passed: Sequence[Candidate], previous: Release | None
 ) -> list[MadeDelta]:
-    """Make the deltas of a release from the newest other version of the model, and note of each variant what a device
-    with that version fetches."""
+    """Make the deltas of a release from ``previous``, the newest other version of the model, and note of each variant
+    what a device with that version fetches."""
     options, release = publication.options, made.release
     repository = Repository(options.repository)
-    previous = newest_release(options.repository, options.model, other_than=options.version)
     work = publication.path("deltas")
     os.mkdir(work)
     deltas = make_deltas(

@@ -34,7 +34,7 @@ from .measurements import DAYS_KEPT
 from .model import ModelFile, Progress, RefusedError, file_of
 from .options import ReleaseOptions
 from .publication import Publication, Published
-from .published import make_deltas_from_newest, published_release
+from .published import make_deltas_from_newest, newest_release, note_of_names, published_release
 from .runtimes import find_minimum
 from .samples import Samples, read_samples, write_inputs
 from .source import RECIPE, Source, read_source, run_recipe
@@ -69,11 +69,14 @@ def _run(publication: Publication, *, check: bool) -> Published:
     _refuse_if(reason for candidate in passed for reason in find_minimum(publication, candidate))
     made = make_document(publication, passed, holdout, run, source, given)
     _refuse_if(reasons_against_devices(made.release, options))
+    previous = newest_release(options.repository, options.model, other_than=options.version)
+    if (note := note_of_names(options, made, previous)) is not None:
+        publication.notes.append(note)
     # The smoke tests are processes of their own.
     with ThreadPoolExecutor(1) as pool:
         tested = pool.submit(reasons_of_smoke_tests, publication, made, passed, place)
         progress.step("making deltas")
-        deltas = make_deltas_from_newest(publication, made, passed)
+        deltas = make_deltas_from_newest(publication, made, passed, previous)
     _refuse_if(tested.result())
     changed = True
     if not check:
@@ -145,6 +148,7 @@ def _facts(publication: Publication, holdout: Holdout, source: Source) -> Mappin
         "samples": holdout.samples.rows,
         "task": probe.task.value,
         "metric": probe.metric.value,
+        "top": holdout.source.top,
         "output": probe.probe_set.output,
         "source_metric": holdout.metric,
         "outputs": outputs_shapes(holdout.right),

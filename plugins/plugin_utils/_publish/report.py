@@ -12,10 +12,11 @@ import os
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import metric_words
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.charts import Scale
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report.page import render_page
 
-from .words import bytes_text, loss_text, metric_text, rows_of, seconds_text
+from .words import bytes_text, judged_metric, loss_text, metric_text, rows_of, seconds_text
 
 _TONES = {"pass": "good", "fail": "bad", "holdout too small": "waits", "not made": "none"}
 
@@ -63,7 +64,7 @@ def _figures(table: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     if facts:
         figures.append(("samples in the holdout", str(facts["samples"])))
         if facts["source_metric"] is not None:
-            figures.append((f"{facts['metric']} of the source", f"{facts['source_metric']:.4f}"))
+            figures.append((f"{metric_words(facts['metric'], facts.get('top', 1))} of the source", f"{facts['source_metric']:.4f}"))
     sizes = [row["size"] for row in published if row["size"]]
     if sizes:
         figures.append(("smallest variant", bytes_text(min(sizes))))
@@ -81,7 +82,7 @@ def _chart(table: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     scale = Scale.around([value for row in known for value in (*row["interval"], row["metric"])])
     source = known[0]["judgement"]["before"]
     return {
-        "metric": known[0]["judgement"]["metric"],
+        "metric": judged_metric(known[0]["judgement"]),
         "ticks": [{"x": scale.place(value), "text": f"{value:g}"} for value in scale.ticks],
         "source": scale.place(source),
         "rows": [

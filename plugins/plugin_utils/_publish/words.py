@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import metric_words
+
 NONE = "-"
 
 
@@ -40,7 +42,12 @@ def metric_text(row: Mapping[str, Any]) -> str:
         low, high = row["interval"]
         text += f" ({low:.3f}-{high:.3f})"
     judgement = row.get("judgement")
-    return f"{judgement['metric']} {text}" if judgement else text
+    return f"{judged_metric(judgement)} {text}" if judgement else text
+
+
+def judged_metric(judgement: Mapping[str, Any]) -> str:
+    """The metric of a judgement, as JSON has it; one of an earlier publication may not say by how many classes."""
+    return metric_words(judgement["metric"], judgement.get("top", 1))
 
 
 def loss_text(row: Mapping[str, Any]) -> str:

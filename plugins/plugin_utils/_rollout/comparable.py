@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection edgeml.fleet: no stable interface.
 
-"""Whether a version can be asked the probe set of another, by what the repository holds of both."""
+"""Whether a version can be asked the probe set of another, and which outputs clients lose, by the files of both."""
 
 from __future__ import annotations
 
@@ -16,26 +16,41 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._release.arrays impor
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.onnx_file import read_onnx
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import ProbeSet, ProbeSetError
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set_file import read_outputs, read_probe_set
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import Part, Release
-from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
+from ansible_collections.edgeml.fleet.plugins.module_utils._release.release import File, Part, Release
+
+Locate = Callable[[File], str]
+"""Returns where a file of either release is."""
 
 
-def why_unasked(repository: Repository, version: str, release: Release) -> str:
-    """Return why ``version`` of the model cannot be asked the probe set of ``release``; nothing if it can, or where
-    the repository does not tell: it may lack the version, or the version its own probe set. Never raises."""
+def why_unasked(before: Release, release: Release, locate: Locate) -> str:
+    """Return why ``before`` cannot be asked the probe set of ``release``; nothing if it can, or where nobody knows: it
+    may have no probe set of its own. Never raises."""
     try:
-        before = repository.release(release.model, version)
         for name, part in release.parts.items():
             older = before.parts.get(name)
             if part.probe is not None and older is not None and older.probe is not None:
-                own = read_probe_set(repository.blob_path(older.probe.sha256))
-                asked = read_probe_set(repository.blob_path(part.probe.sha256))
-                other = _other_inputs(own, asked, functools.partial(_takes, repository, before, name))
-                return other or _other_output(repository, older, asked)
+                own, asked = (read_probe_set(locate(probe)) for probe in (older.probe, part.probe))
+                other = _other_inputs(own, asked, functools.partial(_takes, locate, before, name))
+                return other or _other_output(older, asked, locate)
     except EdgemlError:
         # Whoever uses the older release is told what is wrong with it.
         return ""
     return ""
+
+
+def missing_outputs(before: Release, release: Release, locate: Locate) -> list[str]:
+    """Return the outputs that ``before`` has and ``release`` has not, by their golden files. Never raises."""
+    missing = []
+    for name, older in before.parts.items():
+        newer = release.parts.get(name)
+        if newer is None or newer.golden is None or older.golden is None:
+            continue
+        try:
+            had, has = (read_outputs(locate(golden)) for golden in (older.golden, newer.golden))
+        except EdgemlError:
+            continue
+        missing += [f"{name}/{output}" if name else output for output in had if output not in has]
+    return missing
 
 
 def _other_inputs(own: ProbeSet, asked: ProbeSet, takes: Callable[[Array], bool]) -> str:
@@ -62,15 +77,15 @@ def _form(array: Array) -> str:
     return f"{array.datatype} {list(array.shape[1:])}"
 
 
-def _takes(repository: Repository, release: Release, part: str, array: Array) -> bool:
+def _takes(locate: Locate, release: Release, part: str, array: Array) -> bool:
     """Whether a model's file says that an input may have these sizes. Of the formats only ONNX is read."""
     for variant in release.variants:
         entry = variant.entries.get(part)
         if entry is None or variant.format != "onnx":
             continue
-        name, digests = entry.inputs.get(array.name, array.name), {file.path: file.sha256 for file in variant.files}
+        name, files = entry.inputs.get(array.name, array.name), {file.path: file for file in variant.files}
         try:
-            found = read_onnx(repository.blob_path(digests[entry.entrypoint]))
+            found = read_onnx(locate(files[entry.entrypoint]))
         except (OSError, ValueError):
             continue
         given, sizes = array.shape[1:], found.sizes.get(name, ())
@@ -83,8 +98,8 @@ def _takes(repository: Repository, release: Release, part: str, array: Array) ->
     return False
 
 
-def _other_output(repository: Repository, older: Part, asked: ProbeSet) -> str:
-    outputs = read_outputs(repository.blob_path(older.golden.sha256) if older.golden else None)
+def _other_output(older: Part, asked: ProbeSet, locate: Locate) -> str:
+    outputs = read_outputs(locate(older.golden) if older.golden else None)
     if not outputs:
         return ""
     if asked.output not in outputs:

@@ -11,10 +11,15 @@ It is the document of the playbook ``status``. A device that is away keeps what 
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
 
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_number
+
 from .gate.estimates import proportion_lower, proportion_upper
+from .gate.measurements import metric_words
 from .report.words import time_of
 from .rollout import Rollout, utc_now
 
@@ -107,6 +112,19 @@ def fleet_samples(document: Mapping[str, Any]) -> list[tuple[str, dict[str, str]
         number = sum(item["attention"] == level for item in devices)
         samples.append(("edgeml_fleet_devices", {"attention": level}, float(number)))
     return samples
+
+
+def json_text(document: Document) -> str:
+    """Return a document as JSON, which has no NaN and no infinity: a number that is not finite is null."""
+    return json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def days_until(time: str, now: str) -> float | None:
@@ -208,10 +226,14 @@ def _accuracy(model: Mapping[str, Any]) -> Document | None:
     if probe.get("error"):
         return {"of": "probe set", "error": str(probe["error"])}
     metric, value, samples = probe.get("metric"), probe.get("value"), probe.get("samples") or 0
+    top = probe.get("top", 1)
+    if metric is not None and not (is_number(value) and math.isfinite(value)):
+        several = f": {probe['not_finite']} of {samples} answers are none" if probe.get("not_finite") else ""
+        return {"of": "probe set", "error": f"{metric_words(metric, top)} is no finite number{several}"}
     if metric is not None and metric != "accuracy":
         return {"of": "probe set", "metric": metric, "value": value, "samples": samples, "lower": None, "upper": None}
-    if metric is not None and value is not None and samples:
-        return _share("probe set", value * samples, samples)
+    if metric is not None and samples:
+        return {**_share("probe set", value * samples, samples), **({"top": top} if top > 1 else {})}
     right, wrong = labels.get("right", 0), labels.get("wrong", 0)
     return _share("labels", right, right + wrong) if right + wrong else None
 

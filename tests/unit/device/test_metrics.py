@@ -106,7 +106,7 @@ def test_what_is_no_finite_number_is_not_counted() -> None:
 
 def test_samples_have_names_labels_and_values() -> None:
     samples = {(name, *sorted(labels.items())): value for name, labels, value in parse_metrics(PAGE)}
-    assert len(samples) == 24
+    assert len(samples) == 25
     assert samples[("process_start_time_seconds",)] == 1.7e9
     assert samples[("edgeml_up",)] == float("inf")
     assert ("weird", ("a", 'with \\"quotes\\", a } and = signs'), ("b", "")) in samples

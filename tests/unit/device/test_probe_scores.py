@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Answers whose rows have no order, such as boxes, beside references with another number of them."""
+"""What is measured of answers: rows without an order, such as boxes; numbers beyond what a float can sum up."""
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -63,6 +64,36 @@ def test_boxes_agree_in_any_order_but_not_in_another_number() -> None:
 
 def test_an_answer_that_is_no_row_of_boxes_is_no_error() -> None:
     assert scored([*A, 1.0], [*A], Metric.DISTANCE) == pytest.approx(1 / 5)
+
+
+@pytest.mark.parametrize("metric", [Metric.MAE, Metric.RMSE, Metric.R2])
+@pytest.mark.parametrize(("answers", "not_finite"), [([1e308, -1e308], 2), ([1e200, 2.0], 1), ([math.nan, 2.0], 1)])
+def test_errors_that_nothing_can_sum_up_are_no_finite_numbers(
+    metric: Metric, answers: list[float], not_finite: int
+) -> None:
+    scores = ProbeScores(ProbeSet((), "y", 2, labels=(1.0, 3.0)), Task.REGRESSION, metric)
+    for answer in answers:
+        scores.add([answer], None)
+    found = scores.result()
+    assert found["not_finite"] == not_finite
+    assert (found["value"] is None) == (not_finite == 2)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_value_beyond_all_numbers_is_none() -> None:
+    scores = ProbeScores(ProbeSet((), "y", 2, labels=(0.0, 1e-160)), Task.REGRESSION, Metric.R2)
+    for _sample in range(2):
+        scores.add([1e149], None)
+    found = scores.result()
+    assert found["value"] is None
+
+
+@pytest.mark.parametrize(("top", "told"), [(1, None), (3, 3)])
+def test_an_accuracy_among_the_best_classes_says_so(top: int, told: int | None) -> None:
+    scores = ProbeScores(ProbeSet((), "y", 1, labels=(2,), top=top), Task.CLASS_SCORES, Metric.ACCURACY)
+    scores.add([0.1, 0.2, 0.15, 0.05], None)
+    found = scores.result()
+    assert (found["correct"], found.get("top")) == (int(top > 1), told)
 
 
 def test_what_fills_a_reference_up_is_none_of_it() -> None:

@@ -62,6 +62,8 @@ def test_one_row_for_each_device_and_model() -> None:
             "failed": [{"version": "1.2.0", "reason": "slow", "time": "2026-11-21T10:15:09Z"}],
         },
         {"name": "faces", "live": None, "active": None, "previous": None, "probe": None},
+        {"name": "birds", "probe": {"metric": "accuracy", "top": 5, "value": 0.9}},
+        {"name": "noise", "probe": {"metric": "mae", "value": float("nan")}},
     ]
     devices = [
         {"inventory_hostname": "a", "status": {"models": models, "server_live": True}},
@@ -71,9 +73,11 @@ def test_one_row_for_each_device_and_model() -> None:
     assert [(found["device"], found["model"], found["live"], found["accuracy"]) for found in rows] == [
         ("a", "digits", "1.1.0", "0.9833"),
         ("a", "faces", None, None),
+        ("a", "birds", None, "top-5 accuracy 0.9000"),
+        ("a", "noise", None, "mae none"),
         ("b", "-", None, None),
     ]
-    assert [(found["trial"], found["failed"]) for found in rows] == [("300 s", "1.2.0"), (None, None), (None, None)]
+    assert [(found["trial"], found["failed"]) for found in rows] == [("300 s", "1.2.0"), *[(None, None)] * 4]
     assert len({tuple(found) for found in rows}) == 1, "all rows have the same keys"
 
 

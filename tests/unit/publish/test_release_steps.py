@@ -27,6 +27,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish import (
     judgement,
     publication,
     published,
+    report,
     variants,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._publish.candidate import Candidate
@@ -330,6 +331,67 @@ def test_what_a_device_with_the_newest_other_version_fetches(tmp_path: Path, sai
     assert published.table[0]["fetched_bytes"] == sum(
         min([file.size, *(delta.size for delta in deltas[file.path])]) for file in files
     )
+
+
+def test_an_accuracy_among_the_best_classes_says_so_wherever_it_is_read(tmp_path: Path, said: Answers) -> None:
+    case = Case(tmp_path)
+    case.samples["probe"] = np.array(json.dumps({"top": 3}))
+    published = case.publish()
+    result = {"model": "digits", "version": "1.1.0", "table": published.table, "facts": published.facts}
+    view = report.view_of({**result, "reasons": [], "notes": []})
+    assert view["rows"][0]["cells"][3].startswith("top-3 accuracy 1.0000")
+    assert "top-3 accuracy of the source" in dict(view["figures"])
+    assert view["chart"]["metric"] == "top-3 accuracy"
+    documents = parse_release(published.document).documents
+    bill = Repository(case.options["repository"]).read_blob(documents["bom"])
+    assert b'"type":"top-3 accuracy"' in bill.replace(b": ", b":")
+    # What is refused says it, too.
+    case.options.update(version="1.2.0", accuracy_min=1.5)
+    with pytest.raises(RefusedError) as refused:
+        case.publish()
+    assert refused.value.reasons == ["accuracy_min: expected top-3 accuracy 1.5; found 1"]
+
+
+def note_of(published: Any) -> list[str]:
+    """What is noted of the names of the version before."""
+    return [note for note in published.notes if "the version before," in note]
+
+
+def test_names_that_the_version_before_had_are_missed_when_publishing(tmp_path: Path, said: Answers) -> None:
+    case = Case(tmp_path)
+    first = measured(RIGHT)
+    said.variants["onnx-fp32"] = Measured(first.said, {**first.outputs, "embedding": RIGHT[:, :4] * 2})
+    case.options["output"] = "probabilities"
+    assert note_of(case.publish()) == []
+    case.options["version"] = "1.2.0"
+    assert note_of(case.publish(check=True)) == []
+    said.variants["onnx-fp32"] = first
+    assert note_of(case.publish(check=True)) == [
+        "1.1.0, the version before, has the output embedding, and this version not: clients that ask for it are "
+        "refused. Where only names differ, export the model with the names of before"
+    ]
+    said.variants["onnx-fp32"] = measured(RIGHT, name="scores")
+    case.options["output"] = "scores"
+    (note,) = note_of(case.publish(check=True))
+    assert note.startswith(
+        "1.1.0, the version before, has the output embedding, probabilities, and the probe set scores of this version: "
+        "a rollout cannot compare the answers of both; it has the output probabilities, embedding, and this version "
+        "not: clients"
+    )
+
+
+def test_an_input_with_another_name_is_noted_when_publishing(tmp_path: Path, said: Answers) -> None:
+    case = Case(tmp_path)
+    case.publish()
+    case.options["version"] = "1.2.0"
+    case.samples["pixels"] = case.samples.pop("image")
+    found = measured(RIGHT)
+    said.variants["onnx-fp32"] = Measured({**found.said, "inputs": [{**IMAGE, "name": "pixels"}]}, found.outputs)
+    assert note_of(case.publish(check=True)) == [
+        "1.1.0, the version before, has the input image (FP32 [1, 8, 8]), and the probe set pixels (FP32 [1, 8, 8]) of "
+        "this version: a rollout cannot compare the answers of both. Where only names differ, export the model with the "
+        "names of before"
+    ]
 
 
 def runtimes(monkeypatch: pytest.MonkeyPatch, directory: Path, **known: str) -> list[str]:

@@ -16,7 +16,7 @@ from releases import make_release, publish, variant_entry
 from rollout_stage import Stage
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.repository import Repository
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.comparable import why_unasked
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.comparable import missing_outputs, why_unasked
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.steps.power import COUNTED
 
 ROWS = 4
@@ -44,6 +44,13 @@ def put(
     publish(release, repository)
 
 
+def asked(path: Path, older: str = "1.0.0") -> str:
+    """Why the older version in this repository cannot be asked the probe set of 1.1.0."""
+    repository = Repository(str(path))
+    before, release = (repository.release("digits", version) for version in (older, "1.1.0"))
+    return why_unasked(before, release, lambda file: repository.blob_path(file.sha256))
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -63,10 +70,7 @@ def put(
 def test_what_differs_is_told(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     put(tmp_path, "1.0.0", **OLDER)
     put(tmp_path, "1.1.0", **{**OLDER, **changes})
-    repository = Repository(str(tmp_path))
-    release = repository.release("digits", "1.1.0")
-    assert why_unasked(repository, "1.0.0", release) == reason
-    assert why_unasked(repository, "0.9.0", release) == ""
+    assert asked(tmp_path) == reason
 
 
 def test_an_input_that_the_new_version_no_longer_has(tmp_path: Path) -> None:
@@ -97,9 +101,26 @@ def test_a_model_that_takes_inputs_of_any_size_is_asked_longer_ones(tmp_path: Pa
 def test_a_class_that_the_version_before_lacks(tmp_path: Path) -> None:
     put(tmp_path, "1.0.0", **OLDER)
     put(tmp_path, "1.1.0", **{**OLDER, "classes": 4, "label": 3})
+    assert asked(tmp_path).startswith("has another output scores: labels: expected places from 0 to 2 and")
+
+
+def test_outputs_that_clients_lose(tmp_path: Path) -> None:
+    put(tmp_path, "1.0.0", **OLDER)
+    put(tmp_path, "1.1.0", **{**OLDER, "output": "probabilities"})
+    publish(make_release("1.2.0"), tmp_path)
+    publish(make_release("1.3.0", golden=b"{"), tmp_path)
     repository = Repository(str(tmp_path))
-    reason = why_unasked(repository, "1.0.0", repository.release("digits", "1.1.0"))
-    assert reason.startswith("has another output scores: labels: expected places from 0 to 2 and")
+    releases = {version: repository.release("digits", version) for version in repository.versions("digits")}
+
+    def lost(before: str, after: str) -> list[str]:
+        return missing_outputs(
+            releases[before], releases[after], lambda file: repository.blob_path(file.sha256)
+        )
+
+    assert lost("1.0.0", "1.1.0") == ["scores"]
+    assert lost("1.0.0", "1.0.0") == []
+    # Without a golden file, or with one that cannot be read, nobody knows.
+    assert [lost(*pair) for pair in (("1.0.0", "1.2.0"), ("1.2.0", "1.0.0"), ("1.0.0", "1.3.0"))] == [[], [], []]
 
 
 @pytest.mark.parametrize("name", ["x", "pixels"])

@@ -20,7 +20,14 @@ from rollout_stage import CLASSES, Stage
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import ArgumentError
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout import devices
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import Asked, fleet_document, fleet_samples
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import (
+    Asked,
+    fleet_document,
+    fleet_samples,
+    json_text,
+)
+
+NAN = float("nan")
 
 
 def only(said: Any, wanted: Any = (), **options: Any) -> dict[str, Any]:
@@ -120,11 +127,42 @@ def test_an_accuracy_has_its_interval() -> None:
             {"metric": "rmse", "value": 2.5, "samples": 9},
             {"of": "probe set", "metric": "rmse", "value": 2.5, "samples": 9, "lower": None, "upper": None},
         ),
+        (
+            {"metric": "mae", "value": None, "samples": 9, "not_finite": 9},
+            {"of": "probe set", "error": "mae is no finite number: 9 of 9 answers are none"},
+        ),
+        ({"metric": "r2", "value": NAN, "samples": 9}, {"of": "probe set", "error": "r2 is no finite number"}),
+        (
+            {"metric": "accuracy", "top": 3, "value": NAN, "samples": 9},
+            {"of": "probe set", "error": "top-3 accuracy is no finite number"},
+        ),
     ],
 )
 def test_what_is_no_share_has_no_interval(probe: Any, accuracy: Any) -> None:
     (found,) = only(status(model(probe=probe, labels=None)))["models"]
     assert found["accuracy"] == accuracy
+
+
+def test_a_number_that_is_none_is_a_reason_and_null_for_programs() -> None:
+    """Each reader of JSON but Python's own refuses NaN."""
+    said = status(model(probe={"metric": "mae", "value": NAN, "samples": 9}, labels=None, trial={"seconds": NAN}))
+    document = fleet_document({"edge": Asked(said)}, now=NOW)
+    assert "digits: the probe set: mae is no finite number" in document["devices"][0]["reasons"]
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    read = json.loads(json_text(document), parse_constant=refuse)
+    assert read["devices"][0]["models"][0]["trial"] == {"seconds": None}
+    assert json.loads(json_text({"a": [1, 2.5, float("-inf"), {"b": NAN}], "c": "NaN"})) == {
+        "a": [1, 2.5, None, {"b": None}],
+        "c": "NaN",
+    }
+
+
+def test_an_accuracy_among_the_best_classes_says_so() -> None:
+    (found,) = only(status(model(probe={"metric": "accuracy", "top": 3, "value": 0.95, "samples": 100})))["models"]
+    assert (found["accuracy"]["metric"], found["accuracy"]["top"]) == ("accuracy", 3)
 
 
 def test_a_device_that_pulls_was_seen_when_it_reported() -> None:

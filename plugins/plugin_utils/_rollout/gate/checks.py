@@ -213,7 +213,7 @@ class Finding:
     ``samples`` is how many requests, labels, rows or devices were judged, and ``events`` how many of them were harmful.
     ``devices``: on how many devices. ``named`` are the first of the ``named_total`` devices that the finding is about.
     ``threshold``: the limit of one device, where ``limit`` is a number of devices. ``metric``: what the probe set
-    measures; ``improved``: how many samples became right.
+    measures, an accuracy by the ``top`` best classes; ``improved``: how many samples became right.
     """
 
     check: Check
@@ -232,6 +232,7 @@ class Finding:
     named: tuple[DeviceNote, ...] = ()
     named_total: int = 0
     metric: Metric | None = None
+    top: int = 1
     improved: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -261,6 +262,7 @@ class Finding:
             ],
             "named_total": self.named_total,
             "metric": self.metric.value if self.metric else None,
+            "top": self.top,
             "improved": self.improved,
         }
 

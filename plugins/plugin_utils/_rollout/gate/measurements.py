@@ -118,7 +118,7 @@ class Shadow(NamedTuple):
 class ProbeResult:
     """The answers to the release's probe set.
 
-    ``value`` is the metric over all samples; None if no answer is a finite number. ``packed`` holds the results of the
+    ``top``: among how many of the best classes the right one may be. ``value`` is the metric over all samples; None if no answer is a finite number. ``packed`` holds the results of the
     samples, to be multiplied by ``scale`` (see ``sample_results``). ``positives``: which labels are 1, for auc.
     ``label_variance``: the variance of the labels, for r2. ``not_finite``: answers that are no finite number.
     ``latency_seconds`` is the median time of a request.
@@ -133,6 +133,17 @@ class ProbeResult:
     label_variance: float | None = None
     not_finite: int = 0
     latency_seconds: float | None = None
+    top: int = 1
+
+    @property
+    def measured(self) -> str:
+        """The metric as people read it."""
+        return metric_words(self.metric.value, self.top)
+
+
+def metric_words(metric: str, top: int = 1) -> str:
+    """Return the metric as people read it: an accuracy by the best few classes is not the usual one."""
+    return f"top-{top} {metric}" if top > 1 else metric
 
 
 def sample_results(result: ProbeResult) -> list[float]:

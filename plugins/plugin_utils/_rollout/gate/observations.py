@@ -111,8 +111,8 @@ def observe_device(name: str, device_class: str, swap: Any, read: Any) -> Device
     now = reader.observation(model, probe)
     if past.probe and now.probe and (past.probe.metric, past.probe.samples) != (now.probe.metric, now.probe.samples):
         reader.problems.append(
-            f"baseline: expected {now.probe.samples} samples of {now.probe.metric.value}; "
-            f"found {past.probe.samples} of {past.probe.metric.value}"
+            f"baseline: expected {now.probe.samples} samples of {now.probe.measured}; "
+            f"found {past.probe.samples} of {past.probe.measured}"
         )
     for what, document, version in (("probe", probe, swap["version"]), ("baseline", baseline, model.get("replaced"))):
         answered = _mapping(document).get("version", version)

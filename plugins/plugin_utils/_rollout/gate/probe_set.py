@@ -90,6 +90,7 @@ def _least_finding(device_class: str, devices: Sequence[DeviceObservation], leas
         samples=probes[0].samples,
         devices=len(devices),
         metric=probes[0].metric,
+        top=probes[0].top,
     )
 
 
@@ -135,6 +136,7 @@ def _change_finding(
         named=tuple(DeviceNote(name) for name in worse[:NAMES_MAX]),
         named_total=len(worse),
         metric=found.metric,
+        top=next(iter(by_pair))[1].top,
     )
 
 

@@ -172,6 +172,7 @@ def _probe(value: Any) -> ProbeResult:
         label_variance=_optional(value.get("label_variance"), "label_variance", most=1e300),
         not_finite=_count(value.get("not_finite", 0), "not_finite"),
         latency_seconds=_optional(value.get("latency_seconds"), "latency_seconds", most=1e6),
+        top=_count(value.get("top", 1), "top"),
     )
     found = sample_results(result)
     if not metric.has_flags and not metric.is_error and metric is not Metric.AUC and not result.label_variance:

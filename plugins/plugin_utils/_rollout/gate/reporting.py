@@ -113,7 +113,7 @@ def measurements(serving: Sequence[DeviceObservation], limits: Limits) -> Findin
         if item.problems:
             notes.append(DeviceNote(item.name, problems=item.problems[:3]))
         elif item.now.probe and usual and form(item.now.probe) != usual:
-            found = f"{item.now.probe.samples} samples of {item.now.probe.metric.value}"
+            found = f"{item.now.probe.samples} samples of {item.now.probe.measured}"
             other = f"{usual[1]} of {usual[0].value}"
             notes.append(DeviceNote(item.name, problems=(f"probe: {found}, where other devices have {other}",)))
         elif item.unasked and item.now.probe and limits.compares_answers:

@@ -13,6 +13,7 @@ from typing import Any, Iterable, Mapping, Sequence
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.words import counted
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import LEVELS, days_until
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import metric_words
 
 from .charts import Scale
 from .page import render_page
@@ -174,6 +175,8 @@ def _accuracy(found: Mapping[str, Any] | None, scale: Scale | None) -> dict[str,
         return {"text": f"{found['metric']} {found['value']:.4g}", "of": of, "marks": None}
     marks = {name: scale.place(found[name]) for name in ("lower", "value", "upper")}
     text = f"{100 * found['value']:.1f}% ({100 * found['lower']:.1f} to {100 * found['upper']:.1f})"
+    if found.get("top", 1) > 1:
+        text = f"{metric_words(found['metric'], found['top'])} {text}"
     return {"text": text, "of": of, "marks": marks}
 
 

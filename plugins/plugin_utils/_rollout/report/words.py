@@ -26,6 +26,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.checks 
     Unit,
     Verdict,
 )
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import metric_words
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.readings import (
     P50_REQUESTS_MIN,
     P95_REQUESTS_MIN,
@@ -219,7 +220,7 @@ def _named(finding: Finding, text: Callable[[DeviceNote], str]) -> str:
 def _accuracy(finding: Finding) -> str:
     if finding.cause:
         return _without_numbers(finding)
-    metric = finding.metric.value if finding.metric else "accuracy"
+    metric = _metric(finding, "accuracy")
     value = "none" if finding.estimate is None else f"{finding.estimate:.4f}"
     return f"{metric} {value} on {counted(finding.samples, 'sample')} (at least {finding.limit or 0:.4f})"
 
@@ -227,7 +228,7 @@ def _accuracy(finding: Finding) -> str:
 def _accuracy_drop(finding: Finding) -> str:
     if finding.estimate is None:
         return _without_numbers(finding)
-    metric, before = finding.metric.value if finding.metric else "accuracy", finding.baseline or 0.0
+    metric, before = _metric(finding, "accuracy"), finding.baseline or 0.0
     text = f"{finding.estimate:.4f} of {metric} lost, from {before:.4f} to {before - finding.estimate:.4f}"
     text += f" (at most {finding.limit or 0:.4f}) on {counted(finding.samples, 'sample')}"
     if finding.events is not None:
@@ -239,8 +240,12 @@ def _probe_error(finding: Finding) -> str:
     if finding.estimate is None:
         return _without_numbers(finding)
     text = _numbers(finding, lambda value: f"{value:.3f}")
-    metric = finding.metric.value if finding.metric else "error"
+    metric = _metric(finding, "error")
     return _probe_words(finding, f"{metric} {text} times what it was, on {counted(finding.samples, 'sample')}")
+
+
+def _metric(finding: Finding, otherwise: str) -> str:
+    return metric_words(finding.metric.value, finding.top) if finding.metric else otherwise
 
 
 def _probe_words(finding: Finding, text: str) -> str:

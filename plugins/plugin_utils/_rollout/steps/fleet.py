@@ -20,6 +20,7 @@ from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import
     Asked,
     fleet_document,
     fleet_samples,
+    json_text,
 )
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.options import LedgerOptions, absolute_path
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.report import fleet_page
@@ -70,7 +71,7 @@ def fleet(scene: Scene) -> Result:
     known = set(scene.groups.get("all", ()))
     document["not_asked"] = [item for item in document["not_asked"] if item["device"] in known]
     os.makedirs(os.path.dirname(page), exist_ok=True)
-    write_whole(path, json.dumps(document, indent=1) + "\n")
+    write_whole(path, json_text(document))
     write_whole(f"{os.path.splitext(page)[0]}.prom", controller_exposition(fleet_samples(document)))
     fleet_page.write(document, page)
     return {"page": page, "msg": f"The page is {page}", **({"warnings": notes} if notes else {})}

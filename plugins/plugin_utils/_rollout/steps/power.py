@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import IncompatibleError
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.errors import EdgemlError, IncompatibleError
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.manifest import parse_release
 from ansible_collections.edgeml.fleet.plugins.module_utils._release.probe_set import Metric
@@ -91,8 +92,11 @@ def _unasked(run: Run, reads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
     release, repository = parse_release(run.manifest), Repository(run.options.repository)
     found = {}
     for version in sorted({version for read in reads.values() if (version := _active(read))} - {release.version}):
-        if reason := comparable.why_unasked(repository, version, release):
-            found[version] = reason
+        with contextlib.suppress(EdgemlError):
+            # The repository may lack it.
+            before = repository.release(release.model, version)
+            if reason := comparable.why_unasked(before, release, lambda file: repository.blob_path(file.sha256)):
+                found[version] = reason
     return found
 
 

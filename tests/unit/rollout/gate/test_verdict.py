@@ -249,6 +249,19 @@ def test_a_release_that_answers_wrongly_fails_at_the_first_look() -> None:
     assert words.lines(found)[0].startswith("fail: accuracy drop in small: 0.6417 of accuracy lost")
 
 
+def test_an_accuracy_among_the_best_classes_says_so() -> None:
+    """Who reads accuracy 0.98 thinks of the one answer of a model."""
+    of_three = {"baseline": {**probe(353, "1.0.0"), "top": 3}, "probe": {**probe(122), "top": 3}}
+    _verdict, found = judge([good(**of_three)], limits=Limits(accuracy_min=0.5))
+    told = {item.check: words.reason(item) for item in found}
+    assert told[Check.ACCURACY] == "top-3 accuracy 0.3389 on 360 samples (at least 0.5000)"
+    assert told[Check.ACCURACY_DROP].startswith("0.6417 of top-3 accuracy lost, from 0.9806")
+    assert [Finding.from_dict(item.to_dict()) for item in found] == list(found)
+    # A ledger of before does not say it.
+    document = {name: value for name, value in found[-1].to_dict().items() if name != "top"}
+    assert Finding.from_dict(document).top == 1
+
+
 def test_a_fleet_without_live_traffic_passes_by_the_probe_set_and_says_what_is_not_known() -> None:
     quiet = {
         "requests": requests(0),

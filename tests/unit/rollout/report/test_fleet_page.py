@@ -78,6 +78,8 @@ def test_the_way_back_is_told_in_words(said: dict[str, Any], back: str) -> None:
         ({"error": "no answer"}, "error"),
         ({"metric": "rmse", "value": 2.5, "samples": 9}, "rmse 2.5"),
         ({"metric": "accuracy", "value": 1.0, "samples": 360}, "100.0% (99.0 to 100.0)"),
+        ({"metric": "accuracy", "top": 3, "value": 1.0, "samples": 360}, "top-3 accuracy 100.0% (99.0 to 100.0)"),
+        ({"metric": "mae", "value": float("nan"), "samples": 9}, "error"),
     ],
 )
 def test_an_accuracy_is_told_with_its_interval_if_it_has_one(probe: dict[str, Any], text: str) -> None:

@@ -151,7 +151,7 @@ class InputCollector:
                 continue
             found: dict[str, Array] = {}
             if "drifting" in rule.reasons:
-                drifting = self._drift.driftingrows_of(record.inputs)
+                drifting = self._drift.drifting_rows(record)
                 if drifting is not None and len(drifting) == rows_of(record.inputs):
                     found["drifting"] = drifting
             if "low_confidence" in rule.reasons:

@@ -214,7 +214,8 @@ models:
       description:
         - How the active version answers its probe set now; none if its release has no probe set.
         - C(value) is the C(metric) over all C(samples), and C(results) has each sample's, packed. For the metric
-          accuracy it is also C(accuracy).
+          accuracy it is also C(accuracy), and C(top) is there where the right class may be among the best few. It is
+          none where no answer is a finite number; C(not_finite) counts those.
         - C(error) alone if the probe set could not be asked, with the reason.
       type: dict
       returned: when O(probe=true) and the active version is live

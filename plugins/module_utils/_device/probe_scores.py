@@ -16,7 +16,6 @@ from .._common.packed import pack_flags, pack_numbers
 from .._release.probe_set import Metric, ProbeSet, Task
 from .nearest import nearest_pairs
 
-
 # The squares of larger errors, and their sums, are no finite numbers.
 _ERROR_MAX = 1e150
 

@@ -72,7 +72,7 @@ def make_holdout(publication: Publication, run: SourceRun, right: Mapping[str, A
 
 def reasons_against_source(holdout: Holdout, options: ReleaseOptions) -> list[str]:
     """Why no proof of a variant is worth anything: the labels contradict the source, or it is not good enough."""
-    value, probe = holdout.metric, holdout.probe
+    value, probe, metric = holdout.metric, holdout.probe, holdout.source.measured
     if value is None:
         return ["the source answers no sample with a finite number"]
     reasons = []
@@ -92,17 +92,17 @@ def reasons_against_source(holdout: Holdout, options: ReleaseOptions) -> list[st
     reasons += _columns(holdout)
     least = options.accuracy_min
     if least is not None and (value > least if probe.metric.is_error else value < least):
-        reasons.append(f"accuracy_min: expected {holdout.source.measured} {least:g}; found {value:g}")
+        reasons.append(f"accuracy_min: expected {metric} {least:g}; found {value:g}")
     return reasons
 
 
 def _no_better_than(holdout: Holdout, value: float, same: float) -> str:
     """Why a source says nothing that is no better than always giving the same answer, which reaches ``same``."""
-    probe, samples = holdout.probe, holdout.source.samples
+    probe, samples, metric = holdout.probe, holdout.source.samples, holdout.source.measured
     if holdout.samples.labels is None:
         return (
             f"samples: the source's answers differ too little to tell it from a model that always gives the same one, "
-            f"which reaches {holdout.source.measured} {same:.4g}: take samples that are answered differently, or the inputs "
+            f"which reaches {metric} {same:.4g}: take samples that are answered differently, or the inputs "
             "are not prepared as in training"
         )
     if probe.task in (Task.CLASS_SCORES, Task.LABELS):
@@ -112,9 +112,7 @@ def _no_better_than(holdout: Holdout, value: float, same: float) -> str:
         )
     else:
         always = "finding nothing in any of them" if probe.probe_set.ragged else "always giving the same answer"
-        found = (
-            f"the source reaches {holdout.source.measured} {value:.4g} in {samples} samples, and {always} reaches {same:.4g}"
-        )
+        found = f"the source reaches {metric} {value:.4g} in {samples} samples, and {always} reaches {same:.4g}"
     return f"labels: {found}: {_numbering(holdout, value) or _OTHER_LABELS}{_remedy(probe)}"
 
 

@@ -41,7 +41,8 @@ class Judgement:
 
     ``before`` and ``after`` are the metric of the source and of the variant. ``loss`` is what was lost, in points, or
     for errors by what part they grew; ``loss_upper`` the most that is not out of the question (95%), to be compared
-    with ``limit``. ``top``: among how many of the best classes the right one may be. ``worse`` and ``better`` count the samples that changed; ``needed`` is how many it would take.
+    with ``limit``. ``top``: among how many of the best classes the right one may be. ``worse`` and ``better`` count the
+    samples that changed; ``needed`` is how many it would take.
     """
 
     verdict: Verdict

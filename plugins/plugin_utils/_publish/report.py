@@ -64,7 +64,8 @@ def _figures(table: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     if facts:
         figures.append(("samples in the holdout", str(facts["samples"])))
         if facts["source_metric"] is not None:
-            figures.append((f"{metric_words(facts['metric'], facts.get('top', 1))} of the source", f"{facts['source_metric']:.4f}"))
+            metric = metric_words(facts["metric"], facts.get("top", 1))
+            figures.append((f"{metric} of the source", f"{facts['source_metric']:.4f}"))
     sizes = [row["size"] for row in published if row["size"]]
     if sizes:
         figures.append(("smallest variant", bytes_text(min(sizes))))

@@ -113,9 +113,7 @@ def test_outputs_that_clients_lose(tmp_path: Path) -> None:
     releases = {version: repository.release("digits", version) for version in repository.versions("digits")}
 
     def lost(before: str, after: str) -> list[str]:
-        return missing_outputs(
-            releases[before], releases[after], lambda file: repository.blob_path(file.sha256)
-        )
+        return missing_outputs(releases[before], releases[after], lambda file: repository.blob_path(file.sha256))
 
     assert lost("1.0.0", "1.1.0") == ["scores"]
     assert lost("1.0.0", "1.0.0") == []

@@ -118,10 +118,10 @@ class Shadow(NamedTuple):
 class ProbeResult:
     """The answers to the release's probe set.
 
-    ``top``: among how many of the best classes the right one may be. ``value`` is the metric over all samples; None if no answer is a finite number. ``packed`` holds the results of the
+    ``value`` is the metric over all samples; None if no answer is a finite number. ``packed`` holds the results of the
     samples, to be multiplied by ``scale`` (see ``sample_results``). ``positives``: which labels are 1, for auc.
     ``label_variance``: the variance of the labels, for r2. ``not_finite``: answers that are no finite number.
-    ``latency_seconds`` is the median time of a request.
+    ``latency_seconds`` is the median time of a request. ``top``: among how many of the best classes the right one is.
     """
 
     metric: Metric

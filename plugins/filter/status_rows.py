@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Callable, Iterable, Mapping
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_number
-from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import answers
+from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.fleet import answers, finite_number
 from ansible_collections.edgeml.fleet.plugins.plugin_utils._rollout.gate.measurements import metric_words
 
 DOCUMENTATION = r"""
@@ -100,8 +98,8 @@ def _accuracy(probe: Mapping[str, Any] | None) -> str | None:
         return None
     if probe.get("error"):
         return "error"
-    number = probe.get("value")
-    value = f"{number:.4f}" if is_number(number) and math.isfinite(number) else "none"
+    number = finite_number(probe.get("value"))
+    value = "none" if number is None else f"{number:.4f}"
     metric = metric_words(str(probe.get("metric")), probe.get("top", 1))
     return value if metric == "accuracy" else f"{metric} {value}"
 

@@ -119,6 +119,11 @@ def json_text(document: Document) -> str:
     return json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
 
 
+def finite_number(value: Any) -> float | None:
+    """Return the value, if it is a finite number; else None."""
+    return float(value) if is_number(value) and math.isfinite(value) else None
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _finite(item) for name, item in value.items()}
@@ -225,14 +230,14 @@ def _accuracy(model: Mapping[str, Any]) -> Document | None:
     probe, labels = model.get("probe") or {}, model.get("labels") or {}
     if probe.get("error"):
         return {"of": "probe set", "error": str(probe["error"])}
-    metric, value, samples = probe.get("metric"), probe.get("value"), probe.get("samples") or 0
+    metric, value, samples = probe.get("metric"), finite_number(probe.get("value")), probe.get("samples") or 0
     top = probe.get("top", 1)
-    if metric is not None and not (is_number(value) and math.isfinite(value)):
+    if metric is not None and value is None:
         several = f": {probe['not_finite']} of {samples} answers are none" if probe.get("not_finite") else ""
         return {"of": "probe set", "error": f"{metric_words(metric, top)} is no finite number{several}"}
     if metric is not None and metric != "accuracy":
         return {"of": "probe set", "metric": metric, "value": value, "samples": samples, "lower": None, "upper": None}
-    if metric is not None and samples:
+    if metric is not None and value is not None and samples:
         return {**_share("probe set", value * samples, samples), **({"top": top} if top > 1 else {})}
     right, wrong = labels.get("right", 0), labels.get("wrong", 0)
     return _share("labels", right, right + wrong) if right + wrong else None

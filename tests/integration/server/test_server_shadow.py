@@ -78,10 +78,10 @@ def test_the_rows_of_a_batch_count_one_by_one(device: Device) -> None:
     publish(device, "plus", onnx_models.plus(1), onnx_models.plus(1e9))
     device.start()
     assert shadow(device, "plus", "1.1.0").status == 200
-    device.infer("plus", *[[2, 1]] * 31, [1, 2])
+    device.infer("plus", *[[2.0, 1.0]] * 31, [1, 2])
     wait_outcomes(device, {"agreed": 31, "disagreed": 1})
     # More than a label can speak of.
-    device.infer("plus", *[[2, 1]] * 100)
+    device.infer("plus", *[[2.0, 1.0]] * 100)
     wait_outcomes(device, {"agreed": 131, "disagreed": 1})
     ended = unshadow(device, "plus").json()
     assert (ended["agreed"], ended["disagreed"], ended["requests"]) == (131, 1, 2)

@@ -339,17 +339,17 @@ def test_an_accuracy_among_the_best_classes_says_so_wherever_it_is_read(tmp_path
     published = case.publish()
     result = {"model": "digits", "version": "1.1.0", "table": published.table, "facts": published.facts}
     view = report.view_of({**result, "reasons": [], "notes": []})
-    assert view["rows"][0]["cells"][3].startswith("top-3 accuracy 1.0000")
+    assert view["rows"][0]["cells"][3].startswith("top-3 accuracy 0.9944 (")
     assert "top-3 accuracy of the source" in dict(view["figures"])
     assert view["chart"]["metric"] == "top-3 accuracy"
     documents = parse_release(published.document).documents
     bill = Repository(case.options["repository"]).read_blob(documents["bom"])
     assert b'"type":"top-3 accuracy"' in bill.replace(b": ", b":")
     # What is refused says it, too.
-    case.options.update(version="1.2.0", accuracy_min=1.5)
+    case.options.update(version="1.2.0", accuracy_min=0.999)
     with pytest.raises(RefusedError) as refused:
         case.publish()
-    assert refused.value.reasons == ["accuracy_min: expected top-3 accuracy 1.5; found 1"]
+    assert refused.value.reasons == ["accuracy_min: expected top-3 accuracy 0.999; found 0.994444"]
 
 
 def note_of(published: Any) -> list[str]:

@@ -71,7 +71,7 @@ def note_of_names(options: ReleaseOptions, made: ReleaseDocument, before: Releas
     reason, missing = why_unasked(before, made.release, locate), missing_outputs(before, made.release, locate)
     found = []
     if reason:
-        found.append(f"{reason} of this version: a rollout cannot compare the answers of both")
+        found.append(f"{reason}: a rollout cannot compare the answers of both")
     if missing:
         found.append(f"has the output {', '.join(missing)}, and this version not: clients that ask for it are refused")
     if not found:

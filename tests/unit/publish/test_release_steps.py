@@ -375,7 +375,7 @@ def test_names_that_the_version_before_had_are_missed_when_publishing(tmp_path: 
     case.options["output"] = "scores"
     (note,) = note_of(case.publish(check=True))
     assert note.startswith(
-        "1.1.0, the version before, has the output embedding, probabilities, and the probe set scores of this version: "
+        "1.1.0, the version before, has the output embedding, probabilities, and the probe set scores: "
         "a rollout cannot compare the answers of both; it has the output probabilities, embedding, and this version "
         "not: clients"
     )
@@ -390,9 +390,8 @@ def test_an_input_with_another_name_is_noted_when_publishing(tmp_path: Path, sai
     said.variants["onnx-fp32"] = Measured({**found.said, "inputs": [{**IMAGE, "name": "pixels"}]}, found.outputs)
     (note,) = note_of(case.publish(check=True))
     assert note == (
-        "1.1.0, the version before, has the input image (FP32 [1, 8, 8]), and the probe set pixels (FP32 [1, 8, 8]) of "
-        "this version: a rollout cannot compare the answers of both. Where only names differ, export the model with "
-        "the names of before"
+        "1.1.0, the version before, has the input image (FP32 [1, 8, 8]), and the probe set pixels (FP32 [1, 8, 8]): a "
+        "rollout cannot compare the answers of both. Where only names differ, export the model with the names of before"
     )
 
 

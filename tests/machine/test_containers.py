@@ -18,7 +18,7 @@ from kubernetes_manifest import rendered
 from load import OK, Load
 from machine_controller import SERVICE, MachineController
 from machine_images import BAD, BRIDGE, FIRST, GOOD, PYTHON, SERVICE_CONTAINER, Contained, MachineImages, prepared_with
-from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request, serving, versions
+from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request, serving, versions, was_rescued
 from whole_machine import WholeMachine
 
 INFER = "/v2/models/digits/infer"
@@ -121,6 +121,18 @@ def test_a_server_that_hangs_is_ended_by_the_watchdog_through_the_relay(containe
     assert serving(contained.machine) == (OLD, OLD)
     journal = contained.machine.shell("journalctl --unit=edgeml-inference --output=cat --boot").stdout
     assert "Watchdog timeout" in journal
+
+
+def test_who_stops_the_service_reverts_no_trial(contained: Contained) -> None:
+    machine = contained.machine
+    machine.shell(f"edgeml activate digits {NEW} --trial-seconds 3600 --min-ready-seconds 0")
+    machine.shell("systemctl stop edgeml-inference")
+    result = machine.shell("systemctl show --property=ActiveState,Result edgeml-inference").stdout.split()
+    assert set(result) == {"ActiveState=inactive", "Result=success"}
+    machine.shell("systemctl start edgeml-inference")
+    assert serving(machine) == (NEW, NEW)
+    assert not was_rescued(machine)
+    machine.shell(ACTIVATE.format(OLD))
 
 
 def test_images_are_swapped_and_reverted_and_no_request_is_lost(contained: Contained, tmp_path: Path) -> None:

@@ -36,3 +36,9 @@ def serving(machine: WholeMachine) -> tuple[str | None, str | None]:
     models = json.loads(machine.shell("edgeml status --json").stdout)["models"]
     (digits,) = [model for model in models if model["name"] == "digits"]
     return digits["live"], digits["active"]
+
+
+def was_rescued(machine: WholeMachine) -> bool:
+    """Whether the service was given up since the boot, which reverts what is on trial."""
+    started = "systemctl show --property=ExecMainStartTimestamp --value edgeml-rescue.service"
+    return machine.shell(started).stdout.strip() != ""

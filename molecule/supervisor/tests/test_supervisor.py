@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A device whose first process is Supervisor serves, and comes back from what ends or stops its server."""
+"""A device whose first process is Supervisor serves, goes back to the installation before one that failed, and comes
+back from what ends or stops its server."""
 
 from __future__ import annotations
 
@@ -47,6 +48,13 @@ def test_the_server_runs_as_its_user_and_serves(host: Host) -> None:
     server = host.process.get(ppid=running(host)["pid"])
     assert (server.user, server.args.split()[1:3]) == ("edgeml", ["-m", "edgeml_server"])
     assert host.file("/run/edgeml/server.sock").user == "edgeml"
+
+
+def test_it_runs_from_the_installation_before_the_one_that_failed_its_trial(host: Host) -> None:
+    server = host.process.get(ppid=running(host)["pid"])
+    (environment,) = host.run("ls -d /opt/edgeml/venv-*").stdout.split()
+    assert server.args.startswith(environment)
+    assert "the service crashed 3 times (at most 2)" in host.check_output("edgeml history plus")
 
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])

@@ -239,7 +239,7 @@ class Command:
             swap.crashed()
             return "no trial" if swap.state.trial is None and before == swap.state.active else "counted"
 
-        return self._each_model(count)
+        return self._each_model(count, before=UpgradeTrial(self.store).crashed)
 
     def container_environment(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Write what the service's unit needs to know to start the container."""

@@ -102,10 +102,13 @@ class Relay:
     def run(self, prepare: Callable[[], None] | None = None) -> int:
         """Run the command until it ends. Return its exit code, or NO_PROGRESS; ``prepare`` is called in its process."""
         wakeup, waker = socket.socketpair()
-        with wakeup, waker, _listen(self._address) as listener, selectors.DefaultSelector() as selector:
+        with wakeup, waker, _listen(self._address) as listener, contextlib.ExitStack() as stack:
+            selector = stack.enter_context(selectors.DefaultSelector())
             for end in (wakeup, waker):
                 end.setblocking(False)
             signal.set_wakeup_fd(waker.fileno())
+            # Whoever starts processes afterwards hears of their ends no more.
+            stack.callback(signal.set_wakeup_fd, -1)
             # Its end wakes the relay.
             signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
             # Whoever asks for the end while the server is being started gets it as well.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from .._common.errors import ServerError
 from . import supervisor, systemd
 
 _TRIAL_TIMER = "edgeml-trial.timer"
@@ -48,10 +47,6 @@ class ServiceManager(ABC):
     def rescue_service(self, unit: str) -> None:
         """Have a service started again that was given up. Raises ServerError."""
 
-    @abstractmethod
-    def counted_restarts(self, unit: str) -> int | None:
-        """How often a unit was restarted by its manager; None where that is not counted."""
-
 
 class Systemd(ServiceManager):
     """systemd. A device that the roles did not set up lacks the timers, and then nothing is regular."""
@@ -81,12 +76,6 @@ class Systemd(ServiceManager):
         systemd.systemctl("reset-failed", unit)
         self.start_unit(unit)
 
-    def counted_restarts(self, unit: str) -> int | None:
-        try:
-            return int(systemd.unit_property(unit, "NRestarts"))
-        except (ServerError, ValueError):
-            return None
-
 
 class Supervisor(ServiceManager):
     """Supervisor. It has no timers: its listener works as long as there is a file that says so (``listener.py``)."""
@@ -110,9 +99,6 @@ class Supervisor(ServiceManager):
     def rescue_service(self, unit: str) -> None:
         supervisor.start_program(unit)
 
-    def counted_restarts(self, unit: str) -> int | None:
-        return None
-
 
 class NoServiceManager(ServiceManager):
     """Nobody: nothing is regular, and nothing is started."""
@@ -134,9 +120,6 @@ class NoServiceManager(ServiceManager):
 
     def rescue_service(self, unit: str) -> None:
         return
-
-    def counted_restarts(self, unit: str) -> int | None:
-        return None
 
 
 def service_manager() -> ServiceManager:

@@ -24,7 +24,7 @@ from .facts import boot_id, boot_seconds
 from .journal import utc_now
 from .plan import SwapOptions
 from .service_manager import service_manager
-from .state import SWITCHING, WATCHING, Limits, ModelServer, Record, Trial, parse_trial
+from .state import SWITCHING, WATCHING, Limits, ModelServer, Trial, parse_trial
 from .store import Store
 from .strategies import make_strategy
 from .transitions import DEVICE, Transitions
@@ -109,6 +109,16 @@ class UpgradeTrial:
         self._write(found._replace(models=models))
         return f"on trial: {found.names}"
 
+    def crashed(self) -> None:
+        """Count a crash of the service against the trial; the next look judges it."""
+        found = self._read()
+        if found is not None and self._is_watched(found):
+            models = {
+                model: (version, trial._replace(crashes=trial.crashes + 1))
+                for model, (version, trial) in found.models.items()
+            }
+            self._write(found._replace(models=models))
+
     def look(self, given_up: bool = False) -> str:
         """Look once, and end the trial or go back; ``given_up``: the service is started no more. Returns what was
         done and why."""
@@ -147,11 +157,7 @@ class UpgradeTrial:
 
     def _reading(self, model: str, version: str) -> Reading:
         serving = self._store.state(model).serving or ModelServer()
-        reading = make_strategy(serving, self._store).reading(model, version, self._store.versions(model))
-        restarts = service_manager().counted_restarts(serving.unit)
-        if restarts is None:
-            return reading
-        return reading._replace(record=(reading.record or Record())._replace(restarts=restarts))
+        return make_strategy(serving, self._store).reading(model, version, self._store.versions(model))
 
     def _go_back(self, found: Upgrade, reason: str) -> str:
         self._write(Upgrade(found.names, failed={"reason": reason[:500], "time": utc_now()}))

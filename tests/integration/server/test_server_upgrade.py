@@ -19,7 +19,7 @@ from edgeml_device._common.errors import CandidateError, StoreError
 from edgeml_device._device import facts, upgrade, upgrade_trial
 from edgeml_device._device.runtime import Runtime
 from edgeml_device._device.service_manager import NoServiceManager
-from edgeml_device._device.state import ModelServer, State
+from edgeml_device._device.state import Limits, ModelServer, State
 from edgeml_device._device.trial import BOOTS_MAX, UNREADY_MAX
 from edgeml_device._device.upgrade import main, prove_runtime
 from edgeml_device._device.upgrade_trial import UpgradeTrial
@@ -203,6 +203,16 @@ def test_a_server_that_answers_no_more_is_given_some_looks(device: Device, upgra
 
 def test_a_service_that_systemd_gave_up_goes_back_at_once(upgraded: UpgradeTrial) -> None:
     assert upgraded.look(given_up=True) == "revert: the service manager gave the service up"
+
+
+def test_crashes_of_the_service_are_counted(upgraded: UpgradeTrial) -> None:
+    for _number in range(Limits().crashes_max):
+        upgraded.crashed()
+    assert upgraded.look().startswith("wait: ")
+    upgraded.crashed()
+    assert upgraded.look() == "revert: plus 1.0.0: the service crashed 3 times (at most 2)"
+    upgraded.crashed()
+    assert upgraded.look() == "no trial"
 
 
 def test_restarts_of_the_device_are_counted(upgraded: UpgradeTrial, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,6 @@ def test_a_device_without_a_service_manager_needs_none(monkeypatch: pytest.Monke
     manager.stop_fetching()
     manager.rescue_service("edgeml-inference.service")
     assert not manager.start_unit("edgeml-inference.service"), "there is nobody who would"
-    assert manager.counted_restarts("edgeml-inference.service") is None
 
 
 def test_supervisor_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class Program:
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, f"--user={USER}", *self._options, "--", *server],
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(PYTHON_PATH)},
         )
@@ -62,7 +63,7 @@ class Program:
     def run(self, end: str) -> int:
         """Run it to its end. Returns its exit code."""
         with self.start(end) as process:
-            assert process.communicate()[0] == "ready\n"
+            assert process.communicate() == ("ready\n", "")
             return process.returncode
 
     @property

@@ -183,12 +183,14 @@ def _became(results: DeviceResults, judged: Outcome | None) -> Row:
     swap, revert = results.swap, results.revert
     outcome = judged or _outcome_of_check(swap)
     before, after = _versions(swap)
-    detail = one_line(swap) if swap.get("failed") or swap.get("unreachable") else ""
+    details = [one_line(swap) if swap.get("failed") or swap.get("unreachable") else ""]
     if (revert.get("unreachable") and outcome is not Outcome.AWAY) or revert.get("failed"):
-        outcome, detail = Outcome.NOT_REVERTED, one_line(revert)
+        outcome = Outcome.NOT_REVERTED
+        details.append(one_line(revert))
     elif revert.get("changed"):
-        outcome, after, detail = Outcome.REVERTED, _active(revert, "after"), _without_version(revert)
-    return {"before": before, "after": after, "outcome": outcome.value, "detail": detail}
+        outcome, after = Outcome.REVERTED, _active(revert, "after")
+        details.append(_without_version(revert))
+    return {"before": before, "after": after, "outcome": outcome.value, "detail": "; ".join(filter(None, details))}
 
 
 def _without_version(revert: Result) -> str:

@@ -142,6 +142,16 @@ def test_a_device_that_was_reverted() -> None:
     assert row(Outcome.UPDATED, swap=SWAPPED, revert=back) == expected("1.0.0", "1.0.0", "reverted")
 
 
+def test_a_device_that_went_back_still_says_why_its_swap_failed() -> None:
+    swap = {"failed": True, "changed": False, "before": UP, "live": "1.1.0", "msg": "no end within 900 s"}
+    back = {"changed": True, "before": UP, "after": {"active": None, "previous": None}}
+    found = row(Outcome.FAILED, swap=swap, revert=back)
+    assert found["outcome"] == "reverted"
+    assert found["detail"] == "no end within 900 s; no version was active before: the model is not served now"
+    found = row(Outcome.FAILED, swap=swap, revert={"failed": True, "msg": "no room"})
+    assert (found["outcome"], found["detail"]) == ("not reverted", "no end within 900 s; no room")
+
+
 @pytest.mark.parametrize("revert", [{"unreachable": True}, {"failed": True, "msg": "no"}])
 def test_a_device_that_could_not_be_reverted(revert: dict[str, Any]) -> None:
     found = row(Outcome.UPDATED, swap=SWAPPED, revert=revert)

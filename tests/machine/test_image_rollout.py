@@ -18,7 +18,7 @@ from load import OK, Load
 from machine_controller import SERVICE
 from machine_images import BAD, FIRST, GOOD, SERVICE_CONTAINER, MachineImages, prepared_with
 from machine_model import REQUESTS_PER_SECOND, request
-from whole_machine import WholeMachine
+from whole_machine import BOOT_SECONDS, WholeMachine
 
 NAMES = ("edge-1", "edge-2")
 
@@ -60,6 +60,8 @@ class Fleet(NamedTuple):
             "rollout_soak_seconds": 10,
             "rollout_soak_seconds_max": 60,
             "rollout_min_ready_seconds": 0,
+            # An image takes minutes on an emulated processor, and a quarter of an hour beside others.
+            "rollout_device_timeout": 4 * BOOT_SECONDS,
             # How long an answer takes is the emulation's, and says nothing here.
             "rollout_limits": {"latency_ratio_max": 1000},
             "rollout_trial_limits": {"latency_ratio_max": 1000},

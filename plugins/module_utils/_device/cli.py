@@ -204,6 +204,8 @@ class Command:
 
     def watch(self, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Look at the trials; systemd's timer calls this until there is none."""
+        if options.service_failed and not service_manager().gave_up(ModelServer().unit):
+            return {"models": {}}, "the service failed, and is started again"
 
         def look(swap: Swap) -> str:
             outcome = swap.check_trial()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from .._common.errors import ServerError
 from . import supervisor, systemd
 
 _TRIAL_TIMER = "edgeml-trial.timer"
@@ -44,6 +45,10 @@ class ServiceManager(ABC):
         """Have a unit started, and do not wait for it. Return whether there is anybody who does. Raises ServerError."""
 
     @abstractmethod
+    def gave_up(self, unit: str) -> bool:
+        """Whether a service is started no more, when something says so."""
+
+    @abstractmethod
     def rescue_service(self, unit: str) -> None:
         """Have a service started again that was given up. Raises ServerError."""
 
@@ -72,6 +77,13 @@ class Systemd(ServiceManager):
         systemd.systemctl("start", "--no-block", unit)
         return True
 
+    def gave_up(self, unit: str) -> bool:
+        # From systemd 254 on, OnFailure= starts its units at each failure, also where the service is started again.
+        try:
+            return systemd.unit_property(unit, "ActiveState") in ("failed", "inactive")
+        except ServerError:
+            return True
+
     def rescue_service(self, unit: str) -> None:
         systemd.systemctl("reset-failed", unit)
         self.start_unit(unit)
@@ -96,6 +108,9 @@ class Supervisor(ServiceManager):
         supervisor.start_program(unit)
         return True
 
+    def gave_up(self, unit: str) -> bool:
+        return True
+
     def rescue_service(self, unit: str) -> None:
         supervisor.start_program(unit)
 
@@ -117,6 +132,9 @@ class NoServiceManager(ServiceManager):
 
     def start_unit(self, unit: str) -> bool:
         return False
+
+    def gave_up(self, unit: str) -> bool:
+        return True
 
     def rescue_service(self, unit: str) -> None:
         return

@@ -410,6 +410,19 @@ def test_the_timer_runs_as_long_as_there_is_a_trial(
     assert stopped == [True]
 
 
+def test_a_service_that_is_started_again_was_not_given_up(
+    edgeml: Edgeml, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Manager(NoServiceManager):
+        def gave_up(self, unit: str) -> bool:
+            return False
+
+    monkeypatch.setattr(cli, "service_manager", Manager)
+    on_trial(store)
+    assert edgeml.json("watch", "--service-failed") == {"models": {}}
+    assert store.state("digits").active == "1.1.0"
+
+
 def test_a_service_that_systemd_gave_up_is_rescued_also_when_another_model_is_damaged(
     edgeml: Edgeml, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

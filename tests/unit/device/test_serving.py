@@ -24,6 +24,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._device import system
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.client import LateError, Server
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.facts import device_facts
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.plan import SwapOptions
+from ansible_collections.edgeml.fleet.plugins.module_utils._device.service_manager import Systemd
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.serving import LoadStrategy, NoStrategy
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.state import ModelServer, Record, State
 from ansible_collections.edgeml.fleet.plugins.module_utils._device.store import Store
@@ -108,6 +109,15 @@ def test_a_unit_that_runs_serves_the_active_version(systemctl: Systemctl, active
     assert strategy.is_ready("digits", "1.0.0", []) is ready
     assert strategy.live("digits", State("1.0.0"), []) == ("1.0.0" if ready else None)
     assert strategy.live("digits", State(), []) is None
+
+
+@pytest.mark.parametrize(
+    ("active", "gave_up"), [("failed", True), ("inactive", True), ("activating", False), ("active", False)]
+)
+def test_a_service_that_systemd_starts_again_is_not_given_up(systemctl: Systemctl, active: str, gave_up: bool) -> None:
+    """systemd from 254 on starts the units of OnFailure= at each failure, also where Restart= follows."""
+    systemctl.answer({**GOOD, "ActiveState": active})
+    assert Systemd().gave_up("edgeml-inference.service") is gave_up
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,15 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def finite_json(value: Any) -> Any:
+    """The value without NaN and infinities, which JSON does not have: such a number is None."""
+    if isinstance(value, Mapping):
+        return {name: finite_json(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def spelled_types(kind: Any) -> dict[str, str]:
     """The annotation of each field of a record, as it is written."""
     return {name: getattr(hint, "__forward_arg__", str(hint)) for name, hint in kind.__annotations__.items()}

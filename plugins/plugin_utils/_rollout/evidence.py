@@ -13,11 +13,11 @@ verified without this collection.
 from __future__ import annotations
 
 import json
-import math
 import os
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.edgeml.fleet.plugins.module_utils._common.files import write_whole
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import finite_json
 
 from .rollout import Rollout
 
@@ -40,7 +40,7 @@ def evidence_statement(rollout: Rollout) -> dict[str, Any]:
 
     predicate = {name: value for name, value in rollout.to_dict().items() if name != "schema"}
     subject = f"{rollout.model}/{rollout.version}", rollout.digest
-    return in_toto.statement([subject], PREDICATE_TYPE, _finite(predicate))
+    return in_toto.statement([subject], PREDICATE_TYPE, finite_json(predicate))
 
 
 def read_key(path: str) -> PrivateKey:
@@ -57,12 +57,3 @@ def write_evidence(rollout: Rollout, path: str, key_path: str) -> None:
 
     payload = json.dumps(evidence_statement(rollout), allow_nan=False).encode("ascii")
     write_whole(path, json.dumps(in_toto.signed_envelope(payload, key, key.id)) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """A value without infinite numbers, which JSON does not have: they become null."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
 
-from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import is_number
+from ansible_collections.edgeml.fleet.plugins.module_utils._common.records import finite_json, is_number
 
 from .gate.estimates import proportion_lower, proportion_upper
 from .gate.measurements import metric_words
@@ -116,20 +116,12 @@ def fleet_samples(document: Mapping[str, Any]) -> list[tuple[str, dict[str, str]
 
 def json_text(document: Document) -> str:
     """Return a document as JSON, which has no NaN and no infinity: a number that is not finite is null."""
-    return json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
+    return json.dumps(finite_json(document), indent=1, allow_nan=False) + "\n"
 
 
 def finite_number(value: Any) -> float | None:
     """Return the value, if it is a finite number; else None."""
     return float(value) if is_number(value) and math.isfinite(value) else None
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def days_until(time: str, now: str) -> float | None:

@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# The rule of `_device/supervisor.py`, too. This file is sent as text to devices that have nothing else yet.
 SOCKETS = ("/run/supervisor.sock", "/var/run/supervisor.sock", "/tmp/supervisor.sock")
 # The service says there that it runs, and whether it is ready.
 RUNNING = "/run/edgeml-running.json"

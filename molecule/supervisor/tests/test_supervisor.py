@@ -27,7 +27,7 @@ def running(host: Host) -> dict[str, Any]:
 def wait_restarted(host: Host, before: int) -> None:
     """Wait until another process serves than the one before."""
     deadline = time.monotonic() + GUARD_SECONDS
-    while not (running(host).get("ready") and running(host)["pid"] != before):
+    while not ((now := running(host)).get("ready") and now["pid"] != before):
         assert time.monotonic() < deadline, host.check_output("tail -n 20 /var/log/edgeml-inference.log")
         time.sleep(1)
 

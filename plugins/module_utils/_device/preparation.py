@@ -30,8 +30,9 @@ from .version import Version
 
 # To compile an engine takes minutes.
 SECONDS = 900
-# A prepared model is as large as the release's, but for what the optimiser works out beforehand.
-_GROWTH = 1.25
+# A prepared model is as large as the release's, but for what the optimiser works out beforehand: with packed copies of
+# its weights twice that.
+_GROWTH, _GROWTH_PACKED = 1.25, 2.5
 # An engine has code beside its weights.
 _ENGINE_BYTES = 64 << 20
 _REASON_CHARACTERS_MAX = 300
@@ -59,12 +60,14 @@ def prepare(store: Store, version: Version, runtime: Runtime | None = None) -> N
     noted = tested.get("prepared")
     if noted is not None and ("settings" not in noted or store.prepared(version) is not None):
         return
-    most = int(size * _GROWTH) + (1 << 20 if execution_provider() == CPU else _ENGINE_BYTES)
+    more = 1 << 20 if execution_provider() == CPU else _ENGINE_BYTES
+    most, packed = int(size * _GROWTH) + more, int(size * _GROWTH_PACKED) + more
     files: tuple[File, ...] = ()
     try:
         # As much again stays free.
         if store.free_bytes() < 2 * most:
             raise StoreError(f"{store.root}: expected {2 * most} free bytes; found {store.free_bytes()}")
+        most = max(most, min(packed, store.free_bytes() // 2))
         if names == [WHOLE]:
             record, files = _prepared(store, version, WHOLE, most, runtime)
         else:

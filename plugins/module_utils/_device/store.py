@@ -33,7 +33,7 @@ import fcntl
 import os
 import stat
 import time
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from .._common.errors import IntegrityError, StoreError, with_path
 from .._common.files import (
@@ -175,12 +175,13 @@ class Store:
         return own + self.prepared_bytes(model, version)
 
     def prepared_bytes(self, model: str, version: str) -> int:
-        """The size of what is prepared of a version, used or not."""
-        return sum(
-            os.stat(os.path.join(directory, name)).st_size
+        """What the removal of all that is prepared of a version, used or not, would free."""
+        found = (
+            os.stat(os.path.join(directory, name))
             for directory in self._prepared_directories(model, version)
             for name in os.listdir(directory)
         )
+        return sum(status.st_size for status in found if status.st_nlink == 1)
 
     def unique_files(self, model: str, version: str) -> int:
         """How many inodes the removal of a version would free, without those of its prepared models."""
@@ -318,16 +319,31 @@ class Store:
         fsync_directory(staged)
         return tuple(found)
 
-    def keep_prepared(self, version: Version, result: Mapping[str, Any], files: Iterable[File]) -> None:
+    def keep_prepared(self, version: Version, result: Mapping[str, Any], files: Sequence[File]) -> None:
         """Note the result of the version's smoke test, which names a prepared model; ``files`` are its, as adopted.
 
         It takes the place of the one before. Until it is there, its record names files that are not: then none is used.
+        What another version's prepared model has as well becomes one file: whoever loads both has it in memory once.
         """
         self.drop_prepared(version.model, version.version)
+        self._share_prepared(version, files)
         self.note_test(version, result)
         for name in {os.path.dirname(file.path) for file in files}:
             os.rename(self._tree.staged(name), os.path.join(version.directory, name))
             fsync_directory(version.directory)
+
+    def _share_prepared(self, version: Version, files: Iterable[File]) -> None:
+        """Have files that another version's prepared model has as well take the place of the same ones in staging."""
+        new = {(file.size, file.sha256): file for file in files}
+        for other in self._readable_versions() if new else ():
+            if other.directory == version.directory:
+                continue
+            prepared = self.prepared(other)
+            for held in prepared.files if prepared else ():
+                file = new.get((held.size, held.sha256))
+                if file is not None and other.is_right(held):
+                    del new[file.size, file.sha256]
+                    self._link(other.path(held), self._tree.staged(file.path))
 
     def drop_prepared(self, model: str, version: str) -> None:
         """Remove what is prepared of a version. Whoever has it loaded keeps it mapped."""

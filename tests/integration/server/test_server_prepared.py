@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,17 +50,28 @@ def keep(device: Device, number: int, network: Network, content: int, form: Form
     source = device.directory / "source.onnx"
     source.write_bytes(network.content(content))
     with device.store.work_directory() as work:
-        OnnxBackend.forms(str(source), work, ONE)
+        make(source, work, form)
         files = device.store.adopt_prepared(work, sorted(os.listdir(work)))
     entrypoint = next(file.path for file in files if file.path.endswith(FILE))
     made = PreparedModel(runtime or OnnxBackend.runtime, processor_id(), entrypoint, form.settings, files)
     device.store.keep_prepared(version, {"prepared": made.document}, files)
 
 
+def make(source: Path, directory: str, wanted: Form) -> None:
+    """Have what a form of the model ``source`` needs in ``directory``."""
+    assert any(form == wanted for form in OnnxBackend.forms(str(source), directory, ONE))
+
+
 def assert_serves(device: Device, network: Network, number: int) -> None:
     reply = device.post(f"/v2/models/{Network.name}/infer", network.request).json()
     assert reply["model_version"] == f"1.{number}.0"
     np.testing.assert_allclose(reply["outputs"][0]["data"], network.answer(number), rtol=1e-3, atol=1e-4)
+
+
+def memory_kb(pid: int, kind: str) -> int:
+    """The memory of a process in kB that the kernel names so, such as what no file stands behind."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
 
 
 def mapped(device: Device) -> set[str]:
@@ -78,8 +90,27 @@ def test_the_prepared_form_serves_and_is_mapped(device: Device, network: Network
     device.start()
     assert "prepared=True" in device.log.wait_for_text("info model loaded")
     assert_serves(device, network, 1)
-    if "prepacking" in form.settings:
-        assert mapped(device) == {f"{FILE}.data"}
+    assert mapped(device) == {f"{FILE}.data"}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_versions_with_the_same_weights_have_them_in_memory_once(device: Device, form: Form) -> None:
+    """Also the copies that the runtime packs: they are saved with the weights."""
+    network = Network(20)
+    for number in (1, 2):
+        publish(device, network, number)
+        keep(device, number, network, number, form)
+    weights = [next(Path(directory(device, number)).glob("prepared-*/*.data")) for number in (1, 2)]
+    assert weights[0].samefile(weights[1])
+    device.activate(Network.name, "1.1.0")
+    device.start()
+    assert_serves(device, network, 1)
+    before = {kind: memory_kb(device.pid, kind) for kind in ("Pss", "Anonymous")}
+    path = f"/v2/repository/models/{Network.name}/shadow"
+    assert device.post(path, {"version": "1.2.0"}, local=True).status == 200
+    for kind, one in before.items():
+        # A second copy has 20 MiB.
+        assert memory_kb(device.pid, kind) < one + 10240, kind
 
 
 def test_a_part_of_a_pipeline_is_prepared_for_itself_and_served_so(device: Device, network: Network) -> None:
@@ -97,7 +128,7 @@ def test_a_part_of_a_pipeline_is_prepared_for_itself_and_served_so(device: Devic
     with device.store.work_directory() as work:
         source = device.directory / "source.onnx"
         source.write_bytes(network.content(1))
-        OnnxBackend.forms(str(source), work, ONE)
+        make(source, work, FORMS[0])
         files = device.store.adopt_prepared(work, sorted(os.listdir(work)))
     entrypoint = next(file.path for file in files if file.path.endswith(FILE))
     part = PreparedModel(OnnxBackend.runtime, processor_id(), entrypoint, FORMS[0].settings, files)
@@ -208,9 +239,22 @@ def test_a_form_with_other_answers_is_not_chosen(
     output = tmp_path / "output"
     output.mkdir()
     (output / "wrong.onnx").write_bytes(network.content(2))
-    monkeypatch.setattr(OnnxBackend, "forms", lambda *_arguments: [Form("wrong.onnx", {})])
+    monkeypatch.setattr(OnnxBackend, "forms", lambda *_arguments: iter([Form("wrong.onnx", {})]))
     result = prepare_tool.prepare(directory(device, 1), str(output), ONE, 1)
     assert "golden test: output 'y'" in result["forms"][0]["error"]
+
+
+def test_what_has_no_room_is_not_chosen(
+    device: Device, network: Network, tmp_path: Path, take_any: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forms(*_arguments: object) -> Iterator[Form]:
+        raise ModelError("the optimised graph cannot be saved: File too large")
+        yield
+
+    monkeypatch.setattr(OnnxBackend, "forms", forms)
+    publish(device, network, 1)
+    result = prepare_tool.prepare(directory(device, 1), str(tmp_path), ONE, 1)
+    assert [form["error"] for form in result["forms"]] == ["the optimised graph cannot be saved: File too large"]
 
 
 def test_a_model_that_was_published_with_external_weights_has_forms_too(
@@ -222,10 +266,10 @@ def test_a_model_that_was_published_with_external_weights_has_forms_too(
     onnx.save(model, str(path), save_as_external_data=True, location="weights.bin")
     output = tmp_path / "output"
     output.mkdir()
-    forms = OnnxBackend.forms(str(path), str(output), ONE)
-    (path.parent / "weights.bin").unlink()
-    for form in forms:
+    for form in OnnxBackend.forms(str(path), str(output), ONE):
+        (path.parent / "weights.bin").rename(path.parent / "away.bin")
         OnnxBackend(str(output / form.entrypoint), BackendOptions(1, form.settings)).close()
+        (path.parent / "away.bin").rename(path.parent / "weights.bin")
 
 
 def test_too_little_memory_is_said(

@@ -431,9 +431,46 @@ def test_it_goes_with_its_version_and_counts_as_its_own(store: Store, prepared: 
     assert os.listdir(Path(store.root, "staging")) == []
 
 
-def test_it_makes_room_for_a_release_unless_its_version_is_active(
-    store: Store, prepared: Version, monkeypatch: pytest.MonkeyPatch
+def test_what_versions_have_both_is_one_file_and_no_room_is_counted_for_it_twice(
+    opt: Path, store: Store, prepared: Version
 ) -> None:
+    install(opt, RIGHT.replace("printf graph", "printf other"))
+    other = hold(store, "1.1.0")
+    prepare_tested(store, other)
+    graphs, weights = (
+        [
+            Path(version.directory, found.files[number].path)
+            for version in (prepared, other)
+            if (found := store.prepared(version))
+        ]
+        for number in range(2)
+    )
+    assert [path.read_text() for path in graphs] == ["graph", "other"]
+    assert weights[0].samefile(weights[1])
+    assert store.prepared_bytes("digits", "1.1.0") == len("other")
+    assert os.listdir(Path(store.root, "staging")) == []
+    store.remove("digits", "1.0.0")
+    found = store.prepared(other)
+    assert found is not None
+    other.verify_prepared(found)
+    assert store.prepared_bytes("digits", "1.1.0") == len("other" + "weights")
+
+
+def test_a_damaged_file_of_another_version_is_not_shared(opt: Path, store: Store, prepared: Version) -> None:
+    (directory,) = beside(prepared)
+    damaged = Path(prepared.directory, directory, "model.onnx.data")
+    damaged.chmod(0o600)
+    damaged.write_text("weighty")
+    other = hold(store, "1.1.0")
+    prepare_tested(store, other)
+    (directory,) = beside(other)
+    assert Path(other.directory, directory, "model.onnx.data").read_text() == "weights"
+
+
+def test_it_makes_room_for_a_release_unless_its_version_is_active(
+    opt: Path, store: Store, prepared: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(opt, RIGHT.replace("graph", "other").replace("weights", "others"))
     held = hold(store, "0.9.0")
     prepare_tested(store, held)
     activate(store, "digits", "0.9.0")

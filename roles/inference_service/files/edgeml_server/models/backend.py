@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -80,12 +80,12 @@ class Backend(ABC):
         return cls.runtime
 
     @classmethod
-    def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
+    def forms(cls, path: str, directory: str, options: BackendOptions) -> Iterator[Form]:
         """Other ways to load the model file at ``path`` than as it is, those first whose load has least to do.
 
-        What they need is made in ``directory``, once. Raises ModelError.
+        What one needs is in ``directory`` until the next is asked for. Raises ModelError where one cannot be made.
         """
-        return ()
+        return iter(())
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:

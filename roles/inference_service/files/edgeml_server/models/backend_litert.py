@@ -17,7 +17,7 @@ resets, runs in a new interpreter each time.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -93,9 +93,9 @@ class LitertBackend(Backend):
             _log.info("resource variables: a new interpreter for each request", path=path)
 
     @classmethod
-    def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
+    def forms(cls, path: str, directory: str, options: BackendOptions) -> Iterator[Form]:
         """Without the default delegate, of which each interpreter packs a copy of all weights."""
-        return [Form("", {"delegate": "none"})]
+        yield Form("", {"delegate": "none"})
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         interpreter, shapes = self._take()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,10 @@ _QUICK_BYTES_MAX = 1 << 20
 _OPTIMISED, _WEIGHTS = "model.onnx", "model.onnx.data"
 _ENGINE = "engine.onnx"
 _EXTERNAL = "session.optimized_model_external_initializers"
+_NOT_PACKED = "session.disable_prepacking"
+# Beside the weights, the packed copies that kernels make of them: they are mapped as well. Older runtimes, which do not
+# know the entry, pack while they load.
+_SAVE_PACKED = "session.save_external_prepacked_constant_initializers"
 # Smaller constants stay in the graph, where shapes are worked out from them.
 _WEIGHT_BYTES_MIN = 1024
 
@@ -115,32 +119,22 @@ class OnnxBackend(Backend):
         )
 
     @classmethod
-    def forms(cls, path: str, directory: str, options: BackendOptions) -> Sequence[Form]:
-        """The optimised graph with its weights in a file of their own, which the runtime maps: with packed copies of
-        those of matrix multiplications, or without. Of a provider that compiles: its engine."""
-        settings = _session_options(options)
+    def forms(cls, path: str, directory: str, options: BackendOptions) -> Iterator[Form]:
+        """The optimised graph with its weights in a file of their own, which the runtime maps: without packed copies of
+        those of matrix multiplications, or with them, in that file too. Of a provider that compiles: its engine."""
         provider = provider_for(options.provider)
         if provider.makes_engine:
             try:
-                provider.make_engine(path, os.path.join(directory, _ENGINE), settings)
+                provider.make_engine(path, os.path.join(directory, _ENGINE), _session_options(options))
             except Exception as error:
                 raise ModelError(f"{path}: {provider.name} makes no engine of it: {first_line(error)}") from error
-            return [Form(_ENGINE, {"engine": "yes"}, engine=True)]
-        if options.provider != "cpu":
-            return []
-        settings.optimized_model_filepath = os.path.join(directory, _OPTIMISED)
-        settings.add_session_config_entry(f"{_EXTERNAL}_file_name", _WEIGHTS)
-        settings.add_session_config_entry(f"{_EXTERNAL}_min_size_in_bytes", str(_WEIGHT_BYTES_MIN))
-        # What is saved is not run: nothing needs to be packed.
-        settings.add_session_config_entry("session.disable_prepacking", "1")
-        try:
-            onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelError(f"{path}: the optimised graph cannot be saved: {first_line(error)}") from error
-        return [
-            Form(_OPTIMISED, {"optimised": "yes", "prepacking": "no"}),
-            Form(_OPTIMISED, {"optimised": "yes"}),
-        ]
+            yield Form(_ENGINE, {"engine": "yes"}, engine=True)
+        elif options.provider == "cpu":
+            # What is saved is not run: nothing needs to be packed.
+            _save_optimised(path, directory, options, _NOT_PACKED)
+            yield Form(_OPTIMISED, {"optimised": "yes", "prepacking": "no"})
+            _save_optimised(path, directory, options, _SAVE_PACKED)
+            yield Form(_OPTIMISED, {"optimised": "yes"})
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         try:
@@ -174,6 +168,26 @@ class OnnxBackend(Backend):
         return _spec(path, "output", node)
 
 
+def _save_optimised(path: str, directory: str, options: BackendOptions, packing: str) -> None:
+    """Save the optimised graph of the model at ``path``, and its weights beside it, in place of what was saved before.
+
+    Raises ModelError.
+    """
+    # Whoever has the files mapped keeps them.
+    for name in (_OPTIMISED, _WEIGHTS):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
+    settings = _session_options(options)
+    settings.optimized_model_filepath = os.path.join(directory, _OPTIMISED)
+    settings.add_session_config_entry(f"{_EXTERNAL}_file_name", _WEIGHTS)
+    settings.add_session_config_entry(f"{_EXTERNAL}_min_size_in_bytes", str(_WEIGHT_BYTES_MIN))
+    settings.add_session_config_entry(packing, "1")
+    try:
+        onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(f"{path}: the optimised graph cannot be saved: {first_line(error)}") from error
+
+
 def _session_options(options: BackendOptions) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
@@ -187,7 +201,7 @@ def _session_options(options: BackendOptions) -> Any:
     if options.settings.get("optimised") == "yes":
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if options.settings.get("prepacking") == "no":
-        settings.add_session_config_entry("session.disable_prepacking", "1")
+        settings.add_session_config_entry(_NOT_PACKED, "1")
     return settings
 
 

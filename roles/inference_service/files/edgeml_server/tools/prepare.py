@@ -100,22 +100,25 @@ def prepare(directory: str, output: str, options: BackendOptions, batch_rows: in
     files = parts[part]
     _check_memory(directory)
     runtime = backend_for(files.format)
-    forms = runtime.forms(files.model, output, options_for(files, options))
-    trim_heap()
     published = _measure(files, options)
     if published.loaded.inputs is None:
         raise ModelError("no golden inputs: a form of the model could not be tested")
     batches = [published.loaded.inputs, *_batch(published.loaded, batch_rows)]
     common = {"runtime": runtime.runtime_with(options), "published": _described(published)}
-    tried = []
-    for form in forms:
-        told: dict[str, Any] = {"settings": dict(form.settings)}
-        tried.append(told)
+    tried: list[dict[str, Any]] = []
+    forms = runtime.forms(files.model, output, options_for(files, options))
+    while True:
+        told: dict[str, Any] = {}
         try:
+            form = next(forms, None)
+            if form is None:
+                break
+            told["settings"] = dict(form.settings)
             found = _measure_form(files, output, form, options, published)
         except ModelError as error:
-            told["error"] = str(error)
+            tried.append({**told, "error": str(error)})
             continue
+        tried.append(told)
         ratio = max(_latency_ratio(found.loaded.backend, published.loaded.backend, inputs) for inputs in batches)
         told.update(_described(found), latency_ratio=ratio)
         found.loaded.backend.close()

@@ -87,12 +87,15 @@ class Network:
 
 
 class Convolutions:
-    """A network of 3x3 convolutions; its versions differ in one constant that is added at the end."""
+    """A network of 3x3 convolutions; its versions differ in one constant that is added at the end.
+
+    Of another ``seed`` all weights are others.
+    """
 
     name = "convolutions"
 
-    def __init__(self, megabytes: int) -> None:
-        random = np.random.default_rng(megabytes)
+    def __init__(self, megabytes: int, seed: int = 0) -> None:
+        random = np.random.default_rng((megabytes, seed))
         nodes, constants, last = [], [], "x"
         for layer in range(max(1, round(megabytes * 1e6 / (4 * 9 * CHANNELS**2)))):
             weights = random.standard_normal((CHANNELS, CHANNELS, 3, 3), dtype=np.float32) / 70

@@ -86,6 +86,21 @@ def largest() -> bytes:
     )
 
 
+def quantised_convolution() -> bytes:
+    """``y`` = a convolution of 64 channels of ``x``; weights, inputs and outputs are INT8 with one scale each."""
+    weights = bytes(number % 200 for number in range(64 * 64))
+    return model_of(
+        [helper.make_node("QLinearConv", ["x", "scale", "zero", "w", "scale", "zero", "scale", "zero"], ["y"])],
+        inputs=[("x", TensorProto.INT8, ["N", 64, 4, 4])],
+        outputs=[("y", TensorProto.INT8, ["N", 64, 4, 4])],
+        constants=[
+            helper.make_tensor("scale", TensorProto.FLOAT, [], [0.1]),
+            helper.make_tensor("zero", TensorProto.INT8, [], [0]),
+            helper.make_tensor("w", TensorProto.INT8, [64, 64, 1, 1], weights, raw=True),
+        ],
+    )
+
+
 def dynamically_quantised() -> bytes:
     """``y`` = ``x`` (FP32 [N, 2]) as it is after its quantisation to 8 bits, on the scale of the whole batch."""
     return model_of(

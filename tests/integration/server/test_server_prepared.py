@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_models
 import pytest
 import tflite_models
 from edgeml_device._device.facts import processor_id
@@ -229,7 +233,7 @@ def test_a_form_that_is_slower_is_not_chosen(
     output.mkdir()
     result = prepare_tool.prepare(directory(device, 1), str(output), ONE, 1)
     assert "settings" not in result
-    assert [form["settings"] for form in result["forms"]] == [form.settings for form in FORMS]
+    assert [form["settings"] for form in result["forms"]] == [form.settings for form in (*FORMS, FORMS[1])]
 
 
 def test_a_form_with_other_answers_is_not_chosen(
@@ -244,17 +248,42 @@ def test_a_form_with_other_answers_is_not_chosen(
     assert "golden test: output 'y'" in result["forms"][0]["error"]
 
 
-def test_what_has_no_room_is_not_chosen(
-    device: Device, network: Network, tmp_path: Path, take_any: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forms(*_arguments: object) -> Iterator[Form]:
-        raise ModelError("the optimised graph cannot be saved: File too large")
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Have writes beyond ``size`` bytes of a file fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
         yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
 
-    monkeypatch.setattr(OnnxBackend, "forms", forms)
-    publish(device, network, 1)
-    result = prepare_tool.prepare(directory(device, 1), str(tmp_path), ONE, 1)
-    assert [form["error"] for form in result["forms"]] == ["the optimised graph cannot be saved: File too large"]
+
+def test_packed_copies_are_saved_where_there_is_room_for_them(network: Network, tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(network.content(1))
+    size = path.stat().st_size
+    found = []
+    for limit in (3 * size, size + size // 2):
+        with files_of_at_most(limit):
+            for form in OnnxBackend.forms(str(path), str(tmp_path), ONE):
+                OnnxBackend(str(tmp_path / form.entrypoint), BackendOptions(1, form.settings)).close()
+                found.append((form, round((tmp_path / f"{FILE}.data").stat().st_size / size)))
+    assert found == [(FORMS[0], 1), (FORMS[1], 2), (FORMS[1], 1), (FORMS[0], 1), (FORMS[1], 1)]
+
+
+def test_what_the_runtime_cannot_read_again_is_packed_at_each_load(device: Device, tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 saves an empty buffer of an int8 convolution, and reads beyond the file's end for it."""
+    path = tmp_path / "quantised.onnx"
+    path.write_bytes(onnx_models.quantised_convolution())
+    forms = OnnxBackend.forms(str(path), str(tmp_path), ONE)
+    OnnxBackend(str(tmp_path / FILE), BackendOptions(1, next(forms).settings)).close()
+    with pytest.raises(ModelError, match="Deserialize tensor"):
+        OnnxBackend(str(tmp_path / FILE), BackendOptions(1, next(forms).settings))
+    (last,) = forms
+    OnnxBackend(str(tmp_path / FILE), BackendOptions(1, last.settings)).close()
 
 
 def test_a_model_that_was_published_with_external_weights_has_forms_too(

@@ -121,7 +121,8 @@ class OnnxBackend(Backend):
     @classmethod
     def forms(cls, path: str, directory: str, options: BackendOptions) -> Iterator[Form]:
         """The optimised graph with its weights in a file of their own, which the runtime maps: without packed copies of
-        those of matrix multiplications, or with them, in that file too. Of a provider that compiles: its engine."""
+        those of matrix multiplications, with them, in that file too, or packed at each load. Of a provider that
+        compiles: its engine."""
         provider = provider_for(options.provider)
         if provider.makes_engine:
             try:
@@ -133,7 +134,12 @@ class OnnxBackend(Backend):
             # What is saved is not run: nothing needs to be packed.
             _save_optimised(path, directory, options, _NOT_PACKED)
             yield Form(_OPTIMISED, {"optimised": "yes", "prepacking": "no"})
-            _save_optimised(path, directory, options, _SAVE_PACKED)
+            # There may be no room for packed copies; and of some quantised convolutions the runtime cannot read again
+            # what it saved (1.32).
+            with contextlib.suppress(ModelError):
+                _save_optimised(path, directory, options, _SAVE_PACKED)
+                yield Form(_OPTIMISED, {"optimised": "yes"})
+            _save_optimised(path, directory, options, _NOT_PACKED)
             yield Form(_OPTIMISED, {"optimised": "yes"})
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:

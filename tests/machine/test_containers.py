@@ -18,7 +18,7 @@ from kubernetes_manifest import rendered
 from load import OK, Load
 from machine_controller import SERVICE, MachineController
 from machine_images import BAD, BRIDGE, FIRST, GOOD, PYTHON, SERVICE_CONTAINER, Contained, MachineImages, prepared_with
-from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request, serving, versions, was_rescued
+from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, TRY, on_trial, request, serving, versions
 from whole_machine import WholeMachine
 
 INFER = "/v2/models/digits/infer"
@@ -108,10 +108,14 @@ def test_a_model_swaps_inside_the_running_container(contained: Contained, tmp_pa
 
 
 def test_a_container_that_is_killed_is_started_again(contained: Contained) -> None:
+    """One crash ends no trial, and the service was not given up."""
+    contained.machine.shell(TRY.format(NEW))
     before = contained.inspect(".Id")
     contained.machine.shell(f"{contained.engine} kill {SERVICE_CONTAINER}")
     _wait_for_another(contained, before)
-    assert serving(contained.machine) == (OLD, OLD)
+    assert serving(contained.machine) == (NEW, NEW)
+    assert on_trial(contained.machine)
+    contained.machine.shell(ACTIVATE.format(OLD))
 
 
 def test_a_server_that_hangs_is_ended_by_the_watchdog_through_the_relay(contained: Contained) -> None:
@@ -125,13 +129,13 @@ def test_a_server_that_hangs_is_ended_by_the_watchdog_through_the_relay(containe
 
 def test_who_stops_the_service_reverts_no_trial(contained: Contained) -> None:
     machine = contained.machine
-    machine.shell(f"edgeml activate digits {NEW} --trial-seconds 3600 --min-ready-seconds 0")
+    machine.shell(TRY.format(NEW))
     machine.shell("systemctl stop edgeml-inference")
     result = machine.shell("systemctl show --property=ActiveState,Result edgeml-inference").stdout.split()
     assert set(result) == {"ActiveState=inactive", "Result=success"}
     machine.shell("systemctl start edgeml-inference")
     assert serving(machine) == (NEW, NEW)
-    assert not was_rescued(machine)
+    assert on_trial(machine)
     machine.shell(ACTIVATE.format(OLD))
 
 

@@ -10,7 +10,7 @@ import json
 
 from machine_controller import MachineController
 from machine_images import SERVICE_CONTAINER, MachineImages, roles_of
-from machine_model import ACTIVATE, NEW, OLD, serving, was_rescued
+from machine_model import ACTIVATE, NEW, OLD, serving, has_failed
 from whole_machine import NAME, WholeMachine
 
 # Each is left for each other once.
@@ -35,7 +35,7 @@ def test_a_device_that_changes_its_runner_loses_no_model(
             machine.shell(ACTIVATE.format(NEW))
             machine.shell(ACTIVATE.format(OLD))
     machine.shell("edgeml verify")
-    assert not was_rescued(machine), "a switch is no failure, and reverts no trial"
+    assert not has_failed(machine), "a switch is no failure, and reverts no trial"
 
 
 def _held(machine: WholeMachine) -> dict[str, object]:

@@ -16,6 +16,7 @@ from whole_machine import WholeMachine
 REQUESTS_PER_SECOND = 2
 OLD, NEW = "1.1.0", "1.2.0"
 ACTIVATE = "edgeml activate digits {} --trial-seconds 0 --min-ready-seconds 0"
+TRY = "edgeml activate digits {} --trial-seconds 3600 --min-ready-seconds 0"
 
 
 def request() -> dict[str, object]:
@@ -38,7 +39,13 @@ def serving(machine: WholeMachine) -> tuple[str | None, str | None]:
     return digits["live"], digits["active"]
 
 
-def was_rescued(machine: WholeMachine) -> bool:
-    """Whether the service was given up since the boot, which reverts what is on trial."""
+def on_trial(machine: WholeMachine) -> bool:
+    """Whether the version that is active is on trial: a revert ends it."""
+    state = json.loads(machine.shell("cat /var/lib/edgeml/store/models/digits/state.json").stdout)
+    return state["trial"] is not None
+
+
+def has_failed(machine: WholeMachine) -> bool:
+    """Whether the service was given up since the boot, or, by systemd from 254 on, failed once."""
     started = "systemctl show --property=ExecMainStartTimestamp --value edgeml-rescue.service"
     return machine.shell(started).stdout.strip() != ""

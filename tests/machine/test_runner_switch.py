@@ -10,7 +10,7 @@ import json
 
 from machine_controller import MachineController
 from machine_images import SERVICE_CONTAINER, MachineImages, roles_of
-from machine_model import ACTIVATE, NEW, OLD, serving, has_failed
+from machine_model import ACTIVATE, NEW, OLD, has_failed, serving
 from whole_machine import NAME, WholeMachine
 
 # Each is left for each other once.

@@ -43,6 +43,7 @@ STEADY_SECONDS = 2.0
 RATE = 200
 KINDS = ("Pss", "Anonymous")
 VERSIONS = ("1.1.0", "1.2.0")
+OTHER = "the other tree"
 
 
 @dataclass
@@ -79,6 +80,8 @@ class Build:
             if self.store.state(release.model).active is None:
                 activate(self.store, release.model, release.version)
             version = self.store.version(release.model, release.version)
+            if self.name == OTHER:
+                make_old(Path(version.directory, "version.json"))
             if prepared:
                 runtime = Runtime("venv app", self._python, str(self._path))
                 with SmokeTest(version, runtime) as test:
@@ -99,9 +102,12 @@ class Build:
         config = {"store": self.store.root, "socket": str(self.directory / "server.sock"), "listen_port": self.port}
         (self.directory / "server.json").write_text(json.dumps(config))
         began = time.monotonic()
+        # Byte-compiled, as on a device.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment["PYTHONPYCACHEPREFIX"] = str(self.directory / "bytecode")
         process = subprocess.Popen(
             [self._python, "-m", "edgeml_server", "--config", str(self.directory / "server.json")],
-            env={**os.environ, "PYTHONPATH": str(self._path), "MALLOC_ARENA_MAX": "1"},
+            env={**environment, "PYTHONPATH": str(self._path), "MALLOC_ARENA_MAX": "1"},
             stderr=subprocess.DEVNULL,
         )
         try:
@@ -130,6 +136,17 @@ class Build:
         ended = time.monotonic()
         assert self.server.serving_version(model) == version
         return began, ended
+
+
+def make_old(path: Path) -> None:
+    """Have a version's record as commit 2118a80 reads it: schema 1, and no digests of blocks."""
+    record = json.loads(path.read_text())
+    record["release"]["schema"] = 1
+    for variant in record["release"]["variants"]:
+        for file in variant["files"]:
+            file.pop("blocks", None)
+    path.chmod(0o640)
+    path.write_text(json.dumps(record))
 
 
 def memory(pid: int, kind: str) -> int:
@@ -218,11 +235,13 @@ def main() -> None:
             builds = [
                 Build("this tree", Path(name) / "now", PYTHON_PATH, sys.executable),
                 Build("this tree, not prepared", Path(name) / "plain", PYTHON_PATH, sys.executable),
-                Build("the other tree", Path(name) / "before", other, options.baseline_python),
+                Build(OTHER, Path(name) / "before", other, options.baseline_python),
             ]
             for build in builds:
                 releases = [digits.release(0), model.release(1), newer.release(2)]
                 build.hold(releases, prepared=build is builds[0])
+                with build.serving():
+                    build.measured.start.clear()
             for round_ in range(options.rounds):
                 for build in builds if round_ % 2 else reversed(builds):
                     measure(build, model.name, asked.name, asked.request, rate, options.swaps)

@@ -13,6 +13,7 @@ import queue
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        """Answer with the metrics."""
+        """Answer with the metrics, which are new, as node exporter does."""
         samples = [("edgeml_throttled", {"cause": "undervoltage"}, self.server.throttled)]
-        self._answer(exposition(samples).encode())
+        now = time.time()
+        exported = f'node_time_seconds {now}\nnode_textfile_mtime_seconds{{file="/var/lib/edgeml.prom"}} {now}\n'
+        self._answer(exposition(samples).encode() + exported.encode())
 
     def do_POST(self) -> None:
         """Take an alert."""

@@ -50,11 +50,19 @@ _MEMORY_TIMES = 4
 
 
 class Measured(NamedTuple):
-    """A loaded form: the processor time of its load, and the memory that it has to itself, with that of a run."""
+    """A form that is loaded for as long as a block lasts: the processor time of its load, and the memory that it has to
+    itself, with that of a run."""
 
     loaded: LoadedModel
     load_cpu_seconds: float
     memory_bytes: int
+
+    def __enter__(self) -> Measured:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.loaded.backend.close()
+        trim_heap()
 
 
 def main() -> int:
@@ -100,34 +108,28 @@ def prepare(directory: str, output: str, options: BackendOptions, batch_rows: in
     files = parts[part]
     _check_memory(directory)
     runtime = backend_for(files.format)
-    published = _measure(files, options)
-    if published.loaded.inputs is None:
-        raise ModelError("no golden inputs: a form of the model could not be tested")
-    batches = [published.loaded.inputs, *_batch(published.loaded, batch_rows)]
-    common = {"runtime": runtime.runtime_with(options), "published": _described(published)}
+    result: dict[str, Any] = {"runtime": runtime.runtime_with(options)}
     tried: list[dict[str, Any]] = []
-    forms = runtime.forms(files.model, output, options_for(files, options))
-    while True:
-        told: dict[str, Any] = {}
-        try:
-            form = next(forms, None)
-            if form is None:
-                break
-            told["settings"] = dict(form.settings)
-            found = _measure_form(files, output, form, options, published)
-        except ModelError as error:
-            tried.append({**told, "error": str(error)})
-            continue
-        tried.append(told)
-        ratio = max(_latency_ratio(found.loaded.backend, published.loaded.backend, inputs) for inputs in batches)
-        told.update(_described(found), latency_ratio=ratio)
-        found.loaded.backend.close()
+    # While a form is made, nothing else is loaded.
+    for form in runtime.forms(files.model, output, options_for(files, options)):
         trim_heap()
+        told: dict[str, Any] = {"settings": dict(form.settings)}
+        tried.append(told)
+        with _measure(files, options) as published:
+            result["published"] = _described(published)
+            try:
+                with _measure_form(files, output, form, options, published) as found:
+                    told.update(
+                        _described(found), latency_ratio=_latency_ratio(found.loaded, published.loaded, batch_rows)
+                    )
+            except ModelError as error:
+                told["error"] = str(error)
+                continue
         loads_quicker = found.load_cpu_seconds <= LOAD_RATIO_MAX * published.load_cpu_seconds
-        if form.engine or (loads_quicker and ratio <= LATENCY_RATIO_MAX):
+        if form.engine or (loads_quicker and told["latency_ratio"] <= LATENCY_RATIO_MAX):
             made = sorted(os.listdir(output)) if form.entrypoint else []
-            return {**common, **told, "files": made, "entrypoint": form.entrypoint}
-    return {"reason": "no other form loads quicker at the same speed", **common, "forms": tried}
+            return {**result, **told, "files": made, "entrypoint": form.entrypoint}
+    return {"reason": "no other form loads quicker at the same speed", **result, "forms": tried}
 
 
 def _described(found: Measured) -> dict[str, Any]:
@@ -181,8 +183,16 @@ def _batch(loaded: LoadedModel, rows: int) -> list[Mapping[str, Array]]:
     return [{name: np.repeat(values[:1], rows, axis=0) for name, values in inputs.items()}]
 
 
-def _latency_ratio(candidate: Backend, published: Backend, inputs: Mapping[str, Array]) -> float:
-    """How much longer an inference takes: the shortest of each in turns, because others use the processors, too."""
+def _latency_ratio(candidate: LoadedModel, published: LoadedModel, batch_rows: int) -> float:
+    """How much longer an inference takes, of the golden inputs or of as many rows as the server runs together."""
+    if published.inputs is None:
+        raise ModelError("no golden inputs: a form of the model could not be tested")
+    batches = [published.inputs, *_batch(published, batch_rows)]
+    return max(_latency_ratio_of(candidate.backend, published.backend, inputs) for inputs in batches)
+
+
+def _latency_ratio_of(candidate: Backend, published: Backend, inputs: Mapping[str, Array]) -> float:
+    """Of the same inputs the shortest of each in turns, because others use the processors, too."""
     outputs = [spec.name for spec in published.outputs]
     seconds: dict[Backend, list[float]] = {candidate: [], published: []}
     deadline = time.perf_counter() + _SECONDS_MAX

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from clone import PYTHON_PATH
 from figures import percentile, spread
+from links import BYTE_COMPILED
 from load import OK, Load, Request
 from networks import Convolutions, Digits, Network
 from releases import Made, activate, put
@@ -102,12 +103,9 @@ class Build:
         config = {"store": self.store.root, "socket": str(self.directory / "server.sock"), "listen_port": self.port}
         (self.directory / "server.json").write_text(json.dumps(config))
         began = time.monotonic()
-        # Byte-compiled, as on a device.
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment["PYTHONPYCACHEPREFIX"] = str(self.directory / "bytecode")
         process = subprocess.Popen(
             [self._python, "-m", "edgeml_server", "--config", str(self.directory / "server.json")],
-            env={**environment, "PYTHONPATH": str(self._path), "MALLOC_ARENA_MAX": "1"},
+            env={**os.environ, **BYTE_COMPILED, "PYTHONPATH": str(self._path), "MALLOC_ARENA_MAX": "1"},
             stderr=subprocess.DEVNULL,
         )
         try:

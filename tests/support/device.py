@@ -135,6 +135,11 @@ class Device:
         self.python = PYTHON
         if self._process is None:
             self.start_server()
+        deadline = time.monotonic() + GUARD_SECONDS
+        # Until then it reads the store, and ends where it is not.
+        while not self.server.has_started():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
         with suppress(ServerError):
             self.server.unload("digits")
         assert self.live is None

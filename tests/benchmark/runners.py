@@ -34,7 +34,7 @@ from figures import percentile, spread
 from load import OK, Load, Request
 from machine_controller import MachineController
 from machine_images import MachineImages, roles_of
-from machine_model import ACTIVATE, NEW, OLD, request
+from machine_model import ACTIVATE, NEW, OLD, REQUESTS_PER_SECOND, request
 from server_process import Device, plus_input
 from server_unit import running_unit
 from supervised_service import running_supervised
@@ -45,6 +45,7 @@ from ansible_collections.edgeml.fleet.plugins.module_utils._common.table import 
 RUNNERS = ("native", "podman", "docker")
 HERE = (*RUNNERS, "supervisor")
 SETTLE_SECONDS = 1.0
+RATE = 100
 # The proportional set sizes of the service's processes, and of those that only the runner needs, in kB. With arguments,
 # only processes count that have one of them in their command line.
 MEMORY = """
@@ -218,8 +219,11 @@ def main() -> None:
         "--seconds", type=float, default=10, help="how long requests are measured while nothing changes"
     )
     parser.add_argument("--swaps", type=int, default=3, help="swaps to another version and back in a round")
-    parser.add_argument("--rate", type=float, default=100, help="requests a second")
+    parser.add_argument(
+        "--rate", type=float, default=None, help=f"requests a second; 100 here, {REQUESTS_PER_SECOND} on a machine"
+    )
     options = parser.parse_args()
+    rate = options.rate or (RATE if options.here else REQUESTS_PER_SECOND)
     runners = options.runners or (HERE if options.here else RUNNERS)
     found = {runner: Measured() for runner in runners}
     with ExitStack() as stack:
@@ -240,7 +244,7 @@ def main() -> None:
                 served[runner] = on_machine(machine)
         for number in range(options.rounds):
             for runner in runners:
-                measure(served[runner], found[runner], options.seconds, options.swaps, options.rate)
+                measure(served[runner], found[runner], options.seconds, options.swaps, rate)
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     native = found["native"]
     rows = [

@@ -207,7 +207,7 @@ SCENARIOS = (
     SWAP,
     Scenario("swap without a trial", OLD, NEW, _COMMITTED, swap_to(NEW, trial_seconds=0)),
     Scenario("first swap of a device", None, NEW, (), swap_to(NEW)),
-    Scenario("swap to a version held", "0.9.0", OLD, (*_COMMITTED[:2], _back_from(OLD)), swap_to(OLD)),
+    Scenario("swap to a version held", "0.9.0", OLD, (_COMMITTED[0], _hold(OLD)), swap_to(OLD)),
     Scenario("swap during a trial", NEW, NEXT, _ON_TRIAL, swap_to(NEXT)),
     Scenario("swap after a killed one", OLD, NEW, (*_COMMITTED, _killed_on_the_way_to(NEXT), _rubbish), swap_to(NEW)),
     Scenario("going back", OLD, "0.9.0", _COMMITTED, _back_from(OLD), undone=False),

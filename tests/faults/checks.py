@@ -102,7 +102,8 @@ class Check:
         made = release(self.scenario.new)
         if self.scenario.again:
             self.scenario.action(directory)
-            assert list((directory / "store" / "fetched").glob("*")) == [], "parts are left"
+            left = sorted((path.name, path.stat().st_size) for path in (directory / "store" / "fetched").glob("*"))
+            assert not left, f"parts are left: {left}"
         # A version whose trial was reverted has to be asked for with retry.
         retry = self.scenario.new in subject.state_of(directory).failed
         subject.swap(directory, made, verify="full", retry=retry)

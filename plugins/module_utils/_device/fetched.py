@@ -20,6 +20,7 @@ from .._common.hashing import CHUNK_BYTES, is_sha256
 from .._fetch.failures import FetchError
 from .._fetch.from_delta import check_space, delta_part, make_from_delta
 from .._fetch.partial import (
+    PART,
     CorruptBlockError,
     Partial,
     delta_paths,
@@ -137,6 +138,9 @@ class Fetched:
         # In this order: a power cut between the two leaves each in both places, or in the old one.
         fsync_directory(blobs.directory)
         remove_deltas(self.directory, found)
+        for file in found:
+            # On some file systems a power cut can leave a file that was renamed with both names.
+            remove_file(os.path.join(self.directory, file.sha256 + PART))
         fsync_directory(self.directory)
         return found
 

@@ -51,7 +51,8 @@ class Swap(Planning):
         files = release.files(require(plan.variant))
         self.store.clean_staging()
         self.store.remove_unused(needed=files)
-        self.store.fetched.remove(needed=(*files, *plan.ordered))
+        # Of what the store has as a blob, a power cut may have left a second name there.
+        self.store.fetched.remove(needed=(*plan.missing, *plan.ordered))
         for version in plan.prunable:
             if version not in self.state.needed():
                 self.store.remove(self.model, version, needed=files)

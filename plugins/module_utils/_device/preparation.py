@@ -60,14 +60,16 @@ def prepare(store: Store, version: Version, runtime: Runtime | None = None) -> N
     noted = tested.get("prepared")
     if noted is not None and ("settings" not in noted or store.prepared(version) is not None):
         return
-    more = 1 << 20 if execution_provider() == CPU else _ENGINE_BYTES
-    most, packed = int(size * _GROWTH) + more, int(size * _GROWTH_PACKED) + more
+    on_cpu = execution_provider() == CPU
+    more = 1 << 20 if on_cpu else _ENGINE_BYTES
+    least, most = (int(size * growth) + more for growth in (_GROWTH, _GROWTH_PACKED if on_cpu else _GROWTH))
     files: tuple[File, ...] = ()
     try:
         # As much again stays free.
-        if store.free_bytes() < 2 * most:
-            raise StoreError(f"{store.root}: expected {2 * most} free bytes; found {store.free_bytes()}")
-        most = max(most, min(packed, store.free_bytes() // 2))
+        free = store.free_bytes()
+        if free < 2 * least:
+            raise StoreError(f"{store.root}: expected {2 * least} free bytes; found {free}")
+        most = min(most, free // 2)
         if names == [WHOLE]:
             record, files = _prepared(store, version, WHOLE, most, runtime)
         else:

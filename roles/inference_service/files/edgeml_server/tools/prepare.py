@@ -106,6 +106,8 @@ def prepare(directory: str, output: str, options: BackendOptions, batch_rows: in
     if part not in parts:
         raise ModelError(f"part: expected one of {', '.join(map(repr, parts))}; found {part!r}")
     files = parts[part]
+    if files.golden is None:
+        raise ModelError("no golden inputs: a form of the model could not be tested")
     _check_memory(directory)
     runtime = backend_for(files.format)
     result: dict[str, Any] = {"runtime": runtime.runtime_with(options)}
@@ -185,9 +187,8 @@ def _batch(loaded: LoadedModel, rows: int) -> list[Mapping[str, Array]]:
 
 def _latency_ratio(candidate: LoadedModel, published: LoadedModel, batch_rows: int) -> float:
     """How much longer an inference takes, of the golden inputs or of as many rows as the server runs together."""
-    if published.inputs is None:
-        raise ModelError("no golden inputs: a form of the model could not be tested")
-    batches = [published.inputs, *_batch(published, batch_rows)]
+    inputs = published.inputs or {}
+    batches = [inputs, *_batch(published, batch_rows)]
     return max(_latency_ratio_of(candidate.backend, published.backend, inputs) for inputs in batches)
 
 

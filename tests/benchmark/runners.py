@@ -220,7 +220,7 @@ def main() -> None:
     )
     parser.add_argument("--swaps", type=int, default=3, help="swaps to another version and back in a round")
     parser.add_argument(
-        "--rate", type=float, default=None, help=f"requests a second; 100 here, {REQUESTS_PER_SECOND} on a machine"
+        "--rate", type=float, default=None, help=f"requests a second; {RATE} here, {REQUESTS_PER_SECOND} on a machine"
     )
     options = parser.parse_args()
     rate = options.rate or (RATE if options.here else REQUESTS_PER_SECOND)

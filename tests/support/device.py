@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,8 @@ class Device:
         self.python = PYTHON
         if self._process is None:
             self.start_server()
-        deadline = time.monotonic() + GUARD_SECONDS
         # Until then it reads the store, and ends where it is not.
-        while not self.server.has_started():
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+        self._wait_until(self.server.has_started)
         with suppress(ServerError):
             self.server.unload("digits")
         assert self.live is None
@@ -158,8 +156,15 @@ class Device:
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PYTHON_PATH)},
                 stderr=log,
             )
+        self._wait_until(
+            lambda: self.server.is_live() and (model is None or self.server.serving_version(model) is not None)
+        )
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something of a server that runs."""
         deadline = time.monotonic() + GUARD_SECONDS
-        while not (self.server.is_live() and (model is None or self.server.serving_version(model))):
+        while not condition():
+            assert self._process is not None
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
